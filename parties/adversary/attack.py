@@ -1,0 +1,83 @@
+"""What every attack takes and gives.
+
+An attack is one module of this package with
+
+    NAME        its name on the command line (with `-` for `_`) and in result.json
+    CONSUMES    the labels that it needs in the view
+    def reconstruct(view: View, prior: Prior, rng: numpy.random.Generator) -> Reconstruction
+
+It sees the joint view of the corrupted parties and a stated prior, and nothing else: it imports no data set and no other
+party. On a view that lacks what it needs it raises `NotApplicable`, which is a result and not a failure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.errors import KeyholeError
+
+
+class NotApplicable(KeyholeError):
+    """The view does not hold what the attack consumes, or the run does not fit it; says which and why."""
+
+
+class Quantity(Enum):
+    """What an attack rebuilds; decides how it is scored."""
+
+    IMAGES = "images"
+    LABELS = "labels"
+    MASTER_KEY = "master_key"
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What the adversary is assumed to know besides its view; printed with every result.
+
+    `x_max`: pixels are integers in [0, x_max]. `shape`: (rows, columns) or (rows, columns, channels) of an image.
+    `public`: images of the same distribution, (P, n) in [0, 1], or None. `period` and `threshold` (in pixel steps)
+    belong to the smoothness rows of `lp`.
+    """
+
+    x_max: int
+    shape: tuple[int, ...]
+    public: NDArray[np.float64] | None = None
+    period: int = 4
+    threshold: int = 25
+
+    def guess(self) -> NDArray[np.float64]:
+        """The best guess from the prior alone, (n,) in [0, 1]: the public mean image, or mid-range without one."""
+        if self.public is None or not len(self.public):
+            return np.full(int(np.prod(self.shape)), 0.5)
+        mean: NDArray[np.float64] = self.public.mean(axis=0)
+        return mean
+
+    def describe(self) -> dict[str, Any]:
+        """The prior in plain data, for result.json."""
+        public = 0 if self.public is None else len(self.public)
+        return {"x_max": self.x_max, "shape": list(self.shape), "public_images": public, "period": self.period,
+                "threshold": self.threshold}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What an attack rebuilt, in the order of the ciphertexts (or values) in the view.
+
+    `index` (m,): position of each rebuilt sample among the samples that the view holds; scored by it. `values`: (m, n)
+    in [0, 1] for images, (m,) integers for labels, empty for a key. `projection`: the same shape as the images, for attacks
+    on one observation: the least-norm correction of a constant image onto the same equations. `per_sample` holds
+    arrays of length m (for example how far a sample's constraints were relaxed; NaN rows in `values` are failures).
+    `notes` is plain data and goes to result.json as it is.
+    """
+
+    quantity: Quantity
+    index: NDArray[np.int64]
+    values: NDArray[Any]
+    solved_at_step: int | None = None
+    projection: NDArray[np.float64] | None = None
+    per_sample: dict[str, NDArray[Any]] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,54 @@
+"""Every error that a protocol, a scheme or a party raises on purpose.
+
+Messages state what was expected and what came, in one line, and never contain a secret value.
+"""
+
+from __future__ import annotations
+
+
+class KeyholeError(Exception):
+    """Base of all errors that are reported to a user in one line."""
+
+
+class ProtocolError(KeyholeError):
+    """A protocol script or one of its local steps broke a rule of the language."""
+
+
+class VisibilityError(ProtocolError):
+    """A step was about to use a value that the party which runs it was never sent."""
+
+
+class FigureError(ProtocolError):
+    """A run sent a message that the protocol's FIGURE does not show."""
+
+
+class StepError(ProtocolError):
+    """A local step failed; names the party, the step, the phase and the cause."""
+
+
+class HostLost(ProtocolError):
+    """A process that carried parties died; names its parties."""
+
+
+class EncodingError(ProtocolError):
+    """A value cannot be written to the wire, or bytes from the wire are not a value."""
+
+
+class SchemeError(KeyholeError):
+    """A cryptographic scheme refused its input."""
+
+
+class BoundError(SchemeError):
+    """A value lies outside the range for which the scheme's parameters were derived."""
+
+
+class MalformedError(SchemeError):
+    """A key, ciphertext or group element is not one: wrong shape, off the curve, wrong subgroup."""
+
+
+class DataError(KeyholeError):
+    """A data set, transcript or run folder cannot be used as it is."""
+
+
+class ConfigError(KeyholeError):
+    """Options that do not fit together; names the option and the remedy."""
