@@ -1,0 +1,124 @@
+"""A party: its private state, the heap of values that the script has handles for, and its view."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.transcript import Kind, TranscriptWriter
+from protocols.confine import check_step
+from protocols.crypto.coins import Coins, derive
+from protocols.errors import KeyholeError, StepError
+from protocols.message import Header, decode, describe, digest, encode
+from protocols.roles import index_of, role_of
+from protocols.session import DoStep, Ref
+from protocols.state import State
+
+Frame = NDArray[np.uint8]
+
+
+class Party:
+    """One party, in whatever process carries it.
+
+    Values enter its heap from its own steps or by `receive`, and leave by `emit`; both write the message to its view.
+    """
+
+    def __init__(self, name: str, config: Any, key: bytes, transcript: TranscriptWriter) -> None:
+        """`key` is the party's own coin key (32 bytes); nobody else's can be derived from it."""
+        self.name = name
+        self._transcript = transcript
+        self._heap: dict[int, Any] = {}
+        self.state = State(
+            party=name,
+            role=role_of(name),
+            index=index_of(name),
+            config=config,
+            inputs={},
+            coins=Coins(key),
+            rng=np.random.default_rng(list(derive(key, "weights"))),
+        )
+        transcript.note(name, Kind.COINS, "coins", np.frombuffer(key, np.uint8))
+
+    def give_input(self, label: str, value: NDArray[Any]) -> None:
+        """Put an array into the party's private input and into its view."""
+        array = np.ascontiguousarray(value)
+        array.flags.writeable = False
+        self.state.inputs[label] = array
+        self._transcript.note(self.name, Kind.INPUT, label, array)
+
+    def call(self, do: DoStep) -> None:
+        """Run a local step and keep its results; raises `StepError` with the party, the step, the phase and the cause."""
+        step = load_step(do.module, do.step)
+        self._transcript.step(self.name, do.phase, do.round, f"{do.module}.{do.step}", do.args)
+        values = (self._heap[arg.id] if isinstance(arg, Ref) else arg for arg in do.args)
+        try:
+            result = step(self.state, *values)
+        except Exception as cause:
+            raise StepError(f"{self.name}: {do.step} failed in {at(do.phase, do.round)}: {_reason(cause)}") from cause
+        results = result if do.split else (result,)
+        if len(results) != len(do.outs):
+            raise StepError(f"{self.name}: {do.step} returned {len(results)} values, its annotation says {len(do.outs)}")
+        self._heap.update(zip(do.outs, results, strict=True))
+
+    def emit(self, header: Header, handle: int, item: int | None = None) -> tuple[Frame, bytes]:
+        """Encode a value for the wire and record it as sent; returns the frame and its digest."""
+        value = self._heap[handle] if item is None else self._heap[handle][item]
+        try:
+            frame = encode(value)
+        except KeyholeError as cause:
+            raise StepError(f"{self.name}: cannot send {header.label} in {at(header.phase, header.round)}: {cause}") from None
+        sha = digest(frame)
+        self.record_sent(header, value, frame, sha)
+        return frame, sha
+
+    def record_sent(self, header: Header, value: Any, frame: Frame, sha: bytes) -> None:
+        """Record that a frame went out under `header` (also for each further receiver of a broadcast)."""
+        self._transcript.message(self.name, Kind.SENT, header, describe(value), frame, sha)
+
+    def receive(self, header: Header, frame: Frame) -> Any:
+        """Decode a frame, record it as received and return the party's own copy; the caller stores it with `keep`."""
+        value = decode(frame)
+        self._transcript.message(self.name, Kind.RECEIVED, header, describe(value), frame, digest(frame))
+        return value
+
+    def output(self, header: Header, handle: int) -> Frame:
+        """Encode a value that is revealed to the experimenter and record it."""
+        value = self._heap[handle]
+        frame = encode(value)
+        self._transcript.message(self.name, Kind.OUTPUT, header, describe(value), frame, digest(frame))
+        return frame
+
+    def value(self, handle: int) -> Any:
+        """A value in the heap; for the host, which hands it to nobody."""
+        return self._heap[handle]
+
+    def keep(self, handle: int, value: Any) -> None:
+        """Store a received value under a handle."""
+        self._heap[handle] = value
+
+    def free(self, handle: int) -> None:
+        """Forget a value that the script has no handle for any more."""
+        self._heap.pop(handle, None)
+
+
+@lru_cache(maxsize=None)
+def load_step(module: str, name: str) -> Callable[..., Any]:
+    """Find a step by its name and check it where it runs."""
+    step: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    check_step(step)
+    return step
+
+
+def at(phase: str, round: int) -> str:
+    """Where in the run something happened, in words."""
+    return f"phase {phase}" + (f", round {round}" if round >= 0 else "")
+
+
+def _reason(cause: Exception) -> str:
+    """One line that says what went wrong; the text of unexpected errors may hold values, so it is left out."""
+    return str(cause) if isinstance(cause, KeyholeError) else type(cause).__name__

@@ -1,0 +1,159 @@
+"""A host: the parties of one role that share a process, and the transcript they write.
+
+Every runtime drives hosts with the same instructions, so what a party computes and what its view holds do not depend on where it
+runs. A host moves frames (the canonical bytes of messages) and never looks into them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from parties.cloud_trainer import CloudTrainer
+from parties.data_owner import DataOwner
+from parties.datasets import DataSpec, Split
+from parties.key_authority import KeyAuthority
+from parties.log import open_log
+from parties.party import Frame, Party
+from parties.transcript import Record, TranscriptWriter
+from protocols.message import Header
+from protocols.roles import EXPERIMENTER, Role
+from protocols.session import DoStep, Group, Reveal, Transfer
+
+
+@dataclass(frozen=True)
+class HostSpec:
+    """Everything that a host is told: who lives there, and what they may know.
+
+    `keys` holds each party's own coin key and nobody else's; `data` is given to data owners only.
+    """
+
+    name: str
+    role: Role
+    parties: tuple[str, ...]
+    keys: tuple[bytes, ...]
+    config: Any
+    transcript: str
+    log: str
+    record: Record
+    data: DataSpec | None = None
+    owners: int = 0
+    split: Split = Split.IID
+
+    def __repr__(self) -> str:
+        return f"HostSpec({self.name}, {len(self.parties)} parties)"
+
+
+class Host:
+    """Carries parties and moves their messages."""
+
+    def __init__(self, spec: HostSpec) -> None:
+        torch.set_num_threads(1)  # float sums depend on the number of threads; exact products raise it for themselves
+        self.name = spec.name
+        self._log = open_log(Path(spec.log)).bind(host=spec.name)
+        self._transcript = TranscriptWriter(spec.transcript, spec.record)
+        self._parties = {name: _party(spec, name, key, self._transcript) for name, key in zip(spec.parties, spec.keys, strict=True)}
+        self._groups: dict[int, tuple[tuple[int, Party], ...]] = {}
+        self._said: set[tuple[str, str]] = set()
+        self._log.info("parties_started", role=spec.role.value, parties=len(spec.parties), record=spec.record.value)
+
+    def members(self, group: Group) -> tuple[tuple[int, Party], ...]:
+        """(position in the group, party) of the members that live here."""
+        if group.id not in self._groups:
+            here = tuple((i, self._parties[m]) for i, m in enumerate(group.members) if m in self._parties)
+            self._groups[group.id] = here
+        return self._groups[group.id]
+
+    def do(self, step: DoStep) -> None:
+        """Run a step at every member of its group that lives here."""
+        for _, party in self.members(step.group):
+            party.call(step)
+
+    def emit(self, transfer: Transfer) -> list[tuple[int, Frame]]:
+        """(message index, frame) of every message of a transfer that is sent from here; a broadcast is encoded once."""
+        frames = []
+        alone = len(transfer.senders.members) == 1
+        for i, party in self.members(transfer.senders):
+            if not alone:
+                frames.append((i, party.emit(header(transfer, i), transfer.source)[0]))
+            elif transfer.parts:
+                count = range(transfer.count)
+                frames += [(j, party.emit(header(transfer, j), transfer.source, j)[0]) for j in count]
+            else:
+                frames.append((0, self._broadcast(transfer, party)))
+        self._note("message_sent", transfer, frames)
+        return frames
+
+    def _broadcast(self, transfer: Transfer, party: Party) -> Frame:
+        frame, sha = party.emit(header(transfer, 0), transfer.source)
+        value = party.value(transfer.source)
+        for j in range(1, transfer.count):
+            party.record_sent(header(transfer, j), value, frame, sha)
+        return frame
+
+    def receive(self, transfer: Transfer, frames: Sequence[tuple[int, Frame]]) -> None:
+        """Hand frames to the receivers that live here; one frame with index 0 serves every receiver of a broadcast."""
+        by_index = dict(frames)
+        broadcast = len(transfer.senders.members) == 1 and not transfer.parts
+        for i, party in self.members(transfer.receivers):
+            if transfer.collect:
+                items = [party.receive(header(transfer, j), by_index[j]) for j in range(transfer.count)]
+                party.keep(transfer.target, items)
+            else:
+                party.keep(transfer.target, party.receive(header(transfer, i), by_index[0 if broadcast else i]))
+        self._note("message_received", transfer, frames)
+
+    def reveal(self, reveal: Reveal) -> Frame:
+        """Encode a value for the experimenter."""
+        ((_, party),) = self.members(reveal.group)
+        head = Header(reveal.seq, reveal.phase, reveal.round, party.name, EXPERIMENTER, reveal.label)
+        self._log.info("value_revealed", party=party.name, why=reveal.label, phase=reveal.phase, round=reveal.round)
+        return party.output(head, reveal.source)
+
+    def free(self, group: Group, handle: int) -> None:
+        """Forget a value at the members of a group."""
+        for _, party in self.members(group):
+            party.free(handle)
+
+    def close(self) -> None:
+        """Finish the transcript."""
+        self._transcript.close()
+        self._log.info("transcript_closed")
+
+    def _note(self, event: str, transfer: Transfer, frames: Sequence[tuple[int, Frame]]) -> None:
+        """Log the first message of each label in a phase: a run has hundreds of thousands, the transcript holds them all."""
+        if (event + transfer.phase, transfer.label) not in self._said:
+            self._said.add((event + transfer.phase, transfer.label))
+            self._log.info(event, phase=transfer.phase, label=transfer.label, sender=transfer.senders.members[0],
+                           receiver=transfer.receivers.members[0], messages=transfer.count,
+                           nbytes=sum(frame.nbytes for _, frame in frames), first_of_its_label=True)  # fmt: skip
+
+
+def header(transfer: Transfer, i: int) -> Header:
+    """The header of message i of a transfer."""
+    senders, receivers = transfer.senders.members, transfer.receivers.members
+    return Header(
+        seq=transfer.seq + i,
+        phase=transfer.phase,
+        round=transfer.round,
+        sender=senders[i if len(senders) > 1 else 0],
+        receiver=receivers[i if len(receivers) > 1 else 0],
+        label=transfer.label,
+    )
+
+
+def _party(spec: HostSpec, name: str, key: bytes, transcript: TranscriptWriter) -> Party:
+    match spec.role:
+        case Role.DATA_OWNER:
+            assert spec.data is not None
+            return DataOwner(name, spec.config, key, transcript, spec.data, spec.owners, spec.split)
+        case Role.KEY_AUTHORITY:
+            return KeyAuthority(name, spec.config, key, transcript)
+        case Role.CLOUD_TRAINER:
+            return CloudTrainer(name, spec.config, key, transcript)
+
+

@@ -1,0 +1,335 @@
+"""Transcripts: what the parties of one host saw, in one SQLite file, written as the run goes; and how it is read back.
+
+A row of `rows` is one entry of a party's view: an input, its coins, a message sent or received, or an output. Payloads are the
+messages' canonical bytes (protocols/message.py), stored once for each digest; nothing is ever unpickled. With headers
+only, rows are the same and no payload is kept. A killed run leaves what was committed, which is at most half a second less than was said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.errors import DataError, EncodingError
+from protocols.message import Header, decode, describe, digest, encode
+from protocols.roles import EXPERIMENTER
+from protocols.session import NO_ROUND, Ref
+
+SCHEMA = 1
+_COMMIT_SECONDS = 0.5
+_COMMIT_BYTES = 32 << 20
+_TABLES = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT);
+CREATE TABLE IF NOT EXISTS payloads (sha256 BLOB PRIMARY KEY, data BLOB) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rows (id INTEGER PRIMARY KEY, party TEXT, kind TEXT, seq INTEGER, phase TEXT, round INTEGER,
+    sender TEXT, receiver TEXT, label TEXT, dtype TEXT, shape TEXT, nbytes INTEGER, sha256 BLOB);
+CREATE TABLE IF NOT EXISTS steps (id INTEGER PRIMARY KEY, party TEXT, after_row INTEGER, phase TEXT, round INTEGER,
+    step TEXT, args TEXT);
+"""
+
+
+class Kind(Enum):
+    """The kinds of entries in a view."""
+
+    INPUT = "input"
+    COINS = "coins"
+    SENT = "sent"
+    RECEIVED = "received"
+    OUTPUT = "output"
+
+
+class Record(Enum):
+    """How much of every message is kept."""
+
+    FULL = "full"
+    HEADERS = "headers"
+
+
+class TranscriptWriter:
+    """Appends to one host's transcript; memory does not grow with the run."""
+
+    def __init__(self, path: Path | str, record: Record) -> None:
+        """Create the file with mode 0600 (`:memory:` keeps it in memory, for tests)."""
+        self._record = record
+        self._rows: list[tuple[Any, ...]] = []
+        self._steps: list[tuple[Any, ...]] = []
+        self._pending_bytes, self._count, self._last = 0, 0, time.monotonic()
+        if str(path) != ":memory:":
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;" + _TABLES)
+        self._db.execute("INSERT INTO meta VALUES ('schema', ?), ('record', ?)", (str(SCHEMA), record.value))
+        self._db.execute("BEGIN")
+
+    def note(self, party: str, kind: Kind, label: str, value: Any) -> None:
+        """Record an input or the coins of a party."""
+        frame = encode(value)
+        self.message(party, kind, Header(-1, "", NO_ROUND, "", "", label), describe(value), frame, digest(frame))
+
+    def message(
+        self, party: str, kind: Kind, header: Header, described: tuple[str, tuple[int, ...]], frame: NDArray[np.uint8], sha: bytes
+    ) -> None:
+        """Record one message of a party's view; the payload is stored once for each digest."""
+        dtype, shape = described
+        self._count += 1
+        self._rows.append(
+            (self._count, party, kind.value, header.seq, header.phase, header.round, header.sender, header.receiver,
+             header.label, dtype, json.dumps(shape), frame.nbytes, sha)
+        )  # fmt: skip
+        if self._record is Record.FULL:
+            self._db.execute("INSERT OR IGNORE INTO payloads VALUES (?, ?)", (sha, frame.data))
+            self._pending_bytes += frame.nbytes
+        self._maybe_commit()
+
+    def step(self, party: str, phase: str, round: int, step: str, args: tuple[Any, ...]) -> None:
+        """Record that a party ran a local step, with its public arguments."""
+        said = ", ".join(f"<{arg.id}>" if isinstance(arg, Ref) else repr(arg) for arg in args)
+        self._steps.append((party, self._count, phase, round, step, said))
+
+    def commit(self) -> None:
+        """Make everything so far readable for others."""
+        self._db.executemany("INSERT INTO rows VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", self._rows)
+        self._db.executemany("INSERT INTO steps (party, after_row, phase, round, step, args) VALUES (?,?,?,?,?,?)", self._steps)
+        self._db.execute("COMMIT")
+        self._rows, self._steps, self._pending_bytes, self._last = [], [], 0, time.monotonic()
+        self._db.execute("BEGIN")
+
+    def _maybe_commit(self) -> None:
+        if self._pending_bytes > _COMMIT_BYTES or time.monotonic() - self._last > _COMMIT_SECONDS or len(self._rows) > 2000:
+            self.commit()
+
+    def close(self) -> None:
+        """Commit, fold the write-ahead log into the file and close it."""
+        self.commit()
+        self._db.execute("COMMIT")
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._db.execute("PRAGMA journal_mode=DELETE")
+        self._db.close()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One entry of a party's view, without its payload."""
+
+    id: int
+    party: str
+    kind: Kind
+    seq: int
+    phase: str
+    round: int
+    sender: str
+    receiver: str
+    label: str
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+    sha256: bytes
+
+    @property
+    def message(self) -> tuple[Any, ...]:
+        """The fields that go into the digest of the run, and that both ends of a message share."""
+        return (self.seq, self.phase, self.round, self.sender, self.receiver, self.label, self.dtype, list(self.shape),
+                self.sha256.hex())  # fmt: skip
+
+
+class View:
+    """What some parties saw, read from their transcripts: the joint view of a coalition, or one party's.
+
+    `view[label]` is the list of values under a label, in the order in which they crossed; a value that two corrupted parties
+    exchanged counts once. Payloads are read one at a time and checked against their digest.
+    """
+
+    def __init__(self, sources: Iterable[tuple[str, str]]) -> None:
+        """`sources`: (path of a transcript, party) pairs; rows of other parties in these files are never read."""
+        self._sources = tuple((str(path), party) for path, party in sources)
+        self.parties = tuple(party for _, party in self._sources)
+        self._connections: dict[str, sqlite3.Connection] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return View, (self._sources,)
+
+    def rows(self, label: str | None = None, *kinds: Kind) -> Iterator[Row]:
+        """Entries of the view in order of time, all or those of one label and of some kinds."""
+        found = [row for path, party in self._sources for row in _select(self._open(path), party, label, kinds)]
+        seen: set[int] = set()
+        for row in sorted(found, key=lambda row: (row.seq, row.id)):
+            if row.seq >= 0 and row.seq in seen:
+                continue
+            seen.add(row.seq)
+            yield row
+
+    def values(self, label: str, *kinds: Kind) -> Iterator[tuple[Row, Any]]:
+        """(row, value) for every entry of a label, one payload in memory at a time."""
+        for row in self.rows(label, *kinds):
+            yield row, self.value(row)
+
+    def value(self, row: Row) -> Any:
+        """The value of an entry; `DataError` if its payload was not recorded or was altered."""
+        path = next(path for path, party in self._sources if party == row.party)
+        found = self._open(path).execute("SELECT data FROM payloads WHERE sha256 = ?", (row.sha256,)).fetchone()
+        if found is None:
+            raise DataError(f"{row.party}, message {row.seq} ({row.label}): payload not recorded (the run kept headers only)")
+        if hashlib.sha256(found[0]).digest() != row.sha256:
+            raise DataError(f"{row.party}, message {row.seq} ({row.label}): payload was altered after the run")
+        try:
+            return decode(found[0])
+        except EncodingError as cause:
+            raise DataError(f"{row.party}, message {row.seq} ({row.label}): {cause}") from None
+
+    def __getitem__(self, label: str) -> list[Any]:
+        values = [value for _, value in self.values(label)]
+        if not values:
+            raise KeyError(f"the view of {', '.join(self.parties)} holds no {label!r}; it holds {', '.join(self.labels())}")
+        return values
+
+    def __contains__(self, label: str) -> bool:
+        return label in self.labels()
+
+    def labels(self) -> tuple[str, ...]:
+        """Every label in the view."""
+        return tuple(
+            sorted(
+                {
+                    label
+                    for path, party in self._sources
+                    for (label,) in self._open(path).execute("SELECT DISTINCT label FROM rows WHERE party = ?", (party,))
+                }
+            )
+        )
+
+    def has_payloads(self) -> bool:
+        """Whether payloads were recorded, and not headers only."""
+        return all(
+            self._open(path).execute("SELECT value FROM meta WHERE key = 'record'").fetchone() == (Record.FULL.value,)
+            for path, _ in self._sources
+        )
+
+    def steps(self) -> Iterator[tuple[str, str, int, str, str]]:
+        """(party, phase, round, step, public arguments) of every local step."""
+        for path, party in self._sources:
+            yield from self._open(path).execute(
+                "SELECT party, phase, round, step, args FROM steps WHERE party = ? ORDER BY id", (party,)
+            )
+
+    def close(self) -> None:
+        """Close the files."""
+        for connection in self._connections.values():
+            connection.close()
+        self._connections.clear()
+
+    def _open(self, path: str) -> sqlite3.Connection:
+        if path not in self._connections:
+            self._connections[path] = open_transcript(path)
+        return self._connections[path]
+
+
+def open_transcript(path: Path | str) -> sqlite3.Connection:
+    """Open a transcript for reading; `DataError` if it is missing or no transcript."""
+    if not Path(path).is_file():
+        raise DataError(f"{path}: no such transcript")
+    try:
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, check_same_thread=False)
+        (schema,) = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+        connection.execute("SELECT id FROM rows LIMIT 1").fetchall()
+    except (sqlite3.DatabaseError, TypeError):
+        raise DataError(f"{path}: not a transcript, or a truncated one") from None
+    if schema != str(SCHEMA):
+        raise DataError(f"{path}: transcript of schema {schema}, this version reads {SCHEMA}")
+    return connection
+
+
+def parties_in(path: Path | str) -> list[str]:
+    """The parties whose views a transcript holds."""
+    with contextlib.closing(open_transcript(path)) as connection:
+        return [party for (party,) in connection.execute("SELECT party FROM rows GROUP BY party ORDER BY MIN(id)")]
+
+
+def transcript_digest(paths: Iterable[Path | str]) -> str:
+    """SHA-256 over the rows of all messages in script order: no time, path or host in it.
+
+    Each message is taken from its sender's row; memory holds one row at a time for each file.
+    """
+    import heapq
+
+    def sent(path: Path | str) -> Iterator[tuple[Any, ...]]:
+        with contextlib.closing(open_transcript(path)) as connection:
+            for row in _rows(connection, "kind IN ('sent', 'output') ORDER BY seq", ()):
+                yield row.message
+
+    hasher = hashlib.sha256()
+    for message in heapq.merge(*(sent(path) for path in paths)):
+        hasher.update(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+    return hasher.hexdigest()
+
+
+def verify(paths: Iterable[Path | str]) -> Iterator[str]:
+    """Check every payload against its digest and both ends of every message against each other; yields one line a fault."""
+    ends: dict[int, dict[Kind, Row]] = {}
+    for path in sorted(map(str, paths)):
+        with contextlib.closing(open_transcript(path)) as connection:
+            full = connection.execute("SELECT value FROM meta WHERE key = 'record'").fetchone() == (Record.FULL.value,)
+            for row in _rows(connection, "1 ORDER BY id", ()):
+                fault = _payload_fault(connection, row) if full else None
+                if fault:
+                    yield f"{row.party}, message {row.seq} ({row.label}): {fault}"
+                if row.kind in (Kind.SENT, Kind.RECEIVED):
+                    pair = ends.setdefault(row.seq, {})
+                    pair[row.kind] = row
+                    if len(pair) == 2:
+                        sent, received = pair[Kind.SENT], pair[Kind.RECEIVED]
+                        if sent.message != received.message:
+                            yield (f"message {row.seq} ({row.label}): what {sent.party} says it sent is not what "
+                                   f"{received.party} says it received")  # fmt: skip
+                        del ends[row.seq]
+    for seq, pair in sorted(ends.items()):
+        (row,) = pair.values()
+        other = row.receiver if row.kind is Kind.SENT else row.sender
+        yield f"{other}, message {seq} ({row.label}): missing; {row.party} has it as {row.kind.value}"
+
+
+def _payload_fault(connection: sqlite3.Connection, row: Row) -> str | None:
+    found = connection.execute("SELECT data FROM payloads WHERE sha256 = ?", (row.sha256,)).fetchone()
+    if found is None:
+        return "payload missing"
+    if len(found[0]) != row.nbytes or hashlib.sha256(found[0]).digest() != row.sha256:
+        return "payload altered"
+    try:
+        dtype, shape = describe(decode(found[0]))
+    except EncodingError as cause:
+        return str(cause)
+    return None if (dtype, shape) == (row.dtype, row.shape) else "dtype or shape altered"
+
+
+def _select(connection: sqlite3.Connection, party: str, label: str | None, kinds: tuple[Kind, ...]) -> Iterator[Row]:
+    where, args = "party = ?", [party]
+    if label is not None:
+        where, args = where + " AND label = ?", [*args, label]
+    if kinds:
+        where += f" AND kind IN ({','.join('?' * len(kinds))})"
+        args += [kind.value for kind in kinds]
+    return _rows(connection, where + " ORDER BY id", tuple(args))
+
+
+def _rows(connection: sqlite3.Connection, where: str, args: tuple[Any, ...]) -> Iterator[Row]:
+    columns = "id, party, kind, seq, phase, round, sender, receiver, label, dtype, shape, nbytes, sha256"
+    try:
+        for record in connection.execute(f"SELECT {columns} FROM rows WHERE {where}", args):
+            yield Row(*record[:2], Kind(record[2]), *record[3:10], tuple(json.loads(record[10])), *record[11:])
+    except (sqlite3.DatabaseError, ValueError):
+        raise DataError("a transcript is damaged: its rows cannot be read") from None
+
+
+__all__ = ["EXPERIMENTER", "Kind", "Record", "Row", "TranscriptWriter", "View", "open_transcript", "parties_in",
+           "transcript_digest", "verify"]  # fmt: skip
