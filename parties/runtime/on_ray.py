@@ -1,0 +1,386 @@
+"""The Ray runtime: hosts as actors, on this machine or on a cluster. The only file that imports ray.
+
+The driver passes object references from emit to receive and never reads a value, except one that is revealed. Instructions for
+a host queue up and go out as one remote call that ends with the host's next emit, so that a step of plain FE costs four remote calls,
+whatever it computes. At most `WINDOW` rounds are in flight: before the next one the driver waits for the oldest one's token,
+a few bytes that also bring errors. Ray's own retries stay off, because the order of messages is part of the protocol.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayError
+
+from parties.adversary.adversary import Adversary
+from parties.party import Frame
+from parties.runtime.host import Host, HostSpec
+from protocols.errors import HostLost, KeyholeError, ProtocolError, StepError
+from protocols.message import decode
+from protocols.session import DoStep, Group, Reveal, Transfer
+
+WINDOW = 32
+_CHUNK = 16 << 20
+_SMALL_GROUP = 4
+
+Progress = Callable[[str, int], None]
+Frames = list[tuple[int, Frame]]
+
+
+@dataclass(frozen=True)
+class Receive:
+    """Receive a transfer whose frames are in the given slots of the remote call."""
+
+    transfer: Transfer
+    slots: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Free:
+    """Forget a value."""
+
+    group: Group
+    handle: int
+
+
+@dataclass(frozen=True)
+class Token:
+    """What a remote call says of itself; small enough to travel with the reply."""
+
+    host: str
+    failure: str = ""
+    cause: str = ""
+
+
+class HostActor:
+    """A host in a process of its own. After a failure it answers every further call with nothing."""
+
+    def __init__(self, spec: HostSpec, marker: str) -> None:
+        self._away: str | None = None
+        if not Path(spec.transcript).parent.joinpath(marker).exists():  # another node: write here, stream at the end
+            self._away = tempfile.mkdtemp(prefix="keyhole-")
+            spec = replace(spec, transcript=f"{self._away}/transcript", log=f"{self._away}/log")
+        self._spec = spec
+        self._failed = False
+        self._groups: dict[int, Group] = {}
+        self._host = Host(spec)
+
+    def ready(self) -> int:
+        """The process number, once the parties have their inputs."""
+        return os.getpid()
+
+    def execute(self, groups: list[Group], batch: list[Any], *slots: Frames | None) -> list[Any]:
+        """Carry out a batch of instructions; returns a token and one list of frames for each emit or reveal."""
+        self._groups.update((group.id, group) for group in groups)
+        replies: list[Any] = []
+        failure = cause = ""
+        for instruction in batch:
+            emits = isinstance(instruction, Transfer | Reveal)
+            try:
+                reply = None if self._failed else self._run(instruction, slots)
+            except KeyholeError as error:
+                reply, failure, cause, self._failed = None, str(error), type(error).__name__, True
+            except Exception as error:  # a defect of ours: the text may hold values, so only the type goes on
+                reply, self._failed = None, True
+                failure = f"{self._spec.name}: {type(instruction).__name__} failed: {type(error).__name__}"
+            if emits:
+                replies.append(reply)
+        return [Token(self._spec.name, failure, cause), *replies]
+
+    def _run(self, instruction: Any, slots: tuple[Frames | None, ...]) -> Any:
+        match instruction:
+            case DoStep():
+                return self._host.do(replace(instruction, group=self._whole(instruction.group)))
+            case Transfer():
+                return self._host.emit(self._whole_transfer(instruction))
+            case Receive():
+                arrived = [slots[slot] for slot in instruction.slots]
+                if any(frames is None for frames in arrived):
+                    self._failed = True  # the sender failed and has said so itself
+                    return None
+                frames = [frame for some in arrived if some is not None for frame in some]
+                return self._host.receive(self._whole_transfer(instruction.transfer), frames)
+            case Reveal():
+                return [(0, self._host.reveal(instruction))]
+            case Free():
+                return self._host.free(self._whole(instruction.group), instruction.handle)
+        raise ProtocolError(f"unknown instruction {type(instruction).__name__}")
+
+    def _whole(self, group: Group) -> Group:
+        return group if group.members else self._groups[group.id]
+
+    def _whole_transfer(self, transfer: Transfer) -> Transfer:
+        return replace(transfer, senders=self._whole(transfer.senders), receivers=self._whole(transfer.receivers))
+
+    def close(self) -> bool:
+        """Finish the transcript; returns whether it has to be fetched from another node."""
+        self._host.close()
+        return self._away is not None
+
+    def read(self, which: str, offset: int) -> bytes:
+        """A chunk of the transcript or the log, empty at its end."""
+        with open(self._spec.transcript if which == "transcript" else self._spec.log, "rb") as file:
+            file.seek(offset)
+            return file.read(_CHUNK)
+
+    def forget(self) -> None:
+        """Remove what was written away from the run folder."""
+        if self._away:
+            shutil.rmtree(self._away, ignore_errors=True)
+
+
+class AdversaryActor:
+    """The adversary in a process of its own: it is handed the corrupted parties' views and nothing else."""
+
+    def __init__(self, views: tuple[tuple[str, str], ...]) -> None:
+        self._adversary = Adversary(views)
+
+    def call(self, verb: str, *args: Any) -> tuple[Any, str, str]:
+        """(result, failure, type of the failure) of one of the adversary's verbs."""
+        try:
+            return getattr(self._adversary, verb)(*args), "", ""
+        except KeyholeError as error:
+            return None, str(error), type(error).__name__
+
+
+class RayRuntime:
+    """Carries out a session's instructions on hosts that are Ray actors."""
+
+    def __init__(self, specs: Sequence[HostSpec], progress: Progress | None = None) -> None:
+        """Start a host for each specification and wait until the owners have read their data."""
+        self._specs = {spec.name: spec for spec in specs}
+        self._home = {party: spec.name for spec in specs for party in spec.parties}
+        self._queues: dict[str, list[Any]] = {spec.name: [] for spec in specs}
+        self._slots: dict[str, list[Any]] = {spec.name: [] for spec in specs}
+        self._known: dict[str, set[int]] = {spec.name: set() for spec in specs}
+        self._new: dict[str, list[Group]] = {spec.name: [] for spec in specs}
+        self._hosts_of_group: dict[int, tuple[str, ...]] = {}
+        self._rounds: deque[tuple[str, int, list[Any]]] = deque()
+        self._tokens: list[Any] = []
+        self._progress = progress
+        self.remote_calls = 0
+        self._marker = f".run-{os.getpid()}"
+        Path(specs[0].transcript).parent.joinpath(self._marker).touch()
+        actor = ray.remote(max_restarts=0, max_task_retries=0, num_cpus=0)(HostActor)
+        offered = ray.cluster_resources()
+        self._actors = {
+            spec.name: actor.options(resources=_place(spec.role.value, offered)).remote(spec, self._marker) for spec in specs
+        }
+        self.pids = self._get_all({name: handle.ready.remote() for name, handle in self._actors.items()})
+
+    def do(self, step: DoStep) -> None:
+        for host in self._hosts(step.group):
+            self._queue(host, replace(step, group=self._group(host, step.group)))
+
+    def transfer(self, transfer: Transfer) -> None:
+        refs = [self._flush(host, self._shortened(host, transfer)) for host in self._hosts(transfer.senders)]
+        for host in self._hosts(transfer.receivers):
+            slots = tuple(range(len(self._slots[host]), len(self._slots[host]) + len(refs)))
+            self._slots[host] += refs
+            self._queue(host, Receive(self._shortened(host, transfer), slots))
+
+    def reveal(self, reveal: Reveal) -> Any:
+        (host,) = self._hosts(reveal.group)
+        ref = self._flush(host, reveal)
+        frames = self._get(host, ref)
+        if frames is None:
+            self._settle()
+            raise ProtocolError(f"{host}: nothing to reveal")
+        return decode(frames[0][1])
+
+    def free(self, group: Group, handle: int) -> None:
+        for host in self._hosts(group):
+            self._queues[host].append(Free(self._group(host, group), handle))
+
+    def end_phase(self, phase: str, round: int) -> None:
+        self._rounds.append((phase, round, self._tokens))
+        self._tokens = []
+        while len(self._rounds) > WINDOW:
+            self._retire()
+
+    def finish(self) -> None:
+        """Carry out what is queued, close every transcript and bring those of other nodes here."""
+        for host in self._specs:
+            self._flush(host)
+        self._settle()
+        away = self._get_all({name: actor.close.remote() for name, actor in self._actors.items()})
+        for name in (name for name, is_away in away.items() if is_away):
+            self._fetch(name)
+        self._stop()
+
+    def abort(self) -> None:
+        """After a failure: close and fetch what is within reach, then stop every host."""
+        for name, actor in self._actors.items():
+            with contextlib.suppress(RayError, ray.exceptions.GetTimeoutError):
+                if ray.get(actor.close.remote(), timeout=10):
+                    self._fetch(name)
+        self._stop()
+
+    def _stop(self) -> None:
+        for actor in self._actors.values():
+            ray.kill(actor)
+        Path(next(iter(self._specs.values())).transcript).parent.joinpath(self._marker).unlink(missing_ok=True)
+
+    def _hosts(self, group: Group) -> tuple[str, ...]:
+        if group.id not in self._hosts_of_group:
+            self._hosts_of_group[group.id] = tuple(dict.fromkeys(self._home[member] for member in group.members))
+        return self._hosts_of_group[group.id]
+
+    def _group(self, host: str, group: Group) -> Group:
+        """A large group travels to a host once; from then on its number stands for it."""
+        if len(group.members) <= _SMALL_GROUP:
+            return group
+        if group.id not in self._known[host]:
+            self._known[host].add(group.id)
+            self._new[host].append(group)
+        return Group(group.id, ())
+
+    def _shortened(self, host: str, transfer: Transfer) -> Transfer:
+        senders, receivers = self._group(host, transfer.senders), self._group(host, transfer.receivers)
+        return replace(transfer, senders=senders, receivers=receivers)
+
+    def _queue(self, host: str, instruction: Any) -> None:
+        self._queues[host].append(instruction)
+
+    def _flush(self, host: str, last: Transfer | Reveal | None = None) -> Any:
+        """Send what is queued for a host, ending with `last`; returns the reference of the frames that it emits."""
+        batch = self._queues[host] + ([last] if last is not None else [])
+        if not batch:
+            return None
+        returns = 1 + (last is not None)
+        call = self._actors[host].execute.options(num_returns=returns)
+        refs = call.remote(self._new[host], batch, *self._slots[host])
+        self._queues[host], self._slots[host], self._new[host] = [], [], []
+        self.remote_calls += 1
+        token = refs if returns == 1 else refs[0]
+        self._tokens.append((host, token))
+        return None if last is None else refs[1]
+
+    def _retire(self) -> None:
+        """Wait for the oldest round in flight and look at its tokens."""
+        phase, round_, tokens = self._rounds.popleft()
+        ray.wait([token for _, token in tokens], num_returns=len(tokens)) if tokens else None
+        for host, token in tokens:
+            self._check(self._get(host, token))
+        if self._progress:
+            self._progress(phase, round_)
+
+    def _settle(self) -> None:
+        """Wait for everything in flight."""
+        self._rounds.append(("", -1, self._tokens))
+        self._tokens = []
+        while self._rounds:
+            self._retire()
+
+    def _check(self, token: Any) -> None:
+        token = token[0] if isinstance(token, list) else token
+        if token.failure:
+            raise StepError(token.failure)
+
+    def _get(self, host: str, ref: Any) -> Any:
+        try:
+            return ray.get(ref)
+        except RayActorError:
+            raise HostLost(f"the process that carried {_some(self._specs[host].parties)} died; "
+                           "its transcript up to then is kept") from None  # fmt: skip
+
+    def _get_all(self, refs: dict[str, Any]) -> dict[str, Any]:
+        results = {}
+        for host, ref in refs.items():
+            try:
+                results[host] = self._get(host, ref)
+            except ray.exceptions.RayTaskError as error:
+                cause = error.cause if isinstance(error.cause, KeyholeError) else None
+                raise cause or ProtocolError(f"{host}: {type(error.cause).__name__} at its start") from None
+        return results
+
+    def _fetch(self, name: str) -> None:
+        spec, actor = self._specs[name], self._actors[name]
+        for which, path, mode in (("transcript", spec.transcript, "wb"), ("log", spec.log, "ab")):
+            with open(os.open(path, os.O_CREAT | os.O_WRONLY | (os.O_APPEND if mode == "ab" else 0), 0o600), mode) as file:
+                offset = 0
+                while chunk := ray.get(actor.read.remote(which, offset)):
+                    file.write(chunk)
+                    offset += len(chunk)
+        ray.get(actor.forget.remote())
+
+
+class RayAdversary:
+    """The adversary as an actor; the same verbs as `Adversary`."""
+
+    def __init__(self, views: Sequence[tuple[str, str]]) -> None:
+        node = ray.get_runtime_context().get_node_id()  # the run folder is on the driver's node
+        strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
+        actor = ray.remote(max_restarts=0, num_cpus=0, scheduling_strategy=strategy)(AdversaryActor)
+        self._actor = actor.remote(tuple(views))
+
+    def call(self, verb: str, *args: Any) -> Any:
+        """Run a verb of the adversary in its process and return the result; its refusals are raised here."""
+        try:
+            result, failure, cause = ray.get(self._actor.call.remote(verb, *args))
+        except RayActorError:
+            raise HostLost("the adversary's process died") from None
+        if failure:
+            raise _named_error(cause)(failure)
+        return result
+
+    def close(self) -> None:
+        """End the process."""
+        ray.kill(self._actor)
+
+
+@contextlib.contextmanager
+def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[None]:
+    """Connect to a Ray cluster, or start one on this machine that ends with the block; reuses a session that is up."""
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": True}
+    if address is None:
+        options |= {"num_cpus": cpus or os.cpu_count(), "include_dashboard": False}
+    try:
+        ray.init(address=address or "local", **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ProtocolError(f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def version() -> str:
+    """The version of ray."""
+    return str(ray.__version__)
+
+
+def _place(role: str, offered: dict[str, float]) -> dict[str, float]:
+    """Ask for a node that offers the custom resource named after the role, where the cluster has one."""
+    return {role: 0.001} if role in offered else {}
+
+
+def _some(parties: Sequence[str]) -> str:
+    return parties[0] if len(parties) == 1 else f"{parties[0]} and {len(parties) - 1} more"
+
+
+def _named_error(name: str) -> type[KeyholeError]:
+    """The error class of that name, so that a refusal reads the same from another process."""
+    known: list[type[KeyholeError]] = [KeyholeError]
+    for cls in known:
+        if cls.__name__ == name:
+            return cls
+        known.extend(cls.__subclasses__())
+    return KeyholeError
+
+

@@ -1,0 +1,99 @@
+"""Training without protection: the owners hand their samples to the cloud.
+
+The utility baseline of every comparison, and the oracle of the tests: with `--weight-scale` it rounds W1, and with `labels=febo` or
+`gradient=fe` also P and dZ1, as the protocol on encrypted data does, and then computes the same weights bit by bit. The cloud
+learns everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from protocols import nn, training
+from protocols.config import Batch, Config, batches, chunk_rows, chunks
+from protocols.figure import Arrow
+from protocols.roles import CLOUD_TRAINER, DATA_OWNER
+from protocols.session import Session
+from protocols.state import State
+
+NAME = "plain"
+SUMMARY = "no protection: owners send samples and labels to the cloud, which trains"
+SECURITY = "none: the cloud sees every sample, every label and the model"
+ROLES = (DATA_OWNER, CLOUD_TRAINER)
+
+FIGURE = (
+    Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "x", "X in the clear"),
+    Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear"),
+)
+
+
+def run(s: Session, config: Config) -> Iterator[dict[str, Any]]:
+    """Train for the configured epochs; yields the weights after each, as revealed for measuring accuracy."""
+    o, c = s.each(DATA_OWNER), s.at(CLOUD_TRAINER)
+    rows = chunk_rows(config, config.features)
+    for part in range(chunks(config, rows)):
+        with s.phase("upload", part):
+            x, y = o.send(c, x=o.do(samples, part, rows), labels=o.do(sample_labels, part, rows))
+            c.do(store_samples, s.gather(x), s.gather(y))
+    with s.phase("setup"):
+        c.do(training.start_model)
+    step = 0
+    for _ in range(config.epochs):
+        for batch in batches(config):
+            with s.phase("step", step):
+                c.do(train_step, batch)
+            step += 1
+        with s.phase("accuracy", step):
+            yield s.reveal(c.do(training.weights), why="accuracy")
+
+
+def payload_nbytes(config: Config) -> int:
+    """About how many bytes a full transcript takes."""
+    return 2 * sum(config.counts) * (config.features + 8)
+
+
+def samples(state: State, part: int, rows: int) -> NDArray[Any]:
+    """O: rows of X."""
+    return state.inputs["images"][part * rows : (part + 1) * rows]
+
+
+def sample_labels(state: State, part: int, rows: int) -> NDArray[Any]:
+    """O: the same rows of y."""
+    return state.inputs["labels"][part * rows : (part + 1) * rows]
+
+
+def store_samples(state: State, x: list[NDArray[Any]], y: list[NDArray[Any]]) -> None:
+    """C: keep each owner's samples."""
+    held = getattr(state, "samples", [([], []) for _ in x])
+    for (xs, ys), more_x, more_y in zip(held, x, y, strict=True):
+        xs.append(more_x)
+        ys.append(more_y)
+    state.samples = held
+
+
+def train_step(state: State, batch: Batch) -> None:
+    """C: forward, backward and update on one batch, in the clear."""
+    config: Config = state.config
+    x, labels = (batch_rows(parts, batch) for parts in state.samples[batch.owner])
+    p = training.forward_upper(state, first_layer(state, x, config))
+    dz1 = training.backward_upper(state, training.output_error(p, labels, config))
+    training.update_w1(state, training.first_layer_gradient(dz1, x, config))
+
+
+def first_layer(state: State, x: NDArray[Any], config: Config) -> torch.Tensor:
+    """Z1 (B, h): exact integer products of rounded W1 and pixels, or float32 products if nothing is rounded."""
+    if not config.weight_scale:
+        return nn.scaled(x, config.x_max) @ state.w1.T
+    return training.dequantise(x.astype(np.int64) @ training.quantised_w1(state).astype(np.int64).T, config)
+
+
+def batch_rows(parts: list[NDArray[Any]], batch: Batch) -> NDArray[Any]:
+    """The rows of a batch, out of parts that hold whole batches each."""
+    size = len(parts[0])
+    part, start = divmod(batch.start, size)
+    return parts[part][start : start + batch.size]
