@@ -1,7 +1,7 @@
 """Data sets of images and how their samples are shared out among data owners.
 
-Images are integers: (N, n) uint8 in [0, x_max] with n = rows * columns [* channels], channels last. Every draw here is a
-shuffle that anybody may repeat: numpy's PCG64, seeded by `DataSpec.seed`, never a secret.
+Images are integers: (N, n) uint8 in [0, x_max] with n = rows * columns [* channels], channels last. Every draw here is
+a shuffle that anybody may repeat: numpy's PCG64, seeded by `DataSpec.seed`, never a secret.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from protocols.message import wire
 NAMES = ("digits", "mnist", "cifar10")
 _TEST_FRACTION = 5  # one sample of five is held out
 _MNIST_TRAIN = 60_000  # of the 70 000 images that OpenML keeps in one table
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+_LUMA = (299, 587, 114)  # ITU-R BT.601, in thousandths
 
 A = TypeVar("A", bound=NDArray[Any])
 
@@ -88,9 +88,7 @@ def load(spec: DataSpec) -> Dataset:
     test = None if raw.test_images is None else _frozen(raw.test_images.reshape(len(raw.test_images), -1))
     test_labels = None if raw.test_labels is None else _frozen(raw.test_labels)
     train = _frozen(raw.images[keep].reshape(len(keep), -1))
-    return Dataset(
-        spec.name, train, _frozen(raw.labels[keep]), test, test_labels, raw.images.shape[1:], classes, x_max
-    )
+    return Dataset(spec.name, train, _frozen(raw.labels[keep]), test, test_labels, raw.images.shape[1:], classes, x_max)
 
 
 def split(labels: NDArray[np.int64], owners: int, how: Split, seed: int) -> tuple[NDArray[np.int64], ...]:
@@ -108,7 +106,7 @@ def split(labels: NDArray[np.int64], owners: int, how: Split, seed: int) -> tupl
 
 
 def fingerprint(images: NDArray[Any], labels: NDArray[Any]) -> str:
-    """SHA-256 (hex) of the shape and the values of integer images and their labels, whatever integer types hold them."""
+    """SHA-256 (hex) of the shapes and values of integer images and their labels, whatever integer type holds them."""
     digest = hashlib.sha256()
     for array in (images, labels):
         digest.update(f"{array.shape};".encode())
@@ -147,12 +145,12 @@ def _fetch_mnist() -> Raw:
     parser = "pandas" if find_spec("pandas") else "liac-arff"
     try:
         table = datasets.fetch_openml("mnist_784", version=1, as_frame=False, parser=parser, n_retries=1)
-        images = np.asarray(table.data, dtype=np.int64).reshape(-1, 28, 28)
-        labels = np.asarray(table.target).astype(np.int64)
+        data = np.asarray(table.data, dtype=np.int64).reshape(-1, 28, 28)
+        target = np.asarray(table.target).astype(np.int64)
     except Exception as cause:  # no network, a proxy's page, a changed table: the remedy is one and the same
         kind = type(cause).__name__
         raise DataError(f"mnist: cannot be downloaded ({kind}); give --data-dir with the four idx files") from None
-    images, labels = checked(images, labels, "mnist (OpenML)")
+    images, labels = checked(data, target, "mnist (OpenML)")
     cut = _MNIST_TRAIN
     if len(images) <= cut:
         raise DataError(f"mnist (OpenML): expected 70000 images, got {len(images)}; give --data-dir with the idx files")
@@ -164,7 +162,7 @@ def _no_cifar10() -> Raw:
 
 
 def _draw(labels: NDArray[np.int64], count: int | None, seed: int) -> NDArray[np.int64]:
-    """Positions of `count` samples, every class by its share (largest remainder), shuffled; all in order if too many."""
+    """Positions of `count` samples, each class by its share (largest remainder), shuffled; all of them in order."""
     if count is None or count >= len(labels):
         return np.arange(len(labels))
     rng = np.random.default_rng(seed)
@@ -177,7 +175,7 @@ def _draw(labels: NDArray[np.int64], count: int | None, seed: int) -> NDArray[np
 
 
 def _hold_out(raw: Raw, seed: int) -> Raw:
-    """Cut a stratified 20 % off as the test set; the training set comes shuffled, since files are often sorted by class."""
+    """Cut a stratified 20 % off as the test set; the rest comes shuffled, since files are often sorted by class."""
     if len(raw.labels) < 2:
         raise DataError("expected at least two samples to hold out a test set, got 1")
     test = _draw(raw.labels, -(-len(raw.labels) // _TEST_FRACTION), seed)
@@ -195,8 +193,8 @@ def _to_gray(raw: Raw) -> Raw:
 
 def _luma(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(N, rows, columns, 3) -> (N, rows, columns): Y = .299 R + .587 G + .114 B, rounded."""
-    parts = [images[..., c] * weight for c, weight in enumerate(_LUMA)]
-    return np.rint(parts[0] + parts[1] + parts[2]).astype(np.uint8)
+    red, green, blue = (images[..., c].astype(np.int32) * weight for c, weight in enumerate(_LUMA))
+    return ((red + green + blue + 500) // 1000).astype(np.uint8)
 
 
 def _frozen(array: A) -> A:

@@ -41,6 +41,7 @@ class Party:
             inputs={},
             coins=Coins(key),
             rng=np.random.default_rng(list(derive(key, "weights"))),
+            held={},
         )
         transcript.note(name, Kind.COINS, "coins", np.frombuffer(key, np.uint8))
 

@@ -50,13 +50,13 @@ def read_mnist(folder: Path) -> Raw:
 
 
 def read_cifar10(folder: Path) -> Raw:
-    """Read `data_batch_1.bin` to `data_batch_5.bin` (those that are there) and `test_batch.bin`, or the one npz there."""
+    """Read `data_batch_1.bin` to `data_batch_5.bin` (those there are) and `test_batch.bin`, or the one npz there is."""
     batches = [folder / name for name in _CIFAR_TRAIN if (folder / name).is_file()]
     archives = sorted(folder.glob("*.npz"))
     if not batches and len(archives) == 1:
         return read_npz(archives[0])
     if not batches:
-        raise DataError(f"{folder}: expected data_batch_1.bin ... data_batch_5.bin (binary version) or exactly one .npz")
+        raise DataError(f"{folder}: expected data_batch_1.bin ... data_batch_5.bin (binary version) or just one .npz")
     parts = [_read_cifar_batch(path) for path in batches]
     images, labels = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
     images, labels = checked(images, labels, str(folder))

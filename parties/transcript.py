@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.config import Config
 from protocols.errors import DataError, EncodingError
 from protocols.message import Header, decode, describe, digest, encode
 from protocols.roles import EXPERIMENTER
@@ -60,7 +61,7 @@ class Record(Enum):
 class TranscriptWriter:
     """Appends to one host's transcript; memory does not grow with the run."""
 
-    def __init__(self, path: Path | str, record: Record) -> None:
+    def __init__(self, path: Path | str, record: Record, protocol: str = "", config: Config | None = None) -> None:
         """Create the file with mode 0600 (`:memory:` keeps it in memory, for tests)."""
         self._record = record
         self._rows: list[tuple[Any, ...]] = []
@@ -70,7 +71,9 @@ class TranscriptWriter:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;" + _TABLES)
-        self._db.execute("INSERT INTO meta VALUES ('schema', ?), ('record', ?)", (str(SCHEMA), record.value))
+        public = json.dumps(config.as_plain() if config else {})
+        meta = {"schema": str(SCHEMA), "record": record.value, "protocol": protocol, "config": public}
+        self._db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
         self._db.execute("BEGIN")
 
     def note(self, party: str, kind: Kind, label: str, value: Any) -> None:
@@ -211,10 +214,17 @@ class View:
 
     def has_payloads(self) -> bool:
         """Whether payloads were recorded, and not headers only."""
-        return all(
-            self._open(path).execute("SELECT value FROM meta WHERE key = 'record'").fetchone() == (Record.FULL.value,)
-            for path, _ in self._sources
-        )
+        return all(_meta(self._open(path), "record") == Record.FULL.value for path, _ in self._sources)
+
+    @property
+    def protocol(self) -> str:
+        """The name of the protocol, which is public."""
+        return _meta(self._open(self._sources[0][0]), "protocol")
+
+    @property
+    def config(self) -> Config:
+        """The configuration of the run, which is public."""
+        return Config.from_plain(json.loads(_meta(self._open(self._sources[0][0]), "config")))
 
     def steps(self) -> Iterator[tuple[str, str, int, str, str]]:
         """(party, phase, round, step, public arguments) of every local step."""
@@ -250,6 +260,13 @@ def open_transcript(path: Path | str) -> sqlite3.Connection:
     return connection
 
 
+def _meta(connection: sqlite3.Connection, key: str) -> str:
+    found = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    if found is None:
+        raise DataError(f"a transcript lacks its {key}")
+    return str(found[0])
+
+
 def parties_in(path: Path | str) -> list[str]:
     """The parties whose views a transcript holds."""
     with contextlib.closing(open_transcript(path)) as connection:
@@ -279,7 +296,7 @@ def verify(paths: Iterable[Path | str]) -> Iterator[str]:
     ends: dict[int, dict[Kind, Row]] = {}
     for path in sorted(map(str, paths)):
         with contextlib.closing(open_transcript(path)) as connection:
-            full = connection.execute("SELECT value FROM meta WHERE key = 'record'").fetchone() == (Record.FULL.value,)
+            full = _meta(connection, "record") == Record.FULL.value
             for row in _rows(connection, "1 ORDER BY id", ()):
                 fault = _payload_fault(connection, row) if full else None
                 if fault:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
+from typing import Any
 
 from protocols.errors import ConfigError
 from protocols.fixedpoint import FixedPoint
@@ -80,6 +81,21 @@ class Config:
             raise ConfigError("--lr must be positive and --momentum in [0, 1)")
         if self.weight_scale < 0 or not self.weight_bound > 0:
             raise ConfigError("--weight-scale and --weight-bound must be positive")
+
+    def as_plain(self) -> dict[str, Any]:
+        """The configuration as JSON-able data."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value.value if isinstance(value, Enum) else value for name, value in plain.items()}
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Config:
+        """The configuration that `as_plain` wrote; `ConfigError` if it is none."""
+        enums = {"scheme": Scheme, "labels": Labels, "gradient": Gradient, "activation": Activation, "loss": Loss}
+        try:
+            values = {name: enums[name](value) if name in enums else value for name, value in plain.items()}
+            return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        except (TypeError, ValueError):
+            raise ConfigError("not a configuration of this version") from None
 
     @property
     def weights(self) -> FixedPoint:

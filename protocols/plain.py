@@ -69,17 +69,16 @@ def sample_labels(state: State, part: int, rows: int) -> NDArray[Any]:
 
 def store_samples(state: State, x: list[NDArray[Any]], y: list[NDArray[Any]]) -> None:
     """C: keep each owner's samples."""
-    held = getattr(state, "samples", [([], []) for _ in x])
+    held = state.held.setdefault("samples", [([], []) for _ in x])
     for (xs, ys), more_x, more_y in zip(held, x, y, strict=True):
         xs.append(more_x)
         ys.append(more_y)
-    state.samples = held
 
 
 def train_step(state: State, batch: Batch) -> None:
     """C: forward, backward and update on one batch, in the clear."""
     config: Config = state.config
-    x, labels = (batch_rows(parts, batch) for parts in state.samples[batch.owner])
+    x, labels = (batch_rows(parts, batch) for parts in state.held["samples"][batch.owner])
     p = training.forward_upper(state, first_layer(state, x, config))
     dz1 = training.backward_upper(state, training.output_error(p, labels, config))
     training.update_w1(state, training.first_layer_gradient(dz1, x, config))

@@ -19,6 +19,7 @@ in the second instance (`gradient=fe`); ciphertexts are uploaded in chunks of ab
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -30,6 +31,7 @@ from protocols.config import Batch, Config, Gradient, Labels, Scheme, batches, c
 from protocols.crypto import febo, ipfe_ddh, ipfe_lwe
 from protocols.crypto.api import Bounds
 from protocols.figure import Arrow
+from protocols.message import wire
 from protocols.plain import sample_labels, samples
 from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.session import Session
@@ -60,6 +62,19 @@ FIGURE = (
     Arrow("step", CLOUD_TRAINER, DATA_OWNER, "dz1", "dZ1", when="gradient=owner"),
     Arrow("step", DATA_OWNER, CLOUD_TRAINER, "dw1", "dW1 = dZ1 X_B / B", when="gradient=owner"),
 )
+
+
+@wire
+@dataclass(frozen=True)
+class LabelRequest:
+    """What C asks keys for, element by element: (commitment, -, P), with P (B, k) in fixed point."""
+
+    commitments: NDArray[np.uint8]
+    p: NDArray[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.p.shape
 
 
 def run(s: Session, config: Config) -> Iterator[dict[str, Any]]:
@@ -181,26 +196,26 @@ def setup_batches(state: State) -> Any:
 
 def _setup(state: State, name: str, bounds: Bounds) -> Any:
     scheme = scheme_of(state.config)
-    mpk, msk = scheme.setup(parameters(state.config, bounds), state.coins.stream(f"{scheme.NAME} setup {name}"))
-    state.msk = {**getattr(state, "msk", {}), name: msk}
+    mpk, msk = scheme.setup(parameters(state.config, bounds), state.coins)
+    state.held["msk", name] = msk
     return mpk
 
 
 def setup_labels(state: State) -> Any:
     """A: FEBO for the labels."""
-    mpk, state.msk_labels = febo.setup(label_parameters(state.config), state.coins.stream("febo setup"))
+    mpk, state.held["msk", "labels"] = febo.setup(label_parameters(state.config), state.coins)
     return mpk
 
 
 def keep_key(state: State, name: str, mpk: Any) -> None:
     """O, C: keep a public key."""
-    state.mpk = {**getattr(state, "mpk", {}), name: mpk}
+    state.held["mpk", name] = mpk
 
 
 def encrypt_samples(state: State, part: int, rows: int) -> Any:
     """O: Enc(x_j) for a chunk of rows."""
     scheme = scheme_of(state.config)
-    return scheme.encrypt(state.mpk["x"], samples(state, part, rows), state.coins.stream(f"{scheme.NAME} encrypt x"))
+    return scheme.encrypt(state.held["mpk", "x"], samples(state, part, rows), state.coins)
 
 
 def encrypt_batches(state: State, part: int, rows: int) -> list[Any]:
@@ -212,31 +227,31 @@ def encrypt_batches(state: State, part: int, rows: int) -> list[Any]:
         block = np.zeros((config.features, config.batch), dtype=np.int64)
         columns = x[start : start + config.batch].T
         block[:, : columns.shape[1]] = columns
-        cts.append(scheme.encrypt(state.mpk["batch"], block, state.coins.stream(f"{scheme.NAME} encrypt batch")))
+        cts.append(scheme.encrypt(state.held["mpk", "batch"], block, state.coins))
     return cts
 
 
 def encrypt_labels(state: State, part: int, rows: int) -> Any:
     """O: FEBO(Y), element by element, of one-hot labels in fixed point."""
     y = training.rounded_labels(sample_labels(state, part, rows), state.config)
-    return febo.encrypt(state.mpk["labels"], y, state.coins.stream("febo encrypt"))
+    return febo.encrypt(state.held["mpk", "labels"], y, state.coins)
 
 
 def store_ct(state: State, name: str, cts: list[Any]) -> None:
     """C: check and keep each owner's ciphertexts."""
     scheme = scheme_of(state.config)
-    _store(state, "ct", [scheme.load(state.mpk[name], ct) for ct in cts])
+    _store(state, "ct", [scheme.load(state.held["mpk", name], ct) for ct in cts])
 
 
 def store_ct_batches(state: State, cts: list[list[Any]]) -> None:
     """C: check and keep each owner's ciphertexts of batches."""
     scheme = scheme_of(state.config)
-    _store(state, "ct_batch", [[scheme.load(state.mpk["batch"], ct) for ct in some] for some in cts])
+    _store(state, "ct_batch", [[scheme.load(state.held["mpk", "batch"], ct) for ct in some] for some in cts])
 
 
 def store_ct_labels(state: State, cts: list[Any]) -> None:
-    """C: check and keep each owner's encrypted labels."""
-    _store(state, "ct_labels", [febo.load(state.mpk["labels"], ct) for ct in cts])
+    """C: keep each owner's encrypted labels; decryption checks their elements."""
+    _store(state, "ct_labels", cts)
 
 
 def store_labels(state: State, labels: list[NDArray[Any]]) -> None:
@@ -246,63 +261,55 @@ def store_labels(state: State, labels: list[NDArray[Any]]) -> None:
 
 def _store(state: State, name: str, items: list[Any]) -> None:
     """Append one item for each owner."""
-    held = getattr(state, name, None) or [[] for _ in items]
-    for parts, item in zip(held, items, strict=True):
+    for parts, item in zip(state.held.setdefault(name, [[] for _ in items]), items, strict=True):
         parts.append(item)
-    setattr_on(state, name, held)
-
-
-def setattr_on(state: State, name: str, value: Any) -> None:
-    """Assign a field of the party's own state by name."""
-    state.__dict__[name] = value
 
 
 def derive_keys(state: State, name: str, rows: NDArray[Any]) -> Any:
     """A: a function key for each row."""
-    return scheme_of(state.config).key_derive(state.msk[name], rows)
+    return scheme_of(state.config).key_derive(state.held["msk", name], rows)
 
 
 def forward(state: State, sk: Any, batch: Batch) -> Any:
     """C: Z1 = Dec(sk, ct) of a batch, and the forward pass."""
     config: Config = state.config
     scheme = scheme_of(config)
-    z1 = scheme.decrypt(state.mpk["x"], sk, batch_ct(state, scheme, batch))
+    z1 = scheme.decrypt(state.held["mpk", "x"], sk, batch_ct(state, scheme, batch))
     return training.forward_upper(state, training.dequantise(z1, config))
 
 
 def batch_ct(state: State, scheme: ModuleType, batch: Batch) -> Any:
     """C: the ciphertexts of a batch, out of the chunk that holds it."""
     chunk, start = divmod(batch.start, upload_rows(state.config))
-    return scheme.rows(state.ct[batch.owner][chunk], start, start + batch.size)
+    return scheme.rows(state.held["ct"][batch.owner][chunk], start, start + batch.size)
 
 
 def backward(state: State, p: Any, batch: Batch) -> NDArray[np.float32]:
     """C: dZ1, with labels in the clear."""
     chunk, start = divmod(batch.start, upload_rows(state.config))
-    labels = state.labels[batch.owner][chunk][start : start + batch.size]
+    labels = state.held["labels"][batch.owner][chunk][start : start + batch.size]
     return training.backward_upper(state, training.output_error(p, labels, state.config))
 
 
-def ask_labels(state: State, p: Any, batch: Batch) -> Any:
+def ask_labels(state: State, p: Any, batch: Batch) -> LabelRequest:
     """C: the request (commitment, -, P) for each element."""
-    state.asked = training.rounded_p(p, state.config)
-    return febo.request(label_ct(state, batch), febo.Operation.SUB, state.asked)
+    return LabelRequest(label_ct(state, batch).commitments, training.rounded_p(p, state.config))
 
 
 def label_ct(state: State, batch: Batch) -> Any:
     """C: the encrypted labels of a batch."""
     chunk, start = divmod(batch.start, upload_rows(state.config))
-    return febo.rows(state.ct_labels[batch.owner][chunk], start, start + batch.size)
+    return febo.rows(state.held["ct_labels"][batch.owner][chunk], start, start + batch.size)
 
 
-def derive_label_keys(state: State, asked: Any) -> Any:
+def derive_label_keys(state: State, asked: LabelRequest) -> Any:
     """A: cmt^s g^P for each element."""
-    return febo.key_derive(state.msk_labels, asked)
+    return febo.key_derive(state.held["msk", "labels"], asked.commitments, febo.Operation.SUB, asked.p)
 
 
 def backward_encrypted(state: State, sk: Any, batch: Batch) -> NDArray[np.float32]:
     """C: Y - P of a batch, and dZ1."""
-    y_minus_p = febo.decrypt(state.mpk["labels"], sk, label_ct(state, batch))
+    y_minus_p = febo.decrypt(state.held["mpk", "labels"], sk, label_ct(state, batch))
     return training.backward_upper(state, training.restored_error(y_minus_p, state.config))
 
 
@@ -330,11 +337,11 @@ def update_from_ct(state: State, sk: Any, batch: Batch) -> None:
     """C: dW1 = dZ1 X_B / B by decryption, and the update of W1."""
     config: Config = state.config
     chunk, start = divmod(batch.start, upload_rows(config))
-    ct = state.ct_batch[batch.owner][chunk][start // config.batch]
-    products = scheme_of(config).decrypt(state.mpk["batch"], sk, ct)
+    ct = state.held["ct_batch"][batch.owner][chunk][start // config.batch]
+    products = scheme_of(config).decrypt(state.held["mpk", "batch"], sk, ct)
     training.update_w1(state, training.rounded_dw1(products.T, batch.size, config))
 
 
 def label_parameters(config: Config) -> Any:
-    """FEBO over the same group; results in [-label_scale, label_scale]."""
-    return febo.parameters(config.label_scale, config.group)
+    """FEBO over the same group; 0 <= Y, P <= label_scale."""
+    return febo.parameters(config.label_scale, config.label_scale, config.group)

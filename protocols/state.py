@@ -17,7 +17,7 @@ class State(SimpleNamespace):
 
     `config` is the public configuration of the run, `inputs` the party's private input (read-only arrays; empty for
     all but data owners), `coins` its secret randomness for cryptography, `rng` its generator for weights, which is
-    private but not cryptographic.
+    private but not cryptographic, `held` what it keeps by name: keys, ciphertexts.
     """
 
     party: str
@@ -27,3 +27,4 @@ class State(SimpleNamespace):
     inputs: dict[str, NDArray[Any]]
     coins: Coins
     rng: np.random.Generator
+    held: dict[Any, Any]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -20,6 +19,7 @@ from parties.key_authority import KeyAuthority
 from parties.log import open_log
 from parties.party import Frame, Party
 from parties.transcript import Record, TranscriptWriter
+from protocols.config import Config
 from protocols.message import Header
 from protocols.roles import EXPERIMENTER, Role
 from protocols.session import DoStep, Group, Reveal, Transfer
@@ -36,7 +36,8 @@ class HostSpec:
     role: Role
     parties: tuple[str, ...]
     keys: tuple[bytes, ...]
-    config: Any
+    protocol: str
+    config: Config
     transcript: str
     log: str
     record: Record
@@ -55,7 +56,7 @@ class Host:
         torch.set_num_threads(1)  # float sums depend on the number of threads; exact products raise it for themselves
         self.name = spec.name
         self._log = open_log(Path(spec.log)).bind(host=spec.name)
-        self._transcript = TranscriptWriter(spec.transcript, spec.record)
+        self._transcript = TranscriptWriter(spec.transcript, spec.record, spec.protocol, spec.config)
         self._parties = {name: _party(spec, name, key, self._transcript) for name, key in zip(spec.parties, spec.keys, strict=True)}
         self._groups: dict[int, tuple[tuple[int, Party], ...]] = {}
         self._said: set[tuple[str, str]] = set()

@@ -1,0 +1,56 @@
+"""The adversary: a party of its own that is handed the views of the corrupted parties and nothing else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from parties.adversary.attack import NotApplicable, Prior, Reconstruction
+from parties.adversary.catalogue import find_attack
+from parties.adversary.knowledge import Learned, learned
+from parties.transcript import View
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What came of one attack: a reconstruction, or the reason why there is none."""
+
+    attack: str
+    corrupted: tuple[str, ...]
+    reconstruction: Reconstruction | None
+    why: str
+    seconds: float
+
+
+class Adversary:
+    """Runs attacks on the joint view of some parties."""
+
+    def __init__(self, views: Sequence[tuple[str, str]]) -> None:
+        """`views`: (path of a transcript, corrupted party) pairs."""
+        self._view = View(views)
+
+    def attack(self, name: str, prior: Prior, seed: int) -> Attacked:
+        """Run one attack; "not applicable" is a result. `seed` drives the adversary's own draws."""
+        start = time.perf_counter()
+        rebuilt, why = None, ""
+        try:
+            rebuilt = find_attack(name).reconstruct(self._view, prior, np.random.default_rng(seed))
+        except NotApplicable as reason:
+            why = str(reason)
+        return Attacked(name.replace("-", "_"), self._view.parties, rebuilt, why, time.perf_counter() - start)
+
+    def learned(self) -> list[Learned]:
+        """What the view gives away."""
+        return learned(self._view)
+
+    def call(self, verb: str, *args: Any) -> Any:
+        """One of the verbs above by name; the same interface as the adversary in a process of its own."""
+        return getattr(self, verb)(*args)
+
+    def close(self) -> None:
+        """Close the transcripts."""
+        self._view.close()

@@ -1,0 +1,124 @@
+"""Who learned what, derived from a view: nothing here is declared by the author of a protocol.
+
+A quantity is `clear` when it crossed as plain numbers, `exact` when the equations of the view determine it (and it was solved for),
+`bounded` when they constrain it without determining it, and `nothing` when the view holds no more than ciphertexts of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from parties.adversary.attack import NotApplicable
+from parties.adversary.equations import Keys, ciphertexts, independent_keys, public_key
+from parties.adversary.linear import solve_exactly
+from parties.adversary.master_key import solve_master_key
+from parties.transcript import Kind, Row, View
+from protocols import plain_fe
+
+_TRIED = 64  # samples that are solved for, to confirm what the rank says
+
+
+@dataclass(frozen=True)
+class Learned:
+    """One line of the answer: what a party knows of a quantity, how, and since which round."""
+
+    party: str
+    quantity: str
+    of: str
+    how: str
+    detail: str
+    since_round: int | None
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+def learned(view: View) -> list[Learned]:
+    """Everything that one party's view gives away, as far as it is computed here."""
+    return [*clear_values(view), *labels_under_febo(view), *samples(view)]
+
+
+def clear_values(view: View) -> list[Learned]:
+    """Plain numbers that the party received, by label."""
+    groups: dict[str, list[Row]] = {}
+    for row in view.rows(None, Kind.RECEIVED):
+        if not row.dtype[:1].isupper() and row.dtype not in ("list", "dict", "bytes"):
+            groups.setdefault(row.label, []).append(row)
+    return [
+        Learned(
+            party=", ".join(view.parties),
+            quantity=label,
+            of=_senders(rows),
+            how="clear",
+            detail=f"{len(rows)} messages, the first {rows[0].dtype} {tuple(rows[0].shape)}",
+            since_round=_since(rows[0]),
+        )
+        for label, rows in groups.items()
+    ]
+
+
+def labels_under_febo(view: View) -> list[Learned]:
+    """Labels that follow as P + (Y - P)."""
+    if "sk_labels" not in view or "labels" in view or not view.has_payloads():
+        return []
+    from parties.adversary import labels
+    from parties.adversary.attack import Prior
+
+    try:
+        found = labels.reconstruct(view, Prior(1, (1,)), np.random.default_rng(0))
+    except NotApplicable:
+        return []
+    known = int((found.values >= 0).sum())
+    return [Learned(", ".join(view.parties), "labels", f"{known} of {len(found.values)} samples", "exact",
+                    "Y = P + (Y - P)", found.solved_at_step)]  # fmt: skip
+
+
+def samples(view: View) -> list[Learned]:
+    """Samples and the master key, from the rank of the function keys over the ciphertexts."""
+    party, total = ", ".join(view.parties), f"all {sum(view.config.counts)} samples"
+    if "ct" not in view or "mpk" not in view or "data_owner" in party:
+        return []
+    if "sk_w1" not in view:
+        return [Learned(party, "samples", total, "nothing", "ciphertexts without function keys", None)]
+    if not view.has_payloads():
+        return [Learned(party, "samples", total, "bounded", "payloads not recorded: the rank is unknown", None)]
+    keys = independent_keys(view)
+    rank = keys.ranks[-1][1]
+    curve = {"ranks": [list(point) for point in keys.ranks]}
+    if not keys.full:
+        detail = f"rank {rank} of {keys.columns}: {rank} equations a sample"
+        return [Learned(party, "samples", total, "bounded", detail, keys.ranks[0][0], curve)]
+    tried, solved = confirm(view, keys)
+    how = "exact" if solved == tried else "bounded"
+    detail = f"rank {rank} of {keys.columns}; {solved} of {tried} tried are solved in integers"
+    return [Learned(party, "samples", total, how, detail, keys.solved_at_step, curve), *_master_key(view, keys)]
+
+
+def confirm(view: View, keys: Keys) -> tuple[int, int]:
+    """(tried, solved): solve for the first samples of the view."""
+    scheme, mpk = plain_fe.scheme_of(view.config), public_key(view)
+    for _, ct in ciphertexts(view):
+        some = scheme.rows(ct, 0, min(_TRIED, len(ct)))
+        z = np.hstack([scheme.decrypt(mpk, key, some) for key in keys.keys])
+        solved = solve_exactly(keys.vectors, z.T.copy())
+        return len(z), len(z) if solved is not None else 0
+    return 0, 0
+
+
+def _master_key(view: View, keys: Keys) -> list[Learned]:
+    scheme, mpk = plain_fe.scheme_of(view.config), public_key(view)
+    secret = solve_master_key(view, keys)
+    if secret is None or not scheme.check_master_key(mpk, secret):
+        return []
+    detail = "solved from the function keys, matches the public key"
+    return [Learned(", ".join(view.parties), "master key", "key_authority", "exact", detail, keys.solved_at_step)]
+
+
+def _senders(rows: list[Row]) -> str:
+    senders = sorted({row.sender for row in rows})
+    return senders[0] if len(senders) == 1 else f"{len(senders)} parties"
+
+
+def _since(row: Row) -> int | None:
+    return row.round if row.phase == "step" else 0

@@ -1,0 +1,94 @@
+"""Attacks on a run, as a user asks for them: run by the adversary, scored here against the truth and the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from parties.adversary.adversary import Attacked
+from parties.adversary.attack import Prior, Quantity, Reconstruction
+from parties.adversary.catalogue import find_attack
+from scenarios.metrics import Truth, baseline_guess, baseline_projection, score
+from scenarios.pictures import grid
+from scenarios.runs import RunFolder
+
+_SCORING_SEED = 0  # which images SSIM samples; no secret hangs on it
+
+
+class AdversaryHandle(Protocol):
+    """An adversary, in this process or in its own."""
+
+    def call(self, verb: str, *args: Any) -> Any: ...
+    def close(self) -> None: ...
+
+
+MakeAdversary = Callable[[Sequence[tuple[str, str]]], AdversaryHandle]
+
+
+def attack_run(
+    run: RunFolder, names: Sequence[str], corrupted: Sequence[str], prior: Prior, make: MakeAdversary, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Run attacks on the joint view of the corrupted parties; returns rows for `attacks` in result.json."""
+    modules = [find_attack(name) for name in names]  # an unknown name fails before any process starts
+    adversary = make(run.view_sources(tuple(corrupted)))
+    try:
+        attacked = [adversary.call("attack", module.NAME, prior, seed) for module in modules]
+    finally:
+        adversary.close()
+    truth = run.truth() if any(a.reconstruction is not None for a in attacked) else None
+    return [_row(run, a, prior, truth) for a in attacked]
+
+
+def _row(run: RunFolder, attacked: Attacked, prior: Prior, truth: Truth | None) -> dict[str, Any]:
+    rebuilt = attacked.reconstruction
+    row: dict[str, Any] = {
+        "attack": attacked.attack,
+        "corrupted": list(attacked.corrupted),
+        "applicable": rebuilt is not None,
+        "why": attacked.why,
+        "samples": 0 if rebuilt is None else len(rebuilt.index),
+        "seconds": round(attacked.seconds, 3),
+        "prior": prior.describe(),
+        "metrics": {},
+        "baseline": {},
+        "notes": {},
+    }
+    if rebuilt is None or truth is None:
+        return row
+    row["metrics"] = score(rebuilt, truth, prior, _SCORING_SEED)
+    row["baseline"] = baselines(rebuilt, truth, prior)
+    row["notes"] = rebuilt.notes
+    if rebuilt.quantity is Quantity.IMAGES and len(rebuilt.index):
+        row["figure"] = str(_picture(run, attacked.attack, rebuilt, truth))
+    return row
+
+
+def baselines(rebuilt: Reconstruction, truth: Truth, prior: Prior) -> dict[str, Any]:
+    """What the same code scores without the secret: the prior's guess, the swapped view, the projection.
+
+    `swapped`: the attack on a view whose samples were exchanged for one another. The attacks treat each sample alike, so
+    this is their output scored against the next sample's truth.
+    """
+    swapped = replace(rebuilt, index=np.roll(rebuilt.index, 1))
+    if rebuilt.quantity is Quantity.LABELS:
+        share = float(np.bincount(truth.labels[rebuilt.index]).max() / max(1, len(rebuilt.index)))
+        return {"guess": {"labels_right": share}, "swapped": score(swapped, truth, prior, _SCORING_SEED)}
+    found: dict[str, Any] = {
+        "guess": baseline_guess(truth, prior, rebuilt.index, _SCORING_SEED),
+        "swapped": score(swapped, truth, prior, _SCORING_SEED),
+    }
+    projection = baseline_projection(rebuilt, truth, prior, _SCORING_SEED)
+    return found if projection is None else {**found, "projection": projection}
+
+
+def _picture(run: RunFolder, attack: str, rebuilt: Reconstruction, truth: Truth) -> str:
+    path = run.path / "figures" / f"{attack}.png"
+    rows = {attack.replace("_", "-"): rebuilt.values}
+    if rebuilt.projection is not None:
+        rows["projection"] = rebuilt.projection
+    titles = [f"label {truth.labels[i]}" for i in rebuilt.index[:10]]
+    grid(path, truth.pixels(rebuilt.index), rows, truth.shape, titles, f"{attack}: what the view gives away")
+    return str(path.relative_to(run.path))

@@ -1,0 +1,280 @@
+"""The command line: `keyhole ...`, and `python -m scenarios ...`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from parties.adversary.catalogue import ATTACKS, find_attack
+from parties.datasets import NAMES, Split
+from parties.transcript import Record
+from protocols.config import Activation, Gradient, Labels, Loss, Scheme, steps_per_epoch
+from protocols.errors import ConfigError, KeyholeError
+from protocols.figure import as_mermaid, as_text
+from scenarios.catalogue import PROTOCOLS, SCENARIOS, find_protocol, find_scenario
+from scenarios.experiment import Experiment, Options, prepare
+
+app = typer.Typer(
+    name="keyhole",
+    help="Run protocols that train networks on encrypted data, and see what each party learns. Not for production secrets.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_DEBUG = False
+
+
+class RuntimeName(str, Enum):
+    """Where parties run."""
+
+    RAY = "ray"
+    INLINE = "inline"
+
+
+def _option(*names: str, help: str, panel: str = "Run") -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel)
+
+
+@app.callback()
+def main(debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False) -> None:
+    global _DEBUG
+    _DEBUG = debug
+
+
+@app.command("list")
+def list_() -> None:
+    """List protocols, schemes, scenarios, attacks and data sets."""
+    from protocols.crypto.group import GROUPS
+
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name in PROTOCOLS:
+        table.add_row("protocol", _cli(name), find_protocol(name).SUMMARY)
+    table.add_row("scheme", "lwe", "inner products under LWE over Z_2^64 (default)")
+    table.add_row("scheme", "ddh", "inner products under DDH; --group " + " | ".join(GROUPS))
+    table.add_row("scheme", "febo", "labels: --labels febo")
+    for name in SCENARIOS:
+        table.add_row("scenario", _cli(name), f"keyhole run {_cli(name)}")
+    for name in ATTACKS:
+        module = find_attack(name)
+        table.add_row("attack", _cli(name), module.SUMMARY)
+    for name in (*NAMES, "FILE.npz"):
+        table.add_row("dataset", name, _DATASETS[name])
+    Console().print(table)
+
+
+_DATASETS = {
+    "digits": "1797 images of 8x8, part of scikit-learn (default)",
+    "mnist": "70 000 images of 28x28; idx files in --data-dir, or fetched where a network exists",
+    "cifar10": "images of 32x32x3; files in --data-dir; --gray",
+    "FILE.npz": "images or X, labels or y; optionally test_images and test_labels",
+}
+
+
+@app.command()
+def run(
+    scenario: Annotated[str, typer.Argument(help="plain | plain-fe")],
+    dataset: Annotated[str | None, _option("--dataset", help="digits | mnist | cifar10 | FILE.npz", panel="Data")] = None,
+    data_dir: Annotated[Path | None, _option("--data-dir", help="Folder of the data set's files.", panel="Data")] = None,
+    gray: Annotated[bool | None, _option("--gray", help="Turn colour images gray.", panel="Data")] = None,
+    samples: Annotated[int | None, _option("--samples", help="Training samples to use.", panel="Data")] = None,
+    owners: Annotated[int | None, _option("--owners", help="How many data owners share the data.", panel="Data")] = None,
+    split: Annotated[Split | None, _option("--split", help="How they share it.", panel="Data")] = None,
+    runtime: Annotated[RuntimeName | None, _option("--runtime", help="ray: parties in processes of their own.")] = None,
+    address: Annotated[str | None, _option("--address", help="A Ray cluster, or auto.")] = None,
+    seed: Annotated[int | None, _option("--seed", min=0, help="Make the run repeatable. Whoever knows it holds every key.")] = None,
+    record: Annotated[Record | None, _option("--record", help="Keep payloads, or headers and digests only.")] = None,
+    out: Annotated[Path | None, _option("--out", help="The run folder itself.")] = None,
+    as_json: Annotated[bool, _option("--json", help="Print result.json and nothing else.")] = False,
+    quiet: Annotated[bool, _option("--quiet", help="No progress bar.")] = False,
+    layers: Annotated[str | None, _option("--layers", help="Widths, such as 300,100; the first is h.", panel="Network")] = None,
+    hidden: Annotated[int | None, _option("--hidden", help="h, for a network of one hidden layer.", panel="Network")] = None,
+    activation: Annotated[Activation | None, _option("--activation", help="Between layers.", panel="Network")] = None,
+    loss: Annotated[Loss | None, _option("--loss", help="ce: softmax; bce: a sigmoid per class.", panel="Network")] = None,
+    batch: Annotated[int | None, _option("--batch", help="Samples in a batch.", panel="Network")] = None,
+    epochs: Annotated[int | None, _option("--epochs", help="Passes over the data.", panel="Network")] = None,
+    lr: Annotated[float | None, _option("--lr", help="Learning rate.", panel="Network")] = None,
+    momentum: Annotated[float | None, _option("--momentum", help="Of SGD.", panel="Network")] = None,
+    scheme: Annotated[Scheme | None, _option("--scheme", help="What protects the samples.", panel="Protection")] = None,
+    group: Annotated[str | None, _option("--group", help="Group for ddh and febo.", panel="Protection")] = None,
+    weight_scale: Annotated[int | None, _option("--weight-scale", help="Fixed-point steps per unit of W1.", panel="Protection")] = None,
+    weight_bound: Annotated[float | None, _option("--weight-bound", help="Bound on |W1|.", panel="Protection")] = None,
+    labels: Annotated[Labels | None, _option("--labels", help="How labels reach the cloud.", panel="Protection")] = None,
+    gradient: Annotated[Gradient | None, _option("--gradient", help="Who computes dW1.", panel="Protection")] = None,
+    attack: Annotated[list[str] | None, _option("--attack", help="An attack to run at the end; repeatable.", panel="Attack")] = None,
+    corrupt: Annotated[str | None, _option("--corrupt", help="Corrupted parties, such as cloud_trainer,data_owner:2.", panel="Attack")] = None,
+    period: Annotated[int | None, _option("--period", min=1, help="Of lp's smoothness rows.", panel="Attack")] = None,
+    threshold: Annotated[int | None, _option("--threshold", min=0, help="Of lp's smoothness rows, in pixel steps.", panel="Attack")] = None,
+) -> None:
+    """Run a scenario: train, record what each party sees, and say who learned what."""
+    options = Options(
+        dataset=dataset, data_dir=data_dir, gray=gray, samples=samples, runtime=runtime.value if runtime else None,
+        address=address, owners=owners, split=split, seed=seed, record=record, out=out, layers=layers, hidden=hidden,
+        activation=activation, loss=loss, batch=batch, epochs=epochs, lr=lr, momentum=momentum, scheme=scheme, group=group,
+        weight_scale=weight_scale, weight_bound=weight_bound, labels=labels, gradient=gradient,
+        corrupt=_parties(corrupt), attack=tuple(attack or ()), period=period, threshold=threshold,
+    )  # fmt: skip
+    with reported():
+        from scenarios.run import execute
+        from scenarios.summary import show_result
+
+        for name in options.attack or ():
+            find_attack(name)
+        experiment = prepare(find_scenario(scenario), options)
+        with progress(experiment, silent=as_json or quiet) as observe:
+            folder, result = execute(experiment, observe)
+        if as_json:
+            print(json.dumps(result, indent=1))
+        else:
+            show_result(Console(), folder, result)
+
+
+@app.command()
+def show(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN")],
+    party: Annotated[str | None, typer.Option("--party", help="One party's view.")] = None,
+    label: Annotated[str | None, typer.Option("--label", help="Messages of one label.")] = None,
+    dump: Annotated[Path | None, typer.Option("--dump", help="Write the first matching payload here (.npy, else JSON).")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Check payloads, both ends and the digest.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Rows to print.")] = 40,
+) -> None:
+    """Show a transcript as a table, dump a payload, or verify a run."""
+    with reported():
+        from scenarios.inspect import dump_payload, rows_table, verified
+        from scenarios.runs import load_run
+
+        folder = load_run(run_folder)
+        if verify:
+            verified(folder, Console())
+        elif dump is not None:
+            print(dump_payload(folder, party, label, dump))
+        else:
+            Console().print(rows_table(folder, party, label, limit))
+
+
+@app.command()
+def figure(
+    protocol: Annotated[str, typer.Argument(help="plain | plain-fe")],
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="As a mermaid sequence diagram.")] = False,
+) -> None:
+    """Draw the message figure of a protocol."""
+    with reported():
+        drawn = find_protocol(protocol).FIGURE
+        print(as_mermaid(drawn) if mermaid else as_text(drawn))
+
+
+@app.command()
+def attack(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN")],
+    attack: Annotated[list[str], typer.Option("--attack", help="Repeatable.")],
+    corrupt: Annotated[str, typer.Option("--corrupt", help="Such as cloud_trainer,data_owner:2.")] = "cloud_trainer",
+    period: Annotated[int | None, typer.Option("--period", min=1)] = None,
+    threshold: Annotated[int | None, typer.Option("--threshold", min=0)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
+) -> None:
+    """Attack a stored transcript again, offline: the attack sees the stored view and nothing else."""
+    with reported():
+        from parties.adversary.adversary import Adversary
+        from scenarios.attacks import attack_run
+        from scenarios.runs import load_run
+        from scenarios.summary import attack_table
+
+        folder = load_run(run_folder)
+        rows = attack_run(folder, attack, _parties(corrupt) or (), folder.prior(period, threshold), Adversary)
+        if as_json:
+            print(json.dumps(rows, indent=1))
+        else:
+            Console().print(attack_table(rows))
+            for row in rows:
+                if row.get("figure"):
+                    print(f"{folder.path / row['figure']}")
+
+
+@app.command()
+def bench(
+    what: Annotated[list[str] | None, typer.Argument(help="groups | digits | febo | mnist | cifar; all without any.")] = None,
+    data_dir: Annotated[Path, typer.Option("--data-dir", help="Holds mnist/ and cifar10/.")] = Path("../shared/data"),
+    samples: Annotated[int | None, typer.Option("--samples", help="Training samples, to try a smaller size.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs")] = None,
+    hidden: Annotated[int | None, typer.Option("--hidden")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Also write the figures here, as JSON.")] = None,
+) -> None:
+    """Measure the project's figures on this machine."""
+    with reported():
+        from scenarios.bench import run_benches
+
+        run_benches(tuple(what or ()), data_dir, samples, epochs, hidden, out, Console())
+
+
+def script(scenario: str) -> None:
+    """Entry of `python -m scenarios.<scenario>`: the options of `keyhole run <scenario>`."""
+    app(["run", scenario, *sys.argv[1:]], prog_name=f"python -m scenarios.{scenario}")
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Turn what went wrong into one line and an exit status: 1 the run failed, 2 wrong usage."""
+    try:
+        yield
+    except ConfigError as error:
+        _fail(error, 2)
+    except KeyholeError as error:
+        _fail(error, 1)
+    except KeyboardInterrupt as error:
+        _fail(error, 1, "interrupted; what was recorded so far is kept")
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader went away, as with `| head`
+        raise typer.Exit(1) from None
+    except Exception as error:
+        _fail(error, 1, f"internal error: {type(error).__name__}; run again with `keyhole --debug ...` for a traceback")
+
+
+def _fail(error: BaseException, status: int, text: str | None = None) -> None:
+    if _DEBUG:
+        raise error
+    print(f"keyhole: {' '.join((text or str(error)).split())}", file=sys.stderr)
+    raise typer.Exit(status) from None
+
+
+@contextmanager
+def progress(experiment: Experiment, silent: bool) -> Iterator[Callable[[str, int], None]]:
+    """A progress bar on a terminal, nothing elsewhere."""
+    if silent or not sys.stderr.isatty():
+        yield lambda event, value: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    config = experiment.config
+    steps = config.epochs * steps_per_epoch(config)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("set-up", total=steps)
+
+        def observe(event: str, value: int) -> None:
+            if event == "step":
+                bar.update(task, description="training", completed=value + 1)
+            elif event == "upload":
+                bar.update(task, description="encrypting")
+            elif event == "report":
+                bar.update(task, description="attacking")
+
+        yield observe
+
+
+def _parties(text: str | None) -> tuple[str, ...] | None:
+    """Names of parties from a list such as cloud_trainer,data_owner:2; `-` and `_` are the same."""
+    return None if text is None else tuple(name.strip().replace("-", "_") for name in text.split(",") if name.strip())
+
+
+def _cli(name: str) -> str:
+    return name.replace("_", "-")
+
+

@@ -1,0 +1,192 @@
+"""What a user asked for, and what follows from it: options, their defaults, and the run's configuration."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from parties.datasets import Dataset, DataSpec, Split, load, split
+from parties.transcript import Record
+from protocols.config import Activation, Config, Gradient, Labels, Loss, Scheme
+from protocols.errors import ConfigError
+
+FULL_LIMIT_NBYTES = 2_000_000_000
+
+# Options that every scenario has; a scenario adds its own.
+COMMON = frozenset(
+    "dataset data_dir gray samples runtime address owners split seed record out layers hidden activation loss batch epochs "
+    "lr momentum corrupt attack period threshold".split()
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a run as given; None means that the default applies."""
+
+    dataset: str | None = None
+    data_dir: Path | None = None
+    gray: bool | None = None
+    samples: int | None = None
+    runtime: str | None = None
+    address: str | None = None
+    owners: int | None = None
+    split: Split | None = None
+    seed: int | None = None
+    record: Record | None = None
+    out: Path | None = None
+    layers: str | None = None
+    hidden: int | None = None
+    activation: Activation | None = None
+    loss: Loss | None = None
+    batch: int | None = None
+    epochs: int | None = None
+    lr: float | None = None
+    momentum: float | None = None
+    scheme: Scheme | None = None
+    group: str | None = None
+    weight_scale: int | None = None
+    weight_bound: float | None = None
+    labels: Labels | None = None
+    gradient: Gradient | None = None
+    corrupt: tuple[str, ...] | None = None
+    attack: tuple[str, ...] | None = None
+    period: int | None = None
+    threshold: int | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The options that were given."""
+        pairs = ((f.name, getattr(self, f.name)) for f in fields(self))
+        return {name: value for name, value in pairs if value not in (None, ())}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A named experiment: a protocol, the options it understands beyond the common ones, and its own defaults."""
+
+    name: str
+    protocol: ModuleType
+    options: frozenset[str] = frozenset()
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+    def check(self, options: Options) -> None:
+        """Raise `ConfigError` for options that this scenario does not have."""
+        for name in options.given():
+            if name not in COMMON | self.options:
+                raise ConfigError(f"--{name.replace('_', '-')} is no option of {self.name.replace('_', '-')}")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that a run is made of, with nothing left to default."""
+
+    scenario: Scenario
+    spec: DataSpec
+    how: Split
+    config: Config
+    runtime: str
+    address: str | None
+    seed: int | None
+    record: Record
+    record_given: bool
+    out: Path | None
+    attacks: tuple[str, ...]
+    corrupted: tuple[str, ...]
+    period: int
+    threshold: int
+
+    @property
+    def data(self) -> Dataset:
+        """The data set (read once in a process)."""
+        return load(self.spec)
+
+    @property
+    def owners(self) -> int:
+        """How many data owners take part."""
+        return len(self.config.counts)
+
+    def as_plain(self) -> dict[str, Any]:
+        """For config.json, from which the run can be repeated if it was given a seed."""
+        spec = {f.name: getattr(self.spec, f.name) for f in fields(self.spec)}
+        return {
+            "scenario": self.scenario.name,
+            "protocol": self.scenario.protocol.NAME,
+            "data": {**spec, "split": self.how.value},
+            "config": self.config.as_plain(),
+            "runtime": self.runtime,
+            "record": self.record.value,
+            "seed": self.seed,
+            "attacks": list(self.attacks),
+            "corrupted": list(self.corrupted),
+            "prior": {"period": self.period, "threshold": self.threshold},
+        }
+
+
+def prepare(scenario: Scenario, options: Options) -> Experiment:
+    """Fill in the defaults and read the data set; raises `ConfigError` or `DataError` with one line."""
+    scenario.check(options)
+    given = {**_defaults(options), **scenario.defaults, **options.given()}
+    # Without --seed the data are still shuffled by a number that the run notes, drawn from the system.
+    data_seed = given["seed"] if "seed" in given else int.from_bytes(os.urandom(4), "big")
+    spec = DataSpec(
+        name=given["dataset"],
+        data_dir=None if given.get("data_dir") is None else str(given["data_dir"]),
+        gray=bool(given.get("gray", False)),
+        samples=given.get("samples"),
+        seed=data_seed,
+    )
+    data = load(spec)
+    counts = tuple(len(part) for part in split(data.y_train, given["owners"], given["split"], spec.seed))
+    return Experiment(
+        scenario=scenario,
+        spec=spec,
+        how=given["split"],
+        config=_config(given, data, counts),
+        runtime=given["runtime"],
+        address=given.get("address"),
+        seed=given.get("seed"),
+        record=given["record"],
+        record_given=options.record is not None,
+        out=given.get("out"),
+        attacks=tuple(given.get("attack", ())),
+        corrupted=tuple(given["corrupt"]),
+        period=given["period"],
+        threshold=given["threshold"],
+    )
+
+
+def unprotected(experiment: Experiment) -> Config:
+    """The configuration of the baseline: the same training without rounding."""
+    return replace(experiment.config, weight_scale=0, labels=Labels.CLEAR, gradient=Gradient.OWNER)
+
+
+def _defaults(options: Options) -> dict[str, Any]:
+    dataset = options.dataset or "digits"
+    sizes: dict[str, Any] = {"hidden": 300, "batch": 128, "epochs": 5, "lr": 0.1}
+    if dataset == "digits":
+        sizes = {"hidden": 32, "batch": 16, "epochs": 15, "lr": 0.05}
+    return {
+        **sizes, "dataset": dataset, "runtime": "ray", "owners": 1, "split": Split.IID, "record": Record.FULL,
+        "corrupt": ("cloud_trainer",), "period": 4, "threshold": 25, "momentum": 0.9,
+    }  # fmt: skip
+
+
+def _config(given: dict[str, Any], data: Dataset, counts: tuple[int, ...]) -> Config:
+    switches = {name: given[name] for name in (
+        "activation", "loss", "batch", "epochs", "lr", "momentum", "scheme", "group", "weight_scale", "weight_bound", "labels",
+        "gradient") if name in given}  # fmt: skip
+    sizes = {"features": data.x_train.shape[1], "classes": data.classes, "x_max": data.x_max, "counts": counts}
+    config = Config(**sizes, layers=_layers(given), **switches)
+    # A batch larger than the data is the whole data.
+    return replace(config, batch=min(config.batch, max(counts)))
+
+
+def _layers(given: dict[str, Any]) -> tuple[int, ...]:
+    if "layers" in given:
+        try:
+            return tuple(int(width) for width in given["layers"].split(","))
+        except ValueError:
+            raise ConfigError(f"--layers expects widths such as 300,100, got {given['layers']!r}") from None
+    return (given["hidden"],)

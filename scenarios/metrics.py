@@ -1,0 +1,144 @@
+"""How close a reconstruction came: the only functions that see the truth and a reconstruction together.
+
+Pixels are in [0, 1] here (x / x_max). A failure is a row of NaN: it is scored as the prior's guess in `mse`, `psnr` and
+`ssim`, has no exact pixel, and is counted in `failures`. What is free in an attack was fixed before this module saw it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from skimage.metrics import structural_similarity
+
+from parties.adversary.attack import Prior, Quantity, Reconstruction
+from protocols.errors import DataError
+
+PSNR_CAP_DB = 99.0  # an exact image has an infinite PSNR, which would drown a quartile and is no JSON
+SSIM_IMAGES = 1000
+MATCH_IMAGES = 1000
+_SSIM_WINDOW = 7
+
+Images = NDArray[np.float64]
+
+_similarity: Callable[..., Any] = structural_similarity  # scikit-image has no types
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the attack was after: images (N, n) integers in [0, x_max], labels (N,), the shape of one image."""
+
+    images: NDArray[Any]
+    labels: NDArray[Any]
+    x_max: int
+    shape: tuple[int, ...]
+
+    def pixels(self, index: NDArray[np.int64]) -> Images:
+        """The images at some positions, in [0, 1]; `DataError` if a position is not one."""
+        if len(index) and not (index.min() >= 0 and index.max() < len(self.images)):
+            raise DataError(f"a reconstruction names samples {index.min()} to {index.max()} of {len(self.images)}")
+        scaled: Images = self.images[index] / float(self.x_max)
+        return scaled
+
+
+def score(recon: Reconstruction, truth: Truth, prior: Prior, seed: int) -> dict[str, Any]:
+    """Score a reconstruction by index; plain data with the metric names of result.json.
+
+    `mse`, `mse_median`, `mse_iqr` ([first, third quartile] over images), `psnr` (dB, median over images, each capped at
+    99), `ssim` (mean over at most 1000 images drawn by `seed`), `exact_pixels` (share in [0, 1]); for labels
+    `labels_right` (share); always `samples`, `failures`, `solved_at_step`, and nothing else where there is no sample.
+    """
+    common = {"samples": len(recon.index), "failures": 0, "solved_at_step": recon.solved_at_step}
+    if recon.quantity is Quantity.MASTER_KEY:
+        return {**common, "failures": int(recon.solved_at_step is None)}
+    if len(recon.values) != len(recon.index):
+        raise DataError(f"a reconstruction of {len(recon.values)} values names {len(recon.index)} samples")
+    if not len(recon.index):
+        return common
+    if recon.quantity is Quantity.LABELS:
+        return {**common, "labels_right": labels_right(recon.values, truth.labels[recon.index])}
+    return {**common, **_score_images(recon.values, truth.pixels(recon.index), truth, prior, seed)}
+
+
+def baseline_guess(truth: Truth, prior: Prior, index: NDArray[np.int64] | None = None, seed: int = 0) -> dict[str, Any]:
+    """The same metrics for the prior's best guess, one image for all samples (of `index`, or every one)."""
+    index = np.arange(len(truth.images)) if index is None else index
+    same = np.tile(prior.guess(), (len(index), 1))
+    return score(Reconstruction(Quantity.IMAGES, index, same), truth, prior, seed)
+
+
+def baseline_projection(recon: Reconstruction, truth: Truth, prior: Prior, seed: int) -> dict[str, Any] | None:
+    """The same metrics for the least-norm correction of a constant image, where the attack gives it."""
+    if recon.projection is None:
+        return None
+    return score(Reconstruction(Quantity.IMAGES, recon.index, recon.projection), truth, prior, seed)
+
+
+def match(values: NDArray[Any], truth: Truth) -> NDArray[np.int64]:
+    """Pair rebuilt images with true ones one to one, least total MSE (Hungarian); for attacks on unordered sets only.
+
+    Returns the position in the truth of each of `values` (m, n) in [0, 1], m <= N <= 1000; score by it. Failures count
+    as mid-gray. One matching serves all metrics: matching for each of them anew would flatter the attack.
+    """
+    if len(values) > len(truth.images) or len(truth.images) > MATCH_IMAGES:
+        raise DataError(
+            f"matching takes m <= N <= {MATCH_IMAGES} images, got m = {len(values)}, N = {len(truth.images)}"
+        )
+    true = truth.pixels(np.arange(len(truth.images)))
+    rebuilt = np.where(np.isfinite(values), values, 0.5)
+    cost = (rebuilt**2).sum(1)[:, None] - 2.0 * rebuilt @ true.T + (true**2).sum(1)[None, :]
+    rows, columns = linear_sum_assignment(cost)
+    return np.asarray(columns[np.argsort(rows)], dtype=np.int64)
+
+
+def mse(values: Images, true: Images) -> Images:
+    """Mean squared error of each image, (m,)."""
+    error: Images = ((values - true) ** 2).mean(axis=1)
+    return error
+
+
+def psnr(errors: Images) -> Images:
+    """Peak signal-to-noise ratio in dB of images with these mean squared errors, peak 1, capped."""
+    return np.minimum(-10.0 * np.log10(np.maximum(errors, 1e-30)), PSNR_CAP_DB)
+
+
+def ssim(values: Images, true: Images, shape: tuple[int, ...], seed: int) -> float:
+    """Mean structural similarity (Wang et al., 2004) over at most 1000 images; the window shrinks to fit small ones."""
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(true))[:SSIM_IMAGES])
+    side = min(_SSIM_WINDOW, *shape[:2])
+    options = {"win_size": side - (side + 1) % 2, "data_range": 1.0, "channel_axis": 2 if len(shape) == 3 else None}
+    pairs = ((values[i].reshape(shape), true[i].reshape(shape)) for i in chosen)
+    return float(np.mean([_similarity(a, b, **options) for a, b in pairs]))
+
+
+def labels_right(values: NDArray[Any], labels: NDArray[Any]) -> float:
+    """Share of labels that are right."""
+    return float(np.mean(np.asarray(values) == labels))
+
+
+def relative_error(estimate: NDArray[Any], true: NDArray[Any]) -> float:
+    """|estimate - true| / |true| in the Frobenius norm; of a Gram matrix."""
+    return float(np.linalg.norm(estimate - true) / np.linalg.norm(true))
+
+
+def _score_images(values: Images, true: Images, truth: Truth, prior: Prior, seed: int) -> dict[str, Any]:
+    if values.shape != true.shape:
+        raise DataError(f"a reconstruction has shape {values.shape}, the truth {true.shape}")
+    failed: NDArray[np.bool_] = np.logical_not(np.isfinite(values).all(axis=1))
+    scored = np.where(failed[:, None], prior.guess()[None, :], values)
+    # Half a quantum, open: rounding to integers gives the true pixel. A half itself would be right for two of them.
+    exact = (np.abs(scored - true) * truth.x_max < 0.5) & ~failed[:, None]
+    errors = mse(scored, true)
+    return {
+        "failures": int(failed.sum()),
+        "mse": float(errors.mean()),
+        "mse_median": float(np.median(errors)),
+        "mse_iqr": [float(q) for q in np.percentile(errors, (25, 75))],
+        "psnr": float(np.median(psnr(errors))),
+        "ssim": ssim(scored, true, truth.shape, seed),
+        "exact_pixels": float(exact.mean()),
+    }

@@ -1,0 +1,16 @@
+"""Scenario `plain`: training without protection, the baseline of every other."""
+
+from protocols import plain
+from scenarios.experiment import Scenario
+
+SCENARIO = Scenario(
+    name="plain",
+    protocol=plain,
+    options=frozenset({"weight_scale", "weight_bound", "labels", "gradient"}),
+    defaults={"weight_scale": 0},
+)
+
+if __name__ == "__main__":
+    from scenarios.cli import script
+
+    script(SCENARIO.name)

@@ -1,0 +1,15 @@
+"""Scenario `plain_fe`: training on functionally encrypted samples, as in CryptoNN and NN-EMD."""
+
+from protocols import plain_fe
+from scenarios.experiment import Scenario
+
+SCENARIO = Scenario(
+    name="plain_fe",
+    protocol=plain_fe,
+    options=frozenset({"scheme", "group", "weight_scale", "weight_bound", "labels", "gradient"}),
+)
+
+if __name__ == "__main__":
+    from scenarios.cli import script
+
+    script(SCENARIO.name)

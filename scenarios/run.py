@@ -1,0 +1,310 @@
+"""One run from options to result.json: parties, protocol, transcript, knowledge, attacks, scores."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import platform
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+from typing import Any
+
+
+from parties.adversary.adversary import Adversary
+from parties.adversary.knowledge import Learned
+from parties.log import open_log
+from parties.runtime.host import HostSpec
+from parties.runtime.inline import InlineRuntime
+from parties.transcript import Record
+from protocols import nn
+from protocols.config import Config, steps_per_epoch
+from protocols.crypto.coins import derive
+from protocols.errors import KeyholeError
+from protocols.roles import CLOUD_TRAINER, DATA_OWNER, Role, party_name
+from protocols.session import Session
+from scenarios.attacks import MakeAdversary, attack_run
+from scenarios.experiment import FULL_LIMIT_NBYTES, Experiment, unprotected
+from scenarios.runs import RunFolder, new_folder, write_json
+
+SCHEMA = 1
+_PACKAGES = ("ray", "numpy", "torch", "phe", "cvxopt", "structlog", "cryptography", "mclbn256")
+
+Observe = Callable[[str, int], None]
+
+
+class RecordTooLarge(KeyholeError):
+    """A full transcript would be large and the user did not ask for it."""
+
+
+def execute(experiment: Experiment, observe: Observe = lambda event, value: None) -> tuple[RunFolder, dict[str, Any]]:
+    """Carry out a run and return its folder and result; `observe(event, value)` is told of progress."""
+    check_size(experiment)
+    run = new_folder(experiment.out, experiment.scenario.name)
+    write_json(run.path / "config.json", {**experiment.as_plain(), "parties": parties(experiment)})
+    clock, log = Clock(), open_log(run.path / "run.log").bind(host="driver")
+    log.info("run_started", scenario=experiment.scenario.name, runtime=experiment.runtime, owners=experiment.owners)
+    try:
+        with ExitStack() as stack:
+            make = stack.enter_context(runtime_of(experiment))
+            epochs = train(experiment, run, make, clock, observe, log)
+            clock.lap("train")
+            result = report(experiment, run, epochs)
+            clock.lap("report")
+            result["learned"] = [_plain(item) for item in learned(run, make.adversary)]
+            clock.lap("learned")
+            if experiment.attacks:
+                prior = run.prior()
+                result["attacks"] = attack_run(run, experiment.attacks, experiment.corrupted, prior, make.adversary)
+            clock.lap("attack")
+            result["accuracy"]["baseline_test"] = baseline(experiment)
+            clock.lap("baseline")
+    except BaseException as cause:
+        log.error("run_failed", reason=str(cause) if isinstance(cause, KeyholeError) else type(cause).__name__)
+        raise
+    result["seconds"] = clock.seconds()
+    write_json(run.path / "result.json", result)
+    log.info("run_finished", digest=result["transcript_digest"][:16], seconds=result["seconds"]["total"])
+    return run, result
+
+
+def check_size(experiment: Experiment) -> None:
+    """Refuse to fill the disk unasked: a full transcript beyond 2 GB needs `--record`."""
+    nbytes = experiment.scenario.protocol.payload_nbytes(experiment.config)
+    if experiment.record is Record.FULL and not experiment.record_given and nbytes > FULL_LIMIT_NBYTES:
+        raise RecordTooLarge(
+            f"full transcripts of this run take about {nbytes / 1e9:.1f} GB; "
+            "ask for them with --record full, or keep headers and digests with --record headers"
+        )
+
+
+def parties(experiment: Experiment) -> list[str]:
+    """The names of all parties of a run."""
+    return [
+        party_name(role, i)
+        for role in experiment.scenario.protocol.ROLES
+        for i in range(experiment.owners if role is DATA_OWNER else 1)
+    ]
+
+
+class Clock:
+    """Wall-clock seconds by phase of the run."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+        self._laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        """Book the time since the last lap under a name."""
+        now = time.perf_counter()
+        self._laps[name] = self._laps.get(name, 0.0) + now - self._last
+        self._last = now
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds by name, and in total."""
+        return {name: round(s, 3) for name, s in {**self._laps, "total": time.perf_counter() - self._start}.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Runtimes:
+    """How this run makes hosts and adversaries."""
+
+    hosts: Callable[[list[HostSpec], Callable[[str, int], None]], Any]
+    adversary: MakeAdversary
+
+
+@contextmanager
+def runtime_of(experiment: Experiment) -> Iterator[Runtimes]:
+    """The runtime that was asked for; a Ray session on this machine ends with the block."""
+    if experiment.runtime == "inline":
+        yield Runtimes(InlineRuntime, Adversary)
+        return
+    from parties.runtime import on_ray
+
+    with on_ray.cluster(experiment.address):
+        yield Runtimes(on_ray.RayRuntime, on_ray.RayAdversary)
+
+
+def train(
+    experiment: Experiment, run: RunFolder, make: Runtimes, clock: Clock, observe: Observe, log: Any
+) -> list[dict[str, Any]]:
+    """Run the protocol; returns one entry an epoch with the weights that were revealed and when."""
+    started = False
+
+    def progress(phase: str, round: int) -> None:
+        nonlocal started
+        if phase == "step" and not started:
+            started = True
+            clock.lap("setup")
+            log.info("training_started")
+        observe(phase, round)
+
+    runtime = make.hosts(host_specs(experiment, run), progress)
+    counts = {role: experiment.owners if role is DATA_OWNER else 1 for role in experiment.scenario.protocol.ROLES}
+    protocol, config = experiment.scenario.protocol, experiment.config
+    epochs = []
+    try:
+        session = Session(runtime, protocol.FIGURE, counts, config)
+        for epoch, weights in enumerate(protocol.run(session, config), start=1):
+            epochs.append({"weights": weights, "test": accuracy(experiment, weights)})
+            log.info("epoch_finished", epoch=epoch, test_accuracy=epochs[-1]["test"])
+            observe("epoch", epoch)
+        runtime.finish()
+    except BaseException:
+        runtime.abort()
+        raise
+    return epochs
+
+
+def host_specs(experiment: Experiment, run: RunFolder) -> list[HostSpec]:
+    """One host a role; many owners share as many hosts as there are processors."""
+    root = experiment.seed
+    key = os.urandom(32) if root is None else derive(hashlib.sha256(str(root).encode()).digest(), "run")
+    specs = []
+    for role in experiment.scenario.protocol.ROLES:
+        names = [party_name(role, i) for i in range(experiment.owners if role is DATA_OWNER else 1)]
+        hosts = min(len(names), os.cpu_count() or 1)
+        for h in range(hosts):
+            here = tuple(names[h * len(names) // hosts : (h + 1) * len(names) // hosts])
+            specs.append(_host_spec(experiment, run, role, role.value if hosts == 1 else f"{role.value}.{h}", here, key))
+    return specs
+
+
+def _host_spec(
+    experiment: Experiment, run: RunFolder, role: Role, name: str, here: tuple[str, ...], key: bytes
+) -> HostSpec:
+    owner = role is DATA_OWNER
+    return HostSpec(
+        name=name,
+        role=role,
+        parties=here,
+        keys=tuple(derive(key, party) for party in here),
+        protocol=experiment.scenario.protocol.NAME,
+        config=experiment.config,
+        transcript=str((run.path / "transcripts" / f"{name}.sqlite").resolve()),
+        log=str((run.path / "run.log").resolve()),
+        record=experiment.record,
+        data=experiment.spec if owner else None,
+        owners=experiment.owners if owner else 0,
+        split=experiment.how,
+    )
+
+
+def accuracy(experiment: Experiment, weights: dict[str, Any]) -> float | None:
+    """Accuracy on the held-out images; None without any."""
+    data = experiment.data
+    if data.x_test is None or data.y_test is None:
+        return None
+    return _accuracy(weights, experiment.config, data.x_test, data.y_test)
+
+
+def _accuracy(weights: dict[str, Any], config: Config, x: Any, y: Any) -> float:
+    return nn.accuracy(weights["w1"], weights["weights"], weights["biases"], config, x, y)
+
+
+def baseline(experiment: Experiment) -> float | None:
+    """Test accuracy of the same training without any protection or rounding, with the same coins, in this process."""
+    if experiment.data.x_test is None:
+        return None
+    from scenarios.oracle import train_plain
+
+    return accuracy(experiment, train_plain(experiment, unprotected(experiment)))
+
+
+def report(experiment: Experiment, run: RunFolder, epochs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The parts of result.json that follow from the configuration and the transcripts."""
+    data, last = experiment.data, epochs[-1]
+    return {
+        "schema": SCHEMA,
+        "scenario": experiment.scenario.name,
+        "protocol": experiment.scenario.protocol.NAME,
+        "security": security(experiment),
+        "seed": experiment.seed,
+        "config": {**experiment.as_plain()["data"], **experiment.config.as_plain(), "runtime": experiment.runtime,
+                   "record": experiment.record.value},
+        "versions": versions(experiment.runtime),
+        "transcript_digest": run.digest(),
+        "accuracy": {
+            "train": _accuracy(last["weights"], experiment.config, data.x_train, data.y_train),
+            "test": last["test"],
+            "baseline_test": None,
+            "test_by_epoch": [epoch["test"] for epoch in epochs],
+        },
+        "steps": experiment.config.epochs * steps_per_epoch(experiment.config),
+        **traffic(run),
+        "learned": [],
+        "attacks": [],
+    }  # fmt: skip
+
+
+def security(experiment: Experiment) -> dict[str, str]:
+    """What protects what, in one line each."""
+    protocol = experiment.scenario.protocol
+    lines = {"protocol": protocol.SECURITY}
+    if hasattr(protocol, "describe"):
+        lines |= protocol.describe(experiment.config)
+    lines["coins"] = (
+        "from the operating system" if experiment.seed is None
+        else "reproducible: whoever knows the seed holds every key of this run"
+    )  # fmt: skip
+    return lines
+
+
+def traffic(run: RunFolder) -> dict[str, Any]:
+    """Messages and payload bytes by edge and label, and by party."""
+    edges: dict[tuple[str, str, str], list[int]] = {}
+    by_party = {party: dict.fromkeys(_COUNTERS, 0) for party in run.sources}
+    query = "SELECT sender, receiver, label, COUNT(*), SUM(nbytes) FROM rows WHERE kind = 'sent' GROUP BY sender, receiver, label"
+    for path in run.transcripts:
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        for sender, receiver, label, messages, nbytes in connection.execute(query):
+            edge = edges.setdefault((_role(sender), _role(receiver), label), [0, 0])
+            edge[0], edge[1] = edge[0] + messages, edge[1] + nbytes
+            for party, way in ((sender, "sent"), (receiver, "received")):
+                by_party[party][f"messages_{way}"] += messages
+                by_party[party][f"bytes_{way}"] += nbytes
+        connection.close()
+    rows = [
+        {"sender": s, "receiver": r, "label": label, "messages": m, "bytes": b} for (s, r, label), (m, b) in sorted(edges.items())
+    ]
+    return {"traffic": rows, "parties": by_party}
+
+
+_COUNTERS = ("messages_sent", "messages_received", "bytes_sent", "bytes_received")
+
+
+def learned(run: RunFolder, make: MakeAdversary) -> list[Learned]:
+    """What each role learned, each computed from that party's own view; of many owners, the first."""
+    names = list(dict.fromkeys(next(p for p in run.sources if _role(p) == role) for role in map(_role, run.sources)))
+    names.sort(key=lambda name: name != CLOUD_TRAINER.value)
+    adversaries = [make(run.view_sources((name,))) for name in names]
+    try:
+        return [item for adversary in adversaries for item in adversary.call("learned")]
+    finally:
+        for adversary in adversaries:
+            adversary.close()
+
+
+def versions(runtime: str) -> dict[str, str]:
+    """Versions of Python, of this project and of what its results rest on."""
+    found = {"python": platform.python_version()}
+    for package in ("keyhole", *_PACKAGES):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _role(party: str) -> str:
+    return party.partition(":")[0]
+
+
+def _plain(item: Learned) -> dict[str, Any]:
+    return dataclasses.asdict(item)
+
+
