@@ -94,15 +94,16 @@ def load(spec: DataSpec) -> Dataset:
 def split(labels: NDArray[np.int64], owners: int, how: Split, seed: int) -> tuple[NDArray[np.int64], ...]:
     """Share N samples out: one array of positions per owner, every sample exactly once, sizes equal up to one.
 
-    IID: at random. LABEL: shuffled, sorted by class and cut, so that an owner holds about classes / owners classes.
-    Raises `ConfigError` if there are more owners than samples.
+    IID: at random. LABEL: sorted by class and cut, so that an owner holds about classes / owners classes. Each owner's samples
+    come in random order, so that consecutive ones make a batch. Raises `ConfigError` if there are more owners than samples.
     """
     if not 1 <= owners <= len(labels):
         raise ConfigError(f"--owners: expected 1 to {len(labels)} owners for {len(labels)} samples, got {owners}")
-    order = np.random.default_rng(seed).permutation(len(labels)).astype(np.int64)
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(labels)).astype(np.int64)
     if how is Split.LABEL:
         order = order[np.argsort(labels[order], kind="stable")]
-    return tuple(np.sort(part) if how is Split.IID else part for part in np.array_split(order, owners))
+    return tuple(rng.permutation(part) for part in np.array_split(order, owners))
 
 
 def fingerprint(images: NDArray[Any], labels: NDArray[Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -107,7 +107,7 @@ class Party:
         self._heap.pop(handle, None)
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_step(module: str, name: str) -> Callable[..., Any]:
     """Find a step by its name and check it where it runs."""
     step: Callable[..., Any] = getattr(importlib.import_module(module), name)

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import protocols.plain_fe  # noqa: F401  (reading a transcript needs every class that may cross)
 from protocols.config import Config
 from protocols.errors import DataError, EncodingError
 from protocols.message import Header, decode, describe, digest, encode

@@ -14,7 +14,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 from enum import Enum
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -26,7 +26,7 @@ _CACHED = type(lru_cache(lambda: None))
 _LIBRARIES = ("site-packages", "dist-packages", "lib-dynload")
 
 
-@lru_cache(maxsize=None)
+@cache
 def check_step(step: Callable[..., Any]) -> None:
     """Raise `VisibilityError` unless `step` is a module-level function without a way around the language."""
     name = getattr(step, "__qualname__", repr(step))
@@ -110,7 +110,7 @@ def _is_constant(value: Any) -> bool:
     return module.startswith(("torch", "numpy", "typing", "re", "types", "collections.abc")) and not hasattr(value, "shape")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _is_library(module: str) -> bool:
     """Whether a module is the standard library's or an installed package's, and not this code base's."""
     found = sys.modules.get(module)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
-from functools import lru_cache
+from functools import cache
 from typing import Any, Protocol
 
 from protocols.confine import check_step
@@ -312,7 +312,7 @@ def _is_public(value: Any) -> bool:
     return False
 
 
-@lru_cache(maxsize=None)
+@cache
 def _results(step: Callable[..., Any]) -> tuple[int, bool]:
     """How many values a step returns, by its annotation, and whether as a tuple."""
     returned = typing.get_type_hints(step).get("return")

@@ -72,7 +72,7 @@ def baselines(rebuilt: Reconstruction, truth: Truth, prior: Prior) -> dict[str, 
     `swapped`: the attack on a view whose samples were exchanged for one another. The attacks treat each sample alike, so
     this is their output scored against the next sample's truth.
     """
-    swapped = replace(rebuilt, index=np.roll(rebuilt.index, 1))
+    swapped = replace(rebuilt, index=(rebuilt.index + 1) % len(truth.images))
     if rebuilt.quantity is Quantity.LABELS:
         share = float(np.bincount(truth.labels[rebuilt.index]).max() / max(1, len(rebuilt.index)))
         return {"guess": {"labels_right": share}, "swapped": score(swapped, truth, prior, _SCORING_SEED)}

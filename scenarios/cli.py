@@ -40,8 +40,8 @@ class RuntimeName(str, Enum):
     INLINE = "inline"
 
 
-def _option(*names: str, help: str, panel: str = "Run") -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=panel)
+def _option(*names: str, panel: str = "Run", **settings: Any) -> Any:
+    return typer.Option(*names, rich_help_panel=panel, **settings)
 
 
 @app.callback()
@@ -53,7 +53,7 @@ def main(debug: Annotated[bool, typer.Option("--debug", help="Show a traceback w
 @app.command("list")
 def list_() -> None:
     """List protocols, schemes, scenarios, attacks and data sets."""
-    from protocols.crypto.group import GROUPS
+    from protocols.crypto.group import NAMES as GROUPS
 
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name in PROTOCOLS:
@@ -68,7 +68,7 @@ def list_() -> None:
         table.add_row("attack", _cli(name), module.SUMMARY)
     for name in (*NAMES, "FILE.npz"):
         table.add_row("dataset", name, _DATASETS[name])
-    Console().print(table)
+    _console().print(table)
 
 
 _DATASETS = {
@@ -112,7 +112,7 @@ def run(
     attack: Annotated[list[str] | None, _option("--attack", help="An attack to run at the end; repeatable.", panel="Attack")] = None,
     corrupt: Annotated[str | None, _option("--corrupt", help="Corrupted parties, such as cloud_trainer,data_owner:2.", panel="Attack")] = None,
     period: Annotated[int | None, _option("--period", min=1, help="Of lp's smoothness rows.", panel="Attack")] = None,
-    threshold: Annotated[int | None, _option("--threshold", min=0, help="Of lp's smoothness rows, in pixel steps.", panel="Attack")] = None,
+    threshold: Annotated[int | None, _option("--threshold", min=0, help="Of lp's smoothness rows, in 255ths of the pixel range.", panel="Attack")] = None,
 ) -> None:
     """Run a scenario: train, record what each party sees, and say who learned what."""
     options = Options(
@@ -134,7 +134,7 @@ def run(
         if as_json:
             print(json.dumps(result, indent=1))
         else:
-            show_result(Console(), folder, result)
+            show_result(_console(), folder, result)
 
 
 @app.command()
@@ -153,11 +153,11 @@ def show(
 
         folder = load_run(run_folder)
         if verify:
-            verified(folder, Console())
+            verified(folder, _console())
         elif dump is not None:
             print(dump_payload(folder, party, label, dump))
         else:
-            Console().print(rows_table(folder, party, label, limit))
+            _console().print(rows_table(folder, party, label, limit))
 
 
 @app.command()
@@ -192,7 +192,7 @@ def attack(
         if as_json:
             print(json.dumps(rows, indent=1))
         else:
-            Console().print(attack_table(rows))
+            _console().print(attack_table(rows))
             for row in rows:
                 if row.get("figure"):
                     print(f"{folder.path / row['figure']}")
@@ -211,7 +211,7 @@ def bench(
     with reported():
         from scenarios.bench import run_benches
 
-        run_benches(tuple(what or ()), data_dir, samples, epochs, hidden, out, Console())
+        run_benches(tuple(what or ()), data_dir, samples, epochs, hidden, out, _console())
 
 
 def script(scenario: str) -> None:
@@ -224,6 +224,8 @@ def reported() -> Iterator[None]:
     """Turn what went wrong into one line and an exit status: 1 the run failed, 2 wrong usage."""
     try:
         yield
+    except typer.Exit:
+        raise
     except ConfigError as error:
         _fail(error, 2)
     except KeyholeError as error:
@@ -267,6 +269,11 @@ def progress(experiment: Experiment, silent: bool) -> Iterator[Callable[[str, in
                 bar.update(task, description="attacking")
 
         yield observe
+
+
+def _console() -> Console:
+    """Standard output: as wide as the terminal, and wide enough for tables where there is none."""
+    return Console() if sys.stdout.isatty() else Console(width=140)
 
 
 def _parties(text: str | None) -> tuple[str, ...] | None:

@@ -11,9 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
-
 from typing import Any
-
 
 from parties.adversary.adversary import Adversary
 from parties.adversary.knowledge import Learned

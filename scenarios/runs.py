@@ -98,10 +98,14 @@ class RunFolder:
         return DataSpec(**data), how
 
     def prior(self, period: int | None = None, threshold: int | None = None) -> Prior:
-        """The adversary's prior: pixel range, shape, and the held-out images as public ones."""
+        """The adversary's prior: pixel range, shape, and the held-out images as public ones.
+
+        The smoothness threshold is stated in 255ths of the pixel range, as in the paper, and scaled to this data set's.
+        """
         data, stated = load(self.spec()[0]), self.settings["prior"]
         public = None if data.x_test is None else data.x_test[:1000].astype(np.float64) / data.x_max
-        return Prior(data.x_max, data.shape, public, period or stated["period"], threshold or stated["threshold"])
+        steps = (stated["threshold"] if threshold is None else threshold) * data.x_max / 255
+        return Prior(data.x_max, data.shape, public, period or stated["period"], steps)
 
     def truth(self) -> Truth:
         """The owners' samples, for the scorer only, in the order in which a view of all owners numbers them.

@@ -39,15 +39,15 @@ class Prior:
     """What the adversary is assumed to know besides its view; printed with every result.
 
     `x_max`: pixels are integers in [0, x_max]. `shape`: (rows, columns) or (rows, columns, channels) of an image.
-    `public`: images of the same distribution, (P, n) in [0, 1], or None. `period` and `threshold` (in pixel steps)
-    belong to the smoothness rows of `lp`.
+    `public`: images of the same distribution, (P, n) in [0, 1], or None. `period` and `threshold` (in steps
+    of this data set's pixels) belong to the smoothness rows of `lp`.
     """
 
     x_max: int
     shape: tuple[int, ...]
     public: NDArray[np.float64] | None = None
     period: int = 4
-    threshold: int = 25
+    threshold: float = 25.0
 
     def guess(self) -> NDArray[np.float64]:
         """The best guess from the prior alone, (n,) in [0, 1]: the public mean image, or mid-range without one."""
