@@ -99,7 +99,7 @@ def confirm(view: View, keys: Keys) -> tuple[int, int]:
     """(tried, solved): solve for the first samples of the view."""
     scheme, mpk = plain_fe.scheme_of(view.config), public_key(view)
     for _, ct in ciphertexts(view):
-        some = scheme.rows(ct, 0, min(_TRIED, len(ct)))
+        some = scheme.rows(ct, 0, min(_TRIED, ct.shape[0]))
         z = np.hstack([scheme.decrypt(mpk, key, some) for key in keys.keys])
         solved = solve_exactly(keys.vectors, z.T.copy())
         return len(z), len(z) if solved is not None else 0

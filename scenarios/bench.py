@@ -1,0 +1,217 @@
+"""The project's figures, measured again by one command: `keyhole bench [groups digits febo mnist cifar]`.
+
+Nothing here is asserted: a bench prints what it measured, the figure it is meant to reach, and on which machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from parties.transcript import Record
+from protocols.config import Gradient, Labels, Scheme
+from protocols.errors import ConfigError
+from scenarios.bench_groups import measure_groups
+from scenarios.catalogue import find_scenario
+from scenarios.experiment import Experiment, Options, prepare
+from scenarios.oracle import train_plain
+from scenarios.run import execute
+from scenarios.runs import RunFolder
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes given on the command line; None means the size of the stated figure."""
+
+    data_dir: Path
+    samples: int | None
+    epochs: int | None
+    hidden: int | None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure beside the one that it is meant to reach."""
+
+    bench: str
+    what: str
+    measured: str
+    stated: str = ""
+    value: Any = None
+
+
+def run_benches(
+    names: Sequence[str], data_dir: Path, samples: int | None, epochs: int | None, hidden: int | None, out: Path | None,
+    console: Console,
+) -> None:  # fmt: skip
+    """Run some benches, or all, one after another; prints each as it ends and may write them all as JSON."""
+    known = {"groups": groups, "digits": digits, "febo": febo, "mnist": mnist, "cifar": cifar}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ConfigError(f"unknown bench {unknown[0]!r}; known: {', '.join(known)}")
+    sizes = Sizes(data_dir, samples, epochs, hidden)
+    console.print(machine(), highlight=False)
+    measured: list[Figure] = []
+    for name in names or known:
+        figures = list(known[name](sizes))
+        console.print(_table(figures))
+        measured += figures
+    if out is not None:
+        content = {"machine": machine(), "figures": [vars(figure) for figure in measured]}
+        out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    model = next((line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")), "unknown processor")
+    memory = psutil.virtual_memory().total / 2**30
+    return f"{os.cpu_count()} cores, {model}, {memory:.0f} GiB, Python {platform.python_version()}"
+
+
+def groups(sizes: Sizes) -> Iterator[Figure]:
+    """The groups that DDH can use, on the sizes of digits and of MNIST."""
+    for row in measure_groups():
+        name = " ".join(str(row[key]) for key in ("group", "length") if key in row)
+        rest = {key: value for key, value in row.items() if key not in ("group", "length")}
+        text = "  ".join(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in rest.items())
+        yield Figure("groups", name, text, value=rest)
+
+
+def digits(sizes: Sizes) -> Iterator[Figure]:
+    """digits with the defaults under both schemes, against `plain` with the same rounding."""
+    for scheme, limit in ((Scheme.LWE, "<= 60 s"), (Scheme.DDH, "<= 360 s")):
+        yield from _train("digits", f"scheme={scheme.value}", limit, sizes, scheme=scheme, attack=("stack", "master_key"))
+
+
+def febo(sizes: Sizes) -> Iterator[Figure]:
+    """digits with CryptoNN's labels and the gradient under functional encryption."""
+    switches = {"labels": Labels.FEBO, "gradient": Gradient.FE}
+    yield from _train("febo", "labels=febo gradient=fe", "", sizes, attack=("labels",), **switches)
+
+
+def mnist(sizes: Sizes) -> Iterator[Figure]:
+    """An MNIST epoch of plain FE under LWE, headers only, with the memory of all processes."""
+    options = {"dataset": "mnist", "data_dir": sizes.data_dir / "mnist", "hidden": 300, "batch": 64, "epochs": 1,
+               "record": Record.HEADERS, "gradient": Gradient.OWNER}  # fmt: skip
+    with _Memory() as memory:
+        yield from _train("mnist", "scheme=lwe hidden=300 batch=64", "<= 240 s", sizes, compare=False, **options)
+    yield Figure("mnist", "peak memory of all processes (PSS)", f"{memory.peak / 2**30:.2f} GiB", "< 8 GiB", memory.peak)
+
+
+def cifar(sizes: Sizes) -> Iterator[Figure]:
+    """`lp` and `smooth` on 20 gray CIFAR images, one observation of h = 350."""
+    options = {"dataset": "cifar10", "data_dir": sizes.data_dir / "cifar10", "gray": True, "samples": sizes.samples or 20,
+               "hidden": sizes.hidden or 350, "batch": 20, "epochs": 1, "attack": ("lp", "smooth")}  # fmt: skip
+    with _run(options) as (_, _, result):
+        for row in result["attacks"]:
+            mse, notes = row["metrics"]["mse"], row["notes"]
+            projection = row["baseline"]["projection"]["mse"]
+            stated = "<= 0.040 and <= 0.9 x projection" if row["attack"] == "lp" else "<= 0.007"
+            text = f"{mse:.4f} ({mse / projection:.2f} x projection, {projection:.4f})"
+            yield Figure("cifar", f"{row['attack']}: mean MSE", text, stated, mse)
+            yield Figure("cifar", f"{row['attack']}: seconds an image", f"{row['seconds'] / row['samples']:.2f}", "<= 0.6",
+                         row["seconds"] / row["samples"])  # fmt: skip
+            yield Figure("cifar", f"{row['attack']}: constraints", json.dumps(notes), value=notes)
+
+
+def _train(
+    bench: str, what: str, limit: str, sizes: Sizes, compare: bool = True, **options: Any
+) -> Iterator[Figure]:
+    options = {**options, **{k: v for k, v in (("samples", sizes.samples), ("epochs", sizes.epochs), ("hidden", sizes.hidden)) if v}}
+    with _run(options) as (experiment, run, result):
+        seconds, accuracy = result["seconds"], result["accuracy"]
+        spent = " · ".join(f"{name} {seconds[name]:.1f}" for name in ("setup", "train", "attack", "total") if name in seconds)
+        protected = seconds["setup"] + seconds["train"]
+        yield Figure(bench, f"{what}: seconds, set-up and training", f"{protected:.1f} ({spent})", limit, seconds)
+        yield Figure(bench, f"{what}: test accuracy (unprotected)", f"{accuracy['test']:.4f} ({accuracy['baseline_test']:.4f})",
+                     ">= 0.93" if bench == "mnist" else ">= 0.95, within 0.01", accuracy)  # fmt: skip
+        if compare:
+            yield Figure(bench, f"{what}: weights against plain", same_weights(experiment, run), "bit-identical")
+        for row in result["attacks"]:
+            metrics = {k: v for k, v in row["metrics"].items() if k in ("exact_pixels", "labels_right", "solved_at_step")}
+            text = json.dumps(metrics) if row["applicable"] else f"not applicable: {row['why']}"
+            yield Figure(bench, f"{what}: {row['attack']}", text, "exact, with its step", row["metrics"])
+
+
+def same_weights(experiment: Experiment, run: RunFolder) -> str:
+    """Whether the final weights are those of `plain` with the same rounding, bit by bit."""
+    weights = run.view("cloud_trainer")["accuracy"][-1]
+    oracle = train_plain(experiment, experiment.config)
+    pairs = [(weights["w1"], oracle["w1"]), *zip(weights["weights"], oracle["weights"], strict=True),
+             *zip(weights["biases"], oracle["biases"], strict=True)]  # fmt: skip
+    return "bit-identical" if all(np.array_equal(a, b) for a, b in pairs) else "different"
+
+
+class _run:
+    """A run in a scratch folder that is removed afterwards."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._scratch = tempfile.TemporaryDirectory(prefix="keyhole-bench-")
+        self._experiment = replace(prepare(find_scenario("plain_fe"), Options(seed=0, **options)),
+                                   out=Path(self._scratch.name) / "run")  # fmt: skip
+
+    def __enter__(self) -> tuple[Experiment, RunFolder, dict[str, Any]]:
+        return self._experiment, *execute(self._experiment)
+
+    def __exit__(self, *exception: object) -> None:
+        self._scratch.cleanup()
+
+
+class _Memory:
+    """The peak of the proportional set size of this process and all below it, sampled twice a second."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> _Memory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.5):
+            self.peak = max(self.peak, _pss_of_tree())
+
+
+def _pss_of_tree() -> int:
+    me = psutil.Process()
+    return sum(_pss(process) for process in (me, *me.children(recursive=True)))
+
+
+def _pss(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_full_info().pss)
+    except (psutil.Error, OSError):
+        return 0
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def _table(figures: list[Figure]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("bench", "what", "measured", "stated"):
+        table.add_column(column, overflow="fold")
+    for figure in figures:
+        table.add_row(figure.bench, figure.what, figure.measured, figure.stated)
+    return table
+
