@@ -36,7 +36,7 @@ class Pass:
 
 
 def draw_first(config: Config, rng: np.random.Generator) -> torch.Tensor:
-    """W1 (h, n), normal with standard deviation sqrt(2 / n) (He et al. 2015, arXiv:1502.01852)."""
+    """W1 (h, n), uniform in +-1 / sqrt(n), as torch's own linear layers begin."""
     return _draw(rng, config.layers[0], config.features)
 
 
@@ -107,7 +107,8 @@ def accuracy(w1: Float, weights: list[Float], biases: list[Float], config: Confi
 
 
 def _draw(rng: np.random.Generator, out: int, into: int) -> torch.Tensor:
-    return torch.from_numpy(rng.normal(0.0, np.sqrt(2.0 / into), (out, into)).astype(np.float32))
+    bound = 1.0 / np.sqrt(into)
+    return torch.from_numpy(rng.uniform(-bound, bound, (out, into)).astype(np.float32))
 
 
 def _activate(z: torch.Tensor, activation: Activation) -> torch.Tensor:
