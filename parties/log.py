@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import structlog
 
@@ -18,7 +18,7 @@ def open_log(path: Path) -> Any:
     Each event is one write to a file opened for appending, so that lines of several processes do not mix.
     """
     descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
-    file: IO[str] = os.fdopen(descriptor, "a", buffering=1, encoding="utf-8")
+    file = os.fdopen(descriptor, "a", buffering=1, encoding="utf-8")
     return structlog.wrap_logger(
         structlog.WriteLogger(file),
         processors=[

@@ -63,7 +63,9 @@ class Party:
             raise StepError(f"{self.name}: {do.step} failed in {at(do.phase, do.round)}: {_reason(cause)}") from cause
         results = result if do.split else (result,)
         if len(results) != len(do.outs):
-            raise StepError(f"{self.name}: {do.step} returned {len(results)} values, its annotation says {len(do.outs)}")
+            raise StepError(
+                f"{self.name}: {do.step} returned {len(results)} values, its annotation says {len(do.outs)}"
+            )
         self._heap.update(zip(do.outs, results, strict=True))
 
     def emit(self, header: Header, handle: int, item: int | None = None) -> tuple[Frame, bytes]:
@@ -72,7 +74,9 @@ class Party:
         try:
             frame = encode(value)
         except KeyholeError as cause:
-            raise StepError(f"{self.name}: cannot send {header.label} in {at(header.phase, header.round)}: {cause}") from None
+            raise StepError(
+                f"{self.name}: cannot send {header.label} in {at(header.phase, header.round)}: {cause}"
+            ) from None
         sha = digest(frame)
         self.record_sent(header, value, frame, sha)
         return frame, sha

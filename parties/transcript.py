@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import heapq
 import json
 import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,13 @@ class TranscriptWriter:
         self.message(party, kind, Header(-1, "", NO_ROUND, "", "", label), describe(value), frame, digest(frame))
 
     def message(
-        self, party: str, kind: Kind, header: Header, described: tuple[str, tuple[int, ...]], frame: NDArray[np.uint8], sha: bytes
+        self,
+        party: str,
+        kind: Kind,
+        header: Header,
+        described: tuple[str, tuple[int, ...]],
+        frame: NDArray[np.uint8],
+        sha: bytes,
     ) -> None:
         """Record one message of a party's view; the payload is stored once for each digest."""
         dtype, shape = described
@@ -105,13 +112,19 @@ class TranscriptWriter:
     def commit(self) -> None:
         """Make everything so far readable for others."""
         self._db.executemany("INSERT INTO rows VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", self._rows)
-        self._db.executemany("INSERT INTO steps (party, after_row, phase, round, step, args) VALUES (?,?,?,?,?,?)", self._steps)
+        self._db.executemany(
+            "INSERT INTO steps (party, after_row, phase, round, step, args) VALUES (?,?,?,?,?,?)", self._steps
+        )
         self._db.execute("COMMIT")
         self._rows, self._steps, self._pending_bytes, self._last = [], [], 0, time.monotonic()
         self._db.execute("BEGIN")
 
     def _maybe_commit(self) -> None:
-        if self._pending_bytes > _COMMIT_BYTES or time.monotonic() - self._last > _COMMIT_SECONDS or len(self._rows) > 2000:
+        if (
+            self._pending_bytes > _COMMIT_BYTES
+            or time.monotonic() - self._last > _COMMIT_SECONDS
+            or len(self._rows) > 2000
+        ):
             self.commit()
 
     def close(self) -> None:
@@ -146,6 +159,9 @@ class Row:
         """The fields that go into the digest of the run, and that both ends of a message share."""
         return (self.seq, self.phase, self.round, self.sender, self.receiver, self.label, self.dtype, list(self.shape),
                 self.sha256.hex())  # fmt: skip
+
+
+_COLUMNS = tuple(field.name for field in fields(Row))
 
 
 class View:
@@ -184,7 +200,9 @@ class View:
         path = next(path for path, party in self._sources if party == row.party)
         found = self._open(path).execute("SELECT data FROM payloads WHERE sha256 = ?", (row.sha256,)).fetchone()
         if found is None:
-            raise DataError(f"{row.party}, message {row.seq} ({row.label}): payload not recorded (the run kept headers only)")
+            raise DataError(
+                f"{row.party}, message {row.seq} ({row.label}): payload not recorded (the run kept headers only)"
+            )
         if hashlib.sha256(found[0]).digest() != row.sha256:
             raise DataError(f"{row.party}, message {row.seq} ({row.label}): payload was altered after the run")
         try:
@@ -195,7 +213,9 @@ class View:
     def __getitem__(self, label: str) -> list[Any]:
         values = [value for _, value in self.values(label)]
         if not values:
-            raise KeyError(f"the view of {', '.join(self.parties)} holds no {label!r}; it holds {', '.join(self.labels())}")
+            raise KeyError(
+                f"the view of {', '.join(self.parties)} holds no {label!r}; it holds {', '.join(self.labels())}"
+            )
         return values
 
     def __contains__(self, label: str) -> bool:
@@ -208,7 +228,9 @@ class View:
                 {
                     label
                     for path, party in self._sources
-                    for (label,) in self._open(path).execute("SELECT DISTINCT label FROM rows WHERE party = ?", (party,))
+                    for (label,) in self._open(path).execute(
+                        "SELECT DISTINCT label FROM rows WHERE party = ?", (party,)
+                    )
                 }
             )
         )
@@ -279,7 +301,6 @@ def transcript_digest(paths: Iterable[Path | str]) -> str:
 
     Each message is taken from its sender's row; memory holds one row at a time for each file.
     """
-    import heapq
 
     def sent(path: Path | str) -> Iterator[tuple[Any, ...]]:
         with contextlib.closing(open_transcript(path)) as connection:
@@ -341,10 +362,10 @@ def _select(connection: sqlite3.Connection, party: str, label: str | None, kinds
 
 
 def _rows(connection: sqlite3.Connection, where: str, args: tuple[Any, ...]) -> Iterator[Row]:
-    columns = "id, party, kind, seq, phase, round, sender, receiver, label, dtype, shape, nbytes, sha256"
     try:
-        for record in connection.execute(f"SELECT {columns} FROM rows WHERE {where}", args):
-            yield Row(*record[:2], Kind(record[2]), *record[3:10], tuple(json.loads(record[10])), *record[11:])
+        for record in connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM rows WHERE {where}", args):
+            values: dict[str, Any] = dict(zip(_COLUMNS, record, strict=True))
+            yield Row(**values | {"kind": Kind(values["kind"]), "shape": tuple(json.loads(values["shape"]))})
     except (sqlite3.DatabaseError, ValueError):
         raise DataError("a transcript is damaged: its rows cannot be read") from None
 

@@ -92,9 +92,10 @@ class Config:
         """The configuration that `as_plain` wrote; `ConfigError` if it is none."""
         enums = {"scheme": Scheme, "labels": Labels, "gradient": Gradient, "activation": Activation, "loss": Loss}
         try:
-            values = {name: enums[name](value) if name in enums else value for name, value in plain.items()}
-            return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
-        except (TypeError, ValueError):
+            values: dict[str, Any] = {name: enums[name](v) if name in enums else v for name, v in plain.items()}
+            values |= {name: tuple(values[name]) for name in ("counts", "layers")}
+            return cls(**values)
+        except (TypeError, ValueError, KeyError):
             raise ConfigError("not a configuration of this version") from None
 
     @property

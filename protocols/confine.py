@@ -21,7 +21,9 @@ from typing import Any
 from protocols.errors import VisibilityError
 
 _CONSTANTS = (type(None), bool, int, float, complex, str, bytes, Enum)
-_FORBIDDEN = frozenset({"globals", "vars", "exec", "eval", "open", "__import__", "compile", "input", "print", "setattr"})
+_FORBIDDEN = frozenset(
+    {"globals", "vars", "exec", "eval", "open", "__import__", "compile", "input", "print", "setattr"}
+)
 _CACHED = type(lru_cache(lambda: None))
 _LIBRARIES = ("site-packages", "dist-packages", "lib-dynload")
 
@@ -45,7 +47,9 @@ def _check_function(function: FunctionType, step: str, seen: set[int]) -> None:
     seen.add(id(function))
     for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
         if not _is_constant(default):
-            raise VisibilityError(f"{step}: a default argument of {function.__qualname__} can hold another party's value")
+            raise VisibilityError(
+                f"{step}: a default argument of {function.__qualname__} can hold another party's value"
+            )
     if function.__dict__.keys() - {"__wrapped__"}:
         raise VisibilityError(f"{step}: {function.__qualname__} carries attributes of its own")
     for code in _codes(function.__code__):
@@ -95,9 +99,12 @@ def _check_class(cls: type, step: str, seen: set[int]) -> None:
         if isinstance(value, FunctionType):
             if not _is_library(value.__module__) and value.__code__.co_filename != "<string>":  # not dataclasses' own
                 _check_function(value, step, seen)
-        elif isinstance(value, list | dict | set | bytearray) or type(value).__name__ in ("ndarray", "Tensor"):
-            if not issubclass(cls, Enum):
-                raise VisibilityError(f"{step}: the class attribute {cls.__name__}.{name} can hold another party's value")
+        elif _is_store(value) and not issubclass(cls, Enum):
+            raise VisibilityError(f"{step}: the class attribute {cls.__name__}.{name} can hold another party's value")
+
+
+def _is_store(value: Any) -> bool:
+    return isinstance(value, list | dict | set | bytearray) or type(value).__name__ in ("ndarray", "Tensor")
 
 
 def _is_constant(value: Any) -> bool:
@@ -109,7 +116,9 @@ def _is_constant(value: Any) -> bool:
     if params is not None:
         return bool(params.frozen)
     module = type(value).__module__
-    return module.startswith(("torch", "numpy", "typing", "re", "types", "collections.abc")) and not hasattr(value, "shape")
+    return module.startswith(("torch", "numpy", "typing", "re", "types", "collections.abc")) and not hasattr(
+        value, "shape"
+    )
 
 
 @cache

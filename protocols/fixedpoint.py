@@ -39,7 +39,9 @@ class FixedPoint:
             raise BoundError(f"{what} is not finite: training diverged; lower --lr")
         steps = np.rint(np.asarray(x, dtype=np.float64) * self.scale)
         if steps.size and np.abs(steps).max() > self.limit:
-            raise BoundError(f"{what} leaves the range +-{self.bound:g} of its fixed-point format; raise --weight-bound or lower --lr")
+            raise BoundError(
+                f"{what} leaves the range +-{self.bound:g} of its fixed-point format; raise --weight-bound or lower --lr"
+            )
         return steps.astype(self.dtype)
 
     def restore(self, steps: NDArray[Any]) -> NDArray[np.float64]:

@@ -31,7 +31,7 @@ _KINDS = "biuf"  # numpy kinds that may cross: booleans, integers, floats; never
 _MAX_DEPTH = 16
 
 T = TypeVar("T", bound=type)
-_RECORDS: dict[str, type] = {}
+_RECORDS: dict[str, Any] = {}
 
 
 def wire(cls: T) -> T:
@@ -82,7 +82,7 @@ def decode(frame: NDArray[np.uint8] | bytes) -> Any:
 
     Raises `EncodingError` if the bytes are not the encoding of a value.
     """
-    buffer = memoryview(frame).cast("B").toreadonly()
+    buffer = _bytes_of(frame).cast("B").toreadonly()
     if len(buffer) < _PREFIX:
         raise EncodingError(f"a message needs at least {_PREFIX} bytes, got {len(buffer)}")
     length = int.from_bytes(buffer[:_PREFIX], "little")
@@ -99,7 +99,7 @@ def decode(frame: NDArray[np.uint8] | bytes) -> Any:
 
 def digest(frame: NDArray[np.uint8] | bytes) -> bytes:
     """SHA-256 of a payload (32 bytes)."""
-    return hashlib.sha256(frame).digest()
+    return hashlib.sha256(_bytes_of(frame)).digest()
 
 
 def describe(value: Any) -> tuple[str, tuple[int, ...]]:
@@ -111,6 +111,10 @@ def describe(value: Any) -> tuple[str, tuple[int, ...]]:
     if isinstance(value, list | tuple | dict):
         return type(value).__name__.replace("tuple", "list"), (len(value),)
     return type(value).__name__, ()
+
+
+def _bytes_of(frame: NDArray[np.uint8] | bytes) -> memoryview:
+    return frame.data if isinstance(frame, np.ndarray) else memoryview(frame)
 
 
 def _aligned(n: int) -> int:

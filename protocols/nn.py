@@ -6,6 +6,8 @@ Batches come first: Z1 (B, h) is the transpose of the papers' W1 X_B^T, dZ1 (B, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from protocols.config import Activation, Config, Loss
 
 Float = NDArray[np.float32]
-Ints = NDArray[np.integer]  # type: ignore[type-arg]
+Ints = NDArray[Any]
 
 
 @dataclass
@@ -43,7 +45,7 @@ def draw_first(config: Config, rng: np.random.Generator) -> torch.Tensor:
 def draw_upper(config: Config, rng: np.random.Generator) -> Upper:
     """The layers above the first, weights as W1, biases zero."""
     sizes = (*config.layers, config.classes)
-    weights = [_draw(rng, out, into) for into, out in zip(sizes, sizes[1:], strict=False)]
+    weights = [_draw(rng, out, into) for into, out in pairwise(sizes)]
     biases = [torch.zeros(out) for out in sizes[1:]]
     return Upper(weights, biases, [torch.zeros_like(p) for p in (*weights, *biases)])
 
@@ -64,7 +66,9 @@ def backward(upper: Upper, run: Pass, error: torch.Tensor, config: Config) -> to
 
     `error` is P - Y (B, k), the gradient of both losses with respect to the last pre-activation.
     """
-    delta, gradients_w, gradients_b = error, [], []
+    delta = error
+    gradients_w: list[torch.Tensor] = []
+    gradients_b: list[torch.Tensor] = []
     for layer in reversed(range(len(upper.weights))):
         gradients_w.insert(0, delta.T @ run.a[layer] / len(error))
         gradients_b.insert(0, delta.sum(0) / len(error))

@@ -87,7 +87,8 @@ def train_step(state: State, batch: Batch) -> None:
 def first_layer(state: State, x: NDArray[Any], config: Config) -> torch.Tensor:
     """Z1 (B, h): exact integer products of rounded W1 and pixels, or float32 products if nothing is rounded."""
     if not config.weight_scale:
-        return nn.scaled(x, config.x_max) @ state.w1.T
+        w1: torch.Tensor = state.w1
+        return nn.scaled(x, config.x_max) @ w1.T
     return training.dequantise(x.astype(np.int64) @ training.quantised_w1(state).astype(np.int64).T, config)
 
 

@@ -128,22 +128,24 @@ def upload(s: Session, config: Config, part: int, rows: int) -> None:
 def train_step(s: Session, config: Config, batch: Batch) -> None:
     """One step on one batch: forward under functional encryption, backward in the clear."""
     o, a, c = s.at(DATA_OWNER, batch.owner), s.at(KEY_AUTHORITY), s.at(CLOUD_TRAINER)
-    w1 = c.do(training.quantised_w1)                                                # C: [W1]
-    sk = a.send(c, sk_w1=a.do(derive_keys, "x", c.send(a, w1=w1)))                  # A: sk of every row
-    p = c.do(forward, sk, batch)                                                    # C: Z1 = Dec(sk, ct), P
+    # fmt: off
+    w1 = c.do(training.quantised_w1)                                            # C: [W1]
+    sk = a.send(c, sk_w1=a.do(derive_keys, "x", c.send(a, w1=w1)))              # A: sk of every row
+    p = c.do(forward, sk, batch)                                                # C: Z1 = Dec(sk, ct), P
     if config.labels is Labels.CLEAR:
-        dz1 = c.do(backward, p, batch)                                              # C: dZ1 from P - y
+        dz1 = c.do(backward, p, batch)                                          # C: dZ1 from P - y
     else:
-        asked = c.send(a, p=c.do(ask_labels, p, batch))
-        sk = a.send(c, sk_labels=a.do(derive_label_keys, asked))                    # A: a key for each element
-        dz1 = c.do(backward_encrypted, sk, batch)                                   # C: Y - P = Dec(sk, FEBO(Y)), dZ1
+        asked = c.send(a, p=c.do(ask_labels, p, batch))                         # C: (commitment, -, P)
+        sk = a.send(c, sk_labels=a.do(derive_label_keys, asked))                # A: a key for each element
+        dz1 = c.do(backward_encrypted, sk, batch)                               # C: Y - P = Dec(sk, ct), dZ1
     if config.gradient is Gradient.OWNER:
-        dw1 = o.send(c, dw1=o.do(owner_gradient, c.send(o, dz1=dz1), batch))        # O: dW1 = dZ1 X_B / B
-        c.do(update_from_owner, dw1)
+        dw1 = o.send(c, dw1=o.do(owner_gradient, c.send(o, dz1=dz1), batch))    # O: dW1 = dZ1 X_B / B
+        c.do(update_from_owner, dw1)                                            # C: W1 <- W1 - lr v
     else:
-        rows = c.send(a, dz1=c.do(rounded_dz1, dz1))
-        sk = a.send(c, sk_dz1=a.do(derive_keys, "batch", rows))                     # A: sk of every row of dZ1
-        c.do(update_from_ct, sk, batch)                                             # C: dW1 = Dec(sk, ct_batch) / B
+        rows = c.send(a, dz1=c.do(rounded_dz1, dz1))                            # C: [dZ1]
+        sk = a.send(c, sk_dz1=a.do(derive_keys, "batch", rows))                 # A: sk of every row of dZ1
+        c.do(update_from_ct, sk, batch)                                         # C: dW1 = Dec(sk, ct) / B, W1
+    # fmt: on
 
 
 def upload_rows(config: Config) -> int:
@@ -182,6 +184,16 @@ def parameters(config: Config, bounds: Bounds) -> Any:
     if config.scheme is Scheme.DDH:
         return ipfe_ddh.parameters(bounds, config.group)
     return ipfe_lwe.parameters(bounds)
+
+
+def describe(config: Config) -> dict[str, str]:
+    """Parameters and security of what protects this run, a line each."""
+    lines = {"scheme": scheme_of(config).describe(parameters(config, sample_bounds(config)))}
+    if config.gradient is Gradient.FE:
+        lines["scheme of batches"] = scheme_of(config).describe(parameters(config, batch_bounds(config)))
+    clear = "in the clear to the cloud"
+    lines["labels"] = clear if config.labels is Labels.CLEAR else febo.describe(label_parameters(config))
+    return lines
 
 
 def setup_samples(state: State) -> Any:

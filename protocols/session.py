@@ -130,7 +130,9 @@ class Located:
         return f"<value {self._handle.id} at {_names(self._handle.group)}>"
 
     def __iter__(self) -> Iterator[Any]:
-        raise VisibilityError("a located value cannot be unpacked; annotate the step with -> tuple[...] to return several")
+        raise VisibilityError(
+            "a located value cannot be unpacked; annotate the step with -> tuple[...] to return several"
+        )
 
     def __bool__(self) -> bool:
         raise VisibilityError("a script cannot branch on a located value; use reveal(handle, why=...)")
@@ -179,7 +181,9 @@ class At:
 
     def _send(self, other: At, label: str, value: Located) -> Located:
         if not isinstance(value, Located) or value._handle.group != self.group:
-            raise VisibilityError(f"{_names(self.group)} cannot send {label}: expected a value of its own, got {value!r}")
+            raise VisibilityError(
+                f"{_names(self.group)} cannot send {label}: expected a value of its own, got {value!r}"
+            )
         if value._senders is not None:
             raise VisibilityError(f"{label}: gather what many parties sent before sending it on")
         if value._parts is not None and value._parts != other.group:

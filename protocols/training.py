@@ -41,8 +41,9 @@ def dequantise(products: NDArray[np.int64], config: Config) -> torch.Tensor:
 
 def forward_upper(state: State, z1: torch.Tensor) -> torch.Tensor:
     """Forward pass from Z1 (B, h); keeps the pass and returns P (B, k)."""
-    state.run = nn.forward(state.upper, z1, state.config)
-    return state.run.p
+    run = nn.forward(state.upper, z1, state.config)
+    state.run = run
+    return run.p
 
 
 def rounded_p(p: torch.Tensor, config: Config) -> NDArray[Any]:

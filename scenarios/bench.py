@@ -75,7 +75,9 @@ def run_benches(
 
 def machine() -> str:
     """What the figures were measured on."""
-    model = next((line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")), "unknown processor")
+    model = next(
+        (line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")), "unknown processor"
+    )
     memory = psutil.virtual_memory().total / 2**30
     return f"{os.cpu_count()} cores, {model}, {memory:.0f} GiB, Python {platform.python_version()}"
 
@@ -85,34 +87,40 @@ def groups(sizes: Sizes) -> Iterator[Figure]:
     for row in measure_groups():
         name = " ".join(str(row[key]) for key in ("group", "length") if key in row)
         rest = {key: value for key, value in row.items() if key not in ("group", "length")}
-        text = "  ".join(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in rest.items())
+        text = "  ".join(
+            f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in rest.items()
+        )
         yield Figure("groups", name, text, value=rest)
 
 
 def digits(sizes: Sizes) -> Iterator[Figure]:
     """digits with the defaults under both schemes, against `plain` with the same rounding."""
     for scheme, limit in ((Scheme.LWE, "<= 60 s"), (Scheme.DDH, "<= 360 s")):
-        yield from _train("digits", f"scheme={scheme.value}", limit, sizes, scheme=scheme, attack=("stack", "master_key"))
+        yield from _train(
+            "digits", f"scheme={scheme.value}", limit, sizes, scheme=scheme, attack=("stack", "master_key")
+        )
 
 
 def febo(sizes: Sizes) -> Iterator[Figure]:
     """digits with CryptoNN's labels and the gradient under functional encryption."""
-    switches = {"labels": Labels.FEBO, "gradient": Gradient.FE}
+    switches: dict[str, Any] = {"labels": Labels.FEBO, "gradient": Gradient.FE}
     yield from _train("febo", "labels=febo gradient=fe", "", sizes, attack=("labels",), **switches)
 
 
 def mnist(sizes: Sizes) -> Iterator[Figure]:
     """An MNIST epoch of plain FE under LWE, headers only, with the memory of all processes."""
-    options = {"dataset": "mnist", "data_dir": sizes.data_dir / "mnist", "hidden": 300, "batch": 64, "epochs": 1,
+    options: dict[str, Any] = {"dataset": "mnist", "data_dir": sizes.data_dir / "mnist", "hidden": 300, "batch": 64, "epochs": 1,
                "record": Record.HEADERS, "gradient": Gradient.OWNER}  # fmt: skip
     with _Memory() as memory:
         yield from _train("mnist", "scheme=lwe hidden=300 batch=64", "<= 240 s", sizes, compare=False, **options)
-    yield Figure("mnist", "peak memory of all processes (PSS)", f"{memory.peak / 2**30:.2f} GiB", "< 8 GiB", memory.peak)
+    yield Figure(
+        "mnist", "peak memory of all processes (PSS)", f"{memory.peak / 2**30:.2f} GiB", "< 8 GiB", memory.peak
+    )
 
 
 def cifar(sizes: Sizes) -> Iterator[Figure]:
     """`lp` and `smooth` on 20 gray CIFAR images, one observation of h = 350."""
-    options = {"dataset": "cifar10", "data_dir": sizes.data_dir / "cifar10", "gray": True, "samples": sizes.samples or 20,
+    options: dict[str, Any] = {"dataset": "cifar10", "data_dir": sizes.data_dir / "cifar10", "gray": True, "samples": sizes.samples or 20,
                "hidden": sizes.hidden or 350, "batch": 20, "epochs": 1, "attack": ("lp", "smooth")}  # fmt: skip
     with _run(options) as (_, _, result):
         for row in result["attacks"]:
@@ -126,13 +134,16 @@ def cifar(sizes: Sizes) -> Iterator[Figure]:
             yield Figure("cifar", f"{row['attack']}: constraints", json.dumps(notes), value=notes)
 
 
-def _train(
-    bench: str, what: str, limit: str, sizes: Sizes, compare: bool = True, **options: Any
-) -> Iterator[Figure]:
-    options = {**options, **{k: v for k, v in (("samples", sizes.samples), ("epochs", sizes.epochs), ("hidden", sizes.hidden)) if v}}
+def _train(bench: str, what: str, limit: str, sizes: Sizes, compare: bool = True, **options: Any) -> Iterator[Figure]:
+    options = {
+        **options,
+        **{k: v for k, v in (("samples", sizes.samples), ("epochs", sizes.epochs), ("hidden", sizes.hidden)) if v},
+    }
     with _run(options) as (experiment, run, result):
         seconds, accuracy = result["seconds"], result["accuracy"]
-        spent = " · ".join(f"{name} {seconds[name]:.1f}" for name in ("setup", "train", "attack", "total") if name in seconds)
+        spent = " · ".join(
+            f"{name} {seconds[name]:.1f}" for name in ("setup", "train", "attack", "total") if name in seconds
+        )
         protected = seconds["setup"] + seconds["train"]
         yield Figure(bench, f"{what}: seconds, set-up and training", f"{protected:.1f} ({spent})", limit, seconds)
         yield Figure(bench, f"{what}: test accuracy (unprotected)", f"{accuracy['test']:.4f} ({accuracy['baseline_test']:.4f})",
@@ -140,7 +151,9 @@ def _train(
         if compare:
             yield Figure(bench, f"{what}: weights against plain", same_weights(experiment, run), "bit-identical")
         for row in result["attacks"]:
-            metrics = {k: v for k, v in row["metrics"].items() if k in ("exact_pixels", "labels_right", "solved_at_step")}
+            metrics = {
+                k: v for k, v in row["metrics"].items() if k in ("exact_pixels", "labels_right", "solved_at_step")
+            }
             text = json.dumps(metrics) if row["applicable"] else f"not applicable: {row['why']}"
             yield Figure(bench, f"{what}: {row['attack']}", text, "exact, with its step", row["metrics"])
 
@@ -214,4 +227,3 @@ def _table(figures: list[Figure]) -> Table:
     for figure in figures:
         table.add_row(figure.bench, figure.what, figure.measured, figure.stated)
     return table
-

@@ -45,7 +45,9 @@ def _option(*names: str, panel: str = "Run", **settings: Any) -> Any:
 
 
 @app.callback()
-def main(debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False) -> None:
+def main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+) -> None:
     global _DEBUG
     _DEBUG = debug
 
@@ -82,37 +84,62 @@ _DATASETS = {
 @app.command()
 def run(
     scenario: Annotated[str, typer.Argument(help="plain | plain-fe")],
-    dataset: Annotated[str | None, _option("--dataset", help="digits | mnist | cifar10 | FILE.npz", panel="Data")] = None,
-    data_dir: Annotated[Path | None, _option("--data-dir", help="Folder of the data set's files.", panel="Data")] = None,
+    dataset: Annotated[
+        str | None, _option("--dataset", help="digits | mnist | cifar10 | FILE.npz", panel="Data")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, _option("--data-dir", help="Folder of the data set's files.", panel="Data")
+    ] = None,
     gray: Annotated[bool | None, _option("--gray", help="Turn colour images gray.", panel="Data")] = None,
     samples: Annotated[int | None, _option("--samples", help="Training samples to use.", panel="Data")] = None,
-    owners: Annotated[int | None, _option("--owners", help="How many data owners share the data.", panel="Data")] = None,
+    owners: Annotated[
+        int | None, _option("--owners", help="How many data owners share the data.", panel="Data")
+    ] = None,
     split: Annotated[Split | None, _option("--split", help="How they share it.", panel="Data")] = None,
     runtime: Annotated[RuntimeName | None, _option("--runtime", help="ray: parties in processes of their own.")] = None,
     address: Annotated[str | None, _option("--address", help="A Ray cluster, or auto.")] = None,
-    seed: Annotated[int | None, _option("--seed", min=0, help="Make the run repeatable. Whoever knows it holds every key.")] = None,
+    seed: Annotated[
+        int | None, _option("--seed", min=0, help="Make the run repeatable. Whoever knows it holds every key.")
+    ] = None,
     record: Annotated[Record | None, _option("--record", help="Keep payloads, or headers and digests only.")] = None,
     out: Annotated[Path | None, _option("--out", help="The run folder itself.")] = None,
     as_json: Annotated[bool, _option("--json", help="Print result.json and nothing else.")] = False,
     quiet: Annotated[bool, _option("--quiet", help="No progress bar.")] = False,
-    layers: Annotated[str | None, _option("--layers", help="Widths, such as 300,100; the first is h.", panel="Network")] = None,
-    hidden: Annotated[int | None, _option("--hidden", help="h, for a network of one hidden layer.", panel="Network")] = None,
+    layers: Annotated[
+        str | None, _option("--layers", help="Widths, such as 300,100; the first is h.", panel="Network")
+    ] = None,
+    hidden: Annotated[
+        int | None, _option("--hidden", help="h, for a network of one hidden layer.", panel="Network")
+    ] = None,
     activation: Annotated[Activation | None, _option("--activation", help="Between layers.", panel="Network")] = None,
-    loss: Annotated[Loss | None, _option("--loss", help="ce: softmax; bce: a sigmoid per class.", panel="Network")] = None,
+    loss: Annotated[
+        Loss | None, _option("--loss", help="ce: softmax; bce: a sigmoid per class.", panel="Network")
+    ] = None,
     batch: Annotated[int | None, _option("--batch", help="Samples in a batch.", panel="Network")] = None,
     epochs: Annotated[int | None, _option("--epochs", help="Passes over the data.", panel="Network")] = None,
     lr: Annotated[float | None, _option("--lr", help="Learning rate.", panel="Network")] = None,
     momentum: Annotated[float | None, _option("--momentum", help="Of SGD.", panel="Network")] = None,
     scheme: Annotated[Scheme | None, _option("--scheme", help="What protects the samples.", panel="Protection")] = None,
     group: Annotated[str | None, _option("--group", help="Group for ddh and febo.", panel="Protection")] = None,
-    weight_scale: Annotated[int | None, _option("--weight-scale", help="Fixed-point steps per unit of W1.", panel="Protection")] = None,
+    weight_scale: Annotated[
+        int | None, _option("--weight-scale", help="Fixed-point steps per unit of W1.", panel="Protection")
+    ] = None,
     weight_bound: Annotated[float | None, _option("--weight-bound", help="Bound on |W1|.", panel="Protection")] = None,
-    labels: Annotated[Labels | None, _option("--labels", help="How labels reach the cloud.", panel="Protection")] = None,
+    labels: Annotated[
+        Labels | None, _option("--labels", help="How labels reach the cloud.", panel="Protection")
+    ] = None,
     gradient: Annotated[Gradient | None, _option("--gradient", help="Who computes dW1.", panel="Protection")] = None,
-    attack: Annotated[list[str] | None, _option("--attack", help="An attack to run at the end; repeatable.", panel="Attack")] = None,
-    corrupt: Annotated[str | None, _option("--corrupt", help="Corrupted parties, such as cloud_trainer,data_owner:2.", panel="Attack")] = None,
+    attack: Annotated[
+        list[str] | None, _option("--attack", help="An attack to run at the end; repeatable.", panel="Attack")
+    ] = None,
+    corrupt: Annotated[
+        str | None, _option("--corrupt", help="Corrupted parties, such as cloud_trainer,data_owner:2.", panel="Attack")
+    ] = None,
     period: Annotated[int | None, _option("--period", min=1, help="Of lp's smoothness rows.", panel="Attack")] = None,
-    threshold: Annotated[int | None, _option("--threshold", min=0, help="Of lp's smoothness rows, in 255ths of the pixel range.", panel="Attack")] = None,
+    threshold: Annotated[
+        int | None,
+        _option("--threshold", min=0, help="Of lp's smoothness rows, in 255ths of the pixel range.", panel="Attack"),
+    ] = None,
 ) -> None:
     """Run a scenario: train, record what each party sees, and say who learned what."""
     options = Options(
@@ -142,7 +169,9 @@ def show(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN")],
     party: Annotated[str | None, typer.Option("--party", help="One party's view.")] = None,
     label: Annotated[str | None, typer.Option("--label", help="Messages of one label.")] = None,
-    dump: Annotated[Path | None, typer.Option("--dump", help="Write the first matching payload here (.npy, else JSON).")] = None,
+    dump: Annotated[
+        Path | None, typer.Option("--dump", help="Write the first matching payload here (.npy, else JSON).")
+    ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Check payloads, both ends and the digest.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Rows to print.")] = 40,
 ) -> None:
@@ -200,7 +229,9 @@ def attack(
 
 @app.command()
 def bench(
-    what: Annotated[list[str] | None, typer.Argument(help="groups | digits | febo | mnist | cifar; all without any.")] = None,
+    what: Annotated[
+        list[str] | None, typer.Argument(help="groups | digits | febo | mnist | cifar; all without any.")
+    ] = None,
     data_dir: Annotated[Path, typer.Option("--data-dir", help="Holds mnist/ and cifar10/.")] = Path("../shared/data"),
     samples: Annotated[int | None, typer.Option("--samples", help="Training samples, to try a smaller size.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs")] = None,
@@ -283,5 +314,3 @@ def _parties(text: str | None) -> tuple[str, ...] | None:
 
 def _cli(name: str) -> str:
     return name.replace("_", "-")
-
-

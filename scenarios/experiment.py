@@ -17,7 +17,31 @@ FULL_LIMIT_NBYTES = 2_000_000_000
 
 # Options that every scenario has; a scenario adds its own.
 COMMON = frozenset(
-    ["dataset", "data_dir", "gray", "samples", "runtime", "address", "owners", "split", "seed", "record", "out", "layers", "hidden", "activation", "loss", "batch", "epochs", "lr", "momentum", "corrupt", "attack", "period", "threshold"]
+    [
+        "dataset",
+        "data_dir",
+        "gray",
+        "samples",
+        "runtime",
+        "address",
+        "owners",
+        "split",
+        "seed",
+        "record",
+        "out",
+        "layers",
+        "hidden",
+        "activation",
+        "loss",
+        "batch",
+        "epochs",
+        "lr",
+        "momentum",
+        "corrupt",
+        "attack",
+        "period",
+        "threshold",
+    ]
 )
 
 

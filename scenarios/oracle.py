@@ -29,8 +29,7 @@ def train_plain(experiment: Experiment, config: Config) -> dict[str, Any]:
         (Path(scratch) / "transcripts").mkdir()
         runtime = InlineRuntime(host_specs(same, RunFolder(Path(scratch))))
         counts = {DATA_OWNER: same.owners, CLOUD_TRAINER: 1}
-        weights: dict[str, Any] = {}
-        for weights in plain.run(Session(runtime, plain.FIGURE, counts, config), config):
-            pass
+        *_, weights = plain.run(Session(runtime, plain.FIGURE, counts, config), config)
         runtime.finish()
-    return weights
+    last: dict[str, Any] = weights
+    return last

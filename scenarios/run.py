@@ -168,7 +168,9 @@ def host_specs(experiment: Experiment, run: RunFolder) -> list[HostSpec]:
         hosts = min(len(names), os.cpu_count() or 1)
         for h in range(hosts):
             here = tuple(names[h * len(names) // hosts : (h + 1) * len(names) // hosts])
-            specs.append(_host_spec(experiment, run, role, role.value if hosts == 1 else f"{role.value}.{h}", here, key))
+            specs.append(
+                _host_spec(experiment, run, role, role.value if hosts == 1 else f"{role.value}.{h}", here, key)
+            )
     return specs
 
 
@@ -267,7 +269,8 @@ def traffic(run: RunFolder) -> dict[str, Any]:
                 by_party[party][f"bytes_{way}"] += nbytes
         connection.close()
     rows = [
-        {"sender": s, "receiver": r, "label": label, "messages": m, "bytes": b} for (s, r, label), (m, b) in sorted(edges.items())
+        {"sender": s, "receiver": r, "label": label, "messages": m, "bytes": b}
+        for (s, r, label), (m, b) in sorted(edges.items())
     ]
     return {"traffic": rows, "parties": by_party}
 
@@ -304,5 +307,3 @@ def _role(party: str) -> str:
 
 def _plain(item: Learned) -> dict[str, Any]:
     return dataclasses.asdict(item)
-
-

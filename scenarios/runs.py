@@ -1,8 +1,8 @@
 """Run folders: where a run writes, and how it is opened again.
 
-    from scenarios import load_run
-    run = load_run("runs/...")
-    run.view("cloud_trainer")["sk_w1"]          what that party saw, payload by payload
+from scenarios import load_run
+run = load_run("runs/...")
+run.view("cloud_trainer")["sk_w1"]          what that party saw, payload by payload
 """
 
 from __future__ import annotations

@@ -46,7 +46,9 @@ def figures(result: dict[str, Any]) -> Table:
     accuracy, seconds = result["accuracy"], result["seconds"]
     nbytes = sum(edge["bytes"] for edge in result["traffic"])
     messages = sum(edge["messages"] for edge in result["traffic"])
-    laps = " · ".join(f"{name} {seconds[name]:.1f} s" for name in ("setup", "train", "attack", "total") if name in seconds)
+    laps = " · ".join(
+        f"{name} {seconds[name]:.1f} s" for name in ("setup", "train", "attack", "total") if name in seconds
+    )
     table.add_row("accuracy", f"test {share(accuracy['test'])}   without protection {share(accuracy['baseline_test'])}   "
                               f"train {share(accuracy['train'])}")  # fmt: skip
     table.add_row("time", laps)
@@ -64,7 +66,12 @@ def security_lines(result: dict[str, Any]) -> Table:
 
 def learned_table(learned: list[dict[str, Any]]) -> Table:
     """Who learned what, since when."""
-    table = Table(title="who learned what (computed from each party's own view)", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table = Table(
+        title="who learned what (computed from each party's own view)",
+        title_justify="left",
+        box=None,
+        padding=(0, 2, 0, 0),
+    )
     for column in ("party", "quantity", "of", "how", "since step", "derivation"):
         table.add_column(column, overflow="fold")
     before = ""
@@ -79,8 +86,20 @@ def learned_table(learned: list[dict[str, Any]]) -> Table:
 
 def attack_table(attacks: list[dict[str, Any]]) -> Table:
     """What each attack rebuilt, beside its baselines."""
-    table = Table(title="attacks on a stored view (mse of pixels in [0, 1])", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for column in ("attack", "corrupted", "samples", "result", "since step", "guess", "swapped", "projection", "seconds"):
+    table = Table(
+        title="attacks on a stored view (mse of pixels in [0, 1])", title_justify="left", box=None, padding=(0, 2, 0, 0)
+    )
+    for column in (
+        "attack",
+        "corrupted",
+        "samples",
+        "result",
+        "since step",
+        "guess",
+        "swapped",
+        "projection",
+        "seconds",
+    ):
         table.add_column(column, overflow="fold")
     for row in attacks:
         metrics, baseline = row["metrics"], row["baseline"]

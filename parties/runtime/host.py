@@ -57,7 +57,9 @@ class Host:
         self.name = spec.name
         self._log = open_log(Path(spec.log)).bind(host=spec.name)
         self._transcript = TranscriptWriter(spec.transcript, spec.record, spec.protocol, spec.config)
-        self._parties = {name: _party(spec, name, key, self._transcript) for name, key in zip(spec.parties, spec.keys, strict=True)}
+        self._parties = {
+            name: _party(spec, name, key, self._transcript) for name, key in zip(spec.parties, spec.keys, strict=True)
+        }
         self._groups: dict[int, tuple[tuple[int, Party], ...]] = {}
         self._said: set[tuple[str, str]] = set()
         self._log.info("parties_started", role=spec.role.value, parties=len(spec.parties), record=spec.record.value)
@@ -156,5 +158,3 @@ def _party(spec: HostSpec, name: str, key: bytes, transcript: TranscriptWriter) 
             return KeyAuthority(name, spec.config, key, transcript)
         case Role.CLOUD_TRAINER:
             return CloudTrainer(name, spec.config, key, transcript)
-
-

@@ -170,10 +170,11 @@ class RayRuntime:
         self.remote_calls = 0
         self._marker = f".run-{os.getpid()}"
         Path(specs[0].transcript).parent.joinpath(self._marker).touch()
-        actor = ray.remote(max_restarts=0, max_task_retries=0, num_cpus=0)(HostActor)
-        offered = ray.cluster_resources()
-        self._actors = {
-            spec.name: actor.options(resources=_place(spec.role.value, offered)).remote(spec, self._marker) for spec in specs
+        actor: Any = ray.remote(max_restarts=0, max_task_retries=0, num_cpus=0)(HostActor)
+        offered: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # ray leaves it untyped
+        self._actors: dict[str, Any] = {
+            spec.name: actor.options(resources=_place(spec.role.value, offered)).remote(spec, self._marker)
+            for spec in specs
         }
         self.pids = self._get_all({name: handle.ready.remote() for name, handle in self._actors.items()})
 
@@ -306,7 +307,9 @@ class RayRuntime:
     def _fetch(self, name: str) -> None:
         spec, actor = self._specs[name], self._actors[name]
         for which, path, mode in (("transcript", spec.transcript, "wb"), ("log", spec.log, "ab")):
-            with open(os.open(path, os.O_CREAT | os.O_WRONLY | (os.O_APPEND if mode == "ab" else 0), 0o600), mode) as file:
+            with open(
+                os.open(path, os.O_CREAT | os.O_WRONLY | (os.O_APPEND if mode == "ab" else 0), 0o600), mode
+            ) as file:
                 offset = 0
                 while chunk := ray.get(actor.read.remote(which, offset)):
                     file.write(chunk)
@@ -320,8 +323,9 @@ class RayAdversary:
     def __init__(self, views: Sequence[tuple[str, str]]) -> None:
         node = ray.get_runtime_context().get_node_id()  # the run folder is on the driver's node
         strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
-        actor = ray.remote(max_restarts=0, num_cpus=0, scheduling_strategy=strategy)(AdversaryActor)
-        self._actor = actor.remote(tuple(views))
+        actor: Any = ray.remote(AdversaryActor)
+        options = actor.options(max_restarts=0, num_cpus=0, scheduling_strategy=strategy)
+        self._actor: Any = options.remote(tuple(views))
 
     def call(self, verb: str, *args: Any) -> Any:
         """Run a verb of the adversary in its process and return the result; its refusals are raised here."""
@@ -382,5 +386,3 @@ def _named_error(name: str) -> type[KeyholeError]:
             return cls
         known.extend(cls.__subclasses__())
     return KeyholeError
-
-

@@ -61,7 +61,7 @@ class Stream:
         count = int(np.prod(shape, dtype=np.int64))
         words = np.empty(count, dtype="<u8")
         if count:
-            out = memoryview(words).cast("B")
+            out = words.data.cast("B")
             zeros = bytes(min(count * 8, 1 << 20))
             for start in range(0, count * 8, 1 << 20):
                 n = min(1 << 20, count * 8 - start)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-import gmpy2  # type: ignore[import-untyped]
+import gmpy2
 import numpy as np
 from gmpy2 import mpz
 from numpy.typing import NDArray

@@ -82,7 +82,7 @@ class Mcl:
 
 @lru_cache(maxsize=1)
 def _library() -> Mcl:
-    from mclbn256 import mclbn256  # type: ignore[import-untyped]  # here: it writes and loads 11 MB when imported
+    from mclbn256 import mclbn256
 
     handle = mclbn256.loaded_libraries["libmclbn256"]._handle
     free = ctypes.CDLL(None, handle=handle)  # views of our own: others' argtypes stay as they are
