@@ -30,6 +30,7 @@ from protocols import training
 from protocols.config import Batch, Config, Gradient, Labels, Scheme, batches, chunk_rows, chunks
 from protocols.crypto import febo, ipfe_ddh, ipfe_lwe
 from protocols.crypto.api import Bounds
+from protocols.errors import ConfigError
 from protocols.figure import Arrow
 from protocols.message import wire
 from protocols.plain import sample_labels, samples
@@ -184,6 +185,13 @@ def parameters(config: Config, bounds: Bounds) -> Any:
     if config.scheme is Scheme.DDH:
         return ipfe_ddh.parameters(bounds, config.group)
     return ipfe_lwe.parameters(bounds)
+
+
+def check(config: Config) -> None:
+    """Refuse, before anything is started, a configuration that the schemes cannot carry."""
+    if not config.weight_scale:
+        raise ConfigError("plain-fe encrypts integers: --weight-scale must be at least 1")
+    describe(config)
 
 
 def describe(config: Config) -> dict[str, str]:

@@ -169,7 +169,7 @@ class At:
         located = tuple(Located(handle) for handle in handles)
         return located if split else located[0]
 
-    def send(self, other: At, **labelled: Located) -> Any:
+    def send(self, other: At, /, **labelled: Located) -> Any:
         """Send values to `other`; the keyword is the label. Returns the handle there, or a tuple for several labels.
 
         Between a group and one party every member sends or receives its own; the receiver of many gathers them.

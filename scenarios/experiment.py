@@ -12,6 +12,7 @@ from parties.datasets import Dataset, DataSpec, Split, load, split
 from parties.transcript import Record
 from protocols.config import Activation, Config, Gradient, Labels, Loss, Scheme
 from protocols.errors import ConfigError
+from protocols.roles import party_name
 
 FULL_LIMIT_NBYTES = 2_000_000_000
 
@@ -150,6 +151,10 @@ class Experiment:
 def prepare(scenario: Scenario, options: Options) -> Experiment:
     """Fill in the defaults and read the data set; raises `ConfigError` or `DataError` with one line."""
     scenario.check(options)
+    if options.hidden is not None and options.layers is not None:
+        raise ConfigError("--hidden N is the same as --layers N: give one of them")
+    if options.address is not None and options.runtime == "inline":
+        raise ConfigError("--address is for --runtime ray")
     given = {**_defaults(options), **scenario.defaults, **options.given()}
     # Without --seed the data are still shuffled by a number that the run notes, drawn from the system.
     data_seed = given["seed"] if "seed" in given else int.from_bytes(os.urandom(4), "big")
@@ -162,11 +167,15 @@ def prepare(scenario: Scenario, options: Options) -> Experiment:
     )
     data = load(spec)
     counts = tuple(len(part) for part in split(data.y_train, given["owners"], given["split"], spec.seed))
+    config = _config(given, data, counts)
+    if hasattr(scenario.protocol, "check"):
+        scenario.protocol.check(config)
+    _check_parties(scenario, given["corrupt"], len(counts))
     return Experiment(
         scenario=scenario,
         spec=spec,
         how=given["split"],
-        config=_config(given, data, counts),
+        config=config,
         runtime=given["runtime"],
         address=given.get("address"),
         seed=given.get("seed"),
@@ -178,6 +187,16 @@ def prepare(scenario: Scenario, options: Options) -> Experiment:
         period=given["period"],
         threshold=given["threshold"],
     )
+
+
+def _check_parties(scenario: Scenario, corrupted: tuple[str, ...], owners: int) -> None:
+    """`ConfigError` for the name of a party that takes no part."""
+    known = {role.value for role in scenario.protocol.ROLES}
+    known |= {party_name(role, i) for role in scenario.protocol.ROLES for i in range(owners if role.many else 1)}
+    for name in corrupted:
+        if name not in known:
+            roles = ", ".join(role.value for role in scenario.protocol.ROLES)
+            raise ConfigError(f"--corrupt: no party {name!r} takes part in {scenario.name}; roles: {roles}")
 
 
 def unprotected(experiment: Experiment) -> Config:

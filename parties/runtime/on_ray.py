@@ -290,9 +290,22 @@ class RayRuntime:
     def _get(self, host: str, ref: Any) -> Any:
         try:
             return ray.get(ref)
+        except RayError:
+            lost = [name for name in self._specs if not self._lives(name)]
+            if not lost:
+                raise
+            parties = ", ".join(_some(self._specs[name].parties) for name in lost)
+            raise HostLost(f"the process that carried {parties} died; its transcript up to then is kept") from None
+
+    def _lives(self, host: str) -> bool:
+        """Whether a host still answers; a busy one counts as living."""
+        try:
+            ray.get(self._actors[host].ready.remote(), timeout=5)
         except RayActorError:
-            raise HostLost(f"the process that carried {_some(self._specs[host].parties)} died; "
-                           "its transcript up to then is kept") from None  # fmt: skip
+            return False
+        except RayError:
+            return True
+        return True
 
     def _get_all(self, refs: dict[str, Any]) -> dict[str, Any]:
         results = {}
@@ -350,7 +363,7 @@ def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[Non
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # a lost host is reported once, by us
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": True}
     if address is None:
         options |= {"num_cpus": cpus or os.cpu_count(), "include_dashboard": False}

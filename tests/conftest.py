@@ -1,0 +1,51 @@
+"""Fixtures that tests share: small experiments, finished runs, one Ray session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scenarios.catalogue import find_scenario
+from scenarios.experiment import Experiment, Options, prepare
+from scenarios.run import execute
+from scenarios.runs import RunFolder
+
+SMALL: dict[str, Any] = {"samples": 48, "hidden": 8, "batch": 16, "epochs": 1, "seed": 7, "runtime": "inline"}
+
+
+def small(scenario: str = "plain_fe", **options: Any) -> Experiment:
+    """A run of a second on 48 digits; `options` replace or add to `SMALL`."""
+    return prepare(find_scenario(scenario), Options(**{**SMALL, **options}))
+
+
+class Runs:
+    """Runs small experiments, each once in a test session."""
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._done = root, {}
+
+    def __call__(self, scenario: str = "plain_fe", **options: Any) -> tuple[RunFolder, dict[str, Any]]:
+        key = (scenario, tuple(sorted(options.items(), key=str)))
+        if key not in self._done:
+            out = self._root / str(len(self._done))
+            self._done[key] = execute(replace(small(scenario, **options), out=out))
+        return self._done[key]
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Finished small runs: do not write into their folders."""
+    return Runs(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """One Ray session on this machine for all tests that need one."""
+    from parties.runtime import on_ray
+
+    with on_ray.cluster(cpus=2):
+        yield

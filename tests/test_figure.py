@@ -1,0 +1,43 @@
+"""The messages of every run are the arrows of its protocol's FIGURE, no more and no fewer."""
+
+import itertools
+
+import pytest
+
+from parties.transcript import Kind, View
+from protocols.config import Gradient, Labels, Scheme
+from protocols.figure import as_mermaid, as_text
+from scenarios.catalogue import PROTOCOLS, find_protocol
+
+CASES = [
+    ("plain", {}),
+    *(("plain_fe", {"labels": lab, "gradient": grad}) for lab, grad in itertools.product(Labels, Gradient)),
+    ("plain_fe", {"scheme": Scheme.DDH}),
+]
+
+
+def observed(run):
+    view = View(tuple((path, name) for name, path in run.sources.items()))
+    return {
+        (r.phase, r.sender.partition(":")[0], r.receiver.partition(":")[0], r.label) for r in view.rows(None, Kind.SENT)
+    }
+
+
+@pytest.mark.parametrize(("protocol", "options"), CASES, ids=str)
+def test_a_run_sends_exactly_the_arrows_of_its_figure(runs, protocol, options):
+    run, _ = runs(protocol, **options)
+    assert observed(run) == {a.key for a in find_protocol(protocol).FIGURE if a.applies(run.config())}
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_the_drawings_show_every_arrow(name):
+    figure = find_protocol(name).FIGURE
+    for drawn in (as_text(figure), as_mermaid(figure)):
+        assert all(drawn.count(arrow.label) and arrow.sender.value in drawn for arrow in figure)
+        assert sum(arrow.note in drawn for arrow in figure) == len(figure)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_the_readme_shows_the_figure(name):
+    with open("README.md", encoding="utf-8") as readme:
+        assert as_mermaid(find_protocol(name).FIGURE) in readme.read()
