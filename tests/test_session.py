@@ -98,9 +98,8 @@ def test_a_message_that_the_figure_does_not_show_is_refused(toys):
             o.send(c, other=mine)
         with pytest.raises(FigureError):
             o.send(s.at(KEY_AUTHORITY), value=mine)
-    with s.phase("later"):
-        with pytest.raises(FigureError, match="phase later"):
-            o.send(c, value=o.do(toy.make, 1))
+    with s.phase("later"), pytest.raises(FigureError, match="phase later"):
+        o.send(c, value=o.do(toy.make, 1))
 
 
 def test_steps_and_messages_belong_to_a_phase_and_phases_do_not_nest(toys):
