@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols import training
-from protocols.config import Batch, Config, Gradient, Labels, Scheme, batches, chunk_rows, chunks
+from protocols.config import Batch, Config, Gradient, Labels, Scheme, batches, chunk_rows, chunks, steps_per_epoch
 from protocols.crypto import febo, ipfe_ddh, ipfe_lwe
 from protocols.crypto.api import Bounds
 from protocols.errors import ConfigError
@@ -42,6 +42,8 @@ NAME = "plain_fe"
 SUMMARY = "the cloud trains on functionally encrypted samples with function keys for the rows of W1"
 SECURITY = "inner products only, by the scheme; but the keys of training open everything (stack, master_key)"
 ROLES = (DATA_OWNER, KEY_AUTHORITY, CLOUD_TRAINER)
+
+_POINT = 64  # bytes of a point of the default group, for estimates
 
 FIGURE = (
     Arrow("setup", KEY_AUTHORITY, DATA_OWNER, "mpk", "(mpk, msk) <- Setup(n)"),
@@ -156,13 +158,23 @@ def upload_rows(config: Config) -> int:
 
 
 def payload_nbytes(config: Config) -> int:
-    """About how many bytes the full transcripts of all parties take, both ends of every message."""
-    h, n, steps = config.layers[0], config.features, config.epochs * -(-sum(config.counts) // config.batch)
-    row = 8 * (2048 + n) if config.scheme is Scheme.LWE else 65 * (n + 1)
-    step = h * (2 * n + 2 * n + 4 * (2048 if config.scheme is Scheme.LWE else 8)) + 4 * config.batch * h
-    step += 4 * h * n if config.gradient is Gradient.OWNER else h * (4 * config.batch + 4 * 2048)
-    batch_ct = sum(config.counts) // config.batch * n * 8 * 2048 if config.gradient is Gradient.FE else 0
-    return 2 * (sum(config.counts) * row + batch_ct + steps * step)
+    """About how many bytes full transcripts take: every message at both ends, equal payloads of a party once."""
+    n, h, size, samples = config.features, config.layers[0], config.batch, sum(config.counts)
+    fe, encrypted_labels = config.gradient is Gradient.FE, config.labels is Labels.FEBO
+    lwe = config.scheme is Scheme.LWE
+
+    def ciphertexts(count: int, length: int) -> int:
+        return count * (8 * (ipfe_lwe.DIMENSION + length) if lwe else _POINT * (length + 1))
+
+    def keys(length: int) -> int:
+        return h * (2 * length + (4 * ipfe_lwe.DIMENSION if lwe else 32))
+
+    upload = ciphertexts(samples, n) + (ciphertexts(samples // size * n, size) if fe else 0)
+    upload += samples * config.classes * 2 * _POINT if encrypted_labels else 8 * samples
+    public = (8 * ipfe_lwe.DIMENSION if lwe else _POINT) * (n + (size if fe else 0))
+    step = 2 * h * n + keys(n) + (2 * h * size + keys(size) if fe else 4 * h * (size + n))
+    step += size * config.classes * (2 * _POINT + 2) if encrypted_labels else 0
+    return 3 * public + 2 * (upload + config.epochs * steps_per_epoch(config) * step)
 
 
 def scheme_of(config: Config) -> ModuleType:

@@ -68,5 +68,9 @@ def test_integers_below_q_are_uniform():
 
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0), (1,), (7, 5)])
 def test_every_shape_is_filled(shape):
-    for drawn in (Stream(KEY).words(*shape), Stream(KEY).centred_binomial(*shape), Stream(KEY).rounded_gaussian(2.0, *shape)):
+    for drawn in (
+        Stream(KEY).words(*shape),
+        Stream(KEY).centred_binomial(*shape),
+        Stream(KEY).rounded_gaussian(2.0, *shape),
+    ):
         assert drawn.shape == shape

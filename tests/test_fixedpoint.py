@@ -19,7 +19,9 @@ def test_rounding_errs_by_half_a_step_at_most(scale, bound, shares):
 def test_ties_go_to_even_and_the_type_is_the_smallest():
     fixed = FixedPoint(2, 10.0)
     assert fixed.quantise(np.array([0.25, 0.75, -0.25, 1.25])).tolist() == [0, 2, 0, 2]
-    assert fixed.dtype == np.int8 and FixedPoint(256, 4.0).dtype == np.int16 and FixedPoint(10_000, 4.0).dtype == np.int32
+    assert (
+        fixed.dtype == np.int8 and FixedPoint(256, 4.0).dtype == np.int16 and FixedPoint(10_000, 4.0).dtype == np.int32
+    )
 
 
 @pytest.mark.parametrize("x", [4.1, -4.1, np.nan, np.inf])

@@ -23,7 +23,9 @@ def instance(bounds=None, dimension=TOY, key=b"a" * 32):
 
 
 def draw(bounds, n=5, h=4):
-    return RNG.integers(-bounds.x, bounds.x + 1, (n, bounds.length)), RNG.integers(-bounds.y, bounds.y + 1, (h, bounds.length))
+    return RNG.integers(-bounds.x, bounds.x + 1, (n, bounds.length)), RNG.integers(
+        -bounds.y, bounds.y + 1, (h, bounds.length)
+    )
 
 
 def run(mpk, msk, coins, x, y):
@@ -141,7 +143,9 @@ def test_rows_and_concat_are_inverse():
     x, y = draw(mpk.params.bounds, 6)
     ct = lwe.encrypt(mpk, x, coins)
     joined = lwe.concat([lwe.rows(ct, 0, 2), lwe.rows(ct, 2, 6)])
-    assert (joined.c0 == ct.c0).all() and (lwe.decrypt(mpk, lwe.key_derive(msk, y), lwe.rows(ct, 3, 5)) == x[3:5] @ y.T).all()
+    assert (joined.c0 == ct.c0).all() and (
+        lwe.decrypt(mpk, lwe.key_derive(msk, y), lwe.rows(ct, 3, 5)) == x[3:5] @ y.T
+    ).all()
 
 
 def test_the_master_key_opens_everything_and_no_other_is_taken_for_it():
@@ -188,8 +192,16 @@ def test_the_noise_is_what_the_key_check_computes():
     mpk, msk, coins = instance(bounds, 512)
     x, y = RNG.integers(-16, 17, (400, 40)), RNG.integers(-200, 201, (1, 40))
     ct = lwe.encrypt(mpk, x, coins)
-    noisy = (ct.c1.astype(object) @ y.T.astype(object) - ct.c0.astype(object) @ (msk.s.T.astype(object) @ y.T.astype(object)))
-    noise = np.array([int((v - mpk.params.delta * int(z) + 2**63) % 2**64 - 2**63) for v, z in zip(noisy[:, 0], x @ y[0], strict=True)], float)
+    noisy = ct.c1.astype(object) @ y.T.astype(object) - ct.c0.astype(object) @ (
+        msk.s.T.astype(object) @ y.T.astype(object)
+    )
+    noise = np.array(
+        [
+            int((v - mpk.params.delta * int(z) + 2**63) % 2**64 - 2**63)
+            for v, z in zip(noisy[:, 0], x @ y[0], strict=True)
+        ],
+        float,
+    )
     expected = mpk.params.unit_noise * np.linalg.norm(y)
     assert abs(noise.std() / expected - 1) < 0.25 and abs(noise.mean()) < 5 * expected / 20
 

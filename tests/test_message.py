@@ -15,9 +15,15 @@ from protocols.errors import EncodingError
 from protocols.message import decode, describe, digest, encode, wire
 
 DTYPES = ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"]
-arrays = st.sampled_from(DTYPES).flatmap(lambda d: hnp.arrays(np.dtype(d), hnp.array_shapes(min_dims=0, max_dims=3, min_side=0)))
-scalars = st.none() | st.booleans() | st.integers(-(2**200), 2**200) | st.floats(allow_nan=False) | st.text() | st.binary()
-values = st.recursive(scalars | arrays, lambda v: st.lists(v, max_size=4) | st.dictionaries(st.text(), v, max_size=4), max_leaves=8)
+arrays = st.sampled_from(DTYPES).flatmap(
+    lambda d: hnp.arrays(np.dtype(d), hnp.array_shapes(min_dims=0, max_dims=3, min_side=0))
+)
+scalars = (
+    st.none() | st.booleans() | st.integers(-(2**200), 2**200) | st.floats(allow_nan=False) | st.text() | st.binary()
+)
+values = st.recursive(
+    scalars | arrays, lambda v: st.lists(v, max_size=4) | st.dictionaries(st.text(), v, max_size=4), max_leaves=8
+)
 
 
 def same(a, b):
@@ -66,7 +72,9 @@ def framed(tree):
     return len(packed).to_bytes(8, "little") + packed
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, np.array([object()]), np.array(["text"]), {1: 2}, 1j, Bounds, lambda: 0], ids=str)
+@pytest.mark.parametrize(
+    "value", [object(), {1, 2}, np.array([object()]), np.array(["text"]), {1: 2}, 1j, Bounds, lambda: 0], ids=str
+)
 def test_what_is_not_plain_cannot_cross(value):
     with pytest.raises(EncodingError):
         encode(value)
@@ -112,7 +120,10 @@ def test_a_truncated_frame_is_refused(cut):
         decode(encode({"a": np.arange(100)}).tobytes()[:cut])
 
 
-@pytest.mark.parametrize("array", [["<i8", [2**40], 0, 2**43], ["<i8", [-1], 0, 8], ["|O", [1], 0, 8], ["<i8", [1], -64, 8], ["<i8", [3], 0, 8]])
+@pytest.mark.parametrize(
+    "array",
+    [["<i8", [2**40], 0, 2**43], ["<i8", [-1], 0, 8], ["|O", [1], 0, 8], ["<i8", [1], -64, 8], ["<i8", [3], 0, 8]],
+)
 def test_an_array_that_announces_what_is_not_there_is_refused(array):
     with pytest.raises(EncodingError):
         decode(framed(msgpack.ExtType(1, msgpack.packb(array))) + bytes(64))
@@ -125,4 +136,8 @@ def test_a_pickle_is_refused():
 
 def test_values_are_listed_with_dtype_and_shape():
     assert describe(np.zeros((2, 3), np.int16)) == ("int16", (2, 3))
-    assert describe([1, 2]) == ("list", (2,)) and describe(7) == ("int", ()) and describe(Bounds(1, 2, 3)) == ("Bounds", ())
+    assert (
+        describe([1, 2]) == ("list", (2,))
+        and describe(7) == ("int", ())
+        and describe(Bounds(1, 2, 3)) == ("Bounds", ())
+    )

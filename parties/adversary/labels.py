@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction
 from parties.adversary.equations import need, offsets, public_key
-from parties.transcript import View
+from parties.transcript import Kind, View
 from protocols import plain_fe
 from protocols.config import batches
 from protocols.crypto import febo
@@ -25,11 +25,12 @@ CONSUMES = ("labels | p, ct_labels, sk_labels",)
 
 def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstruction:
     """Return the label of every sample that the view gives away."""
-    if "labels" not in view and "sk_labels" not in view:
+    clear = any(view.rows("labels", Kind.RECEIVED))  # an owner's own labels are its input and no finding
+    if not clear and "sk_labels" not in view:
         raise NotApplicable(f"the view of {', '.join(view.parties)} holds neither labels nor sk_labels")
     values = np.full(sum(view.config.counts), -1, dtype=np.int64)
     since = None
-    for step, index, labels in _clear(view) if "labels" in view else _from_febo(view):
+    for step, index, labels in _clear(view) if clear else _from_febo(view):
         values[index] = labels
         since = step if since is None else min(since, step)
     return Reconstruction(Quantity.LABELS, np.arange(len(values)), values, since)
@@ -39,10 +40,9 @@ def _clear(view: View) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int6
     """Labels that were uploaded; known before the first step."""
     need(view, "labels")
     start, rows = offsets(view.config), _rows_of_upload(view)
-    for row, labels in view.values("labels"):
-        if row.sender:
-            owner = int(row.sender.partition(":")[2])
-            yield 0, start[owner] + row.round * rows + np.arange(len(labels)), labels
+    for row, labels in view.values("labels", Kind.RECEIVED):
+        owner = int(row.sender.partition(":")[2])
+        yield 0, start[owner] + row.round * rows + np.arange(len(labels)), labels
 
 
 def _from_febo(view: View) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:

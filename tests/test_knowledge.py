@@ -1,0 +1,54 @@
+"""Who learned what is computed from views, and says what the attacks find."""
+
+import pytest
+
+from parties.adversary.adversary import Adversary
+from parties.transcript import Record
+from protocols.config import Gradient, Labels, Scheme
+from tests.test_attacks import ENOUGH, attacked
+
+
+def known(run, party):
+    return {item.quantity: item for item in Adversary(run.view_sources((party,))).learned()}
+
+
+@pytest.mark.parametrize("scheme", Scheme)
+def test_the_cloud_knows_samples_and_master_key_from_the_step_that_the_attacks_name(runs, scheme):
+    run, _ = runs("plain_fe", **ENOUGH, scheme=scheme)
+    items, step = known(run, "cloud_trainer"), attacked(run, "stack")["metrics"]["solved_at_step"]
+    assert (items["samples"].how, items["samples"].since_round) == ("exact", step)
+    assert (items["master key"].how, items["master key"].since_round) == ("exact", step)
+    assert "64 of 64 tried" in items["samples"].detail
+    ranks = items["samples"].data["ranks"]
+    assert ranks[0] == [0, 16] and ranks[-1] == [step, 64]
+
+
+def test_too_few_keys_bound_the_samples(runs):
+    items = known(runs("plain_fe", samples=16)[0], "cloud_trainer")
+    assert items["samples"].how == "bounded" and "rank 8 of 64" in items["samples"].detail and "master key" not in items
+
+
+def test_headers_tell_what_crossed_in_the_clear_but_no_rank(runs):
+    items = known(runs("plain_fe", **ENOUGH, record=Record.HEADERS)[0], "cloud_trainer")
+    assert items["labels"].how == items["dw1"].how == "clear" and "not recorded" in items["samples"].detail
+
+
+def test_the_authority_sees_the_key_requests(runs):
+    items = known(runs("plain_fe", gradient=Gradient.FE)[0], "key_authority")
+    assert items["w1"].how == items["dz1"].how == "clear" and "samples" not in items
+
+
+def test_labels_under_febo_are_exact_and_in_the_clear_without(runs):
+    febo = known(runs("plain_fe", labels=Labels.FEBO)[0], "cloud_trainer")["labels"]
+    assert (febo.how, febo.of, febo.since_round) == ("exact", "48 of 48 samples", 0)
+    assert known(runs("plain_fe")[0], "cloud_trainer")["labels"].how == "clear"
+
+
+def test_without_protection_the_cloud_sees_everything_in_the_clear(runs):
+    items = known(runs("plain")[0], "cloud_trainer")
+    assert items["x"].how == items["labels"].how == "clear"
+
+
+def test_an_owner_learns_the_gradients_of_its_own_batches(runs):
+    items = known(runs("plain_fe", owners=3)[0], "data_owner:1")
+    assert items["dz1"].how == "clear" and set(items) == {"dz1"}
