@@ -30,6 +30,7 @@ from protocols import training
 from protocols.config import Batch, Config, Gradient, Labels, Scheme, batches, chunk_rows, chunks, steps_per_epoch
 from protocols.crypto import febo, ipfe_ddh, ipfe_lwe
 from protocols.crypto.api import Bounds
+from protocols.crypto.group import get_group
 from protocols.errors import ConfigError
 from protocols.figure import Arrow
 from protocols.message import wire
@@ -203,6 +204,7 @@ def check(config: Config) -> None:
     """Refuse, before anything is started, a configuration that the schemes cannot carry."""
     if not config.weight_scale:
         raise ConfigError("plain-fe encrypts integers: --weight-scale must be at least 1")
+    get_group(config.group)
     describe(config)
 
 

@@ -54,13 +54,13 @@ def execute(experiment: Experiment, observe: Observe = lambda event, value: None
             result = report(experiment, run, epochs)
             clock.lap("report")
             result["learned"] = [_plain(item) for item in learned(run, make.adversary)]
-            clock.lap("learned")
+            clock.lap("report")
             if experiment.attacks:
                 prior = run.prior()
                 result["attacks"] = attack_run(run, experiment.attacks, experiment.corrupted, prior, make.adversary)
             clock.lap("attack")
             result["accuracy"]["baseline_test"] = baseline(experiment)
-            clock.lap("baseline")
+            clock.lap("report")
     except BaseException as cause:
         log.error("run_failed", reason=str(cause) if isinstance(cause, KeyholeError) else type(cause).__name__)
         raise

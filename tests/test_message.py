@@ -1,5 +1,6 @@
 """The wire encoding: canonical, plain, and safe to decode."""
 
+import contextlib
 import pickle
 from dataclasses import dataclass
 
@@ -108,10 +109,8 @@ def test_damaged_frames_are_refused_and_nothing_else_happens(data):
     else:
         frame[data.draw(st.integers(0, 200))] ^= data.draw(st.integers(1, 255))
         damaged = bytes(frame)
-    try:
+    with contextlib.suppress(EncodingError):  # any other error fails the test
         decode(damaged)
-    except EncodingError:
-        pass
 
 
 @pytest.mark.parametrize("cut", [0, 1, 7, 8, 20, 60, 400])

@@ -205,7 +205,7 @@ class RayRuntime:
     def end_phase(self, phase: str, round: int) -> None:
         self._rounds.append((phase, round, self._tokens))
         self._tokens = []
-        while len(self._rounds) > WINDOW:
+        while len(self._rounds) > WINDOW or self._oldest_is_done():
             self._retire()
 
     def finish(self) -> None:
@@ -265,6 +265,13 @@ class RayRuntime:
         token = refs if returns == 1 else refs[0]
         self._tokens.append((host, token))
         return None if last is None else refs[1]
+
+    def _oldest_is_done(self) -> bool:
+        """Whether the oldest round in flight has ended; does not wait."""
+        if not self._rounds:
+            return False
+        tokens = [token for _, token in self._rounds[0][2]]
+        return not tokens or len(ray.wait(tokens, num_returns=len(tokens), timeout=0)[0]) == len(tokens)
 
     def _retire(self) -> None:
         """Wait for the oldest round in flight and look at its tokens."""

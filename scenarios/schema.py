@@ -1,0 +1,151 @@
+"""The keys of result.json, as a JSON schema (draft 2020-12): this is their documentation.
+
+`schema` is raised when a key changes its meaning or goes; new keys may come without it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+
+def _object(about: str, required: Schema, optional: Schema | None = None, closed: bool = True) -> Schema:
+    return {
+        "type": "object",
+        "description": about,
+        "properties": {**required, **(optional or {})},
+        "required": sorted(required),
+        "additionalProperties": not closed,
+    }
+
+
+def _list(about: str, items: Schema) -> Schema:
+    return {"type": "array", "description": about, "items": items}
+
+
+def _(about: str, *types: str) -> Schema:
+    return {"type": list(types) if len(types) > 1 else types[0], "description": about}
+
+
+_SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
+_SECONDS: Schema = {"type": "number", "minimum": 0}
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+
+
+def _share(about: str, or_null: bool = False) -> Schema:
+    return {**_SHARE, "type": ["number", "null"] if or_null else "number", "description": about}
+
+
+METRICS = _object(
+    "how close a reconstruction came; pixels in [0, 1], scored by index; failures are scored as the prior's guess",
+    {},
+    {
+        "mse": _("mean squared error, mean over images", "number"),
+        "mse_median": _("median over images", "number"),
+        "mse_iqr": _list("first and third quartile over images", {"type": "number"}),
+        "psnr": _("dB, median over images, each capped at 99", "number"),
+        "ssim": _("structural similarity, mean over at most 1000 images drawn by seed", "number"),
+        "exact_pixels": _share("share of pixels that are exact after rounding"),
+        "labels_right": _share("share of labels that are right"),
+        "relative_error": _("Frobenius, of a Gram matrix", "number"),
+        "solved_at_step": _("training step whose message made it possible", "integer", "null"),
+        "samples": {**_COUNT, "description": "samples attacked"},
+        "failures": {**_COUNT, "description": "samples for which the attack found nothing"},
+    },
+)
+
+LEARNED = _object(
+    "one thing that a party knows, computed from its view",
+    {
+        "party": _("whose view", "string"),
+        "quantity": _("the label under which it crossed, or samples, labels, master key", "string"),
+        "of": _("whose it is, or of how many samples", "string"),
+        "how": {"enum": ["clear", "exact", "bounded", "nothing"], "description": "crossed in the clear; determined and solved "
+                "for; constrained; no more than ciphertexts"},
+        "detail": _("the derivation in words", "string"),
+        "since_round": _("training step since when, 0 for before or in the first", "integer", "null"),
+        "data": _("numbers behind it, such as the rank after each step", "object"),
+    },
+)  # fmt: skip
+
+ATTACK = _object(
+    "one attack on the joint view of some parties",
+    {
+        "attack": _("its name, with _", "string"),
+        "corrupted": _list("whose views it was handed", {"type": "string"}),
+        "applicable": _("whether the view holds what it needs", "boolean"),
+        "why": _("why not, if not", "string"),
+        "samples": {**_COUNT, "description": "samples attacked"},
+        "seconds": {**_SECONDS, "description": "in the adversary's process"},
+        "prior": _("what the adversary is assumed to know besides its view", "object"),
+        "metrics": METRICS,
+        "baseline": _object(
+            "the same metrics without the secret",
+            {},
+            {
+                "guess": {**METRICS, "description": "the best guess from the prior alone"},
+                "swapped": {**METRICS, "description": "the attack's output scored against another sample"},
+                "projection": {**METRICS, "description": "least-norm correction of a constant image onto the equations"},
+            },
+        ),
+        "notes": _("what the attack says of itself, such as feasible, relaxed and infeasible images", "object"),
+    },
+    {"figure": _("picture of originals and rebuilt images, relative to the run folder", "string")},
+)
+
+RESULT_SCHEMA: Schema = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    **_object(
+        "result.json of a run",
+        {
+            "schema": {"const": 1, "description": "version of these keys"},
+            "scenario": _("name of the scenario, with _", "string"),
+            "protocol": _("name of the protocol, with _", "string"),
+            "security": {
+                "type": "object",
+                "description": "what the run's security rests on, one line each: protocol, scheme, labels, coins",
+                "required": ["protocol", "coins"],
+                "additionalProperties": {"type": "string"},
+            },
+            "seed": _("null: coins from the operating system", "integer", "null"),
+            "config": _("every option with its value, and what follows from the data", "object"),
+            "versions": _("of Python, keyhole and the libraries that results rest on", "object"),
+            "transcript_digest": {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": "SHA-256 over all messages in "
+                                  "script order"},
+            "accuracy": _object(
+                "of the weights at the end; measured by the scorer, never by a party",
+                {
+                    "train": _share("on the training samples"),
+                    "test": _share("on held-out samples; null without any", or_null=True),
+                    "baseline_test": _share("of the same training without protection or rounding", or_null=True),
+                    "test_by_epoch": _list("test accuracy after each epoch", _share("", or_null=True)),
+                },
+            ),
+            "seconds": _object(
+                "wall-clock",
+                {
+                    "total": {**_SECONDS, "description": "everything"},
+                    "setup": {**_SECONDS, "description": "processes, keys, encryption and upload"},
+                    "train": {**_SECONDS, "description": "from the end of the first step to the end of the last"},
+                    "attack": {**_SECONDS, "description": "attacks and their scoring"},
+                    "report": {**_SECONDS, "description": "digest, traffic, who learned what, baseline training"},
+                },
+            ),
+            "steps": {**_COUNT, "description": "training steps"},
+            "traffic": _list(
+                "messages between two roles under one label",
+                _object("an edge", {"sender": _("role", "string"), "receiver": _("role", "string"), "label": _("label", "string"),
+                                    "messages": _COUNT, "bytes": _COUNT}),
+            ),
+            "parties": {
+                "type": "object",
+                "description": "messages and payload bytes of each party",
+                "additionalProperties": _object("a party", dict.fromkeys(
+                    ("messages_sent", "messages_received", "bytes_sent", "bytes_received"), _COUNT)),
+            },
+            "learned": _list("who learned what", LEARNED),
+            "attacks": _list("attacks that were asked for", ATTACK),
+        },
+    ),
+}  # fmt: skip
