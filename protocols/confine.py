@@ -1,8 +1,9 @@
 """The check that a local step has no way to reach what its party does not hold.
 
 A step is a module-level function `step(state, *values)`. Values of other parties could reach it through a closure, a default
-argument, a module global, a function or class attribute, or a file. `check_step` reads the step's byte code, and that of
-every function of the same code base that it names, and raises `VisibilityError` at the first of these. It guards
+argument, a module global, a function or class attribute, a file, or a generator that all parties of a process share. `check_step`
+reads the step's byte code, and that of every function and class of the same code base that it names, and raises `VisibilityError`
+at the first of these. It guards
 against mistakes and shortcuts, not against a hostile author: Python cannot confine code that wants out, which is why parties also
 run in processes of their own.
 """
@@ -12,19 +13,55 @@ from __future__ import annotations
 import dis
 import inspect
 import sys
+import typing
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from enum import Enum
-from functools import cache, lru_cache
-from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from functools import cache, cached_property, lru_cache
+from types import BuiltinFunctionType, CodeType, FunctionType, GenericAlias, ModuleType, UnionType
 from typing import Any
+
+import numpy as np
 
 from protocols.errors import VisibilityError
 
-_CONSTANTS = (type(None), bool, int, float, complex, str, bytes, Enum)
+_CONSTANTS = (type(None), bool, int, float, complex, str, bytes, np.generic, np.dtype, GenericAlias, UnionType)
 _FORBIDDEN = frozenset(
-    {"globals", "vars", "exec", "eval", "open", "__import__", "compile", "input", "print", "setattr"}
+    {
+        "globals",
+        "locals",
+        "vars",
+        "exec",
+        "eval",
+        "open",
+        "__import__",
+        "compile",
+        "input",
+        "print",
+        "setattr",
+        "delattr",
+    }
 )
+# Through these a step would reach a class, another function's globals, or what a closure holds.
+_HIDDEN = frozenset(
+    "__class__ __dict__ __globals__ __builtins__ __code__ __closure__ __defaults__ __kwdefaults__ __subclasses__ __bases__"
+    " __mro__ __wrapped__ __self__ __func__".split()
+)
+# Files, the environment, other processes and the interpreter itself; their members are refused too.
+_CLOSED = frozenset(
+    "os posix sys io builtins pathlib shutil tempfile glob socket subprocess multiprocessing sqlite3 shelve pickle mmap importlib"
+    " inspect gc logging".split()
+)
+# Members of open libraries that read files, or draw from a generator that every party in the process shares.
+_CLOSED_MEMBERS = frozenset(
+    [("numpy", name) for name in
+     "save savez savez_compressed savetxt load loadtxt genfromtxt fromfile memmap random".split()]
+    + [("torch", name) for name in
+       "save load from_file rand randn randint randperm normal bernoulli multinomial manual_seed seed random".split()]
+)  # fmt: skip
+_DESCRIPTORS = ("member_descriptor", "getset_descriptor", "wrapper_descriptor", "method_descriptor", "_abc_data")
 _CACHED = type(lru_cache(lambda: None))
+_HARMLESS = (len, isinstance)
 _LIBRARIES = ("site-packages", "dist-packages", "lib-dynload")
 
 
@@ -52,6 +89,8 @@ def _check_function(function: FunctionType, step: str, seen: set[int]) -> None:
             )
     if function.__dict__.keys() - {"__wrapped__"}:
         raise VisibilityError(f"{step}: {function.__qualname__} carries attributes of its own")
+    for name, value in _enclosed(function):
+        _check_value(name, value, step, seen)
     for code in _codes(function.__code__):
         _check_code(code, function, step)
         for name, value in _named(code, function.__globals__):
@@ -59,29 +98,47 @@ def _check_function(function: FunctionType, step: str, seen: set[int]) -> None:
 
 
 def _check_code(code: CodeType, function: FunctionType, step: str) -> None:
-    """Refuse writes to globals and imports."""
-    before = ""
+    """Refuse imports, writes to globals and classes, and the closed members of libraries."""
+    before, holder = "", None
     for instruction in dis.get_instructions(code):
         if instruction.opname == "IMPORT_NAME" and str(instruction.argval).startswith("protocols.crypto."):
             continue  # a native library that is loaded when its group is chosen
         if instruction.opname in ("STORE_GLOBAL", "DELETE_GLOBAL", "IMPORT_NAME"):
             raise VisibilityError(f"{step}: {function.__qualname__} uses {instruction.opname} {instruction.argval}")
-        if instruction.opname == "STORE_ATTR" and before == "LOAD_GLOBAL":
-            raise VisibilityError(f"{step}: {function.__qualname__} assigns an attribute of a global")
+        if instruction.opname == "STORE_ATTR" and before in ("LOAD_GLOBAL", "LOAD_DEREF", "CALL"):
+            raise VisibilityError(
+                f"{step}: {function.__qualname__} assigns an attribute of what is not the party's own"
+            )
+        if instruction.opname in ("LOAD_ATTR", "LOAD_METHOD") and _is_closed(holder, str(instruction.argval)):
+            raise VisibilityError(f"{step}: {function.__qualname__} reaches for .{instruction.argval}")
         if instruction.opname == "LOAD_GLOBAL" and instruction.argval in _FORBIDDEN:
             raise VisibilityError(f"{step}: {function.__qualname__} calls {instruction.argval}")
         before = instruction.opname
+        holder = function.__globals__.get(instruction.argval) if before == "LOAD_GLOBAL" else None
+
+
+def _is_closed(holder: Any, member: str) -> bool:
+    """Whether a step may not name this member; `holder` is the global that it is taken from, if it is one."""
+    return member in _HIDDEN or (isinstance(holder, ModuleType) and (holder.__name__, member) in _CLOSED_MEMBERS)
 
 
 def _check_value(name: str, value: Any, step: str, seen: set[int]) -> None:
     """Refuse a global that can carry a value from one party to another; go on into our own functions and classes."""
     if isinstance(value, _CACHED):
         value = value.__wrapped__
-    if isinstance(value, type):
-        if not _is_library(value.__module__):
+        if not _returns_constant(value):
+            raise VisibilityError(
+                f"{step}: {name} is cached, so what it returns is shared: annotate an immutable result"
+            )
+    home = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None) or ""
+    if isinstance(value, ModuleType | BuiltinFunctionType | FunctionType | type) and home.partition(".")[0] in _CLOSED:
+        if value not in _HARMLESS:
+            raise VisibilityError(f"{step}: {name} of {home} reaches beyond the party")
+    elif isinstance(value, type):
+        if not _is_library(home):
             _check_class(value, step, seen)
     elif isinstance(value, FunctionType):
-        if not _is_library(value.__module__):
+        if not _is_library(home):
             _check_function(value, step, seen)
     elif not isinstance(value, ModuleType | BuiltinFunctionType) and not _is_constant(value):
         raise VisibilityError(f"{step}: the global {name} ({type(value).__name__}) can hold another party's value")
@@ -91,33 +148,67 @@ def _check_class(cls: type, step: str, seen: set[int]) -> None:
     if id(cls) in seen:
         return
     seen.add(id(cls))
-    for name, value in vars(cls).items():
-        if name.startswith("__") and name.endswith("__") and not isinstance(value, FunctionType):
+    for base in cls.__mro__:
+        if not _is_library(base.__module__):
+            for name, value in vars(base).items():
+                _check_member(base, name, value, step, seen)
+
+
+def _check_member(cls: type, name: str, value: Any, step: str, seen: set[int]) -> None:
+    """Refuse a class attribute that all parties of a process would share; go on into methods and properties."""
+    functions = _functions_of(value)
+    for function in functions:
+        if not _is_library(function.__module__) and function.__code__.co_filename != "<string>":  # not dataclasses' own
+            _check_function(function, step, seen)
+    if functions or (name.startswith("__") and name.endswith("__")) or type(value).__name__ in _DESCRIPTORS:
+        return
+    if issubclass(cls, Enum) and not isinstance(value, cls):
+        return  # what Enum keeps for itself
+    if isinstance(value, type):
+        _check_value(name, value, step, seen)
+    elif not _is_constant(value):
+        raise VisibilityError(f"{step}: the class attribute {cls.__name__}.{name} can hold another party's value")
+
+
+def _functions_of(value: Any) -> tuple[FunctionType, ...]:
+    """The functions behind a method, a property or a cached property."""
+    if isinstance(value, staticmethod | classmethod):
+        value = value.__func__
+    if isinstance(value, property):
+        found = (value.fget, value.fset, value.fdel)
+    else:
+        found = (value.func if isinstance(value, cached_property) else value, None, None)
+    return tuple(function for function in found if isinstance(function, FunctionType))
+
+
+def _enclosed(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """What the closure of a helper holds."""
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            yield name, cell.cell_contents
+        except ValueError:  # not filled yet
             continue
-        if isinstance(value, staticmethod | classmethod):
-            value = value.__func__
-        if isinstance(value, FunctionType):
-            if not _is_library(value.__module__) and value.__code__.co_filename != "<string>":  # not dataclasses' own
-                _check_function(value, step, seen)
-        elif _is_store(value) and not issubclass(cls, Enum):
-            raise VisibilityError(f"{step}: the class attribute {cls.__name__}.{name} can hold another party's value")
 
 
-def _is_store(value: Any) -> bool:
-    return isinstance(value, list | dict | set | bytearray) or type(value).__name__ in ("ndarray", "Tensor")
+def _returns_constant(function: FunctionType) -> bool:
+    """Whether a cached function says that its result is no container to which somebody could add."""
+    returned = typing.get_type_hints(function).get("return", Any)
+    return returned is not Any and (typing.get_origin(returned) or returned) not in (list, dict, set, bytearray)
 
 
 def _is_constant(value: Any) -> bool:
     if isinstance(value, tuple | frozenset):
         return all(_is_constant(item) for item in value)
+    if isinstance(value, Enum):
+        return _is_constant(value.value)
     if isinstance(value, _CONSTANTS):
         return True
     params = getattr(type(value), "__dataclass_params__", None)
-    if params is not None:
-        return bool(params.frozen)
-    module = type(value).__module__
-    return module.startswith(("torch", "numpy", "typing", "re", "types", "collections.abc")) and not hasattr(
-        value, "shape"
+    if params is not None and not isinstance(value, type):
+        return bool(params.frozen) and all(_is_constant(getattr(value, field.name)) for field in fields(value))
+    kind = type(value)
+    return kind.__module__ in ("typing", "re", "collections.abc") or (
+        kind.__module__ == "torch" and kind.__name__ in ("dtype", "device", "Size")
     )
 
 

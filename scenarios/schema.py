@@ -86,7 +86,10 @@ ATTACK = _object(
             {
                 "guess": {**METRICS, "description": "the best guess from the prior alone"},
                 "swapped": {**METRICS, "description": "the attack's output scored against another sample"},
-                "projection": {**METRICS, "description": "least-norm correction of a constant image onto the equations"},
+                "projection": {
+                    **METRICS,
+                    "description": "least-norm correction of a constant image onto the equations",
+                },
             },
         ),
         "notes": _("what the attack says of itself, such as feasible, relaxed and infeasible images", "object"),

@@ -19,7 +19,7 @@ def show_result(console: Console, run: RunFolder, result: dict[str, Any]) -> Non
     if result["learned"]:
         console.print(Padding(learned_table(result["learned"]), (1, 0, 0, 2)))
     if result["attacks"]:
-        console.print(Padding(attack_table(result["attacks"]), (1, 0, 0, 2)))
+        console.print(Padding(attack_table(result["attacks"], protection(result)), (1, 0, 0, 2)))
     pictures = [row["figure"] for row in result["attacks"] if row.get("figure")]
     console.print(f"\n  {run.path}/   transcripts · result.json" + "".join(f" · {p}" for p in pictures), highlight=False,
                   soft_wrap=True)  # fmt: skip
@@ -33,11 +33,17 @@ def headline(result: dict[str, Any]) -> str:
         result["scenario"].replace("_", "-"),
         f"{config['name']} {sum(config['counts'])} samples",
         f"{owners} owner{'s' if owners > 1 else ''}",
-        *([config["scheme"]] if "scheme" in result["security"] else []),
-        config["runtime"],
+        protection(result),
+        "Ray" if config["runtime"] == "ray" else config["runtime"],
         "no seed" if result["seed"] is None else f"seed {result['seed']}",
     ]
     return " · ".join(parts)
+
+
+def protection(result: dict[str, Any]) -> str:
+    """The scheme and its level in two words, for a column."""
+    line = result["security"].get("scheme", "none")
+    return line.partition(":")[0].split(", selective")[0]
 
 
 def figures(result: dict[str, Any]) -> Table:
@@ -64,43 +70,39 @@ def security_lines(result: dict[str, Any]) -> Table:
     return table
 
 
+# What the labels and quantities of result.json mean, in words.
+MEANINGS = {
+    "samples": "training images",
+    "master key": "master secret key",
+    "labels": "labels",
+    "x": "training images",
+    "w1": "W1, first-layer weights, every step",
+    "dz1": "dZ1, errors at the first layer",
+    "dw1": "dW1, first-layer gradient",
+    "p": "P, the network's outputs",
+}
+_PRIVATE = ("samples", "labels", "master key", "x")
+
+
 def learned_table(learned: list[dict[str, Any]]) -> Table:
-    """Who learned what, since when."""
-    table = Table(
-        title="who learned what (computed from each party's own view)",
-        title_justify="left",
-        box=None,
-        padding=(0, 2, 0, 0),
-    )
-    for column in ("party", "quantity", "of", "how", "since step", "derivation"):
-        table.add_column(column, overflow="fold")
+    """Who learned what, since when; what was meant to stay private is red."""
+    table = _table("who learned what (computed from each party's own view)",
+                   "party", "quantity", "of", "how", "since step", "derivation")  # fmt: skip
     before = ""
     for item in learned:
-        style = "red" if item["how"] == "exact" and item["quantity"] in ("samples", "master key", "labels") else ""
-        party = "" if item["party"] == before else item["party"]
-        before = item["party"]
+        party, before = "" if item["party"] == before else item["party"], item["party"]
         since = "" if item["since_round"] is None else str(item["since_round"])
-        table.add_row(party, item["quantity"], item["of"], item["how"], since, item["detail"], style=style)
+        exposed = item["how"] in ("exact", "clear") and item["quantity"] in _PRIVATE
+        style = "red" if exposed else ""
+        meaning = MEANINGS.get(item["quantity"], item["quantity"])
+        table.add_row(party, meaning, item["of"], item["how"], since, item["detail"], style=style)
     return table
 
 
-def attack_table(attacks: list[dict[str, Any]]) -> Table:
-    """What each attack rebuilt, beside its baselines."""
-    table = Table(
-        title="attacks on a stored view (mse of pixels in [0, 1])", title_justify="left", box=None, padding=(0, 2, 0, 0)
-    )
-    for column in (
-        "attack",
-        "corrupted",
-        "samples",
-        "result",
-        "since step",
-        "guess",
-        "swapped",
-        "projection",
-        "seconds",
-    ):
-        table.add_column(column, overflow="fold")
+def attack_table(attacks: list[dict[str, Any]], security: str = "") -> Table:
+    """What each attack rebuilt, beside its baselines and what was meant to prevent it."""
+    table = _table("attacks on the stored view", "attack", "corrupted", "samples", "rebuilt", "since step", "guess", "swapped",
+                   "projection", "seconds", *(["protection"] if security else []))  # fmt: skip
     for row in attacks:
         metrics, baseline = row["metrics"], row["baseline"]
         since = metrics.get("solved_at_step")
@@ -109,8 +111,18 @@ def attack_table(attacks: list[dict[str, Any]]) -> Table:
             outcome(metrics) if row["applicable"] else f"not applicable: {row['why']}",
             "" if since is None else str(since),
             *(outcome(baseline[name]) if name in baseline else "" for name in ("guess", "swapped", "projection")),
-            f"{row['seconds']:.1f}",
+            f"{row['seconds']:.1f}", *([security] if security else []),
         )  # fmt: skip
+    table.caption = ("mse: mean squared error of pixels in [0, 1] · guess: the best without the view · swapped: the same output "
+                     "scored against another sample · projection: least correction of a gray image")  # fmt: skip
+    table.caption_justify = "left"
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold")
     return table
 
 

@@ -63,7 +63,13 @@ def test_every_scenario_runs_and_its_result_fits_the_schema(tmp_path, args):
 def test_the_schema_refuses_what_is_no_result(stored):
     result = json.loads((stored / "result.json").read_text())
     jsonschema.validate(result, RESULT_SCHEMA)
-    for change in ({"schema": 2}, {"transcript_digest": "x"}, {"accuracy": {}}, {"unknown": 1}, {"learned": [{"how": "guessed"}]}):
+    for change in (
+        {"schema": 2},
+        {"transcript_digest": "x"},
+        {"accuracy": {}},
+        {"unknown": 1},
+        {"learned": [{"how": "guessed"}]},
+    ):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({**result, **change}, RESULT_SCHEMA)
 
@@ -74,7 +80,17 @@ def test_json_prints_the_result_and_nothing_else(tmp_path):
 
 
 def test_a_scenario_is_a_script_too(tmp_path):
-    command = [sys.executable, "-m", "scenarios.plain_fe", *TINY, "--seed", "1", "--json", "--out", str(tmp_path / "run")]
+    command = [
+        sys.executable,
+        "-m",
+        "scenarios.plain_fe",
+        *TINY,
+        "--seed",
+        "1",
+        "--json",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and json.loads(done.stdout)["scenario"] == "plain_fe", done.stderr
 
@@ -91,9 +107,17 @@ def test_show_prints_verifies_and_dumps(stored, tmp_path):
     assert "sk_w1" in keyhole("show", stored).stdout
     assert "received" in keyhole("show", stored, "--party", "cloud-trainer", "--label", "dw1").stdout
     assert "intact: 3 parties" in keyhole("show", stored, "--verify").stdout
-    assert keyhole("show", stored, "--party", "key_authority", "--label", "w1", "--dump", tmp_path / "w1.npy").exit_code == 0
+    assert (
+        keyhole("show", stored, "--party", "key_authority", "--label", "w1", "--dump", tmp_path / "w1.npy").exit_code
+        == 0
+    )
     assert np.load(tmp_path / "w1.npy").shape == (16, 64)
-    assert keyhole("show", stored, "--party", "cloud_trainer", "--label", "sk_w1", "--dump", tmp_path / "sk.json").exit_code == 0
+    assert (
+        keyhole(
+            "show", stored, "--party", "cloud_trainer", "--label", "sk_w1", "--dump", tmp_path / "sk.json"
+        ).exit_code
+        == 0
+    )
     assert json.loads((tmp_path / "sk.json").read_text())["type"] == "LweFunctionKey"
 
 
@@ -232,10 +256,15 @@ def test_data_without_a_test_set_has_no_test_accuracy(tmp_path):
 
 
 def test_the_seed_fixes_the_digest_and_is_warned_of(tmp_path):
-    results = [run(tmp_path / str(i), "plain-fe", *seed)[1] for i, seed in enumerate((["--seed", "4"], ["--seed", "4"], [], []))]
+    results = [
+        run(tmp_path / str(i), "plain-fe", *seed)[1]
+        for i, seed in enumerate((["--seed", "4"], ["--seed", "4"], [], []))
+    ]
     digests = [result["transcript_digest"] for result in results]
     assert digests[0] == digests[1] and len(set(digests)) == 3
-    assert "holds every key" in results[0]["security"]["coins"] and "operating system" in results[2]["security"]["coins"]
+    assert (
+        "holds every key" in results[0]["security"]["coins"] and "operating system" in results[2]["security"]["coins"]
+    )
 
 
 def test_an_interrupted_run_says_so_and_leaves_a_readable_transcript(tmp_path):
@@ -244,7 +273,11 @@ def test_an_interrupted_run_says_so_and_leaves_a_readable_transcript(tmp_path):
                "--epochs", "100000", "--record", "full", "--out", str(out)]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and "epoch_finished" not in (out / "run.log").read_text() if (out / "run.log").exists() else True:
+    while (
+        time.monotonic() < deadline and "epoch_finished" not in (out / "run.log").read_text()
+        if (out / "run.log").exists()
+        else True
+    ):
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
