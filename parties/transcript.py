@@ -31,6 +31,7 @@ from protocols.roles import EXPERIMENTER
 from protocols.session import NO_ROUND, Ref
 
 SCHEMA = 1
+_DAMAGED = "a transcript is damaged: its rows cannot be read"
 _COMMIT_SECONDS = 0.5
 _COMMIT_BYTES = 32 << 20
 _TABLES = """
@@ -198,7 +199,7 @@ class View:
     def value(self, row: Row) -> Any:
         """The value of an entry; `DataError` if its payload was not recorded or was altered."""
         path = next(path for path, party in self._sources if party == row.party)
-        found = self._open(path).execute("SELECT data FROM payloads WHERE sha256 = ?", (row.sha256,)).fetchone()
+        found = _first(self._open(path), "SELECT data FROM payloads WHERE sha256 = ?", row.sha256)
         if found is None:
             raise DataError(
                 f"{row.party}, message {row.seq} ({row.label}): payload not recorded (the run kept headers only)"
@@ -228,9 +229,7 @@ class View:
                 {
                     label
                     for path, party in self._sources
-                    for (label,) in self._open(path).execute(
-                        "SELECT DISTINCT label FROM rows WHERE party = ?", (party,)
-                    )
+                    for (label,) in _query(self._open(path), "SELECT DISTINCT label FROM rows WHERE party = ?", party)
                 }
             )
         )
@@ -247,14 +246,17 @@ class View:
     @property
     def config(self) -> Config:
         """The configuration of the run, which is public."""
-        return Config.from_plain(json.loads(_meta(self._open(self._sources[0][0]), "config")))
+        path = self._sources[0][0]
+        try:
+            return Config.from_plain(json.loads(_meta(self._open(path), "config")))
+        except (ValueError, AttributeError):
+            raise DataError(f"{path}: a transcript is damaged: its configuration cannot be read") from None
 
     def steps(self) -> Iterator[tuple[str, str, int, str, str]]:
         """(party, phase, round, step, public arguments) of every local step."""
         for path, party in self._sources:
-            yield from self._open(path).execute(
-                "SELECT party, phase, round, step, args FROM steps WHERE party = ? ORDER BY id", (party,)
-            )
+            said = "SELECT party, phase, round, step, args FROM steps WHERE party = ? ORDER BY id"
+            yield from _query(self._open(path), said, party)
 
     def close(self) -> None:
         """Close the files."""
@@ -276,7 +278,7 @@ def open_transcript(path: Path | str) -> sqlite3.Connection:
         connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, check_same_thread=False)
         (schema,) = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
         connection.execute("SELECT id FROM rows LIMIT 1").fetchall()
-    except (sqlite3.DatabaseError, TypeError):
+    except (sqlite3.Error, TypeError, ValueError):
         raise DataError(f"{path}: not a transcript, or a truncated one") from None
     if schema != str(SCHEMA):
         raise DataError(f"{path}: transcript of schema {schema}, this version reads {SCHEMA}")
@@ -284,7 +286,7 @@ def open_transcript(path: Path | str) -> sqlite3.Connection:
 
 
 def _meta(connection: sqlite3.Connection, key: str) -> str:
-    found = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    found = _first(connection, "SELECT value FROM meta WHERE key = ?", key)
     if found is None:
         raise DataError(f"a transcript lacks its {key}")
     return str(found[0])
@@ -293,7 +295,7 @@ def _meta(connection: sqlite3.Connection, key: str) -> str:
 def parties_in(path: Path | str) -> list[str]:
     """The parties whose views a transcript holds."""
     with contextlib.closing(open_transcript(path)) as connection:
-        return [party for (party,) in connection.execute("SELECT party FROM rows GROUP BY party ORDER BY MIN(id)")]
+        return [party for (party,) in _query(connection, "SELECT party FROM rows GROUP BY party ORDER BY MIN(id)")]
 
 
 def transcript_digest(paths: Iterable[Path | str]) -> str:
@@ -339,7 +341,7 @@ def verify(paths: Iterable[Path | str]) -> Iterator[str]:
 
 
 def _payload_fault(connection: sqlite3.Connection, row: Row) -> str | None:
-    found = connection.execute("SELECT data FROM payloads WHERE sha256 = ?", (row.sha256,)).fetchone()
+    found = _first(connection, "SELECT data FROM payloads WHERE sha256 = ?", row.sha256)
     if found is None:
         return "payload missing"
     if len(found[0]) != row.nbytes or hashlib.sha256(found[0]).digest() != row.sha256:
@@ -362,12 +364,38 @@ def _select(connection: sqlite3.Connection, party: str, label: str | None, kinds
 
 
 def _rows(connection: sqlite3.Connection, where: str, args: tuple[Any, ...]) -> Iterator[Row]:
+    for record in _query(connection, f"SELECT {', '.join(_COLUMNS)} FROM rows WHERE {where}", *args):
+        yield _row(record)
+
+
+def _row(record: tuple[Any, ...]) -> Row:
+    """A row of the table, checked: the file may be damaged, or somebody else's."""
+    values: dict[str, Any] = dict(zip(_COLUMNS, record, strict=True))
     try:
-        for record in connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM rows WHERE {where}", args):
-            values: dict[str, Any] = dict(zip(_COLUMNS, record, strict=True))
-            yield Row(**values | {"kind": Kind(values["kind"]), "shape": tuple(json.loads(values["shape"]))})
-    except (sqlite3.DatabaseError, ValueError):
-        raise DataError("a transcript is damaged: its rows cannot be read") from None
+        row = Row(**values | {"kind": Kind(values["kind"]), "shape": tuple(map(int, json.loads(values["shape"])))})
+    except (ValueError, TypeError):
+        raise DataError(_DAMAGED) from None
+    texts = (row.party, row.phase, row.sender, row.receiver, row.label, row.dtype)
+    numbers = (row.id, row.seq, row.round, row.nbytes)
+    if not (
+        all(isinstance(text, str) for text in texts)
+        and all(isinstance(number, int) for number in numbers)
+        and isinstance(row.sha256, bytes)
+    ):
+        raise DataError(_DAMAGED)
+    return row
+
+
+def _query(connection: sqlite3.Connection, statement: str, *args: Any) -> Iterator[tuple[Any, ...]]:
+    """The records of a query; `DataError` if the file is damaged where they lie."""
+    try:
+        yield from connection.execute(statement, args)
+    except (sqlite3.Error, UnicodeDecodeError):
+        raise DataError(_DAMAGED) from None
+
+
+def _first(connection: sqlite3.Connection, statement: str, *args: Any) -> tuple[Any, ...] | None:
+    return next(_query(connection, statement, *args), None)
 
 
 __all__ = ["EXPERIMENTER", "Kind", "Record", "Row", "TranscriptWriter", "View", "open_transcript", "parties_in",

@@ -10,8 +10,10 @@ run in processes of their own.
 
 from __future__ import annotations
 
+import dataclasses
 import dis
 import inspect
+import reprlib
 import sys
 import typing
 from collections.abc import Callable, Iterator
@@ -27,41 +29,42 @@ from protocols.errors import VisibilityError
 
 _CONSTANTS = (type(None), bool, int, float, complex, str, bytes, np.generic, np.dtype, GenericAlias, UnionType)
 _FORBIDDEN = frozenset(
-    {
-        "globals",
-        "locals",
-        "vars",
-        "exec",
-        "eval",
-        "open",
+    [
         "__import__",
         "compile",
+        "delattr",
+        "eval",
+        "exec",
+        "globals",
         "input",
+        "locals",
+        "open",
         "print",
         "setattr",
-        "delattr",
-    }
+        "vars",
+    ]
 )
 # Through these a step would reach a class, another function's globals, or what a closure holds.
 _HIDDEN = frozenset(
-    "__class__ __dict__ __globals__ __builtins__ __code__ __closure__ __defaults__ __kwdefaults__ __subclasses__ __bases__"
-    " __mro__ __wrapped__ __self__ __func__".split()
-)
-# Files, the environment, other processes and the interpreter itself; their members are refused too.
+    ["__class__", "__dict__", "__globals__", "__builtins__", "__code__", "__closure__", "__defaults__", "__kwdefaults__",
+     "__subclasses__", "__bases__", "__mro__", "__wrapped__", "__self__", "__func__"]
+)  # fmt: skip
+# Files, the environment, other processes and the interpreter itself.
 _CLOSED = frozenset(
-    "os posix sys io builtins pathlib shutil tempfile glob socket subprocess multiprocessing sqlite3 shelve pickle mmap importlib"
-    " inspect gc logging".split()
-)
+    ["builtins", "gc", "glob", "importlib", "inspect", "io", "logging", "mmap", "multiprocessing", "os", "pathlib", "pickle",
+     "posix", "shelve", "shutil", "socket", "sqlite3", "subprocess", "sys", "tempfile"]
+)  # fmt: skip
 # Members of open libraries that read files, or draw from a generator that every party in the process shares.
 _CLOSED_MEMBERS = frozenset(
-    [("numpy", name) for name in
-     "save savez savez_compressed savetxt load loadtxt genfromtxt fromfile memmap random".split()]
-    + [("torch", name) for name in
-       "save load from_file rand randn randint randperm normal bernoulli multinomial manual_seed seed random".split()]
+    [("numpy", "fromfile"), ("numpy", "genfromtxt"), ("numpy", "load"), ("numpy", "loadtxt"), ("numpy", "memmap"),
+     ("numpy", "random"), ("numpy", "save"), ("numpy", "savetxt"), ("numpy", "savez"), ("numpy", "savez_compressed"),
+     ("torch", "bernoulli"), ("torch", "from_file"), ("torch", "load"), ("torch", "manual_seed"), ("torch", "multinomial"),
+     ("torch", "normal"), ("torch", "rand"), ("torch", "randint"), ("torch", "randn"), ("torch", "random"),
+     ("torch", "randperm"), ("torch", "save"), ("torch", "seed")]
 )  # fmt: skip
 _DESCRIPTORS = ("member_descriptor", "getset_descriptor", "wrapper_descriptor", "method_descriptor", "_abc_data")
 _CACHED = type(lru_cache(lambda: None))
-_HARMLESS = (len, isinstance)
+_GENERATED = ("<string>", dataclasses.__file__, reprlib.__file__)  # the methods that dataclasses writes
 _LIBRARIES = ("site-packages", "dist-packages", "lib-dynload")
 
 
@@ -131,10 +134,9 @@ def _check_value(name: str, value: Any, step: str, seen: set[int]) -> None:
                 f"{step}: {name} is cached, so what it returns is shared: annotate an immutable result"
             )
     home = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None) or ""
-    if isinstance(value, ModuleType | BuiltinFunctionType | FunctionType | type) and home.partition(".")[0] in _CLOSED:
-        if value not in _HARMLESS:
-            raise VisibilityError(f"{step}: {name} of {home} reaches beyond the party")
-    elif isinstance(value, type):
+    if home.partition(".")[0] in _CLOSED and (home != "builtins" or isinstance(value, ModuleType)):
+        raise VisibilityError(f"{step}: {name} of {home} reaches beyond the party")
+    if isinstance(value, type):
         if not _is_library(home):
             _check_class(value, step, seen)
     elif isinstance(value, FunctionType):
@@ -158,7 +160,7 @@ def _check_member(cls: type, name: str, value: Any, step: str, seen: set[int]) -
     """Refuse a class attribute that all parties of a process would share; go on into methods and properties."""
     functions = _functions_of(value)
     for function in functions:
-        if not _is_library(function.__module__) and function.__code__.co_filename != "<string>":  # not dataclasses' own
+        if not _is_library(function.__module__) and function.__code__.co_filename not in _GENERATED:
             _check_function(function, step, seen)
     if functions or (name.startswith("__") and name.endswith("__")) or type(value).__name__ in _DESCRIPTORS:
         return

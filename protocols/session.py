@@ -137,6 +137,11 @@ class Located:
     def __bool__(self) -> bool:
         raise VisibilityError("a script cannot branch on a located value; use reveal(handle, why=...)")
 
+    def __eq__(self, other: object) -> bool:
+        raise VisibilityError("a script cannot compare located values; use reveal(handle, why=...)")
+
+    __hash__ = object.__hash__
+
 
 class At:
     """A party, or a group of parties of one role, as a script addresses it."""
@@ -180,7 +185,7 @@ class At:
         return sent if len(sent) > 1 else sent[0]
 
     def _send(self, other: At, label: str, value: Located) -> Located:
-        if not isinstance(value, Located) or value._handle.group != self.group:
+        if not isinstance(value, Located) or not self._holds(value):
             raise VisibilityError(
                 f"{_names(self.group)} cannot send {label}: expected a value of its own, got {value!r}"
             )
@@ -195,9 +200,12 @@ class At:
         self.session._transfer(self, other, label, value, target.id, collect)
         return Located(target, senders=self.group if collect else None)
 
+    def _holds(self, value: Located) -> bool:
+        return value._handle.session is self.session and value._handle.group == self.group
+
     def _argument(self, arg: Any, step: Callable[..., Any]) -> Any:
         if isinstance(arg, Located):
-            if arg._handle.group != self.group:
+            if not self._holds(arg):
                 raise VisibilityError(f"{step.__qualname__} at {_names(self.group)} was given {arg!r}: send it first")
             if arg._senders is not None:
                 raise VisibilityError(f"{step.__qualname__} was given what many parties sent: gather it first")
@@ -233,25 +241,32 @@ class Session:
 
     def each(self, role: Role, indices: Sequence[int] | None = None) -> At:
         """Every party of a role, or those with the given indices, addressed as one."""
-        chosen = range(self.counts.get(role, 0)) if indices is None else indices
+        known = range(self.counts.get(role, 0))
+        chosen = known if indices is None else indices
+        if not chosen or len(set(chosen)) != len(chosen) or not all(i in known for i in chosen):
+            raise VisibilityError(f"a group of {role.value} needs one or more different parties out of {len(known)}")
         group = self._group(tuple(party_name(role, i) for i in chosen))
         self._each.add(group.id)
         return At(self, role, group)
 
     def gather(self, sent: Located) -> Located:
         """What many parties sent to one, as one value there: the list of their values, in the order of the senders."""
-        if sent._senders is None:
+        if not isinstance(sent, Located) or sent._senders is None:
             raise VisibilityError("gather expects what a group sent to one party")
         return Located(sent._handle)
 
     def scatter(self, items: Located, to: At) -> Located:
         """Mark a list at one party so that sending it to the group `to` gives each member its own item."""
+        if not isinstance(items, Located) or items._senders is not None or len(items._handle.group.members) != 1:
+            raise VisibilityError("scatter expects a list at one party")
         return Located(items._handle, parts=to.group)
 
     def reveal(self, value: Located, *, why: str) -> Any:
         """Return the plain value of a handle at one party to the script; recorded with `why` as its label."""
-        if len(value._handle.group.members) != 1:
+        if not isinstance(value, Located) or value._handle.session is not self or len(value._handle.group.members) != 1:
             raise VisibilityError("reveal expects a value at one party")
+        if value._senders is not None:
+            raise VisibilityError("reveal was given what many parties sent: gather it first")
         phase, round_ = self._now()
         seq = self._number(1)
         return self.runtime.reveal(Reveal(seq, phase, round_, why, value._handle.group, value._handle.id))
@@ -307,9 +322,12 @@ class Session:
 
 
 def _is_public(value: Any) -> bool:
-    if value is None or isinstance(value, bool | int | float | str | Enum):
+    # Exactly these types: a subclass of int can carry an array as well.
+    if value is None or type(value) in (bool, int, float, str):
         return True
-    if isinstance(value, tuple):
+    if isinstance(value, Enum):
+        return _is_public(value.value)
+    if type(value) is tuple:
         return all(_is_public(item) for item in value)
     if is_dataclass(value) and not isinstance(value, type) and type(value).__dataclass_params__.frozen:  # type: ignore[attr-defined]
         return all(_is_public(getattr(value, field.name)) for field in fields(value))

@@ -42,7 +42,7 @@ def headline(result: dict[str, Any]) -> str:
 
 def protection(result: dict[str, Any]) -> str:
     """The scheme and its level in two words, for a column."""
-    line = result["security"].get("scheme", "none")
+    line: str = result["security"].get("scheme", "none")
     return line.partition(":")[0].split(", selective")[0]
 
 

@@ -191,7 +191,7 @@ def npz(path, **arrays):
 
 BROKEN = {
     "missing": lambda path: path,
-    "empty": lambda path: path.write_bytes(b"") and path or path,
+    "empty": lambda path: (path.write_bytes(b""), path)[1],
     "corrupt": lambda path: (path.write_bytes(b"PK\x03\x04 nonsense"), path)[1],
     "no labels": lambda path: npz(path, images=np.zeros((4, 8, 8), np.uint8)),
     "lengths differ": lambda path: npz(path, images=np.zeros((4, 8, 8), np.uint8), labels=np.arange(3)),

@@ -1,6 +1,7 @@
 """The rules of the language in which protocols are written."""
 
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 import pytest
@@ -18,6 +19,14 @@ from tests import toy_protocol as toy
 @dataclass(frozen=True)
 class WithArray:
     values: object
+
+
+class Smuggler(int):
+    values = np.zeros(2)
+
+
+class Choice(Enum):
+    ARRAY = np.zeros(2)
 
 
 class ToyHost(Host):
@@ -73,7 +82,20 @@ def test_another_partys_handle_is_refused(toys):
 
 
 @pytest.mark.parametrize(
-    "bare", [np.zeros(2), [1], {"x": 1}, WithArray(np.zeros(2)), b"bytes", object(), (1, [2])], ids=str
+    "bare",
+    [
+        np.zeros(2),
+        [1],
+        {"x": 1},
+        WithArray(np.zeros(2)),
+        b"bytes",
+        object(),
+        (1, [2]),
+        Smuggler(3),
+        Choice.ARRAY,
+        np.float64(1),
+    ],
+    ids=lambda value: type(value).__name__,
 )
 def test_bare_values_are_refused(toys, bare):
     s, _, _ = toys
@@ -118,6 +140,8 @@ def test_a_handle_carries_no_value(toys):
         bool(handle)
     with pytest.raises(VisibilityError):
         a, b = handle
+    with pytest.raises(VisibilityError):
+        assert handle == 3
     assert set(vars(handle)) == {"_handle", "_senders", "_parts"}
 
 
@@ -137,6 +161,10 @@ def test_many_parties_send_and_their_values_are_gathered_in_order(toys):
         sent = o.send(c, value=o.do(toy.make, 2))
         with pytest.raises(VisibilityError, match="gather"):
             c.do(toy.total, sent)
+        with pytest.raises(VisibilityError, match="gather"):
+            s.reveal(sent, why="test")
+        with pytest.raises(VisibilityError, match="gather"):
+            c.send(s.at(DATA_OWNER), value=sent)
         assert s.reveal(c.do(toy.total, s.gather(sent)), why="test") == 3 + 200 + 400
         assert [v.tolist() for v in s.reveal(s.gather(sent), why="test")] == [[0, 1], [100, 101], [200, 201]]
 
@@ -206,3 +234,57 @@ def test_a_step_that_returns_fewer_values_than_annotated_is_refused(toys):
     s, _, _ = toys
     with s.phase("talk"), pytest.raises(StepError, match="returned 1 values"):
         s.at(DATA_OWNER).do(toy.lie)
+
+
+def test_scripts_cannot_gather_scatter_or_reveal_what_is_not_there(toys):
+    s, _, _ = toys
+    o, c = s.each(DATA_OWNER), s.at(CLOUD_TRAINER)
+    with s.phase("talk"):
+        mine = o.do(toy.make, 2)
+        for refused in (lambda: s.gather(mine), lambda: s.scatter(mine, o), lambda: s.reveal(mine, why="test"),
+                        lambda: s.reveal(np.zeros(1), why="test"), lambda: s.gather([1]), lambda: s.scatter([1], o),
+                        lambda: c.send(o, value=np.zeros(1))):  # fmt: skip
+            with pytest.raises(VisibilityError):
+                refused()
+
+
+def test_parts_go_to_the_group_for_which_they_were_made_only(toys):
+    s, _, _ = toys
+    c = s.at(CLOUD_TRAINER)
+    with s.phase("talk"), pytest.raises(VisibilityError, match="its parts are for"):
+        c.send(s.each(DATA_OWNER, [0, 1]), share=s.scatter(c.do(toy.shares, 3), s.each(DATA_OWNER)))
+
+
+@pytest.mark.parametrize("indices", [[], [0, 0], [0, 3], [-1]], ids=str)
+def test_a_group_has_different_parties_that_take_part(toys, indices):
+    with pytest.raises(VisibilityError, match="out of 3"):
+        toys[0].each(DATA_OWNER, indices)
+
+
+@pytest.mark.parametrize(
+    "step", [lambda state: None, toy.make_closure(), np.zeros, "make"], ids=["lambda", "closure", "numpy", "name"]
+)
+def test_only_module_level_functions_run(toys, step):
+    s, _, _ = toys
+    with s.phase("talk"), pytest.raises(VisibilityError):
+        s.at(DATA_OWNER).do(step)
+
+
+def test_a_handle_of_another_session_is_refused(toys):
+    s, _, _ = toys
+    other = Session(s.runtime, toy.FIGURE, s.counts, None)
+    with s.phase("talk"), other.phase("talk"):
+        mine = s.at(DATA_OWNER).do(toy.make, 2)
+        with pytest.raises(VisibilityError):
+            other.at(DATA_OWNER).do(toy.double, mine)
+        with pytest.raises(VisibilityError):
+            other.reveal(mine, why="test")
+
+
+def test_what_arrived_cannot_be_made_writable(toys):
+    s, hosts, _ = toys
+    o, c = s.at(DATA_OWNER), s.at(CLOUD_TRAINER)
+    with s.phase("talk"):
+        there = o.send(c, value=o.do(toy.make, 4))
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            heap(hosts, "cloud_trainer")[there._handle.id].flags.writeable = True
