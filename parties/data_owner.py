@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from parties.datasets import DataSpec, Split, load, split
 from parties.party import Party
 from parties.transcript import TranscriptWriter
+
+
+@lru_cache(maxsize=2)
+def shares(spec: DataSpec, owners: int, how: Split) -> tuple[NDArray[np.int64], ...]:
+    """Which samples each owner holds; worked out once in a process, where thousands of owners may live."""
+    return split(load(spec).y_train, owners, how, spec.seed)
 
 
 class DataOwner(Party):
@@ -18,6 +28,6 @@ class DataOwner(Party):
         """Read the data set on the owner's own node and keep this owner's share of it."""
         super().__init__(name, config, key, transcript)
         data = load(spec)
-        mine = split(data.y_train, owners, how, spec.seed)[self.state.index]
+        mine = shares(spec, owners, how)[self.state.index]
         self.give_input("images", data.x_train[mine])
         self.give_input("labels", data.y_train[mine])
