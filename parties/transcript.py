@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 import protocols.plain_fe  # noqa: F401  (reading a transcript needs every class that may cross)
 from protocols.config import Config
-from protocols.errors import DataError, EncodingError
+from protocols.errors import ConfigError, DataError, EncodingError
 from protocols.message import Header, decode, describe, digest, encode
 from protocols.roles import EXPERIMENTER
 from protocols.session import NO_ROUND, Ref
@@ -204,7 +204,7 @@ class View:
             raise DataError(
                 f"{row.party}, message {row.seq} ({row.label}): payload not recorded (the run kept headers only)"
             )
-        if hashlib.sha256(found[0]).digest() != row.sha256:
+        if not isinstance(found[0], bytes) or hashlib.sha256(found[0]).digest() != row.sha256:
             raise DataError(f"{row.party}, message {row.seq} ({row.label}): payload was altered after the run")
         try:
             return decode(found[0])
@@ -249,7 +249,7 @@ class View:
         path = self._sources[0][0]
         try:
             return Config.from_plain(json.loads(_meta(self._open(path), "config")))
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, ConfigError):
             raise DataError(f"{path}: a transcript is damaged: its configuration cannot be read") from None
 
     def steps(self) -> Iterator[tuple[str, str, int, str, str]]:
@@ -344,7 +344,11 @@ def _payload_fault(connection: sqlite3.Connection, row: Row) -> str | None:
     found = _first(connection, "SELECT data FROM payloads WHERE sha256 = ?", row.sha256)
     if found is None:
         return "payload missing"
-    if len(found[0]) != row.nbytes or hashlib.sha256(found[0]).digest() != row.sha256:
+    if (
+        not isinstance(found[0], bytes)
+        or len(found[0]) != row.nbytes
+        or hashlib.sha256(found[0]).digest() != row.sha256
+    ):
         return "payload altered"
     try:
         dtype, shape = describe(decode(found[0]))

@@ -68,7 +68,26 @@ def test_truth_meets_reconstructions_in_one_module():
 
 
 @pytest.mark.parametrize(
-    "module", ["socket", "logging", "time", "datetime", "sqlite3", "pathlib", "tempfile", "subprocess", "random"]
+    "module",
+    [
+        "socket",
+        "logging",
+        "time",
+        "datetime",
+        "sqlite3",
+        "pathlib",
+        "tempfile",
+        "subprocess",
+        "random",
+        "ray",
+        "structlog",
+        "os.path",
+        "io",
+        "shutil",
+        "urllib",
+        "multiprocessing",
+        "asyncio",
+    ],
 )
 def test_protocols_are_pure(module):
     assert not {path for path in importers(module) if path.startswith("protocols")}

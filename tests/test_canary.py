@@ -22,7 +22,8 @@ def needles(images):
     """Each image's bytes in every type in which it could have crossed."""
     for dtype in (np.uint8, np.int16, np.int64, np.float32, np.float64):
         yield from (image.astype(dtype)[:24].tobytes() for image in images)
-    yield from ((image[:24] / np.float32(255)).astype(np.float32).tobytes() for image in images)
+    for dtype in (np.float32, np.float64):
+        yield from ((image[:24] / dtype(255)).astype(dtype).tobytes() for image in images)
 
 
 def seen(run, party, images):

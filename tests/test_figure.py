@@ -32,9 +32,12 @@ def test_a_run_sends_exactly_the_arrows_of_its_figure(runs, protocol, options):
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_the_drawings_show_every_arrow(name):
     figure = find_protocol(name).FIGURE
-    for drawn in (as_text(figure), as_mermaid(figure)):
-        assert all(drawn.count(arrow.label) and arrow.sender.value in drawn for arrow in figure)
-        assert sum(arrow.note in drawn for arrow in figure) == len(figure)
+    text, mermaid = as_text(figure).splitlines(), as_mermaid(figure).splitlines()
+    assert [line.split()[:4] for line in text if " -> " in line] == [
+        [a.sender.value, "->", a.receiver.value, a.label] for a in figure]  # fmt: skip
+    drawn = [line.strip().split(":")[0] for line in mermaid if "->>" in line]
+    assert drawn == [f"{a.sender.value}->>{a.receiver.value}" for a in figure]
+    assert all(any(a.label in line and a.note in line and a.when in line for line in mermaid) for a in figure)
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)

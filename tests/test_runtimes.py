@@ -4,18 +4,17 @@ import os
 import signal
 import sqlite3
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import psutil
 import pytest
 
-from parties.datasets import Split
 from parties.transcript import Record
 from protocols.errors import HostLost, StepError
 from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.session import Session
 from scenarios.run import execute, host_specs
-from scenarios.runs import new_folder
+from scenarios.runs import RunFolder, new_folder
 from tests.conftest import small
 
 
@@ -35,28 +34,19 @@ def test_without_a_seed_two_runs_differ(tmp_path):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("options", [{}, {"owners": 5, "split": Split.LABEL}], ids=str)
-def test_ray_and_inline_write_the_same_transcript(ray_session, runs, options):
-    inline, ray = runs("plain_fe", **options), runs("plain_fe", runtime="ray", attack=("stack", "labels"), **options)
+def test_ray_and_inline_write_the_same_transcript(ray_session, runs):
+    inline, ray = runs("plain_fe"), runs("plain_fe", runtime="ray", attack=("stack", "labels"))
     assert inline[1]["transcript_digest"] == ray[1]["transcript_digest"]
     assert inline[0].faults() == ray[0].faults() == []
     assert [a["applicable"] for a in ray[1]["attacks"]] == [False, True]
     assert inline[1]["learned"] == ray[1]["learned"]
 
 
-@pytest.mark.ray
-def test_hosts_end_with_the_run(ray_session, tmp_path):
-    runtime, _ = started(small(runtime="ray"), tmp_path)
-    pids = list(runtime.pids.values())
-    assert len(set(pids) | {os.getpid()}) == 4 and all(psutil.pid_exists(pid) for pid in pids)
-    runtime.finish()
-    assert ended(pids)
-
-
 @pytest.mark.parametrize("runtime", ["inline", pytest.param("ray", marks=pytest.mark.ray)])
-def test_a_failing_step_names_party_step_phase_and_cause(request, runtime, tmp_path):
+def test_a_failing_step_names_party_step_phase_and_cause(request, runtime, tmp_path, monkeypatch):
     if runtime == "ray":
         request.getfixturevalue("ray_session")
+    pids = pids_of_runs(monkeypatch) if runtime == "ray" else []
     experiment = replace(small(runtime=runtime, weight_bound=0.01, weight_scale=4096), out=tmp_path / "run")
     with pytest.raises(
         StepError, match=r"cloud_trainer: quantised_w1 failed in phase step, round 0: W1 leaves the range"
@@ -66,32 +56,122 @@ def test_a_failing_step_names_party_step_phase_and_cause(request, runtime, tmp_p
     assert ("ct",) in rows.fetchall()
     assert not (tmp_path / "run" / "result.json").exists()
     assert "run_failed" in (tmp_path / "run" / "run.log").read_text()
+    assert len(pids) == (3 if runtime == "ray" else 0) and ended(pids)
 
 
 @pytest.mark.ray
-def test_a_lost_process_is_reported_with_its_parties(ray_session, tmp_path):
-    runtime, session = started(small(runtime="ray", epochs=200), tmp_path)
+def test_a_process_lost_during_training_is_reported_with_its_parties(ray_session, tmp_path):
+    experiment = small(runtime="ray", epochs=2000)
+    runtime, session = started(experiment, tmp_path)
+    epochs = experiment.scenario.protocol.run(session, experiment.config)
+    next(epochs)
     os.kill(runtime.pids["key_authority"], signal.SIGKILL)
-    experiment = small(epochs=200)
     with pytest.raises(HostLost, match="key_authority"):
-        for _ in experiment.scenario.protocol.run(session, experiment.config):
-            pass
+        list(epochs)
     runtime.abort()
     assert ended(runtime.pids.values())
+    assert len(list(RunFolder(tmp_path / "run").view("cloud_trainer").rows("w1"))) >= 3
+
+
+@dataclass
+class Traffic:
+    """What a Ray run asked of its hosts."""
+
+    calls: int
+    groups: list[tuple[str, int]]  # (host, number) of each group that travelled with its members
+    largest: int  # members of the largest group inside an instruction
+    rounds: int  # most rounds in flight
+    pids: list[int]
+    digest: str
+
+
+@pytest.fixture(scope="module")
+def traffic(ray_session, tmp_path_factory):
+    """`Traffic` of runs with 3 and with 12 owners on at most as many hosts as processors, and a window of 4 rounds."""
+    with pytest.MonkeyPatch.context() as patch:
+        return {owners: watched(patch, owners, tmp_path_factory.mktemp("traffic")) for owners in (3, 12)}
+
+
+def watched(patch, owners, path):
+    from parties.runtime import on_ray
+
+    seen, flush, end_phase = Traffic(0, [], 0, 0, [], ""), on_ray.RayRuntime._flush, on_ray.RayRuntime.end_phase
+
+    def spy_flush(self, host, last=None):
+        seen.groups += [(host, group.id) for group in self._new[host]]
+        for instruction in [*self._queues[host], *([last] if last else [])]:
+            seen.largest = max(seen.largest, *(len(group.members) for group in groups_in(instruction)))
+        return flush(self, host, last)
+
+    def spy_end_phase(self, phase, round_):
+        end_phase(self, phase, round_)
+        seen.rounds = max(seen.rounds, len(self._rounds))
+
+    with patch.context() as inner:
+        inner.setattr(on_ray, "WINDOW", 4)
+        inner.setattr(on_ray.RayRuntime, "_flush", spy_flush)
+        inner.setattr(on_ray.RayRuntime, "end_phase", spy_end_phase)
+        experiment = small(runtime="ray", owners=owners, samples=24, batch=2)
+        runtime, session = started(experiment, path)
+        talk(session, experiment)
+        seen.calls, seen.pids = runtime.remote_calls, list(runtime.pids.values())
+        assert os.getpid() not in seen.pids and all(alive(pid) for pid in seen.pids)
+        runtime.finish()
+    seen.digest = RunFolder(path / "run").digest()
+    return seen
+
+
+def groups_in(instruction):
+    """The groups that travel inside an instruction."""
+    whole = getattr(instruction, "transfer", instruction)
+    return (whole.senders, whole.receivers) if hasattr(whole, "senders") else (whole.group,)
 
 
 @pytest.mark.ray
-def test_remote_calls_do_not_depend_on_the_number_of_owners(ray_session, tmp_path):
-    calls = {}
-    for owners in (2, 24):
-        experiment = small(runtime="ray", owners=owners, batch=2, scenario="plain")
-        runtime, session = started(experiment, tmp_path / str(owners))
-        for _ in experiment.scenario.protocol.run(session, experiment.config):
-            pass
-        calls[owners] = runtime.remote_calls
-        assert len(runtime._rounds) <= 32
-        runtime.finish()
-    assert calls[2] == calls[24]
+def test_remote_calls_do_not_depend_on_the_number_of_owners(traffic):
+    assert traffic[3].calls == traffic[12].calls > 0
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("owners", [3, 12])
+def test_ray_and_inline_agree_when_several_owners_share_hosts(traffic, runs, owners):
+    assert traffic[owners].digest == digest_of(runs, owners=owners, samples=24, batch=2)
+
+
+@pytest.mark.ray
+def test_hosts_end_with_the_run(traffic):
+    assert all(len(set(seen.pids)) == len(seen.pids) >= 3 and ended(seen.pids) for seen in traffic.values())
+
+
+@pytest.mark.ray
+def test_a_large_group_travels_to_a_host_once(traffic):
+    assert traffic[12].groups and len(set(traffic[12].groups)) == len(traffic[12].groups)
+    assert traffic[12].largest <= 4 and traffic[3].groups == []
+
+
+@pytest.mark.ray
+def test_the_window_bounds_the_rounds_in_flight(traffic):
+    assert traffic[3].rounds == traffic[12].rounds == 4
+
+
+def talk(session, experiment):
+    """Carry out the whole protocol."""
+    for _ in experiment.scenario.protocol.run(session, experiment.config):
+        pass
+
+
+def pids_of_runs(monkeypatch):
+    """A list that gets the process numbers of the hosts of every run that stops from here on."""
+    from parties.runtime import on_ray
+
+    pids, stop = [], on_ray.RayRuntime._stop
+
+    def spy(self):
+        pids.extend(self.pids.values())
+        stop(self)
+
+    monkeypatch.setattr(on_ray.RayRuntime, "_stop", spy)
+    return pids
 
 
 def started(experiment, path):

@@ -95,6 +95,50 @@ def test_a_damaged_file_is_one_clear_error(copy, content):
         list(View([(str(path), "cloud_trainer")]).rows())
 
 
+def read_all(path):
+    view = View([(str(path), "cloud_trainer")])
+    return (
+        [view.value(row) for row in view.rows()],
+        view.labels(),
+        view.config,
+        list(view.steps()),
+        list(verify([path])),
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_is_damaged_is_told_as_an_error_of_ours(copy, seed):
+    _, path = copy
+    intact, rng, refused = path.read_bytes(), np.random.default_rng(seed), 0
+    for _ in range(8):
+        bytes_ = np.frombuffer(intact, np.uint8)[: rng.integers(100, len(intact)) if seed % 2 else None].copy()
+        bytes_[rng.integers(0, min(len(bytes_), 12288), 30)] = rng.integers(0, 256, 30)
+        path.write_bytes(bytes_.tobytes())
+        try:
+            read_all(path)
+        except DataError:
+            refused += 1
+    assert refused > 4
+
+
+@pytest.mark.parametrize(
+    "change_to", ["label = x'ff'", "seq = 'x'", "shape = '3'", "kind = 'other'", "sha256 = 'text'"]
+)
+def test_a_row_of_the_wrong_type_is_refused(copy, change_to):
+    _, path = copy
+    change(path, f"UPDATE rows SET {change_to} WHERE label IN ('dw1') AND seq = ?", first(path, "dw1").seq)
+    with pytest.raises(DataError, match="damaged"):
+        list(View([(str(path), "cloud_trainer")]).rows())
+
+
+def test_a_payload_of_the_wrong_type_is_refused(copy):
+    run, path = copy
+    change(path, "UPDATE payloads SET data = 'text'")
+    with pytest.raises(DataError, match="altered"):
+        run.view("cloud_trainer")["dw1"]
+    assert any("payload altered" in fault for fault in run.faults())
+
+
 def test_a_pickle_in_a_transcript_is_refused_and_not_run(copy, tmp_path):
     _, path = copy
     row, target = first(path, "dw1"), tmp_path / "executed"
