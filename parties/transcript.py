@@ -298,6 +298,16 @@ def parties_in(path: Path | str) -> list[str]:
         return [party for (party,) in _query(connection, "SELECT party FROM rows GROUP BY party ORDER BY MIN(id)")]
 
 
+def edges(path: Path | str) -> list[tuple[str, str, str, int, int]]:
+    """(sender, receiver, label, messages, payload bytes) of everything that was sent from a transcript's parties."""
+    query = "SELECT sender, receiver, label, COUNT(*), SUM(nbytes) FROM rows WHERE kind = ? GROUP BY sender, receiver, label"
+    with contextlib.closing(open_transcript(path)) as connection:
+        try:
+            return connection.execute(query, (Kind.SENT.value,)).fetchall()
+        except sqlite3.DatabaseError:
+            raise DataError(f"{path}: damaged, its rows cannot be read") from None
+
+
 def transcript_digest(paths: Iterable[Path | str]) -> str:
     """SHA-256 over the rows of all messages in script order: no time, path or host in it.
 

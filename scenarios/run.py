@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import os
 import platform
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +18,7 @@ from parties.log import open_log
 from parties.runtime.host import HostSpec
 from parties.runtime.inline import InlineRuntime
 from parties.transcript import Record
+from parties.transcript import edges as transcript_edges
 from protocols import nn
 from protocols.config import Config, steps_per_epoch
 from protocols.crypto.coins import derive
@@ -258,16 +258,13 @@ def traffic(run: RunFolder) -> dict[str, Any]:
     """Messages and payload bytes by edge and label, and by party."""
     edges: dict[tuple[str, str, str], list[int]] = {}
     by_party = {party: dict.fromkeys(_COUNTERS, 0) for party in run.sources}
-    query = "SELECT sender, receiver, label, COUNT(*), SUM(nbytes) FROM rows WHERE kind = 'sent' GROUP BY sender, receiver, label"
     for path in run.transcripts:
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-        for sender, receiver, label, messages, nbytes in connection.execute(query):
+        for sender, receiver, label, messages, nbytes in transcript_edges(path):
             edge = edges.setdefault((_role(sender), _role(receiver), label), [0, 0])
             edge[0], edge[1] = edge[0] + messages, edge[1] + nbytes
             for party, way in ((sender, "sent"), (receiver, "received")):
                 by_party[party][f"messages_{way}"] += messages
                 by_party[party][f"bytes_{way}"] += nbytes
-        connection.close()
     rows = [
         {"sender": s, "receiver": r, "label": label, "messages": m, "bytes": b}
         for (s, r, label), (m, b) in sorted(edges.items())
