@@ -302,10 +302,7 @@ def edges(path: Path | str) -> list[tuple[str, str, str, int, int]]:
     """(sender, receiver, label, messages, payload bytes) of everything that was sent from a transcript's parties."""
     query = "SELECT sender, receiver, label, COUNT(*), SUM(nbytes) FROM rows WHERE kind = ? GROUP BY sender, receiver, label"
     with contextlib.closing(open_transcript(path)) as connection:
-        try:
-            return connection.execute(query, (Kind.SENT.value,)).fetchall()
-        except sqlite3.DatabaseError:
-            raise DataError(f"{path}: damaged, its rows cannot be read") from None
+        return [(s, r, label, int(m), int(b)) for s, r, label, m, b in _query(connection, query, Kind.SENT.value)]
 
 
 def transcript_digest(paths: Iterable[Path | str]) -> str:
