@@ -70,9 +70,10 @@ def baselines(rebuilt: Reconstruction, truth: Truth, prior: Prior) -> dict[str, 
     """What the same code scores without the secret: the prior's guess, the swapped view, the projection.
 
     `swapped`: the attack on a view whose samples were exchanged for one another. The attacks treat each sample alike, so
-    this is their output scored against the next sample's truth.
+    this is their output scored against the truth of another sample, half the data away.
     """
-    swapped = replace(rebuilt, index=(rebuilt.index + 1) % len(truth.images))
+    away = max(1, len(truth.images) // 2)  # half the data away: neighbours of one owner may be of one class
+    swapped = replace(rebuilt, index=(rebuilt.index + away) % len(truth.images))
     if rebuilt.quantity is Quantity.LABELS:
         share = float(np.bincount(truth.labels[rebuilt.index]).max() / max(1, len(rebuilt.index)))
         return {"guess": {"labels_right": share}, "swapped": score(swapped, truth, prior, _SCORING_SEED)}
