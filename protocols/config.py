@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from enum import Enum
@@ -77,10 +78,12 @@ class Config:
     def __post_init__(self) -> None:
         if self.batch < 1 or self.epochs < 1 or not self.layers or min(self.layers) < 1:
             raise ConfigError("--batch, --epochs and every number of --layers must be at least 1")
-        if not self.lr > 0 or not 0 <= self.momentum < 1:
+        if not 0 < self.lr < math.inf or not 0 <= self.momentum < 1:
             raise ConfigError("--lr must be positive and --momentum in [0, 1)")
-        if self.weight_scale < 0 or not self.weight_bound > 0:
+        if self.weight_scale < 0 or not 0 < self.weight_bound < math.inf or self.label_scale < 1:
             raise ConfigError("--weight-scale and --weight-bound must be positive")
+        if self.weight_scale and not self.weights.limit:
+            raise ConfigError("every weight would be rounded to 0: raise --weight-scale or --weight-bound")
 
     def as_plain(self) -> dict[str, Any]:
         """The configuration as JSON-able data."""

@@ -9,11 +9,11 @@ authority A in each step for function keys of the rows of W1, and decrypts Z1 = 
     gradient   owner | fe           dW1 comes from the owner, or C decrypts dZ1 X_B with keys of the rows of dZ1
 
 What the parties learn by design: C learns Z1 and dW1 of every step, W1, and the labels (in the clear, or as P + (Y - P)). A
-sees W1, and with `gradient=fe` dZ1, in the key requests. A function key works on every ciphertext of its master key, so with n
+sees W1, with `gradient=fe` dZ1, and with `labels=febo` P, in the key requests. A function key works on every ciphertext of its master key, so with n
 independent keys C solves for every sample: the attacks `stack` and `master_key` do.
 
 Deviations from the papers: rounding to nearest instead of two decimals; a batch that is smaller than B is padded with zeros
-in the second instance (`gradient=fe`); ciphertexts are uploaded in chunks of about 64 MB.
+in the second instance (`gradient=fe`); samples are uploaded in chunks of about 64 MB, and their `ct_batch`, which is larger, with them.
 """
 
 from __future__ import annotations

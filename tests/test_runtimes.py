@@ -6,11 +6,12 @@ import sqlite3
 import time
 from dataclasses import dataclass, replace
 
+import numpy as np
 import psutil
 import pytest
 
 from parties.transcript import Record
-from protocols.errors import HostLost, StepError
+from protocols.errors import DataError, HostLost, StepError
 from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.session import Session
 from scenarios.run import execute, host_specs
@@ -199,3 +200,13 @@ def alive(pid):
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+@pytest.mark.ray
+def test_an_owner_that_cannot_read_its_data_says_so(ray_session, tmp_path):
+    path = tmp_path / "own.npz"
+    np.savez(path, images=np.zeros((20, 4, 4), np.uint8), labels=np.arange(20) % 4)
+    experiment = small(runtime="ray", dataset=str(path), samples=None)
+    path.unlink()  # the driver has read it, the owner's process has not
+    with pytest.raises(DataError, match=r"own\.npz"):
+        started(experiment, tmp_path)

@@ -19,6 +19,8 @@ from parties.transcript import Kind, Row, View
 from protocols import plain_fe
 from protocols.config import Batch, Config, batches
 
+_CIPHERTEXTS = ("ct", "ct_labels")
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -51,12 +53,20 @@ class Keys:
 
 
 def need(view: View, *labels: str) -> None:
-    """Raise `NotApplicable` unless the view holds these labels, with payloads."""
+    """Raise `NotApplicable` unless the view holds these labels, with payloads.
+
+    Ciphertexts count where they were received: what an owner encrypted itself is its input and no finding.
+    """
     for label in labels:
-        if label not in view:
+        if label not in view or (label in _CIPHERTEXTS and not received(view, label)):
             raise NotApplicable(f"the view of {', '.join(view.parties)} holds no {label}")
     if not view.has_payloads():
         raise NotApplicable("payloads not recorded")
+
+
+def received(view: View, label: str) -> bool:
+    """Whether a party of the view was sent this label."""
+    return any(True for _ in view.rows(label, Kind.RECEIVED))
 
 
 def offsets(config: Config) -> tuple[int, ...]:

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from parties.adversary.attack import NotApplicable
-from parties.adversary.equations import Keys, ciphertexts, independent_keys, public_key
+from parties.adversary.equations import Keys, ciphertexts, independent_keys, public_key, received
 from parties.adversary.linear import solve_exactly
 from parties.adversary.master_key import solve_master_key
 from parties.transcript import Kind, Row, View
 from protocols import plain_fe
 
 _TRIED = 64  # samples that are solved for, to confirm what the rank says
+_CLEAR_RECORDS = (plain_fe.LabelRequest.__name__,)  # records that carry plain numbers: P
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,15 @@ class Learned:
 
 
 def learned(view: View) -> list[Learned]:
-    """Everything that one party's view gives away, as far as it is computed here."""
+    """Everything that a view, of one party or of a coalition, gives away, as far as it is computed here."""
     return [*clear_values(view), *labels_under_febo(view), *samples(view)]
 
 
 def clear_values(view: View) -> list[Learned]:
-    """Plain numbers that the party received, by label."""
+    """Plain numbers that the parties received, by label."""
     groups: dict[str, list[Row]] = {}
     for row in view.rows(None, Kind.RECEIVED):
-        if not row.dtype[:1].isupper() and row.dtype not in ("list", "dict", "bytes"):
+        if _is_plain(row.dtype):
             groups.setdefault(row.label, []).append(row)
     return [
         Learned(
@@ -60,7 +61,7 @@ def clear_values(view: View) -> list[Learned]:
 
 def labels_under_febo(view: View) -> list[Learned]:
     """Labels that follow as P + (Y - P)."""
-    if "sk_labels" not in view or "labels" in view or not view.has_payloads():
+    if "sk_labels" not in view or not received(view, "ct_labels") or not view.has_payloads():
         return []
     from parties.adversary import labels
     from parties.adversary.attack import Prior
@@ -69,15 +70,14 @@ def labels_under_febo(view: View) -> list[Learned]:
         found = labels.reconstruct(view, Prior(1, (1,)), np.random.default_rng(0))
     except NotApplicable:
         return []
-    known = int((found.values >= 0).sum())
-    return [Learned(", ".join(view.parties), "labels", f"{known} of {len(found.values)} samples", "exact",
-                    "Y = P + (Y - P)", found.solved_at_step)]  # fmt: skip
+    of = f"{len(found.values)} of {sum(view.config.counts)} samples"
+    return [Learned(", ".join(view.parties), "labels", of, "exact", "Y = P + (Y - P)", found.solved_at_step)]
 
 
 def samples(view: View) -> list[Learned]:
     """Samples and the master key, from the rank of the function keys over the ciphertexts."""
     party, total = ", ".join(view.parties), f"all {sum(view.config.counts)} samples"
-    if "ct" not in view or "mpk" not in view or "data_owner" in party:
+    if "mpk" not in view or not received(view, "ct"):  # what an owner sent is its own
         return []
     if "sk_w1" not in view:
         return [Learned(party, "samples", total, "nothing", "ciphertexts without function keys", None)]
@@ -90,7 +90,7 @@ def samples(view: View) -> list[Learned]:
         detail = f"rank {rank} of {keys.columns}: {rank} equations a sample"
         return [Learned(party, "samples", total, "bounded", detail, keys.ranks[0][0], curve)]
     tried, solved = confirm(view, keys)
-    how = "exact" if solved == tried else "bounded"
+    how = "exact" if solved == tried > 0 else "bounded"
     detail = f"rank {rank} of {keys.columns}; {solved} of {tried} tried are solved in integers"
     return [Learned(party, "samples", total, how, detail, keys.solved_at_step, curve), *_master_key(view, keys)]
 
@@ -113,6 +113,10 @@ def _master_key(view: View, keys: Keys) -> list[Learned]:
         return []
     detail = "solved from the function keys, matches the public key"
     return [Learned(", ".join(view.parties), "master key", "key_authority", "exact", detail, keys.solved_at_step)]
+
+
+def _is_plain(dtype: str) -> bool:
+    return dtype in _CLEAR_RECORDS or not (dtype[:1].isupper() or dtype in ("list", "dict", "bytes"))
 
 
 def _senders(rows: list[Row]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction
-from parties.adversary.equations import need, offsets, public_key
+from parties.adversary.equations import need, offsets, public_key, received
 from parties.transcript import Kind, View
 from protocols import plain_fe
 from protocols.config import batches
@@ -25,7 +25,7 @@ CONSUMES = ("labels | p, ct_labels, sk_labels",)
 
 def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstruction:
     """Return the label of every sample that the view gives away."""
-    clear = any(view.rows("labels", Kind.RECEIVED))  # an owner's own labels are its input and no finding
+    clear = received(view, "labels")  # an owner's own labels are its input and no finding
     if not clear and "sk_labels" not in view:
         raise NotApplicable(f"the view of {', '.join(view.parties)} holds neither labels nor sk_labels")
     values = np.full(sum(view.config.counts), -1, dtype=np.int64)
@@ -33,7 +33,8 @@ def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstru
     for step, index, labels in _clear(view) if clear else _from_febo(view):
         values[index] = labels
         since = step if since is None else min(since, step)
-    return Reconstruction(Quantity.LABELS, np.arange(len(values)), values, since)
+    (known,) = np.nonzero(values >= 0)  # of a run that was killed, the batches that it came to
+    return Reconstruction(Quantity.LABELS, known, values[known], since)
 
 
 def _clear(view: View) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:

@@ -59,11 +59,15 @@ def _product(coefficients: NDArray[np.int64], basis: NDArray[np.int64]) -> NDArr
 
 
 def solve_exactly(a: NDArray[np.int64], b: NDArray[np.int64], sweeps: int = 20) -> NDArray[np.int64] | None:
-    """Integer X (n, m) with A X = B for a square integer A (n, n) of full rank and B (n, m); None if there is none.
+    """Integer X (n, m) with A X = B for a square integer A (n, n) of full rank and B (n, m); None if none is found.
 
-    Rounded floating-point solutions, refined with exact integer residuals and checked exactly at the end.
+    Rounded floating-point solutions, refined with exact integer residuals and checked exactly at the end. What is returned is
+    right; None means that there is none, or that A is too ill-conditioned (beyond about 1e15) for refinement to converge.
     """
-    inverse = np.linalg.inv(a.astype(np.float64))
+    try:
+        inverse = np.linalg.inv(a.astype(np.float64))
+    except np.linalg.LinAlgError:
+        return None
     x = np.zeros((a.shape[1], b.shape[1]), dtype=np.int64)
     for _ in range(sweeps):
         residual = b - _exact_product(a, x)

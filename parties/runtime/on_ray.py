@@ -72,10 +72,16 @@ class HostActor:
         self._spec = spec
         self._failed = False
         self._groups: dict[int, Group] = {}
-        self._host = Host(spec)
+        self._refusal: KeyholeError | None = None
+        try:
+            self._host = Host(spec)
+        except KeyholeError as error:  # raised by `ready`: an actor that fails at its start is a process that died
+            self._refusal = error
 
     def ready(self) -> int:
-        """The process number, once the parties have their inputs."""
+        """The process number, once the parties have their inputs; raises what kept them from it."""
+        if self._refusal is not None:
+            raise self._refusal
         return os.getpid()
 
     def execute(self, groups: list[Group], batch: list[Any], *slots: Frames | None) -> list[Any]:
@@ -176,7 +182,11 @@ class RayRuntime:
             spec.name: actor.options(resources=_place(spec.role.value, offered)).remote(spec, self._marker)
             for spec in specs
         }
-        self.pids = self._get_all({name: handle.ready.remote() for name, handle in self._actors.items()})
+        try:
+            self.pids = self._get_all({name: handle.ready.remote() for name, handle in self._actors.items()})
+        except BaseException:
+            self._stop()
+            raise
 
     def do(self, step: DoStep) -> None:
         for host in self._hosts(step.group):

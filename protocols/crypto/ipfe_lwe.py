@@ -17,7 +17,9 @@ Deviations from the paper, and their consequence:
   for the long Regev-style key. This is the usual heuristic; no attack in this project depends on it;
 * S and R are centred binomial (variance 1, entries -2 to 2) instead of Gaussian, E, E0, E1 are rounded Gaussians;
 * a worst-case bound on the noise does not fit into 64 bits, so correctness is probabilistic. It is checked for each key: `key_derive`
-  refuses a key unless Delta exceeds 18 standard deviations of its noise, an error below 1e-18 a product.
+  refuses a key unless Delta exceeds 18 standard deviations of its noise (given S and E). R, E0 and E1 are sub-Gaussian with their
+  variance as parameter (E0 and E1 but for their rounding, a part in 10^8), so a product is wrong with probability at most
+  2 exp(-9^2 / 2) < 2^-57 over the coins of encryption.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ DIMENSION = 2048
 SIGMA = 3.2 * 2**10  # of E, E0 and E1; the secrets S and R have variance 1
 _LARGEST_SECRET = 2
 _MARGIN = 18  # standard deviations of the noise that fit into Delta
-_TAIL = 10  # standard deviations beyond which decryption takes the noise for that of a wrong key
+_TAIL = 10  # expected standard deviations beyond which decryption takes the noise for that of a wrong key
+_FAILURE_BITS = math.floor((_MARGIN**2 / 8 - math.log(2)) / math.log(2))  # of 2 exp(-(_MARGIN / 2)^2 / 2)
 _ROWS = 1024  # rows encrypted at a time
 _REMEDY = "lower --weight-scale, --weight-bound or --lr"
 
@@ -64,6 +67,11 @@ class LweParams:
 
     bounds: Bounds
     dimension: int = DIMENSION
+
+    def __post_init__(self) -> None:
+        sizes = (self.bounds.length, self.bounds.x, self.bounds.y) if isinstance(self.bounds, Bounds) else (0,)
+        if not all(type(size) is int and size > 0 for size in (*sizes, self.dimension)):
+            raise MalformedError("the bounds and the dimension of lwe parameters are positive integers")
 
     @property
     def delta(self) -> int:
@@ -177,7 +185,7 @@ def describe(params: LweParams) -> str:
     level = "128 bit" if params.dimension >= DIMENSION else "toy"
     return (f"lwe, {level}: d {params.dimension}, q 2^64, log2(q/sigma) {64 - math.log2(SIGMA):.1f}, compact key (heuristic); "
             f"|<x, y>| <= {params.bounds.inner}, Delta 2^{math.log2(params.delta):.1f}, "
-            f"error < {math.erfc(_MARGIN / 2 / math.sqrt(2)):.0e} a product")  # fmt: skip
+            f"error < 2^-{_FAILURE_BITS} a product")  # fmt: skip
 
 
 def setup(params: LweParams, coins: Coins) -> tuple[LwePublicKey, LweMasterKey]:
@@ -243,8 +251,14 @@ def key_derive(msk: LweMasterKey, y: Ints) -> LweFunctionKey:
 def decrypt(mpk: LwePublicKey, sk: LweFunctionKey, ct: LweCiphertext) -> NDArray[np.int64]:
     """Inner products (N, h), exact.
 
-    `BoundError` if one exceeds the bound, or if the noise is larger than a key's own can be: with a key or ciphertext of another
-    instance the noise is uniform, and a batch passes with probability (20 s / Delta)^(N h), s the noise of the key.
+    `BoundError` if one exceeds the bound, or if the noise exceeds 10 s, where s = unit_noise |y| is what the public parameters say of it:
+    with a key or ciphertext of another instance the noise is uniform, and a batch passes with probability
+    min(1, 20 s / Delta)^(N h). For keys within a factor 1.1 of the limit of `key_derive` that is 1: nothing can be told there.
+
+    What is right is not refused: if y does not depend on S and E (rows of W1 and dZ1 follow from exact products alone), then
+    |E y|^2 + sigma^2 |y S|^2 is a sum of 2 d squares within 1.235 of its mean but for 1e-20 at d = 2048, so that 10 s are more than 9
+    standard deviations of the noise, and a right product is refused with probability below 2^-57. For a y chosen with S and
+    E known, 10 s can be as few as 7 deviations at n = 784: a false alarm in 1e11, still never a wrong result. A toy's sums spread more.
     """
     load(mpk, ct)
     _check(sk.y, (len(sk.y), mpk.params.bounds.length), sk.y.dtype, "the vectors of a function key")

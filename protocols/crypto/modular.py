@@ -51,7 +51,9 @@ def limbs(wide: Words, width: int) -> Limbs:
 
 
 def limb_width(absolute_sum: int) -> int:
-    """The widest limb for which products with small operands of this absolute sum are exact."""
+    """The widest limb for which products with small operands of this absolute sum are exact; `OverflowError` if none is."""
+    if absolute_sum > 1 << _EXACT64:
+        raise OverflowError(f"sums of up to {int(absolute_sum).bit_length()} bits are not exact")
     return max(1, min(52, _EXACT64 - max(1, int(absolute_sum)).bit_length()))
 
 
