@@ -2,7 +2,7 @@
 
 A row of `rows` is one entry of a party's view: an input, its coins, a message sent or received, or an output. Payloads are the
 messages' canonical bytes (protocols/message.py), stored once for each digest; nothing is ever unpickled. With headers
-only, rows are the same and no payload is kept. A killed run leaves what was committed, which is at most half a second less than was said.
+only, rows are the same and no payload is kept. A killed run leaves what was committed: a commit happens every half second while messages arrive.
 """
 
 from __future__ import annotations

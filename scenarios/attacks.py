@@ -15,6 +15,7 @@ from scenarios.metrics import Truth, baseline_guess, baseline_projection, score
 from scenarios.pictures import grid
 from scenarios.runs import RunFolder
 
+_LISTED = 100
 _SCORING_SEED = 0  # which images SSIM samples; no secret hangs on it
 
 
@@ -60,10 +61,21 @@ def _row(run: RunFolder, attacked: Attacked, prior: Prior, truth: Truth | None) 
         return row
     row["metrics"] = score(rebuilt, truth, prior, _SCORING_SEED)
     row["baseline"] = baselines(rebuilt, truth, prior)
-    row["notes"] = rebuilt.notes
+    row["notes"] = {**rebuilt.notes, **_per_image(rebuilt)}
     if rebuilt.quantity is Quantity.IMAGES and len(rebuilt.index):
         row["figure"] = str(_picture(run, attacked.attack, rebuilt, truth))
     return row
+
+
+def _per_image(rebuilt: Reconstruction) -> dict[str, Any]:
+    """What the attack says of each image, where they are few; null for a failure."""
+    if len(rebuilt.index) > _LISTED:
+        return {}
+    return {
+        f"{name}_per_image": [None if v != v else float(v) for v in np.asarray(values, dtype=float)]
+        for name, values in rebuilt.per_sample.items()
+        if np.asarray(values).dtype.kind in "biuf"
+    }
 
 
 def baselines(rebuilt: Reconstruction, truth: Truth, prior: Prior) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from parties.datasets import Dataset, DataSpec, Split, load, split
 from parties.transcript import Record
 from protocols.config import Activation, Config, Gradient, Labels, Loss, Scheme
+from protocols.crypto.coins import derive
 from protocols.errors import ConfigError
 from protocols.roles import party_name
 
@@ -157,7 +159,9 @@ def prepare(scenario: Scenario, options: Options) -> Experiment:
         raise ConfigError("--address is for --runtime ray")
     given = {**_defaults(options), **scenario.defaults, **options.given()}
     # Without --seed the data are still shuffled by a number that the run notes, drawn from the system.
-    data_seed = given["seed"] if "seed" in given else int.from_bytes(os.urandom(4), "big")
+    # With one, that number is derived one-way: owners are told it, and must not learn the seed, which gives every key.
+    entropy = derive(seed_bytes(given["seed"]), "data") if "seed" in given else os.urandom(4)
+    data_seed = int.from_bytes(entropy[:4], "big")
     spec = DataSpec(
         name=given["dataset"],
         data_dir=None if given.get("data_dir") is None else str(given["data_dir"]),
@@ -197,6 +201,11 @@ def _check_parties(scenario: Scenario, corrupted: tuple[str, ...], owners: int) 
         if name not in known:
             roles = ", ".join(role.value for role in scenario.protocol.ROLES)
             raise ConfigError(f"--corrupt: no party {name!r} takes part in {scenario.name}; roles: {roles}")
+
+
+def seed_bytes(seed: int) -> bytes:
+    """The 32 bytes from which everything in a seeded run is derived."""
+    return hashlib.sha256(str(seed).encode()).digest()
 
 
 def unprotected(experiment: Experiment) -> Config:

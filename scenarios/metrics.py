@@ -139,6 +139,6 @@ def _score_images(values: Images, true: Images, truth: Truth, prior: Prior, seed
         "mse_median": float(np.median(errors)),
         "mse_iqr": [float(q) for q in np.percentile(errors, (25, 75))],
         "psnr": float(np.median(psnr(errors))),
-        "ssim": ssim(scored, true, truth.shape, seed),
+        **({"ssim": ssim(scored, true, truth.shape, seed)} if min(truth.shape[:2]) >= 3 else {}),
         "exact_pixels": float(exact.mean()),
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import platform
 import time
@@ -26,7 +25,7 @@ from protocols.errors import KeyholeError
 from protocols.roles import CLOUD_TRAINER, DATA_OWNER, Role, party_name
 from protocols.session import Session
 from scenarios.attacks import MakeAdversary, attack_run
-from scenarios.experiment import FULL_LIMIT_NBYTES, Experiment, unprotected
+from scenarios.experiment import FULL_LIMIT_NBYTES, Experiment, seed_bytes, unprotected
 from scenarios.runs import RunFolder, new_folder, write_json
 
 SCHEMA = 1
@@ -161,7 +160,7 @@ def train(
 def host_specs(experiment: Experiment, run: RunFolder) -> list[HostSpec]:
     """One host a role; many owners share as many hosts as there are processors."""
     root = experiment.seed
-    key = os.urandom(32) if root is None else derive(hashlib.sha256(str(root).encode()).digest(), "run")
+    key = os.urandom(32) if root is None else derive(seed_bytes(root), "run")
     specs = []
     for role in experiment.scenario.protocol.ROLES:
         names = [party_name(role, i) for i in range(experiment.owners if role is DATA_OWNER else 1)]
@@ -207,7 +206,7 @@ def _accuracy(weights: dict[str, Any], config: Config, x: Any, y: Any) -> float:
 
 
 def baseline(experiment: Experiment) -> float | None:
-    """Test accuracy of the same training without any protection or rounding, with the same coins, in this process."""
+    """Test accuracy of the same training without any protection or rounding, in this process; with the same coins if the run has a seed."""
     if experiment.data.x_test is None:
         return None
     from scenarios.oracle import train_plain

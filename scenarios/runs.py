@@ -155,6 +155,7 @@ def new_folder(out: Path | None, name: str) -> RunFolder:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file in one move, so that a reader never sees half of it."""
     part = path.with_suffix(".part")
+    part.touch(mode=0o600)  # a seed that is noted here gives every key of the run
     part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     part.replace(path)
 

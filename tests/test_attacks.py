@@ -1,6 +1,8 @@
 """Attacks on real views: exact where they must succeed, "not applicable" with the reason where they must fail."""
 
 import shutil
+import sqlite3
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +13,11 @@ from parties.adversary.catalogue import ATTACKS, find_attack
 from parties.adversary.equations import first_observations, independent_keys
 from parties.datasets import Split
 from parties.transcript import Record
+from protocols import plain_fe
 from protocols.config import Gradient, Labels, Scheme
-from protocols.errors import ConfigError
+from protocols.errors import BoundError, ConfigError
 from scenarios.attacks import attack_run
+from scenarios.run import execute
 from tests.conftest import small
 
 # 64 samples and 16 keys a step: rank 64 is reached within the second epoch.
@@ -110,7 +114,7 @@ def test_swapped_secrets_give_no_image(runs, name, tmp_path):
     shutil.copytree(run.path, tmp_path / "run")
     path = tmp_path / "run" / "transcripts" / "cloud_trainer.sqlite"
     graft(path, other.sources["cloud_trainer"], "ct")
-    with pytest.raises(Exception, match="another instance"):
+    with pytest.raises(BoundError, match="another instance"):
         find_attack(name).reconstruct(
             type(run)(tmp_path / "run").view("cloud_trainer"), run.prior(), np.random.default_rng(0)
         )
@@ -118,8 +122,6 @@ def test_swapped_secrets_give_no_image(runs, name, tmp_path):
 
 def graft(path, source, label):
     """Replace the payloads of a label by those of another run's transcript."""
-    import sqlite3
-
     with sqlite3.connect(path) as into, sqlite3.connect(source) as out:
         new = out.execute(
             "SELECT sha256, data FROM payloads WHERE sha256 IN (SELECT sha256 FROM rows WHERE label = ?)", (label,)
@@ -127,17 +129,6 @@ def graft(path, source, label):
         for sha, data in new.fetchall():
             into.execute("INSERT INTO payloads VALUES (?, ?)", (sha, data))
             into.execute("UPDATE rows SET sha256 = ? WHERE label = ?", (sha, label))
-
-
-@pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_sees_its_view_and_nothing_else(runs, name, tmp_path):
-    """The same bytes of the view give the same output bit by bit, with the owner's transcript gone and no data set at hand."""
-    run, _ = runs("plain_fe", **{**ENOUGH, "labels": Labels.FEBO})
-    alone = tmp_path / "view.sqlite"
-    shutil.copyfile(run.sources["cloud_trainer"], alone)
-    here, there = rebuilt(run, name), Adversary([(str(alone), "cloud_trainer")]).attack(name, run.prior(), 0)
-    assert here.reconstruction is not None and there.reconstruction is not None
-    assert here.reconstruction.values.tobytes() == there.reconstruction.values.tobytes()
 
 
 def test_results_depend_on_the_view(runs):
@@ -172,3 +163,41 @@ def test_not_applicable_is_a_result_and_not_a_crash(runs):
 
 def test_the_small_runs_are_what_the_tests_say():
     assert small().config.layers == (8,) and sum(small().config.counts) == 48
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("others", [(), ("data_owner:2",)], ids=str)
+def test_owners_and_the_authority_hold_no_ciphertexts_but_their_own(runs, name, others):
+    run, _ = runs("plain_fe", **ENOUGH, owners=3, split=Split.LABEL, labels=Labels.FEBO)
+    result = rebuilt(run, name, "data_owner:0", *others, "key_authority")
+    assert result.reconstruction is None and "holds no ct" in result.why
+
+
+@pytest.mark.parametrize("name", ["stack", "labels"])
+@pytest.mark.parametrize("other", ["data_owner:1", "key_authority"])
+def test_a_coalition_with_the_cloud_knows_what_the_cloud_knows(runs, name, other):
+    run, _ = runs("plain_fe", **ENOUGH, owners=3, split=Split.LABEL, labels=Labels.FEBO)
+    together, alone = rebuilt(run, name, "cloud_trainer", other).reconstruction, rebuilt(run, name).reconstruction
+    assert np.array_equal(together.values, alone.values) and np.array_equal(together.index, alone.index)
+
+
+def test_samples_are_found_at_their_place_in_many_uploads(monkeypatch, tmp_path):
+    monkeypatch.setattr(plain_fe, "chunk_rows", lambda config, nbytes: config.batch)
+    options = {**ENOUGH, "batch": 8, "owners": 3, "split": Split.LABEL, "labels": Labels.FEBO}
+    run, _ = execute(replace(small("plain_fe", **options), out=tmp_path / "run"))
+    assert len(list(run.view("cloud_trainer").rows("ct"))) == 9
+    for name in ("stack", "master_key"):
+        assert attacked(run, name)["metrics"]["exact_pixels"] == 1.0
+    assert attacked(run, "labels")["metrics"]["labels_right"] == 1.0
+    truth = run.truth()
+    for o in first_observations(run.view("cloud_trainer")):
+        assert np.array_equal(truth.images[o.index].astype(int) @ o.w.T, o.z)
+
+
+def test_of_a_run_that_was_killed_the_labels_of_its_steps_are_known(runs, tmp_path):
+    run, _ = runs("plain_fe", labels=Labels.FEBO)
+    shutil.copytree(run.path, tmp_path / "run")
+    with sqlite3.connect(tmp_path / "run" / "transcripts" / "cloud_trainer.sqlite") as db:
+        db.execute("DELETE FROM rows WHERE phase = 'step' AND round >= 2")
+    row = attacked(type(run)(tmp_path / "run"), "labels")
+    assert row["samples"] == 32 and row["metrics"]["labels_right"] == 1.0

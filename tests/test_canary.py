@@ -53,7 +53,7 @@ def test_a_partys_coins_are_in_no_other_transcript(runs):
             assert any(key in bytes(data) for (data,) in rows) is (other == party)
 
 
-def test_neither_seed_nor_keys_are_in_the_log(runs):
+def test_keys_are_in_no_log_and_no_configuration(runs):
     run, _ = runs()
     text = (run.path / "run.log").read_text() + (run.path / "config.json").read_text()
     for party in run.sources:

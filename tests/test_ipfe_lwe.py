@@ -32,7 +32,7 @@ def run(mpk, msk, coins, x, y):
     return lwe.decrypt(mpk, lwe.key_derive(msk, y), lwe.load(mpk, lwe.encrypt(mpk, x, coins)))
 
 
-@pytest.mark.parametrize("bounds", [Bounds(64, 16, 1024), Bounds(64, 16, 16384), Bounds(16, 255, 1024)], ids=str)
+@pytest.mark.parametrize("bounds", [Bounds(64, 16, 1024), Bounds(64, 16, 4096), Bounds(16, 255, 1024)], ids=str)
 def test_inner_products_are_exact_at_the_default_dimension(bounds):
     mpk, msk, coins = instance(bounds, lwe.DIMENSION)
     x, y = draw(bounds)
@@ -75,6 +75,16 @@ def test_a_key_or_ciphertext_of_another_instance_is_refused():
         lwe.decrypt(mpk, lwe.key_derive(msk, y), lwe.encrypt(other_mpk, x, other_coins))
 
 
+def test_a_product_beyond_the_bound_is_refused_and_not_wrapped():
+    mpk, msk, coins = instance()
+    top, key = np.full((1, 10), 16), lwe.key_derive(msk, np.full((1, 10), 1024))
+    ct = lwe.encrypt(mpk, top, coins)
+    for times in (2, 3):
+        many = lwe.LweCiphertext(ct.c0 * np.uint64(times), ct.c1 * np.uint64(times))
+        with pytest.raises(BoundError, match="exceeds the bound"):
+            lwe.decrypt(mpk, key, many)
+
+
 def test_an_altered_ciphertext_is_refused():
     mpk, msk, coins = instance()
     x, y = draw(mpk.params.bounds)
@@ -108,6 +118,35 @@ def test_a_key_whose_noise_would_not_fit_is_refused_by_row():
 def test_parameters_that_cannot_carry_the_bounds_are_refused():
     with pytest.raises(BoundError, match="leave no room"):
         lwe.parameters(Bounds(100_000, 60_000, 60_000))
+    with pytest.raises(BoundError, match="leave no room"):  # a key would not fit into 32 bits
+        lwe.parameters(Bounds(1 << 20, 1, 1 << 10), dimension=1)
+
+
+@pytest.mark.parametrize(
+    "bounds", [Bounds(0, 1, 1), Bounds(1, 0, 1), Bounds(1, 1, 0), Bounds(1, 1, 1.5), (1, 1, 1)], ids=str
+)
+def test_bounds_are_positive_integers(bounds):
+    with pytest.raises(MalformedError, match="positive integers"):
+        lwe.parameters(bounds) if isinstance(bounds, Bounds) else lwe.LweParams(bounds)
+
+
+def test_the_noise_of_keys_is_near_what_the_public_parameters_say():
+    """So that 10 expected deviations, the threshold of decryption, are more than 9 actual ones."""
+    bounds = Bounds(64, 16, 1024)
+    mpk, msk, _ = instance(bounds, lwe.DIMENSION)
+    y = RNG.integers(-1024, 1025, (500, 64)).astype(float)
+    sk = y @ msk.s
+    actual = ((y @ msk.gram) * y).sum(1) + lwe.SIGMA**2 * ((sk**2).sum(1) + (y**2).sum(1))
+    ratio = np.sqrt(actual) / (mpk.params.unit_noise * np.linalg.norm(y, axis=1))
+    assert ratio.min() > 0.9 and ratio.max() < 10 / 9
+
+
+def test_no_right_product_is_refused_though_bounds_and_keys_are_at_their_limits():
+    mpk, msk, coins = instance(Bounds(64, 16, 4096), lwe.DIMENSION)
+    x, y = RNG.choice([-16, 16], (200, 64)), RNG.choice([-4096, 4096], (64, 64))
+    x[0], y[0], y[1] = 16, 4096, -4096
+    z = run(mpk, msk, coins, x, y)
+    assert (z == x @ y.T).all() and z.max() == -z.min() == mpk.params.bounds.inner
 
 
 def test_malformed_inputs_are_refused():
@@ -209,4 +248,5 @@ def test_the_noise_is_what_the_key_check_computes():
 def test_secrets_are_not_shown_and_a_toy_says_so():
     mpk, msk, _ = instance()
     assert "array" not in repr(msk) and "toy" in lwe.describe(mpk.params)
+    assert "error < 2^-57" in lwe.describe(mpk.params) and 2.0**-58 < 2 * np.exp(-(9**2) / 2) < 2.0**-57
     assert "128 bit" in lwe.describe(lwe.parameters(Bounds(64, 16, 1024))) and lwe.DIMENSION == 2048

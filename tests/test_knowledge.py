@@ -1,5 +1,8 @@
 """Who learned what is computed from views, and says what the attacks find."""
 
+import shutil
+import sqlite3
+
 import pytest
 
 from parties.adversary.adversary import Adversary
@@ -8,8 +11,8 @@ from protocols.config import Gradient, Labels, Scheme
 from tests.test_attacks import ENOUGH, attacked
 
 
-def known(run, party):
-    return {item.quantity: item for item in Adversary(run.view_sources((party,))).learned()}
+def known(run, *parties):
+    return {item.quantity: item for item in Adversary(run.view_sources(parties)).learned()}
 
 
 @pytest.mark.parametrize("scheme", Scheme)
@@ -30,7 +33,7 @@ def test_too_few_keys_bound_the_samples(runs):
 
 def test_headers_tell_what_crossed_in_the_clear_but_no_rank(runs):
     items = known(runs("plain_fe", **ENOUGH, record=Record.HEADERS)[0], "cloud_trainer")
-    assert items["labels"].how == items["dw1"].how == "clear" and "not recorded" in items["samples"].detail
+    assert items["labels"].how == items["dw1"].how == "clear" and "samples" not in items
 
 
 def test_the_authority_sees_the_key_requests(runs):
@@ -52,3 +55,32 @@ def test_without_protection_the_cloud_sees_everything_in_the_clear(runs):
 def test_an_owner_learns_the_gradients_of_its_own_batches(runs):
     items = known(runs("plain_fe", owners=3)[0], "data_owner:1")
     assert items["dz1"].how == "clear" and set(items) == {"dz1"}
+
+
+def test_the_authority_sees_p_in_the_requests_for_label_keys(runs):
+    items = known(runs("plain_fe", labels=Labels.FEBO)[0], "key_authority")
+    assert items["p"].how == "clear" and "labels" not in items
+
+
+@pytest.mark.parametrize("other", ["data_owner:0", "key_authority"])
+def test_a_coalition_with_the_cloud_knows_what_the_cloud_knows(runs, other):
+    run, _ = runs("plain_fe", **ENOUGH, owners=3, labels=Labels.FEBO)
+    alone, together = known(run, "cloud_trainer"), known(run, "cloud_trainer", other)
+    for quantity in ("samples", "labels", "master key"):
+        assert (together[quantity].how, together[quantity].of) == (alone[quantity].how, alone[quantity].of)
+        assert together[quantity].how == "exact" and other in together[quantity].party
+
+
+def test_what_an_owner_encrypted_itself_is_no_finding(runs):
+    run, _ = runs("plain_fe", **ENOUGH, owners=3, labels=Labels.FEBO)
+    assert known(run, "data_owner:0", "key_authority").keys().isdisjoint({"samples", "labels", "master key"})
+
+
+def test_ciphertexts_without_keys_tell_nothing(runs, tmp_path):
+    run, _ = runs("plain_fe", **ENOUGH)
+    alone = tmp_path / "view.sqlite"
+    shutil.copyfile(run.sources["cloud_trainer"], alone)
+    with sqlite3.connect(alone) as db:
+        db.execute("DELETE FROM rows WHERE label = 'sk_w1'")
+    items = {item.quantity: item for item in Adversary([(str(alone), "cloud_trainer")]).learned()}
+    assert items["samples"].how == "nothing" and items["samples"].since_round is None and "master key" not in items

@@ -38,6 +38,14 @@ def test_no_integer_solution_is_told():
     assert solve_exactly(a, np.array([[4], [9]])).tolist() == [[2], [3]]
 
 
+def test_a_system_beyond_floats_gives_none_and_never_a_wrong_solution():
+    for a in ([[1, 2], [2, 4]], [[2**31, 2**31 - 1], [2**31 + 1, 2**31]]):
+        x = np.array([[3], [5]])
+        solved = solve_exactly(np.array(a), np.array(a) @ x)
+        assert solved is None or np.array_equal(solved, x)
+    assert solve_exactly(np.array([[1, 2], [2, 4]]), np.array([[1], [2]])) is None
+
+
 def test_systems_modulo_a_prime():
     q = 2**255 - 19
     a, x = RNG.integers(-1000, 1000, (8, 8)), [int(v) ** 9 % q for v in RNG.integers(1, 2**40, 8)]

@@ -2,6 +2,7 @@
 
 import contextlib
 import pickle
+import tracemalloc
 from dataclasses import dataclass
 
 import msgpack
@@ -126,6 +127,30 @@ def test_a_truncated_frame_is_refused(cut):
 def test_an_array_that_announces_what_is_not_there_is_refused(array):
     with pytest.raises(EncodingError):
         decode(framed(msgpack.ExtType(1, msgpack.packb(array))) + bytes(64))
+
+
+@pytest.mark.parametrize("depth", [2000, 100_000])
+def test_deeply_nested_lists_from_a_peer_are_refused(depth):
+    tree = b"\x91" * depth + b"\x01"
+    with pytest.raises(EncodingError):
+        decode(len(tree).to_bytes(8, "little") + tree)
+
+
+def test_a_small_frame_costs_little_memory_whatever_it_announces():
+    shapes = ([2**40], [2**20, 2**20, 2**20], [2**62, 4], [1] * 100)
+    tracemalloc.start()
+    for shape in shapes:
+        with pytest.raises(EncodingError):
+            decode(framed(msgpack.ExtType(1, msgpack.packb(["<i8", shape, 0, 2**40]))) + bytes(64))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def test_buffers_begin_at_multiples_of_64_bytes_of_the_frame():
+    frame = encode({"a": np.arange(5, dtype=np.int8), "b": np.ones(3), "c": np.zeros((2, 7), np.int16)})
+    start = frame.ctypes.data
+    assert all((array.ctypes.data - start) % 64 == 0 for array in decode(frame).values())
 
 
 def test_a_pickle_is_refused():

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from protocols.crypto.modular import limb_width, limbs, small_times_small, small_times_wide, wide_times_small
+from protocols.crypto.modular import (
+    all_threads,
+    limb_width,
+    limbs,
+    small_times_small,
+    small_times_wide,
+    wide_times_small,
+)
 
 RNG = np.random.default_rng(3)
 
@@ -32,15 +39,27 @@ def test_small_times_wide_is_exact():
     assert (small_times_wide(small, limbs(wide, limb_width(200))) == exact(small, wide)).all()
 
 
-def test_the_number_of_threads_does_not_matter():
+def test_the_number_of_threads_does_not_matter(monkeypatch):
     wide, small = words(64, 300), RNG.integers(-1000, 1000, (300, 50))
-    before, results = torch.get_num_threads(), []
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
-        results.append(wide_times_small(wide, small))
-        assert torch.get_num_threads() == threads
-    torch.set_num_threads(before)
-    assert (results[0] == results[1]).all()
+    for processors in (1, 2):
+        monkeypatch.setattr("os.cpu_count", lambda processors=processors: processors)
+        with all_threads():
+            assert torch.get_num_threads() == processors
+        assert (wide_times_small(wide, small) == exact(wide, small)).all()
+
+
+def test_torch_has_its_threads_back_even_after_an_error():
+    before = torch.get_num_threads()
+    with pytest.raises(ZeroDivisionError), all_threads():
+        raise ZeroDivisionError
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("shapes", [((0, 5), (5, 3)), ((4, 0), (0, 3)), ((4, 5), (5, 0))], ids=str)
+def test_empty_products_are_empty_or_zero(shapes):
+    wide, small = words(*shapes[0]), np.zeros(shapes[1], dtype=np.int64)
+    product = wide_times_small(wide, small)
+    assert product.shape == (shapes[0][0], shapes[1][1]) and not product.any()
 
 
 @pytest.mark.parametrize("bound", [3, 2**15, 2**22])
@@ -53,9 +72,11 @@ def test_small_times_small_is_exact(bound):
 def test_sums_that_would_not_be_exact_are_refused():
     with pytest.raises(OverflowError, match="not exact"):
         small_times_small(np.full((1, 4), 2**40), np.full((4, 1), 2**20))
+    with pytest.raises(OverflowError, match="not exact"):
+        wide_times_small(words(1, 4), np.full((4, 1), 2**52))
 
 
 def test_limbs_are_as_wide_as_exactness_allows():
-    for total in (1, 2, 3, 4096, 2**52, 2**60):
+    for total in (1, 2, 3, 4096, 2**52, 2**53):
         width = limb_width(total)
-        assert 1 <= width <= 52 and (total * (2**width - 1) <= 2**53 or width == 1)
+        assert 1 <= width <= 52 and total * (2**width - 1) <= 2**53

@@ -53,11 +53,15 @@ def test_rounding_matters_so_the_comparison_can_fail(runs):
         assert not np.array_equal(final_weights(run)["w1"], weights["w1"]), other
 
 
-def test_uploads_in_several_chunks_change_nothing_but_the_messages(runs, monkeypatch, tmp_path):
-    monkeypatch.setattr(plain_fe, "chunk_rows", lambda config, nbytes: chunk_rows(config, nbytes, limit=1))
-    options = {"owners": 2, "gradient": Gradient.FE, "labels": Labels.FEBO, "batch": 8}
+@pytest.mark.parametrize(("batches_a_chunk", "uploads"), [(1, 8), (2, 4), (3, 4)])
+def test_uploads_in_several_chunks_change_nothing_but_the_messages(
+    runs, monkeypatch, tmp_path, batches_a_chunk, uploads
+):
+    """Two owners of 24 samples: batches of 7, 7, 7 and 3, so chunks end with a full batch and with a part of one."""
+    monkeypatch.setattr(plain_fe, "chunk_rows", lambda config, nbytes: batches_a_chunk * config.batch)
+    options = {"owners": 2, "gradient": Gradient.FE, "labels": Labels.FEBO, "batch": 7}
     run, _ = execute(replace(small(**options), out=tmp_path / "run"))
-    assert len(list(run.view("cloud_trainer").rows("ct"))) == 6
+    assert len(list(run.view("cloud_trainer").rows("ct"))) == uploads
     assert_equal(final_weights(run), final_weights(runs("plain_fe", **options)[0]))
 
 
@@ -81,9 +85,10 @@ def test_integers_are_needed():
         small(weight_scale=0)
 
 
-def test_divergence_ends_with_the_step_and_the_remedy(tmp_path):
+@pytest.mark.parametrize("lr", [50.0, 500.0])
+def test_divergence_ends_with_the_step_and_the_remedy(tmp_path, lr):
     with pytest.raises(StepError, match=r"in phase step, round \d+: W1 .*--lr"):
-        execute(replace(small(lr=500.0), out=tmp_path / "run"))
+        execute(replace(small(lr=lr), out=tmp_path / "run"))
 
 
 def test_parameters_and_levels_are_stated():

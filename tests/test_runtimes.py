@@ -11,9 +11,11 @@ import psutil
 import pytest
 
 from parties.transcript import Record
+from protocols.crypto.coins import derive
 from protocols.errors import DataError, HostLost, StepError
 from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.session import Session
+from scenarios.experiment import seed_bytes
 from scenarios.run import execute, host_specs
 from scenarios.runs import RunFolder, new_folder
 from tests.conftest import small
@@ -27,6 +29,16 @@ def test_the_digest_depends_on_the_seed_only(runs, tmp_path):
     again = execute(replace(small(), out=tmp_path / "again"))[1]["transcript_digest"]
     assert digest_of(runs) == again == digest_of(runs, record=Record.HEADERS)
     assert digest_of(runs, seed=8) != again
+
+
+def test_what_an_owner_is_told_gives_no_partys_key(tmp_path):
+    experiment = small()
+    specs = {spec.name: spec for spec in host_specs(experiment, new_folder(tmp_path / "run", "test"))}
+    told = specs["data_owner"].data.seed
+    assert told != experiment.seed and seed_bytes(told) != seed_bytes(experiment.seed)
+    guess = derive(derive(seed_bytes(told), "run"), "key_authority")
+    true = derive(derive(seed_bytes(experiment.seed), "run"), "key_authority")
+    assert specs["key_authority"].keys == (true,) != (guess,)
 
 
 def test_without_a_seed_two_runs_differ(tmp_path):

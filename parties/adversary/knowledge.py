@@ -82,12 +82,12 @@ def samples(view: View) -> list[Learned]:
     if "sk_w1" not in view:
         return [Learned(party, "samples", total, "nothing", "ciphertexts without function keys", None)]
     if not view.has_payloads():
-        return [Learned(party, "samples", total, "bounded", "payloads not recorded: the rank is unknown", None)]
+        return []  # headers alone give no rank, so nothing is said
     keys = independent_keys(view)
     rank = keys.ranks[-1][1]
     curve = {"ranks": [list(point) for point in keys.ranks]}
     if not keys.full:
-        detail = f"rank {rank} of {keys.columns}: {rank} equations a sample"
+        detail = f"at least {rank} equations a sample: rank {rank} of {keys.columns} of the keys for W1 (gradients not counted)"
         return [Learned(party, "samples", total, "bounded", detail, keys.ranks[0][0], curve)]
     tried, solved = confirm(view, keys)
     how = "exact" if solved == tried > 0 else "bounded"

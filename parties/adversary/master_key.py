@@ -34,7 +34,9 @@ def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstru
     keys = independent_keys(view)
     if not keys.full:
         last = keys.ranks[-1][1] if keys.ranks else 0
-        raise NotApplicable(f"the keys have rank {last} of {keys.columns}: the master key is not determined")
+        raise NotApplicable(
+            f"the keys have rank {last} of {keys.columns}: the function keys do not determine the master key"
+        )
     scheme, mpk = plain_fe.scheme_of(view.config), public_key(view)
     secret = solve_master_key(view, keys)
     if secret is None or not scheme.check_master_key(mpk, secret):

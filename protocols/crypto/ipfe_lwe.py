@@ -75,8 +75,11 @@ class LweParams:
 
     @property
     def delta(self) -> int:
-        """The factor of the message: the largest with Delta (2M + 1) < 2^64."""
-        return ((1 << 64) - 1) // (2 * self.bounds.inner + 1)
+        """The factor of the message: the largest with Delta (4M + 2) < 2^64.
+
+        Twice the room that |<x, y>| <= M needs: a product of up to 3M, as of a sum of ciphertexts, is seen and not wrapped.
+        """
+        return ((1 << 64) - 1) // (4 * self.bounds.inner + 2)
 
     @property
     def unit_noise(self) -> float:
@@ -257,8 +260,9 @@ def decrypt(mpk: LwePublicKey, sk: LweFunctionKey, ct: LweCiphertext) -> NDArray
 
     What is right is not refused: if y does not depend on S and E (rows of W1 and dZ1 follow from exact products alone), then
     |E y|^2 + sigma^2 |y S|^2 is a sum of 2 d squares within 1.235 of its mean but for 1e-20 at d = 2048, so that 10 s are more than 9
-    standard deviations of the noise, and a right product is refused with probability below 2^-57. For a y chosen with S and
-    E known, 10 s can be as few as 7 deviations at n = 784: a false alarm in 1e11, still never a wrong result. A toy's sums spread more.
+    standard deviations of the noise, and a right product is refused with probability below 2^-57. For a y chosen with S and E
+    known, 10 s can be as few as 10 / (1 + sqrt(n / 2 d)) deviations, 7 at n = 784: one in 2e10 is refused, and none is wrong. The sums
+    of a toy spread more.
     """
     load(mpk, ct)
     _check(sk.y, (len(sk.y), mpk.params.bounds.length), sk.y.dtype, "the vectors of a function key")
