@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -12,27 +13,34 @@ from rich.text import Text
 from scenarios.runs import RunFolder
 
 
+_WIDE = 110  # columns from which on a derivation stands beside what it derives
+
+
 def show_result(console: Console, run: RunFolder, result: dict[str, Any]) -> None:
     """Print accuracy, time, traffic, who learned what, and what attacks rebuilt."""
     console.print(Text(headline(result), style="bold"), highlight=False)
-    console.print(Padding(Group(figures(result), security_lines(result)), (0, 0, 0, 2)))
+    console.print(_indented(Group(figures(result), security_lines(result))))
     if result["learned"]:
-        console.print(Padding(learned_table(result["learned"]), (1, 0, 0, 2)))
+        console.print(_indented(learned_table(result["learned"], console.width), above=1))
     if result["attacks"]:
-        console.print(Padding(attack_table(result["attacks"], protection(result)), (1, 0, 0, 2)))
+        console.print(_indented(attack_table(result["attacks"], protection(result), console.width), above=1))
     pictures = [row["figure"] for row in result["attacks"] if row.get("figure")]
     console.print(f"\n  {run.path}/   transcripts · result.json" + "".join(f" · {p}" for p in pictures), highlight=False,
                   soft_wrap=True)  # fmt: skip
 
 
+def _indented(content: RenderableType, above: int = 0) -> Padding:
+    return Padding(content, (above, 0, 0, 2), expand=False)
+
+
 def headline(result: dict[str, Any]) -> str:
     """Scenario, data, owners, scheme, runtime and seed in one line."""
     config = result["config"]
-    owners = len(config["counts"])
+    owners, samples = len(config["counts"]), sum(config["counts"])
     parts = [
         result["scenario"].replace("_", "-"),
-        f"{config['name']} {sum(config['counts'])} samples",
-        f"{owners} owner{'s' if owners > 1 else ''}",
+        f"{Path(config['name']).name}, {plural(samples, 'sample')}",
+        plural(owners, "owner"),
         protection(result),
         "Ray" if config["runtime"] == "ray" else config["runtime"],
         "no seed" if result["seed"] is None else f"seed {result['seed']}",
@@ -58,7 +66,7 @@ def figures(result: dict[str, Any]) -> Table:
     table.add_row("accuracy", f"test {share(accuracy['test'])}   without protection {share(accuracy['baseline_test'])}   "
                               f"train {share(accuracy['train'])}")  # fmt: skip
     table.add_row("time", laps)
-    table.add_row("traffic", f"{size(nbytes)} in {messages} messages")
+    table.add_row("traffic", f"{size(nbytes)} in {plural(messages, 'message')}")
     return table
 
 
@@ -76,65 +84,100 @@ MEANINGS = {
     "master key": "master secret key",
     "labels": "labels",
     "x": "training images",
-    "w1": "W1, first-layer weights, every step",
-    "dz1": "dZ1, errors at the first layer",
+    "w1": "W1, first-layer weights",
+    "dz1": "dZ1, first-layer errors",
     "dw1": "dW1, first-layer gradient",
     "p": "P, the network's outputs",
 }
 _PRIVATE = ("samples", "labels", "master key", "x")
+_HOW = {
+    "clear": "crossed as plain numbers",
+    "exact": "solved for",
+    "bounded": "constrained, not determined",
+    "nothing": "only ciphertexts of it",
+}
 
 
-def learned_table(learned: list[dict[str, Any]]) -> Table:
-    """Who learned what, since when; what was meant to stay private is red."""
+def learned_table(learned: list[dict[str, Any]], width: int = _WIDE) -> RenderableType:
+    """Who learned what, since when; what was meant to stay private is red. Derivations follow where the terminal is narrow."""
+    wide = width >= _WIDE
     table = _table("who learned what (computed from each party's own view)",
-                   "party", "quantity", "of", "how", "since step", "derivation")  # fmt: skip
+                   "party", "what", "of", "how", "since step", *(["derivation"] if wide else []))  # fmt: skip
     before = ""
     for item in learned:
         party, before = "" if item["party"] == before else item["party"], item["party"]
         since = "" if item["since_round"] is None else str(item["since_round"])
         exposed = item["how"] in ("exact", "clear") and item["quantity"] in _PRIVATE
-        style = "red" if exposed else ""
-        meaning = MEANINGS.get(item["quantity"], item["quantity"])
-        table.add_row(party, meaning, item["of"], item["how"], since, item["detail"], style=style)
-    return table
+        cells = (party, meaning(item["quantity"]), item["of"], item["how"], since)
+        table.add_row(*cells, *([item["detail"]] if wide else []), style="red" if exposed else "")
+    used = [how for how in _HOW if any(item["how"] == how for item in learned)]
+    legend = [_legend(" · ".join(f"{how}: {_HOW[how]}" for how in used))]
+    derived = [item for item in learned if item["how"] != "clear" and not wide]
+    return Group(table, *(Text(f"{meaning(item['quantity'])}: {item['detail']}") for item in derived), *legend)
 
 
-def attack_table(attacks: list[dict[str, Any]], security: str = "") -> Table:
-    """What each attack rebuilt, beside its baselines and what was meant to prevent it."""
-    table = _table("attacks on the stored view", "attack", "corrupted", "samples", "rebuilt", "since step", "guess", "swapped",
-                   "projection", "seconds", *(["protection"] if security else []))  # fmt: skip
+def meaning(quantity: str) -> str:
+    """A quantity of result.json in words."""
+    return MEANINGS.get(quantity, quantity)
+
+
+def attack_table(attacks: list[dict[str, Any]], security: str = "", width: int = _WIDE) -> RenderableType:
+    """What each attack rebuilt, beside its baselines in the same measure and what was meant to prevent it."""
+    corrupted = ", ".join(dict.fromkeys(party for row in attacks for party in row["corrupted"]))
+    wide = width >= _WIDE
+    table = _table(f"attacks on the view of {corrupted}", "attack", "samples", "measure", "rebuilt", *_BASELINES,
+                   "step", *(["seconds"] if wide else []), *(["protection"] if security else []), gap=2 if wide else 1)  # fmt: skip
     for row in attacks:
-        metrics, baseline = row["metrics"], row["baseline"]
-        since = metrics.get("solved_at_step")
+        metrics = row["metrics"]
+        how, since = measure(metrics), metrics.get("solved_at_step")
         table.add_row(
-            row["attack"].replace("_", "-"), ", ".join(row["corrupted"]), str(row["samples"]),
-            outcome(metrics) if row["applicable"] else f"not applicable: {row['why']}",
-            "" if since is None else str(since),
-            *(outcome(baseline[name]) if name in baseline else "" for name in ("guess", "swapped", "projection")),
-            f"{row['seconds']:.1f}", *([security] if security else []),
+            row["attack"].replace("_", "-"), str(row["samples"]), how, value(metrics, how) or "-",
+            *(value(row["baseline"].get(name, {}), how) for name in _BASELINES), "" if since is None else str(since),
+            *([f"{row['seconds']:.1f}"] if wide else []), *([security] if security else []),
         )  # fmt: skip
-    table.caption = ("mse: mean squared error of pixels in [0, 1] · guess: the best without the view · swapped: the same output "
-                     "scored against another sample · projection: least correction of a gray image")  # fmt: skip
-    table.caption_justify = "left"
-    return table
+    refused = [f"{row['attack'].replace('_', '-')}: not applicable: {row['why']}" for row in attacks if row["why"]]
+    return Group(table, *map(Text, refused), _legend(_ATTACK_LEGEND))
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+_BASELINES = ("guess", "swapped", "projection")
+_ATTACK_LEGEND = (
+    "mse: mean squared error, pixels in [0, 1], 0 is best · pixels, labels: share exactly right · the same measure for "
+    "guess: the best without the view · swapped: the same output against other samples · projection: a gray image "
+    "corrected to fit the equations"
+)
+
+
+def measure(metrics: dict[str, Any]) -> str:
+    """The metric that says most: `labels`, `pixels` where most are exact, else `mse`; empty with nothing to score."""
+    if "labels_right" in metrics:
+        return "labels"
+    if metrics.get("exact_pixels", 0.0) > 0.5:
+        return "pixels"
+    return "mse" if "mse" in metrics else ""
+
+
+def value(metrics: dict[str, Any], how: str) -> str:
+    """One metric in a few characters; empty where it is missing."""
+    key = {"labels": "labels_right", "pixels": "exact_pixels", "mse": "mse"}.get(how, "")
+    if key not in metrics:
+        return ""
+    return f"{metrics[key]:.4f}" if how == "mse" else f"{metrics[key]:.1%}"
+
+
+def _table(title: str, *columns: str, gap: int = 2) -> Table:
+    table = Table(title=title, title_justify="left", box=None, padding=(0, gap, 0, 0))
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
 
 
-def outcome(metrics: dict[str, Any]) -> str:
-    """The metric that matters most, in a few characters."""
-    if "labels_right" in metrics:
-        return f"{metrics['labels_right']:.1%} of labels"
-    if "exact_pixels" in metrics and metrics["exact_pixels"] > 0.5:
-        return f"{metrics['exact_pixels']:.1%} of pixels exact"
-    if "mse" in metrics:
-        return f"mse {metrics['mse']:.4f}"
-    return "nothing to score"
+def _legend(text: str) -> Text:
+    return Text(text, style="dim")
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 owner`, `3 owners`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def share(value: float | None) -> str:

@@ -255,8 +255,9 @@ def decrypt(mpk: LwePublicKey, sk: LweFunctionKey, ct: LweCiphertext) -> NDArray
     """Inner products (N, h), exact.
 
     `BoundError` if one exceeds the bound, or if the noise exceeds 10 s, where s = unit_noise |y| is what the public parameters say of it:
-    with a key or ciphertext of another instance the noise is uniform, and a batch passes with probability
-    min(1, 20 s / Delta)^(N h). For keys within a factor 1.1 of the limit of `key_derive` that is 1: nothing can be told there.
+    with a key or ciphertext of another instance the result is uniform, and a batch passes with probability
+    (min(1, 20 s / Delta) / 2)^(N h): half the range lies beyond the bound. Within a factor 1.1 of the limit of `key_derive` the noise
+    tells nothing, and the half alone remains.
 
     What is right is not refused: if y does not depend on S and E (rows of W1 and dZ1 follow from exact products alone), then
     |E y|^2 + sigma^2 |y S|^2 is a sum of 2 d squares within 1.235 of its mean but for 1e-20 at d = 2048, so that 10 s are more than 9
