@@ -12,7 +12,6 @@ from rich.text import Text
 
 from scenarios.runs import RunFolder
 
-
 _WIDE = 110  # columns from which on a derivation stands beside what it derives
 
 
