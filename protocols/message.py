@@ -90,7 +90,7 @@ def decode(frame: NDArray[np.uint8] | bytes) -> Any:
         raise EncodingError(f"a message announces a tree of {length} bytes, got {len(buffer) - _PREFIX}")
     body = buffer[_aligned(_PREFIX + length) :]
     try:
-        return _unpack(bytes(buffer[_PREFIX : _PREFIX + length]), body)
+        return _unpack(bytes(buffer[_PREFIX : _PREFIX + length]), body, 0)
     except EncodingError:
         raise
     except Exception as cause:
@@ -175,7 +175,10 @@ def _lower_array(array: NDArray[Any], buffers: list[NDArray[Any]]) -> Any:
     return msgpack.ExtType(_ARRAY, _pack([array.dtype.str.replace(">", "<"), list(array.shape), offset, array.nbytes]))
 
 
-def _unpack(tree: bytes, body: memoryview) -> Any:
+def _unpack(tree: bytes, body: memoryview, depth: int) -> Any:
+    if depth > _MAX_DEPTH:  # each record in a record takes tens of kilobytes of the C stack
+        raise EncodingError(f"a message may be nested {_MAX_DEPTH} deep")
+
     def ext(code: int, data: bytes) -> Any:
         if code == _ARRAY:
             return _raise_array(data, body)
@@ -183,7 +186,7 @@ def _unpack(tree: bytes, body: memoryview) -> Any:
             magnitude = int.from_bytes(data[1:], "big")
             return -magnitude if data[0] else magnitude
         if code == _RECORD:
-            return _raise_record(*_unpack(data, body))
+            return _raise_record(*_unpack(data, body, depth + 1))
         raise EncodingError(f"unknown extension {code} in a message")
 
     return msgpack.unpackb(tree, ext_hook=ext, raw=False, strict_map_key=True)
