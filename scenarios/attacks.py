@@ -12,7 +12,7 @@ from parties.adversary.adversary import Attacked
 from parties.adversary.attack import Prior, Quantity, Reconstruction
 from parties.adversary.catalogue import find_attack
 from scenarios.metrics import Truth, baseline_guess, baseline_projection, score
-from scenarios.pictures import grid
+from scenarios.pictures import COLUMNS, grid
 from scenarios.runs import RunFolder
 
 _LISTED = 100
@@ -63,7 +63,7 @@ def _row(run: RunFolder, attacked: Attacked, prior: Prior, truth: Truth | None) 
     row["baseline"] = baselines(rebuilt, truth, prior)
     row["notes"] = {**rebuilt.notes, **_per_image(rebuilt)}
     if rebuilt.quantity is Quantity.IMAGES and len(rebuilt.index):
-        row["figure"] = str(_picture(run, attacked.attack, rebuilt, truth))
+        row["figure"] = _picture(run, attacked, rebuilt, truth)
     return row
 
 
@@ -97,11 +97,13 @@ def baselines(rebuilt: Reconstruction, truth: Truth, prior: Prior) -> dict[str, 
     return found if projection is None else {**found, "projection": projection}
 
 
-def _picture(run: RunFolder, attack: str, rebuilt: Reconstruction, truth: Truth) -> str:
-    path = run.path / "figures" / f"{attack}.png"
-    rows = {attack.replace("_", "-"): rebuilt.values}
+def _picture(run: RunFolder, attacked: Attacked, rebuilt: Reconstruction, truth: Truth) -> str:
+    name = attacked.attack.replace("_", "-")
+    rows, drawn = {name: rebuilt.values[:COLUMNS]}, rebuilt.index[:COLUMNS]
     if rebuilt.projection is not None:
-        rows["projection"] = rebuilt.projection
-    titles = [f"label {truth.labels[i]}" for i in rebuilt.index[:10]]
-    grid(path, truth.pixels(rebuilt.index), rows, truth.shape, titles, f"{attack}: what the view gives away")
+        rows["projection"] = rebuilt.projection[:COLUMNS]
+    titles = [f"label {truth.labels[i]}" for i in drawn]
+    heading = f"{name}: rebuilt from the view of {', '.join(attacked.corrupted)}, the first {len(drawn)} of {len(rebuilt.index)} samples"
+    path = run.path / "figures" / f"{attacked.attack}.png"
+    grid(path, truth.pixels(drawn), rows, truth.shape, titles, heading)
     return str(path.relative_to(run.path))

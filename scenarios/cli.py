@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +17,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperGroup
 
 from parties.adversary.catalogue import ATTACKS, find_attack
 from parties.datasets import NAMES, Split
@@ -23,8 +28,37 @@ from protocols.figure import as_mermaid, as_text
 from scenarios.catalogue import PROTOCOLS, SCENARIOS, find_protocol, find_scenario
 from scenarios.experiment import Experiment, Options, prepare
 
+
+class OneLine(TyperGroup):
+    """Says what is wrong with a command line as everything else is said: in one line."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        given = (args, prog_name, complete_var, False, windows_expand_args)
+        if not standalone_mode:
+            return super().main(*given, **extra)
+        try:
+            sys.exit(super().main(*given, **extra) or 0)
+        except Exception as error:  # typer brings its own click, whose errors have no public name
+            if not hasattr(error, "format_message") or not hasattr(error, "exit_code"):
+                raise
+            context, said = getattr(error, "ctx", None), " ".join(error.format_message().split()).rstrip(".")
+            remedy = f"; see {context.command_path} --help" if context is not None else ""
+            if said:  # nothing is said where the help was printed instead
+                print(f"keyhole: {said}{remedy}", file=sys.stderr)
+            sys.exit(error.exit_code)
+
+
 app = typer.Typer(
     name="keyhole",
+    cls=OneLine,
     help="Run protocols that train networks on encrypted data, and see what each party learns. Not for production secrets.",
     no_args_is_help=True,
     add_completion=False,
@@ -55,21 +89,24 @@ def main(
 @app.command("list")
 def list_() -> None:
     """List protocols, schemes, scenarios, attacks and data sets."""
+    from protocols.crypto import febo, ipfe_ddh, ipfe_lwe
     from protocols.crypto.group import NAMES as GROUPS
 
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table = Table("kind", "name", "what it is", "security", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for name in PROTOCOLS:
-        table.add_row("protocol", _cli(name), find_protocol(name).SUMMARY)
-    table.add_row("scheme", "lwe", "inner products under LWE over Z_2^64 (default)")
-    table.add_row("scheme", "ddh", "inner products under DDH; --group " + " | ".join(GROUPS))
-    table.add_row("scheme", "febo", "labels: --labels febo")
+        module = find_protocol(name)
+        table.add_row("protocol", _cli(name), module.SUMMARY, module.SECURITY)
+    table.add_row("scheme", "lwe", "inner products over Z_2^64 (default)", ipfe_lwe.SECURITY)
+    table.add_row("scheme", "ddh", f"inner products; --group {' | '.join(GROUPS)}", ipfe_ddh.SECURITY)
+    table.add_row("scheme", "febo", "labels element by element: --labels febo", febo.SECURITY)
     for name in SCENARIOS:
-        table.add_row("scenario", _cli(name), f"keyhole run {_cli(name)}")
+        table.add_row("scenario", _cli(name), f"keyhole run {_cli(name)}", "of the protocol and its scheme")
     for name in ATTACKS:
-        module = find_attack(name)
-        table.add_row("attack", _cli(name), module.SUMMARY)
+        table.add_row("attack", _cli(name), find_attack(name).SUMMARY, "")
     for name in (*NAMES, "FILE.npz"):
-        table.add_row("dataset", name, _DATASETS[name])
+        table.add_row("dataset", name, _DATASETS[name], "")
+    for column in table.columns[:2]:
+        column.no_wrap = True
     _console().print(table)
 
 
@@ -147,7 +184,7 @@ def run(
         address=address, owners=owners, split=split, seed=seed, record=record, out=out, layers=layers, hidden=hidden,
         activation=activation, loss=loss, batch=batch, epochs=epochs, lr=lr, momentum=momentum, scheme=scheme, group=group,
         weight_scale=weight_scale, weight_bound=weight_bound, labels=labels, gradient=gradient,
-        corrupt=_parties(corrupt), attack=tuple(attack or ()), period=period, threshold=threshold,
+        attack=tuple(dict.fromkeys(map(_plain, attack or ()))), period=period, threshold=threshold,
     )  # fmt: skip
     with reported():
         from scenarios.run import execute
@@ -155,6 +192,8 @@ def run(
 
         for name in options.attack or ():
             find_attack(name)
+        if corrupt is not None:
+            options = replace(options, corrupt=_parties(corrupt))
         experiment = prepare(find_scenario(scenario), options)
         with progress(experiment, silent=as_json or quiet) as observe:
             folder, result = execute(experiment, observe)
@@ -214,14 +253,16 @@ def attack(
         from parties.adversary.adversary import Adversary
         from scenarios.attacks import attack_run
         from scenarios.runs import load_run
-        from scenarios.summary import attack_table
+        from scenarios.summary import attack_table, protection
 
         folder = load_run(run_folder)
-        rows = attack_run(folder, attack, _parties(corrupt) or (), folder.prior(period, threshold), Adversary)
+        names = tuple(dict.fromkeys(map(_plain, attack)))
+        rows = attack_run(folder, names, _parties(corrupt), folder.prior(period, threshold), Adversary)
         if as_json:
             print(json.dumps(rows, indent=1))
         else:
-            _console().print(attack_table(rows))
+            console, finished = _console(), (folder.path / "result.json").exists()
+            console.print(attack_table(rows, protection(folder.result) if finished else "", console.width))
             for row in rows:
                 if row.get("figure"):
                     print(f"{folder.path / row['figure']}")
@@ -254,7 +295,10 @@ def script(scenario: str) -> None:
 def reported() -> Iterator[None]:
     """Turn what went wrong into one line and an exit status: 1 the run failed, 2 wrong usage."""
     try:
-        yield
+        with warnings.catch_warnings():
+            if not _DEBUG:
+                warnings.simplefilter("ignore")  # of libraries; what a user has to know is said in one line
+            yield
     except typer.Exit:
         raise
     except ConfigError as error:
@@ -266,6 +310,9 @@ def reported() -> Iterator[None]:
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away, as with `| head`
         raise typer.Exit(1) from None
+    except (OSError, sqlite3.OperationalError) as error:
+        named = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+        _fail(error, 1, f"{named}{getattr(error, 'strerror', None) or error}")
     except Exception as error:
         _fail(error, 1, f"internal error: {type(error).__name__}; run again with `keyhole --debug ...` for a traceback")
 
@@ -303,13 +350,20 @@ def progress(experiment: Experiment, silent: bool) -> Iterator[Callable[[str, in
 
 
 def _console() -> Console:
-    """Standard output: as wide as the terminal, and wide enough for tables where there is none."""
-    return Console() if sys.stdout.isatty() else Console(width=140)
+    """Standard output: as wide as the terminal; without one as wide as COLUMNS says, or wide enough for tables."""
+    return Console() if sys.stdout.isatty() or os.environ.get("COLUMNS") else Console(width=140)
 
 
-def _parties(text: str | None) -> tuple[str, ...] | None:
+def _parties(text: str) -> tuple[str, ...]:
     """Names of parties from a list such as cloud_trainer,data_owner:2; `-` and `_` are the same."""
-    return None if text is None else tuple(name.strip().replace("-", "_") for name in text.split(",") if name.strip())
+    names = tuple(dict.fromkeys(_plain(name.strip()) for name in text.split(",") if name.strip()))
+    if not names:
+        raise ConfigError("--corrupt: expected the names of parties, such as cloud_trainer,data_owner:2")
+    return names
+
+
+def _plain(name: str) -> str:
+    return name.replace("-", "_")
 
 
 def _cli(name: str) -> str:

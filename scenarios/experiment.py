@@ -13,7 +13,7 @@ from parties.datasets import Dataset, DataSpec, Split, load, split
 from parties.transcript import Record
 from protocols.config import Activation, Config, Gradient, Labels, Loss, Scheme
 from protocols.crypto.coins import derive
-from protocols.errors import ConfigError
+from protocols.errors import ConfigError, SchemeError
 from protocols.roles import party_name
 
 FULL_LIMIT_NBYTES = 2_000_000_000
@@ -157,6 +157,7 @@ def prepare(scenario: Scenario, options: Options) -> Experiment:
         raise ConfigError("--hidden N is the same as --layers N: give one of them")
     if options.address is not None and options.runtime == "inline":
         raise ConfigError("--address is for --runtime ray")
+    _check_needless(options)
     given = {**_defaults(options), **scenario.defaults, **options.given()}
     # Without --seed the data are still shuffled by a number that the run notes, drawn from the system.
     # With one, that number is derived one-way: owners are told it, and must not learn the seed, which gives every key.
@@ -173,7 +174,7 @@ def prepare(scenario: Scenario, options: Options) -> Experiment:
     counts = tuple(len(part) for part in split(data.y_train, given["owners"], given["split"], spec.seed))
     config = _config(given, data, counts)
     if hasattr(scenario.protocol, "check"):
-        scenario.protocol.check(config)
+        _check_protocol(scenario, config)
     _check_parties(scenario, given["corrupt"], len(counts))
     return Experiment(
         scenario=scenario,
@@ -191,6 +192,23 @@ def prepare(scenario: Scenario, options: Options) -> Experiment:
         period=given["period"],
         threshold=given["threshold"],
     )
+
+
+def _check_needless(options: Options) -> None:
+    """`ConfigError` for an option that would be ignored: who gives it expects something else."""
+    if options.data_dir is not None and (options.dataset or "digits") == "digits":
+        raise ConfigError("--data-dir: digits has no files; name the data set with --dataset")
+    encrypted_labels = options.labels is Labels.FEBO
+    if options.group is not None and options.scheme is not Scheme.DDH and not encrypted_labels:
+        raise ConfigError("--group is for --scheme ddh and --labels febo")
+
+
+def _check_protocol(scenario: Scenario, config: Config) -> None:
+    """What the options cannot be carried out with is wrong usage, whichever scheme says so."""
+    try:
+        scenario.protocol.check(config)
+    except SchemeError as cause:
+        raise ConfigError(str(cause)) from None
 
 
 def _check_parties(scenario: Scenario, corrupted: tuple[str, ...], owners: int) -> None:

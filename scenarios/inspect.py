@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from parties.transcript import Kind, Row, View
-from protocols.errors import DataError
+from protocols.errors import ConfigError, DataError
 from scenarios.runs import RunFolder
 from scenarios.summary import size
 
@@ -47,7 +47,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 def dump_payload(run: RunFolder, party: str | None, label: str | None, path: Path) -> str:
     """Write the first payload that matches; returns a line that says what was written."""
     if party is None or label is None:
-        raise DataError("--dump needs --party and --label")
+        raise ConfigError("--dump needs --party and --label")
     view = run.view(party)
     row = next(iter(view.rows(label)), None)
     if row is None:

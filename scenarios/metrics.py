@@ -22,6 +22,7 @@ PSNR_CAP_DB = 99.0  # an exact image has an infinite PSNR, which would drown a q
 SSIM_IMAGES = 1000
 MATCH_IMAGES = 1000
 _SSIM_WINDOW = 7
+_BLOCK = 4096
 
 Images = NDArray[np.float64]
 
@@ -61,13 +62,13 @@ def score(recon: Reconstruction, truth: Truth, prior: Prior, seed: int) -> dict[
         return common
     if recon.quantity is Quantity.LABELS:
         return {**common, "labels_right": labels_right(recon.values, truth.labels[recon.index])}
-    return {**common, **_score_images(recon.values, truth.pixels(recon.index), truth, prior, seed)}
+    return {**common, **_score_images(recon, truth, prior, seed)}
 
 
 def baseline_guess(truth: Truth, prior: Prior, index: NDArray[np.int64] | None = None, seed: int = 0) -> dict[str, Any]:
     """The same metrics for the prior's best guess, one image for all samples (of `index`, or every one)."""
     index = np.arange(len(truth.images)) if index is None else index
-    same = np.tile(prior.guess(), (len(index), 1))
+    same = np.broadcast_to(prior.guess(), (len(index), truth.images.shape[1]))
     return score(Reconstruction(Quantity.IMAGES, index, same), truth, prior, seed)
 
 
@@ -108,11 +109,15 @@ def psnr(errors: Images) -> Images:
 
 def ssim(values: Images, true: Images, shape: tuple[int, ...], seed: int) -> float:
     """Mean structural similarity (Wang et al., 2004) over at most 1000 images; the window shrinks to fit small ones."""
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(true))[:SSIM_IMAGES])
     side = min(_SSIM_WINDOW, *shape[:2])
     options = {"win_size": side - (side + 1) % 2, "data_range": 1.0, "channel_axis": 2 if len(shape) == 3 else None}
-    pairs = ((values[i].reshape(shape), true[i].reshape(shape)) for i in chosen)
+    pairs = ((values[i].reshape(shape), true[i].reshape(shape)) for i in _drawn(len(true), seed))
     return float(np.mean([_similarity(a, b, **options) for a, b in pairs]))
+
+
+def _drawn(count: int, seed: int) -> NDArray[np.int64]:
+    """At most 1000 of `count` positions, in order."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[:SSIM_IMAGES])
 
 
 def labels_right(values: NDArray[Any], labels: NDArray[Any]) -> float:
@@ -125,20 +130,43 @@ def relative_error(estimate: NDArray[Any], true: NDArray[Any]) -> float:
     return float(np.linalg.norm(estimate - true) / np.linalg.norm(true))
 
 
-def _score_images(values: Images, true: Images, truth: Truth, prior: Prior, seed: int) -> dict[str, Any]:
-    if values.shape != true.shape:
-        raise DataError(f"a reconstruction has shape {values.shape}, the truth {true.shape}")
-    failed: NDArray[np.bool_] = np.logical_not(np.isfinite(values).all(axis=1))
-    scored = np.where(failed[:, None], prior.guess()[None, :], values)
-    # Half a quantum, open: rounding to integers gives the true pixel. A half itself would be right for two of them.
-    exact = (np.abs(scored - true) * truth.x_max < 0.5) & ~failed[:, None]
-    errors = mse(scored, true)
+def _score_images(recon: Reconstruction, truth: Truth, prior: Prior, seed: int) -> dict[str, Any]:
+    shape = (len(recon.index), truth.images.shape[1])
+    if recon.values.shape != shape:
+        raise DataError(f"a reconstruction has shape {recon.values.shape}, the truth {shape}")
+    # In blocks: 60 000 images in float64 are 400 MB, and there would be several such arrays.
+    starts = range(0, len(recon.index), _BLOCK)
+    blocks = [_score_block(recon.values[i : i + _BLOCK], recon.index[i : i + _BLOCK], truth, prior) for i in starts]
+    errors = np.concatenate([block[0] for block in blocks])
     return {
-        "failures": int(failed.sum()),
+        "failures": sum(block[1] for block in blocks),
         "mse": float(errors.mean()),
         "mse_median": float(np.median(errors)),
         "mse_iqr": [float(q) for q in np.percentile(errors, (25, 75))],
         "psnr": float(np.median(psnr(errors))),
-        **({"ssim": ssim(scored, true, truth.shape, seed)} if min(truth.shape[:2]) >= 3 else {}),
-        "exact_pixels": float(exact.mean()),
+        **_ssim(recon, truth, prior, seed),
+        "exact_pixels": sum(block[2] for block in blocks) / (shape[0] * shape[1]),
     }
+
+
+def _score_block(values: NDArray[Any], index: NDArray[np.int64], truth: Truth, prior: Prior) -> tuple[Images, int, int]:
+    """(mean squared error of each image, failures, exact pixels)."""
+    scored, failed = _filled(values, prior)
+    true = truth.pixels(index)
+    # Half a quantum, open: rounding to integers gives the true pixel. A half itself would be right for two of them.
+    exact = (np.abs(scored - true) * truth.x_max < 0.5) & ~failed[:, None]
+    return mse(scored, true), int(failed.sum()), int(exact.sum())
+
+
+def _filled(values: NDArray[Any], prior: Prior) -> tuple[Images, NDArray[np.bool_]]:
+    """Images with the prior's guess in the place of failures, and which failed."""
+    failed: NDArray[np.bool_] = np.logical_not(np.isfinite(values).all(axis=1))
+    return np.where(failed[:, None], prior.guess()[None, :], values), failed
+
+
+def _ssim(recon: Reconstruction, truth: Truth, prior: Prior, seed: int) -> dict[str, float]:
+    if min(truth.shape[:2]) < 3:
+        return {}  # no window fits
+    chosen = _drawn(len(recon.index), seed)  # before anything is scaled or filled
+    scored, _ = _filled(recon.values[chosen], prior)
+    return {"ssim": ssim(scored, truth.pixels(recon.index[chosen]), truth.shape, seed)}

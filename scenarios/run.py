@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -47,8 +49,9 @@ def execute(experiment: Experiment, observe: Observe = lambda event, value: None
     log.info("run_started", scenario=experiment.scenario.name, runtime=experiment.runtime, owners=experiment.owners)
     try:
         with ExitStack() as stack:
+            watched = stack.enter_context(interruptible(observe))
             make = stack.enter_context(runtime_of(experiment))
-            epochs = train(experiment, run, make, clock, observe, log)
+            epochs = train(experiment, run, make, clock, watched, log)
             clock.lap("train")
             result = report(experiment, run, epochs)
             clock.lap("report")
@@ -67,6 +70,33 @@ def execute(experiment: Experiment, observe: Observe = lambda event, value: None
     write_json(run.path / "result.json", result)
     log.info("run_finished", digest=result["transcript_digest"][:16], seconds=result["seconds"]["total"])
     return run, result
+
+
+@contextmanager
+def interruptible(observe: Observe) -> Iterator[Observe]:
+    """An observer that raises `KeyboardInterrupt` after a Ctrl-C that was lost.
+
+    Python drops an exception that is raised while a finalizer runs, and one runs for every value that a script forgets.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield observe
+        return
+    pending = threading.Event()
+
+    def interrupt(number: int, frame: Any) -> None:
+        pending.set()
+        raise KeyboardInterrupt
+
+    def watched(event: str, value: int) -> None:
+        if pending.is_set():
+            raise KeyboardInterrupt
+        observe(event, value)
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield watched
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def check_size(experiment: Experiment) -> None:
@@ -93,12 +123,12 @@ class Clock:
 
     def __init__(self) -> None:
         self._start = self._last = time.perf_counter()
-        self._laps: dict[str, float] = {}
+        self._laps = dict.fromkeys(("setup", "train", "attack", "report"), 0.0)
 
     def lap(self, name: str) -> None:
         """Book the time since the last lap under a name."""
         now = time.perf_counter()
-        self._laps[name] = self._laps.get(name, 0.0) + now - self._last
+        self._laps[name] += now - self._last
         self._last = now
 
     def seconds(self) -> dict[str, float]:

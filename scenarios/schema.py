@@ -69,6 +69,18 @@ LEARNED = _object(
     },
 )  # fmt: skip
 
+PRIOR = _object(
+    "what the adversary is assumed to know besides its view",
+    {
+        "x_max": _("pixels are integers in [0, x_max]", "integer"),
+        "shape": _list("of an image: rows, columns and, in colour, channels", {"type": "integer"}),
+        "public_images": {**_COUNT, "description": "images of the same distribution that it knows"},
+        "period": _("of lp's smoothness rows", "integer"),
+        "threshold": _("of lp's smoothness rows, in steps of this data set's pixels", "number"),
+    },
+    closed=False,
+)
+
 ATTACK = _object(
     "one attack on the joint view of some parties",
     {
@@ -78,7 +90,7 @@ ATTACK = _object(
         "why": _("why not, if not", "string"),
         "samples": {**_COUNT, "description": "samples attacked"},
         "seconds": {**_SECONDS, "description": "in the adversary's process"},
-        "prior": _("what the adversary is assumed to know besides its view", "object"),
+        "prior": PRIOR,
         "metrics": METRICS,
         "baseline": _object(
             "the same metrics without the secret",
@@ -92,10 +104,48 @@ ATTACK = _object(
                 },
             },
         ),
-        "notes": _("what the attack says of itself, such as feasible, relaxed and infeasible images", "object"),
+        "notes": _(
+            "what the attack says of itself, such as feasible, relaxed and infeasible images; NAME_per_image: a value for each "
+            "image, where they are few",
+            "object",
+        ),
     },
     {"figure": _("picture of originals and rebuilt images, relative to the run folder", "string")},
 )
+
+CONFIG = _object(
+    "every option with its value, and what follows from the data",
+    {
+        "name": _("data set: digits, mnist, cifar10 or the path of an npz", "string"),
+        "data_dir": _("folder of its files", "string", "null"),
+        "gray": _("whether colour images were turned gray", "boolean"),
+        "samples": _("training samples asked for; null for all", "integer", "null"),
+        "seed": _("of the shuffles of the data, derived from the run's seed or drawn; gives no key", "integer"),
+        "split": {"enum": ["iid", "label"], "description": "how the owners share the samples"},
+        "features": _("n, pixels of an image", "integer"),
+        "classes": _("k", "integer"),
+        "x_max": _("pixels are integers in [0, x_max]", "integer"),
+        "counts": _list("training samples of each owner", {"type": "integer", "minimum": 1}),
+        "layers": _list("widths above the input; the first is h", {"type": "integer", "minimum": 1}),
+        "activation": {"enum": ["relu", "sigmoid"], "description": "between layers"},
+        "loss": {"enum": ["ce", "bce"], "description": "softmax with cross-entropy, or a sigmoid per class with binary "
+                 "cross-entropy"},
+        "batch": _("B, samples in a batch", "integer"),
+        "epochs": _("passes over the data", "integer"),
+        "lr": _("learning rate", "number"),
+        "momentum": _("of SGD", "number"),
+        "scheme": {"enum": ["lwe", "ddh"], "description": "what protects the samples, where the protocol encrypts"},
+        "group": _("group of ddh and febo", "string"),
+        "labels": {"enum": ["clear", "febo"], "description": "how labels reach the cloud"},
+        "gradient": {"enum": ["owner", "fe"], "description": "who computes dW1"},
+        "weight_scale": _("fixed-point steps per unit of W1 and dZ1; 0 for no rounding", "integer"),
+        "weight_bound": _("bound on |W1| and |dZ1|", "number"),
+        "label_scale": _("fixed-point steps per unit of a probability under FEBO", "integer"),
+        "runtime": {"enum": ["ray", "inline"], "description": "parties in processes of their own, or all in one"},
+        "record": {"enum": ["full", "headers"], "description": "payloads in the transcripts, or headers and digests only"},
+    },
+    closed=False,  # a protocol to come brings options of its own
+)  # fmt: skip
 
 RESULT_SCHEMA: Schema = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -112,8 +162,13 @@ RESULT_SCHEMA: Schema = {
                 "additionalProperties": {"type": "string"},
             },
             "seed": _("null: coins from the operating system", "integer", "null"),
-            "config": _("every option with its value, and what follows from the data", "object"),
-            "versions": _("of Python, keyhole and the libraries that results rest on", "object"),
+            "config": CONFIG,
+            "versions": {
+                "type": "object",
+                "description": "of Python, keyhole and the libraries that results rest on",
+                "required": ["keyhole", "python", "ray", "torch"],
+                "additionalProperties": {"type": "string"},
+            },
             "transcript_digest": {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": "SHA-256 over all messages in "
                                   "script order"},
             "accuracy": _object(
@@ -122,7 +177,7 @@ RESULT_SCHEMA: Schema = {
                     "train": _share("on the training samples"),
                     "test": _share("on held-out samples; null without any", or_null=True),
                     "baseline_test": _share("of the same training without protection or rounding", or_null=True),
-                    "test_by_epoch": _list("test accuracy after each epoch", _share("", or_null=True)),
+                    "test_by_epoch": _list("test accuracy after each epoch", _share("null without held-out samples", or_null=True)),
                 },
             ),
             "seconds": _object(
@@ -132,20 +187,22 @@ RESULT_SCHEMA: Schema = {
                     "setup": {**_SECONDS, "description": "processes, keys, encryption and upload"},
                     "train": {**_SECONDS, "description": "from the end of the first step to the end of the last"},
                     "attack": {**_SECONDS, "description": "attacks and their scoring"},
-                    "report": {**_SECONDS, "description": "digest, traffic, who learned what, baseline training"},
+                    "report": {**_SECONDS, "description": "digest, traffic, who learned what, training of the baseline"},
                 },
             ),
             "steps": {**_COUNT, "description": "training steps"},
             "traffic": _list(
                 "messages between two roles under one label",
                 _object("an edge", {"sender": _("role", "string"), "receiver": _("role", "string"), "label": _("label", "string"),
-                                    "messages": _COUNT, "bytes": _COUNT}),
+                                    "messages": {**_COUNT, "description": "how many"},
+                                    "bytes": {**_COUNT, "description": "of their payloads"}}),
             ),
             "parties": {
                 "type": "object",
                 "description": "messages and payload bytes of each party",
-                "additionalProperties": _object("a party", dict.fromkeys(
-                    ("messages_sent", "messages_received", "bytes_sent", "bytes_received"), _COUNT)),
+                "additionalProperties": _object("a party", {
+                    f"{what}_{way}": {**_COUNT, "description": f"{what} that it has {way}"}
+                    for what in ("messages", "bytes") for way in ("sent", "received")}),
             },
             "learned": _list("who learned what", LEARNED),
             "attacks": _list("attacks that were asked for", ATTACK),

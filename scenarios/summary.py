@@ -101,7 +101,7 @@ def learned_table(learned: list[dict[str, Any]], width: int = _WIDE) -> Renderab
     """Who learned what, since when; what was meant to stay private is red. Derivations follow where the terminal is narrow."""
     wide = width >= _WIDE
     table = _table("who learned what (computed from each party's own view)",
-                   "party", "what", "of", "how", "since step", *(["derivation"] if wide else []))  # fmt: skip
+                   "party", "what", "of", "how", "since step" if wide else "step", *(["derivation"] if wide else []))  # fmt: skip
     before = ""
     for item in learned:
         party, before = "" if item["party"] == before else item["party"], item["party"]
@@ -164,7 +164,7 @@ def value(metrics: dict[str, Any], how: str) -> str:
 
 
 def _table(title: str, *columns: str, gap: int = 2) -> Table:
-    table = Table(title=title, title_justify="left", box=None, padding=(0, gap, 0, 0))
+    table = Table(title=title, title_justify="left", box=None, padding=(0, gap, 0, 0), pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
