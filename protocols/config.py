@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from enum import Enum
+from types import MappingProxyType
 from typing import Any
 
 from protocols.errors import ConfigError
@@ -20,10 +21,11 @@ class Scheme(Enum):
 
 
 class Labels(Enum):
-    """How labels reach the cloud: in the clear (NN-EMD) or under FEBO (CryptoNN)."""
+    """Where labels are: at the cloud in the clear, at the cloud under FEBO (CryptoNN), or at the owner only (U-shaped)."""
 
     CLEAR = "clear"
     FEBO = "febo"
+    OWNER = "owner"
 
 
 class Gradient(Enum):
@@ -31,6 +33,34 @@ class Gradient(Enum):
 
     OWNER = "owner"
     FE = "fe"
+
+
+class Authority(Enum):
+    """Who holds the master keys: a party of its own, or each owner for its own samples."""
+
+    PARTY = "party"
+    OWNER = "owner"
+
+
+class Init(Enum):
+    """Who draws the first weights: the cloud all of them, or the owner those that it holds in a split network."""
+
+    CLOUD = "cloud"
+    OWNER = "owner"
+
+
+class Pixels(Enum):
+    """How integer pixels enter the network: divided by x_max, or as they are."""
+
+    UNIT = "unit"
+    RAW = "raw"
+
+
+class Optimizer(Enum):
+    """SGD with momentum, or Adam with the momentum as its first decay rate; the same at both sides of a split."""
+
+    SGD = "sgd"
+    ADAM = "adam"
 
 
 class Activation(Enum):
@@ -51,9 +81,11 @@ class Loss(Enum):
 class Config:
     """Sizes, training options and the switches of the protocols.
 
-    `features` n, `classes` k, `x_max`: pixels are integers in [0, x_max] and enter the network as x / x_max. `counts`: samples of
-    each owner. `layers`: widths above the input, the first is h. `weight_scale`: fixed-point steps per unit of W1 and dZ1, 0 for
-    no rounding (plain only); `weight_bound`: bound on |W1| and |dZ1|. `label_scale`: steps per unit of a probability under FEBO.
+    `features` n, `classes` k, `x_max`: pixels are integers in [0, x_max]; `pixels` says how they enter the network. `counts`:
+    samples of each owner. `layers`: widths above the input, the first is h. `weight_scale`: fixed-point steps per unit of W1 and
+    dZ1, 0 for no rounding; `weight_bound`: bound on |W1| and |dZ1|. `label_scale`: steps per unit of a probability under FEBO.
+    Where owners train copies: `per_round` of them in a round (0: all), `local_steps` each before the copies are averaged, for
+    `rounds` rounds (0: for `epochs` passes over the data).
     """
 
     features: int
@@ -67,6 +99,13 @@ class Config:
     epochs: int = 15
     lr: float = 0.05
     momentum: float = 0.9
+    optimizer: Optimizer = Optimizer.SGD
+    pixels: Pixels = Pixels.UNIT
+    init: Init = Init.CLOUD
+    authority: Authority = Authority.PARTY
+    per_round: int = 0
+    local_steps: int = 1
+    rounds: int = 0
     scheme: Scheme = Scheme.LWE
     group: str = "secp256k1"
     labels: Labels = Labels.CLEAR
@@ -82,6 +121,8 @@ class Config:
             raise ConfigError("--lr must be positive and --momentum in [0, 1)")
         if self.weight_scale < 0 or not 0 < self.weight_bound < math.inf or self.label_scale < 1:
             raise ConfigError("--weight-scale and --weight-bound must be positive")
+        if self.local_steps < 1 or self.rounds < 0 or not 0 <= self.per_round <= len(self.counts):
+            raise ConfigError("--local-steps and --rounds must be at least 1, --per-round at most the number of owners")
         if self.weight_scale and not self.weights.limit:
             raise ConfigError("every weight would be rounded to 0: raise --weight-scale or --weight-bound")
 
@@ -93,9 +134,8 @@ class Config:
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Config:
         """The configuration that `as_plain` wrote; `ConfigError` if it is none."""
-        enums = {"scheme": Scheme, "labels": Labels, "gradient": Gradient, "activation": Activation, "loss": Loss}
         try:
-            values: dict[str, Any] = {name: enums[name](v) if name in enums else v for name, v in plain.items()}
+            values: dict[str, Any] = {name: _ENUMS[name](v) if name in _ENUMS else v for name, v in plain.items()}
             values |= {name: tuple(values[name]) for name in ("counts", "layers")}
             return cls(**values)
         except (TypeError, ValueError, KeyError):
@@ -110,6 +150,27 @@ class Config:
     def probabilities(self) -> FixedPoint:
         """The fixed-point format of P and Y under FEBO."""
         return FixedPoint(self.label_scale, 1.0)
+
+    @property
+    def pixel_unit(self) -> int:
+        """What an integer pixel is divided by where it enters the network."""
+        return self.x_max if self.pixels is Pixels.UNIT else 1
+
+    @property
+    def everyone(self) -> bool:
+        """Whether every owner takes part in every round."""
+        return self.per_round in (0, len(self.counts))
+
+    @property
+    def owners(self) -> str:
+        """`one` or `many`: where many owners train copies of W1, a figure has the arrows of averaging."""
+        return "one" if len(self.counts) == 1 else "many"
+
+
+_ENUMS: MappingProxyType[str, type[Enum]] = MappingProxyType({
+    "scheme": Scheme, "labels": Labels, "gradient": Gradient, "activation": Activation, "loss": Loss, "optimizer": Optimizer,
+    "pixels": Pixels, "init": Init, "authority": Authority,
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -143,6 +204,49 @@ def batches(config: Config) -> Iterator[Batch]:
 def steps_per_epoch(config: Config) -> int:
     """Number of batches in an epoch."""
     return sum(-(-count // config.batch) for count in config.counts)
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One local step of a round: the owners that take part, from the turn `turn` on, and which of their steps it is.
+
+    Owners take turns in order: turn t belongs to owner t mod N, which then takes part for the (t div N)th time.
+    """
+
+    turn: int
+    members: int
+    local: int
+
+    def owners(self, config: Config) -> tuple[int, ...]:
+        """Indices of the owners that take part."""
+        return tuple((self.turn + j) % len(config.counts) for j in range(self.members))
+
+    def rows(self, config: Config, owner: int) -> slice:
+        """The batch that an owner uses: its batches in order, again and again."""
+        count = len(config.counts)
+        times = (self.turn + (owner - self.turn) % count) // count
+        start = (times * config.local_steps + self.local) * config.batch
+        start %= -(-config.counts[owner] // config.batch) * config.batch
+        return slice(start, min(start + config.batch, config.counts[owner]))
+
+
+def rounds(config: Config) -> Iterator[tuple[Visit, ...]]:
+    """The rounds of a run in which owners train copies: the local steps of each."""
+    members = config.per_round or len(config.counts)
+    for number in range(round_count(config)):
+        yield tuple(Visit(number * members, members, local) for local in range(config.local_steps))
+
+
+def rounds_per_epoch(config: Config) -> int:
+    """Rounds in which the owner with most samples uses each of them once."""
+    owners = len(config.counts)
+    visits = owners * -(-max(config.counts) // (config.batch * config.local_steps))
+    return -(-visits // (config.per_round or owners))
+
+
+def round_count(config: Config) -> int:
+    """Rounds of a run: as asked, or as many as its epochs take."""
+    return config.rounds or config.epochs * rounds_per_epoch(config)
 
 
 def chunk_rows(config: Config, row_nbytes: int, limit: int = 64 << 20) -> int:

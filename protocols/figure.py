@@ -12,11 +12,16 @@ from typing import Any
 from protocols.roles import Role
 
 
+def _text(value: Any) -> str:
+    return str(getattr(value, "value", value))
+
+
 @dataclass(frozen=True)
 class Arrow:
     """One arrow: in `phase`, `sender` sends `label` to `receiver`; `note` is the formula beside it.
 
-    `when` is a switch such as `gradient=fe`; the arrow is drawn only in runs whose configuration has that value.
+    `when` is a switch such as `gradient=fe`, or several with commas between; the arrow is drawn only in runs whose
+    configuration has these values.
     """
 
     phase: str
@@ -28,11 +33,8 @@ class Arrow:
 
     def applies(self, config: Any) -> bool:
         """Whether a run with this configuration sends the arrow."""
-        if not self.when:
-            return True
-        option, _, value = self.when.partition("=")
-        actual = getattr(config, option)
-        return str(getattr(actual, "value", actual)) == value
+        switches = (switch.partition("=") for switch in self.when.split(",") if switch)
+        return all(_text(getattr(config, option)) == value for option, _, value in switches)
 
     @property
     def key(self) -> tuple[str, str, str, str]:

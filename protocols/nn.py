@@ -5,6 +5,7 @@ Batches come first: Z1 (B, h) is the transpose of the papers' W1 X_B^T, dZ1 (B, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -13,76 +14,122 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from protocols.config import Activation, Config, Loss
+from protocols.config import Activation, Config, Loss, Optimizer
 
 Float = NDArray[np.float32]
 Ints = NDArray[Any]
 
+_BETA2, _EPSILON = 0.999, 1e-8
+
 
 @dataclass
-class Upper:
-    """The layers above the first: weights (out, in) and biases (out), and the velocities of SGD with momentum."""
+class Weight:
+    """A tensor that is trained, and what its optimizer remembers: mean gradient, mean squared gradient, steps."""
 
-    weights: list[torch.Tensor]
-    biases: list[torch.Tensor]
-    velocities: list[torch.Tensor]
+    value: torch.Tensor
+    mean: torch.Tensor
+    square: torch.Tensor | None  # Adam only
+    steps: torch.Tensor  # a scalar, so that a step changes tensors in place and assigns nothing
+
+
+@dataclass
+class Layer:
+    """A dense layer: weight (out, in) and bias (out)."""
+
+    weight: Weight
+    bias: Weight
 
 
 @dataclass(frozen=True)
 class Pass:
-    """What a forward pass keeps for the backward pass: pre-activations and activations of each layer, and P (B, k)."""
+    """What a forward pass keeps for the backward pass: pre-activations and activations, (B, width) each, from Z1 on."""
 
     z: tuple[torch.Tensor, ...]
     a: tuple[torch.Tensor, ...]
-    p: torch.Tensor
 
 
-def draw_first(config: Config, rng: np.random.Generator) -> torch.Tensor:
+def draw_first(config: Config, rng: np.random.Generator) -> Weight:
     """W1 (h, n), uniform in +-1 / sqrt(n), as torch's own linear layers begin."""
-    return _draw(rng, config.layers[0], config.features)
+    return track(_draw(rng, config.layers[0], config.features), config)
 
 
-def draw_upper(config: Config, rng: np.random.Generator) -> Upper:
-    """The layers above the first, weights as W1, biases zero."""
-    sizes = (*config.layers, config.classes)
+def draw_layers(sizes: tuple[int, ...], config: Config, rng: np.random.Generator) -> list[Layer]:
+    """Layers between widths `sizes`, weights as W1, biases zero."""
     weights = [_draw(rng, out, into) for into, out in pairwise(sizes)]
-    biases = [torch.zeros(out) for out in sizes[1:]]
-    return Upper(weights, biases, [torch.zeros_like(p) for p in (*weights, *biases)])
+    return [Layer(track(w, config), track(torch.zeros(len(w)), config)) for w in weights]
 
 
-def forward(upper: Upper, z1: torch.Tensor, config: Config) -> Pass:
-    """Run the layers above the first on Z1 (B, h)."""
+def track(value: torch.Tensor, config: Config) -> Weight:
+    """A tensor with an optimizer at its start."""
+    square = torch.zeros_like(value) if config.optimizer is Optimizer.ADAM else None
+    return Weight(value, torch.zeros_like(value), square, torch.zeros((), dtype=torch.int64))
+
+
+def upper_sizes(config: Config) -> tuple[int, ...]:
+    """Widths from the first hidden layer to the outputs."""
+    return (*config.layers, config.classes)
+
+
+def forward_hidden(layers: Sequence[Layer], z1: torch.Tensor, config: Config) -> Pass:
+    """Run the hidden layers above the first on Z1 (B, h)."""
     z, a = [z1], [_activate(z1, config.activation)]
-    for weight, bias in zip(upper.weights, upper.biases, strict=True):
-        z.append(torch.addmm(bias, a[-1], weight.T))
-        if len(a) < len(upper.weights):
-            a.append(_activate(z[-1], config.activation))
-    p = torch.softmax(z[-1], 1) if config.loss is Loss.CE else torch.sigmoid(z[-1])
-    return Pass(tuple(z), tuple(a), p)
+    for layer in layers:
+        z.append(_affine(layer, a[-1]))
+        a.append(_activate(z[-1], config.activation))
+    return Pass(tuple(z), tuple(a))
 
 
-def backward(upper: Upper, run: Pass, error: torch.Tensor, config: Config) -> torch.Tensor:
-    """Update the upper layers by SGD on the mean loss and return dZ1 (B, h), of each sample's own loss.
+def forward_output(layer: Layer, a: torch.Tensor, config: Config) -> torch.Tensor:
+    """P (B, k) of the last layer, for activations a (B, width)."""
+    z = _affine(layer, a)
+    return torch.softmax(z, 1) if config.loss is Loss.CE else torch.sigmoid(z)
+
+
+def backward_output(layer: Layer, a: torch.Tensor, error: torch.Tensor, config: Config) -> torch.Tensor:
+    """Update the last layer and return dA (B, width), the gradient of each sample's own loss.
 
     `error` is P - Y (B, k), the gradient of both losses with respect to the last pre-activation.
     """
-    delta = error
-    gradients_w: list[torch.Tensor] = []
-    gradients_b: list[torch.Tensor] = []
-    for layer in reversed(range(len(upper.weights))):
-        gradients_w.insert(0, delta.T @ run.a[layer] / len(error))
-        gradients_b.insert(0, delta.sum(0) / len(error))
-        delta = (delta @ upper.weights[layer]) * _slope(run.z[layer], run.a[layer], config.activation)
-    parameters = (*upper.weights, *upper.biases)
-    for parameter, velocity, gradient in zip(parameters, upper.velocities, (*gradients_w, *gradients_b), strict=True):
-        descend(parameter, velocity, gradient, config)
+    return _backward(layer, a, error, config)
+
+
+def backward_hidden(layers: Sequence[Layer], run: Pass, da: torch.Tensor, config: Config) -> torch.Tensor:
+    """Update the hidden layers above the first and return dZ1 (B, h), of each sample's own loss."""
+    delta = da * _slope(run.z[-1], run.a[-1], config.activation)
+    for i, layer in reversed(list(enumerate(layers))):
+        da = _backward(layer, run.a[i], delta, config)
+        delta = da * _slope(run.z[i], run.a[i], config.activation)
     return delta
 
 
-def descend(parameter: torch.Tensor, velocity: torch.Tensor, gradient: torch.Tensor, config: Config) -> None:
-    """One step of SGD with momentum, in place: v <- momentum v + g, w <- w - lr v."""
-    velocity.mul_(config.momentum).add_(gradient)
-    parameter.sub_(velocity, alpha=config.lr)
+def _affine(layer: Layer, a: torch.Tensor) -> torch.Tensor:
+    return torch.addmm(layer.bias.value, a, layer.weight.value.T)
+
+
+def _backward(layer: Layer, a: torch.Tensor, delta: torch.Tensor, config: Config) -> torch.Tensor:
+    """Update a layer on the mean loss; returns the gradient with respect to its input, from before the update."""
+    da = delta @ layer.weight.value
+    descend(layer.weight, delta.T @ a / len(delta), config)
+    descend(layer.bias, delta.sum(0) / len(delta), config)
+    return da
+
+
+def descend(weight: Weight, gradient: torch.Tensor, config: Config) -> None:
+    """One step of the optimizer, in place.
+
+    SGD with momentum: v <- momentum v + g, w <- w - lr v. Adam: D. Kingma, J. Ba, ICLR 2015, algorithm 1, with
+    beta1 = momentum, beta2 = .999.
+    """
+    weight.steps.add_(1)
+    if weight.square is None:
+        weight.mean.mul_(config.momentum).add_(gradient)
+        weight.value.sub_(weight.mean, alpha=config.lr)
+        return
+    weight.mean.mul_(config.momentum).add_(gradient, alpha=1 - config.momentum)
+    weight.square.mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
+    steps = int(weight.steps)
+    root = (weight.square / (1 - _BETA2**steps)).sqrt_().add_(_EPSILON)
+    weight.value.addcdiv_(weight.mean, root, value=-config.lr / (1 - config.momentum**steps))
 
 
 def one_hot(labels: Ints, classes: int) -> torch.Tensor:
@@ -90,24 +137,31 @@ def one_hot(labels: Ints, classes: int) -> torch.Tensor:
     return torch.nn.functional.one_hot(torch.as_tensor(np.array(labels, dtype=np.int64)), classes).float()
 
 
-def scaled(x: Ints, x_max: int) -> torch.Tensor:
-    """Pixels (B, n) in [0, 1] of integers in [0, x_max]."""
-    return torch.from_numpy(np.array(x, dtype=np.float32)) / x_max
+def scaled(x: Ints, unit: int) -> torch.Tensor:
+    """Integer pixels (B, n) as the network takes them: divided by `unit`, which is x_max or 1."""
+    pixels = torch.from_numpy(np.array(x, dtype=np.float32))
+    return pixels if unit == 1 else pixels / unit
 
 
-def first_layer_gradient(dz1: torch.Tensor, x: Ints, x_max: int) -> torch.Tensor:
+def first_layer_gradient(dz1: torch.Tensor, x: Ints, unit: int) -> torch.Tensor:
     """dW1 (h, n) = dZ1^T X_B / B of dZ1 (B, h) and integer pixels (B, n)."""
-    return dz1.T @ scaled(x, x_max) / len(dz1)
+    return dz1.T @ scaled(x, unit) / len(dz1)
 
 
 def accuracy(w1: Float, weights: list[Float], biases: list[Float], config: Config, x: Ints, labels: Ints) -> float:
     """Share of samples (N, n integers) whose largest output is their label."""
-    upper = Upper([torch.from_numpy(w.copy()) for w in weights], [torch.from_numpy(b.copy()) for b in biases], [])
+    layers = [_loaded(w, b) for w, b in zip(weights, biases, strict=True)]
     first, right = torch.from_numpy(w1.copy()), 0
     for start in range(0, len(x), 4096):
-        p = forward(upper, scaled(x[start : start + 4096], config.x_max) @ first.T, config).p
+        run = forward_hidden(layers[:-1], scaled(x[start : start + 4096], config.pixel_unit) @ first.T, config)
+        p = forward_output(layers[-1], run.a[-1], config)
         right += int((p.argmax(1).numpy() == labels[start : start + 4096]).sum())
     return right / len(x)
+
+
+def _loaded(weight: Float, bias: Float) -> Layer:
+    values = (torch.from_numpy(array.copy()) for array in (weight, bias))
+    return Layer(*(Weight(value, value, None, value) for value in values))  # never trained again
 
 
 def _draw(rng: np.random.Generator, out: int, into: int) -> torch.Tensor:

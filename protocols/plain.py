@@ -1,8 +1,8 @@
 """Training without protection: the owners hand their samples to the cloud.
 
 The utility baseline of every comparison, and the oracle of the tests: with `--weight-scale` it rounds W1, and with `labels=febo` or
-`gradient=fe` also P and dZ1, as the protocol on encrypted data does, and then computes the same weights bit by bit. The cloud
-learns everything.
+`gradient=fe` also P and dZ1, as the protocol on encrypted data does, and then computes the same weights bit by bit; with
+`init=owner` it begins with the weights of a split network, and computes those of MITIG1 and MITIG2. The cloud learns everything.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from protocols import nn, training
-from protocols.config import Batch, Config, batches, chunk_rows, chunks
+from protocols.config import Batch, Config, Init, Labels, batches, chunk_rows, chunks
 from protocols.figure import Arrow
 from protocols.roles import CLOUD_TRAINER, DATA_OWNER
 from protocols.session import Session
@@ -29,6 +29,8 @@ ROLES = (DATA_OWNER, CLOUD_TRAINER)
 FIGURE = (
     Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "x", "X in the clear"),
     Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear"),
+    Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "w1", "W1 as the owner draws it", when="init=owner"),
+    Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "head", "the last layer", when="init=owner,labels=owner"),
 )
 
 
@@ -41,7 +43,7 @@ def run(s: Session, config: Config) -> Iterator[dict[str, Any]]:
             x, y = o.send(c, x=o.do(samples, part, rows), labels=o.do(sample_labels, part, rows))
             c.do(store_samples, s.gather(x), s.gather(y))
     with s.phase("setup"):
-        c.do(training.start_model)
+        start(s, config)
     step = 0
     for _ in range(config.epochs):
         for batch in batches(config):
@@ -50,6 +52,22 @@ def run(s: Session, config: Config) -> Iterator[dict[str, Any]]:
             step += 1
         with s.phase("accuracy", step):
             yield s.reveal(c.do(training.weights), why="accuracy")
+
+
+def start(s: Session, config: Config) -> None:
+    """Draw the weights; with `init=owner` each by the party that holds it in a split network, so that both begin alike."""
+    o, c = s.at(DATA_OWNER), s.at(CLOUD_TRAINER)
+    if config.init is Init.CLOUD:
+        c.do(training.start_model)
+        return
+    o.do(training.start_first)
+    c.do(training.take_first, o.send(c, w1=o.do(training.give_first)))
+    if config.labels is Labels.OWNER:
+        o.do(training.start_output)
+        c.do(training.start_hidden)
+        c.do(training.take_output, o.send(c, head=o.do(training.give_output)))
+    else:
+        c.do(training.start_upper)
 
 
 def payload_nbytes(config: Config) -> int:
@@ -87,8 +105,8 @@ def train_step(state: State, batch: Batch) -> None:
 def first_layer(state: State, x: NDArray[Any], config: Config) -> torch.Tensor:
     """Z1 (B, h): exact integer products of rounded W1 and pixels, or float32 products if nothing is rounded."""
     if not config.weight_scale:
-        w1: torch.Tensor = state.w1
-        return nn.scaled(x, config.x_max) @ w1.T
+        w1: torch.Tensor = state.w1.value
+        return nn.scaled(x, config.pixel_unit) @ w1.T
     return training.dequantise(x.astype(np.int64) @ training.quantised_w1(state).astype(np.int64).T, config)
 
 

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols import training
-from protocols.config import Batch, Config, Gradient, Labels, Scheme, batches, chunk_rows, chunks, steps_per_epoch
+from protocols.config import Batch, Config, Gradient, Init, Labels, Scheme, batches, chunk_rows, chunks, steps_per_epoch
 from protocols.crypto import febo, ipfe_ddh, ipfe_lwe
 from protocols.crypto.api import Bounds
 from protocols.crypto.group import get_group
@@ -204,6 +204,8 @@ def check(config: Config) -> None:
     """Refuse, before anything is started, a configuration that the schemes cannot carry."""
     if not config.weight_scale:
         raise ConfigError("plain-fe encrypts integers: --weight-scale must be at least 1")
+    if config.labels is Labels.OWNER or config.init is not Init.CLOUD:
+        raise ConfigError("in plain-fe the cloud holds the whole network: --labels clear or febo")
     get_group(config.group)
     describe(config)
 

@@ -230,6 +230,7 @@ class Session:
         self._handles = self._groups = self._messages = 0
         self._ats: dict[tuple[Role, int], At] = {}
         self._each: set[int] = set()
+        self._groups_of: dict[tuple[Role, tuple[int, ...]], At] = {}
 
     def at(self, role: Role, index: int = 0) -> At:
         """One party of a role."""
@@ -242,12 +243,15 @@ class Session:
     def each(self, role: Role, indices: Sequence[int] | None = None) -> At:
         """Every party of a role, or those with the given indices, addressed as one."""
         known = range(self.counts.get(role, 0))
-        chosen = known if indices is None else indices
+        chosen = tuple(known if indices is None else indices)
+        if (role, chosen) in self._groups_of:
+            return self._groups_of[role, chosen]
         if not chosen or len(set(chosen)) != len(chosen) or not all(i in known for i in chosen):
             raise VisibilityError(f"a group of {role.value} needs one or more different parties out of {len(known)}")
         group = self._group(tuple(party_name(role, i) for i in chosen))
         self._each.add(group.id)
-        return At(self, role, group)
+        self._groups_of[role, chosen] = At(self, role, group)  # hosts keep groups by number: no second one for the same
+        return self._groups_of[role, chosen]
 
     def gather(self, sent: Located) -> Located:
         """What many parties sent to one, as one value there: the list of their values, in the order of the senders."""

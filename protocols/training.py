@@ -1,6 +1,6 @@
 """Local steps of training that several protocols share; each runs at the party that holds the model.
 
-The trainer keeps `state.w1` (h, n) with its velocity, and `state.upper`. Rounding is part of a step, so that a protocol on
+Who holds W1 keeps it as `state.w1` (h, n), who holds layers above it as `state.hidden` and `state.output`. Rounding is part of a step, so that a protocol on
 encrypted data and `plain` with the same weight scale compute the same bits.
 """
 
@@ -19,14 +19,64 @@ from protocols.state import State
 
 def start_model(state: State) -> None:
     """Draw all weights from the party's own generator."""
+    start_first(state)
+    start_upper(state)
+
+
+def start_first(state: State) -> None:
+    """Draw W1."""
     state.w1 = nn.draw_first(state.config, state.rng)
-    state.w1_velocity = torch.zeros_like(state.w1)
-    state.upper = nn.draw_upper(state.config, state.rng)
+
+
+def start_upper(state: State) -> None:
+    """Draw every layer above the first."""
+    *state.hidden, state.output = nn.draw_layers(nn.upper_sizes(state.config), state.config, state.rng)
+
+
+def start_hidden(state: State) -> None:
+    """Draw the layers between the first and the last."""
+    state.hidden = nn.draw_layers(state.config.layers, state.config, state.rng)
+
+
+def start_output(state: State) -> None:
+    """Draw the last layer."""
+    (state.output,) = nn.draw_layers(nn.upper_sizes(state.config)[-2:], state.config, state.rng)
+
+
+def give_first(state: State) -> NDArray[np.float32]:
+    """W1 (h, n)."""
+    w1: NDArray[np.float32] = state.w1.value.numpy()
+    return w1
+
+
+def take_first(state: State, w1: NDArray[np.float32]) -> None:
+    """Replace W1; what the optimizer remembers of the party's own steps stays."""
+    if getattr(state, "w1", None) is None:
+        state.w1 = nn.track(tensor(w1), state.config)
+    else:
+        state.w1.value.copy_(tensor(w1))
+
+
+def give_output(state: State) -> NDArray[np.float32]:
+    """The last layer (k, width + 1): weights, then biases."""
+    layer = state.output
+    head: NDArray[np.float32] = np.concatenate([layer.weight.value.numpy(), layer.bias.value.numpy()[:, None]], axis=1)
+    return head
+
+
+def take_output(state: State, head: NDArray[np.float32]) -> None:
+    """Replace the last layer."""
+    weight, bias = tensor(head[:, :-1]), tensor(head[:, -1])
+    if getattr(state, "output", None) is None:
+        state.output = nn.Layer(nn.track(weight, state.config), nn.track(bias, state.config))
+    else:
+        state.output.weight.value.copy_(weight)
+        state.output.bias.value.copy_(bias)
 
 
 def quantised_w1(state: State) -> NDArray[Any]:
     """W1 as integers (h, n), `weight_scale` steps a unit; `BoundError` beyond the weight bound."""
-    return quantise(state.w1.numpy(), state.config, "W1")
+    return quantise(state.w1.value.numpy(), state.config, "W1")
 
 
 def quantise(values: NDArray[Any], config: Config, what: str) -> NDArray[Any]:
@@ -36,14 +86,19 @@ def quantise(values: NDArray[Any], config: Config, what: str) -> NDArray[Any]:
 
 def dequantise(products: NDArray[np.int64], config: Config) -> torch.Tensor:
     """Reals of inner products of weights and pixels: one division by both scales, in float64, then float32."""
-    return torch.from_numpy((products / (config.weight_scale * config.x_max)).astype(np.float32))
+    return torch.from_numpy((products / (config.weight_scale * config.pixel_unit)).astype(np.float32))
 
 
 def forward_upper(state: State, z1: torch.Tensor) -> torch.Tensor:
     """Forward pass from Z1 (B, h); keeps the pass and returns P (B, k)."""
-    run = nn.forward(state.upper, z1, state.config)
-    state.run = run
-    return run.p
+    return nn.forward_output(state.output, forward_hidden(state, z1), state.config)
+
+
+def forward_hidden(state: State, z1: torch.Tensor) -> torch.Tensor:
+    """Forward pass from Z1 (B, h) up to the last layer; keeps the pass and returns its input (B, width)."""
+    state.run = nn.forward_hidden(state.hidden, z1, state.config)
+    a: torch.Tensor = state.run.a[-1]
+    return a
 
 
 def rounded_p(p: torch.Tensor, config: Config) -> NDArray[Any]:
@@ -70,8 +125,13 @@ def restored_error(y_minus_p: NDArray[np.int64], config: Config) -> torch.Tensor
 
 
 def backward_upper(state: State, error: torch.Tensor) -> NDArray[np.float32]:
-    """Backward pass through the upper layers, which are updated; returns dZ1 (B, h)."""
-    dz1: NDArray[np.float32] = nn.backward(state.upper, state.run, error, state.config).numpy()
+    """Backward pass through all upper layers, which are updated; returns dZ1 (B, h)."""
+    return backward_hidden(state, nn.backward_output(state.output, state.run.a[-1], error, state.config))
+
+
+def backward_hidden(state: State, da: torch.Tensor) -> NDArray[np.float32]:
+    """Backward pass below the last layer, from dA (B, width); returns dZ1 (B, h)."""
+    dz1: NDArray[np.float32] = nn.backward_hidden(state.hidden, state.run, da, state.config).numpy()
     del state.run
     return dz1
 
@@ -86,20 +146,30 @@ def first_layer_gradient(dz1: NDArray[np.float32], x: NDArray[Any], config: Conf
     if config.gradient is Gradient.FE and config.weight_scale:
         rounded = quantise(dz1, config, "dZ1").astype(np.int64)
         return rounded_dw1(rounded.T @ x.astype(np.int64), len(x), config)
-    return nn.first_layer_gradient(torch.from_numpy(np.array(dz1)), x, config.x_max)
+    return nn.first_layer_gradient(torch.from_numpy(np.array(dz1)), x, config.pixel_unit)
 
 
 def update_w1(state: State, dw1: torch.Tensor) -> None:
-    """W1 <- W1 - lr v."""
-    nn.descend(state.w1, state.w1_velocity, dw1, state.config)
+    """One step of the optimizer on W1."""
+    nn.descend(state.w1, dw1, state.config)
 
 
 def weights(state: State) -> dict[str, Any]:
     """All weights as plain arrays, for the experimenter who measures accuracy."""
+    return {**first_weights(state), **upper_weights(state)}
+
+
+def first_weights(state: State) -> dict[str, Any]:
+    """W1 as a plain array."""
+    return {"w1": state.w1.value.numpy().copy()}
+
+
+def upper_weights(state: State) -> dict[str, Any]:
+    """The layers above the first as plain arrays, of those that the party holds."""
+    layers = [*getattr(state, "hidden", ()), *([state.output] if hasattr(state, "output") else ())]
     return {
-        "w1": state.w1.numpy().copy(),
-        "weights": [w.numpy().copy() for w in state.upper.weights],
-        "biases": [b.numpy().copy() for b in state.upper.biases],
+        "weights": [layer.weight.value.numpy().copy() for layer in layers],
+        "biases": [layer.bias.value.numpy().copy() for layer in layers],
     }
 
 

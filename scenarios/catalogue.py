@@ -8,8 +8,8 @@ from types import ModuleType
 from protocols.errors import ConfigError
 from scenarios.experiment import Scenario
 
-SCENARIOS = ("plain", "plain_fe")
-PROTOCOLS = ("plain", "plain_fe")
+SCENARIOS = ("plain", "plain_fe", "mitig2")
+PROTOCOLS = ("plain", "plain_fe", "mitig2")
 
 
 def find_scenario(name: str) -> Scenario:

@@ -22,11 +22,11 @@ from typer.core import TyperGroup
 from parties.adversary.catalogue import ATTACKS, find_attack
 from parties.datasets import NAMES, Split
 from parties.transcript import Record
-from protocols.config import Activation, Gradient, Labels, Loss, Scheme, steps_per_epoch
+from protocols.config import Activation, Gradient, Init, Labels, Loss, Optimizer, Pixels, Scheme
 from protocols.errors import ConfigError, KeyholeError
 from protocols.figure import as_mermaid, as_text
 from scenarios.catalogue import PROTOCOLS, SCENARIOS, find_protocol, find_scenario
-from scenarios.experiment import Experiment, Options, prepare
+from scenarios.experiment import Experiment, Options, prepare, step_count
 
 
 class OneLine(TyperGroup):
@@ -65,6 +65,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _DEBUG = False
+_NAMES = " | ".join(name.replace("_", "-") for name in SCENARIOS)
 
 
 class RuntimeName(str, Enum):
@@ -120,7 +121,7 @@ _DATASETS = {
 
 @app.command()
 def run(
-    scenario: Annotated[str, typer.Argument(help="plain | plain-fe")],
+    scenario: Annotated[str, typer.Argument(help=_NAMES)],
     dataset: Annotated[
         str | None, _option("--dataset", help="digits | mnist | cifar10 | FILE.npz", panel="Data")
     ] = None,
@@ -155,7 +156,23 @@ def run(
     batch: Annotated[int | None, _option("--batch", help="Samples in a batch.", panel="Network")] = None,
     epochs: Annotated[int | None, _option("--epochs", help="Passes over the data.", panel="Network")] = None,
     lr: Annotated[float | None, _option("--lr", help="Learning rate.", panel="Network")] = None,
-    momentum: Annotated[float | None, _option("--momentum", help="Of SGD.", panel="Network")] = None,
+    momentum: Annotated[
+        float | None, _option("--momentum", help="Of SGD; Adam's first decay rate.", panel="Network")
+    ] = None,
+    optimizer: Annotated[Optimizer | None, _option("--optimizer", help="At every party.", panel="Network")] = None,
+    pixels: Annotated[
+        Pixels | None, _option("--pixels", help="unit: divided by their maximum; raw: as they are.", panel="Network")
+    ] = None,
+    init: Annotated[
+        Init | None, _option("--init", help="plain: who draws W1; owner, as in a split network.", panel="Network")
+    ] = None,
+    per_round: Annotated[
+        int | None, _option("--per-round", min=1, help="Owners that take part in a round.", panel="Owners")
+    ] = None,
+    local_steps: Annotated[
+        int | None, _option("--local-steps", min=1, help="Steps of each before copies are averaged.", panel="Owners")
+    ] = None,
+    rounds: Annotated[int | None, _option("--rounds", min=1, help="In place of --epochs.", panel="Owners")] = None,
     scheme: Annotated[Scheme | None, _option("--scheme", help="What protects the samples.", panel="Protection")] = None,
     group: Annotated[str | None, _option("--group", help="Group for ddh and febo.", panel="Protection")] = None,
     weight_scale: Annotated[
@@ -182,7 +199,8 @@ def run(
     options = Options(
         dataset=dataset, data_dir=data_dir, gray=gray, samples=samples, runtime=runtime.value if runtime else None,
         address=address, owners=owners, split=split, seed=seed, record=record, out=out, layers=layers, hidden=hidden,
-        activation=activation, loss=loss, batch=batch, epochs=epochs, lr=lr, momentum=momentum, scheme=scheme, group=group,
+        activation=activation, loss=loss, batch=batch, epochs=epochs, lr=lr, momentum=momentum, optimizer=optimizer, pixels=pixels,
+        init=init, per_round=per_round, local_steps=local_steps, rounds=rounds, scheme=scheme, group=group,
         weight_scale=weight_scale, weight_bound=weight_bound, labels=labels, gradient=gradient,
         attack=tuple(dict.fromkeys(map(_plain, attack or ()))), period=period, threshold=threshold,
     )  # fmt: skip
@@ -230,7 +248,7 @@ def show(
 
 @app.command()
 def figure(
-    protocol: Annotated[str, typer.Argument(help="plain | plain-fe")],
+    protocol: Annotated[str, typer.Argument(help=_NAMES)],
     mermaid: Annotated[bool, typer.Option("--mermaid", help="As a mermaid sequence diagram.")] = False,
 ) -> None:
     """Draw the message figure of a protocol."""
@@ -332,8 +350,7 @@ def progress(experiment: Experiment, silent: bool) -> Iterator[Callable[[str, in
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    config = experiment.config
-    steps = config.epochs * steps_per_epoch(config)
+    steps = step_count(experiment.scenario.protocol, experiment.config)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("set-up", total=steps)

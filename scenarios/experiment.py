@@ -11,10 +11,23 @@ from typing import Any
 
 from parties.datasets import Dataset, DataSpec, Split, load, split
 from parties.transcript import Record
-from protocols.config import Activation, Config, Gradient, Labels, Loss, Scheme
+from protocols.config import (
+    Activation,
+    Authority,
+    Config,
+    Gradient,
+    Init,
+    Labels,
+    Loss,
+    Optimizer,
+    Pixels,
+    Scheme,
+    rounds_per_epoch,
+    steps_per_epoch,
+)
 from protocols.crypto.coins import derive
 from protocols.errors import ConfigError, SchemeError
-from protocols.roles import party_name
+from protocols.roles import Role, party_name
 
 FULL_LIMIT_NBYTES = 2_000_000_000
 
@@ -40,6 +53,8 @@ COMMON = frozenset(
         "epochs",
         "lr",
         "momentum",
+        "optimizer",
+        "pixels",
         "corrupt",
         "attack",
         "period",
@@ -71,6 +86,13 @@ class Options:
     epochs: int | None = None
     lr: float | None = None
     momentum: float | None = None
+    optimizer: Optimizer | None = None
+    pixels: Pixels | None = None
+    init: Init | None = None
+    authority: Authority | None = None
+    per_round: int | None = None
+    local_steps: int | None = None
+    rounds: int | None = None
     scheme: Scheme | None = None
     group: str | None = None
     weight_scale: int | None = None
@@ -115,6 +137,7 @@ class Experiment:
     runtime: str
     address: str | None
     seed: int | None
+    run_key: bytes = field(repr=False)
     record: Record
     record_given: bool
     out: Path | None
@@ -132,6 +155,11 @@ class Experiment:
     def owners(self) -> int:
         """How many data owners take part."""
         return len(self.config.counts)
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """Which roles are played."""
+        return roles(self.scenario.protocol, self.config)
 
     def as_plain(self) -> dict[str, Any]:
         """For config.json, from which the run can be repeated if it was given a seed."""
@@ -155,6 +183,8 @@ def prepare(scenario: Scenario, options: Options) -> Experiment:
     scenario.check(options)
     if options.hidden is not None and options.layers is not None:
         raise ConfigError("--hidden N is the same as --layers N: give one of them")
+    if options.rounds is not None and options.epochs is not None:
+        raise ConfigError("--rounds N stands in place of --epochs: give one of them")
     if options.address is not None and options.runtime == "inline":
         raise ConfigError("--address is for --runtime ray")
     _check_needless(options)
@@ -175,7 +205,7 @@ def prepare(scenario: Scenario, options: Options) -> Experiment:
     config = _config(given, data, counts)
     if hasattr(scenario.protocol, "check"):
         _check_protocol(scenario, config)
-    _check_parties(scenario, given["corrupt"], len(counts))
+    _check_parties(scenario, given["corrupt"], config)
     return Experiment(
         scenario=scenario,
         spec=spec,
@@ -184,6 +214,7 @@ def prepare(scenario: Scenario, options: Options) -> Experiment:
         runtime=given["runtime"],
         address=given.get("address"),
         seed=given.get("seed"),
+        run_key=derive(seed_bytes(given["seed"]), "run") if "seed" in given else os.urandom(32),
         record=given["record"],
         record_given=options.record is not None,
         out=given.get("out"),
@@ -211,14 +242,27 @@ def _check_protocol(scenario: Scenario, config: Config) -> None:
         raise ConfigError(str(cause)) from None
 
 
-def _check_parties(scenario: Scenario, corrupted: tuple[str, ...], owners: int) -> None:
+def _check_parties(scenario: Scenario, corrupted: tuple[str, ...], config: Config) -> None:
     """`ConfigError` for the name of a party that takes no part."""
-    known = {role.value for role in scenario.protocol.ROLES}
-    known |= {party_name(role, i) for role in scenario.protocol.ROLES for i in range(owners if role.many else 1)}
+    taking_part = roles(scenario.protocol, config)
+    known = {role.value for role in taking_part}
+    known |= {party_name(role, i) for role in taking_part for i in range(len(config.counts) if role.many else 1)}
     for name in corrupted:
         if name not in known:
-            roles = ", ".join(role.value for role in scenario.protocol.ROLES)
-            raise ConfigError(f"--corrupt: no party {name!r} takes part in {scenario.name}; roles: {roles}")
+            names = ", ".join(role.value for role in taking_part)
+            raise ConfigError(f"--corrupt: no party {name!r} takes part in {scenario.name}; roles: {names}")
+
+
+def roles(protocol: ModuleType, config: Config) -> tuple[Role, ...]:
+    """The roles that are played in a run: all of a protocol's, unless it says that some are not needed."""
+    chosen: tuple[Role, ...] = protocol.roles(config) if hasattr(protocol, "roles") else protocol.ROLES
+    return chosen
+
+
+def step_count(protocol: ModuleType, config: Config) -> int:
+    """Training steps of a run."""
+    count: int = protocol.steps(config) if hasattr(protocol, "steps") else config.epochs * steps_per_epoch(config)
+    return count
 
 
 def seed_bytes(seed: int) -> bytes:
@@ -228,7 +272,9 @@ def seed_bytes(seed: int) -> bytes:
 
 def unprotected(experiment: Experiment) -> Config:
     """The configuration of the baseline: the same training without rounding."""
-    return replace(experiment.config, weight_scale=0, labels=Labels.CLEAR, gradient=Gradient.OWNER)
+    config = experiment.config
+    labels = Labels.CLEAR if config.labels is Labels.FEBO else config.labels
+    return replace(config, weight_scale=0, labels=labels, gradient=Gradient.OWNER)
 
 
 def _defaults(options: Options) -> dict[str, Any]:
@@ -244,12 +290,14 @@ def _defaults(options: Options) -> dict[str, Any]:
 
 def _config(given: dict[str, Any], data: Dataset, counts: tuple[int, ...]) -> Config:
     switches = {name: given[name] for name in (
-        "activation", "loss", "batch", "epochs", "lr", "momentum", "scheme", "group", "weight_scale", "weight_bound", "labels",
-        "gradient") if name in given}  # fmt: skip
+        "activation", "loss", "batch", "epochs", "lr", "momentum", "optimizer", "pixels", "init", "authority", "per_round",
+        "local_steps", "rounds", "scheme", "group", "weight_scale", "weight_bound", "labels", "gradient") if name in given}  # fmt: skip
     sizes = {"features": data.x_train.shape[1], "classes": data.classes, "x_max": data.x_max, "counts": counts}
     config = Config(**sizes, layers=_layers(given), **switches)
     # A batch larger than the data is the whole data.
-    return replace(config, batch=min(config.batch, max(counts)))
+    config = replace(config, batch=min(config.batch, max(counts)))
+    # Rounds say how long to train; what counts in epochs, such as the baseline, takes as many as hold them.
+    return replace(config, epochs=-(-config.rounds // rounds_per_epoch(config))) if config.rounds else config
 
 
 def _layers(given: dict[str, Any]) -> tuple[int, ...]:

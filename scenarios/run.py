@@ -21,13 +21,13 @@ from parties.runtime.inline import InlineRuntime
 from parties.transcript import Record
 from parties.transcript import edges as transcript_edges
 from protocols import nn
-from protocols.config import Config, steps_per_epoch
+from protocols.config import Config
 from protocols.crypto.coins import derive
 from protocols.errors import KeyholeError
 from protocols.roles import CLOUD_TRAINER, DATA_OWNER, Role, party_name
 from protocols.session import Session
 from scenarios.attacks import MakeAdversary, attack_run
-from scenarios.experiment import FULL_LIMIT_NBYTES, Experiment, seed_bytes, unprotected
+from scenarios.experiment import FULL_LIMIT_NBYTES, Experiment, step_count, unprotected
 from scenarios.runs import RunFolder, new_folder, write_json
 
 SCHEMA = 1
@@ -112,9 +112,7 @@ def check_size(experiment: Experiment) -> None:
 def parties(experiment: Experiment) -> list[str]:
     """The names of all parties of a run."""
     return [
-        party_name(role, i)
-        for role in experiment.scenario.protocol.ROLES
-        for i in range(experiment.owners if role is DATA_OWNER else 1)
+        party_name(role, i) for role in experiment.roles for i in range(experiment.owners if role is DATA_OWNER else 1)
     ]
 
 
@@ -171,7 +169,7 @@ def train(
         observe(phase, round)
 
     runtime = make.hosts(host_specs(experiment, run), progress)
-    counts = {role: experiment.owners if role is DATA_OWNER else 1 for role in experiment.scenario.protocol.ROLES}
+    counts = {role: experiment.owners if role is DATA_OWNER else 1 for role in experiment.roles}
     protocol, config = experiment.scenario.protocol, experiment.config
     epochs = []
     try:
@@ -189,10 +187,8 @@ def train(
 
 def host_specs(experiment: Experiment, run: RunFolder) -> list[HostSpec]:
     """One host a role; many owners share as many hosts as there are processors."""
-    root = experiment.seed
-    key = os.urandom(32) if root is None else derive(seed_bytes(root), "run")
-    specs = []
-    for role in experiment.scenario.protocol.ROLES:
+    key, specs = experiment.run_key, []
+    for role in experiment.roles:
         names = [party_name(role, i) for i in range(experiment.owners if role is DATA_OWNER else 1)]
         hosts = min(len(names), os.cpu_count() or 1)
         for h in range(hosts):
@@ -263,7 +259,7 @@ def report(experiment: Experiment, run: RunFolder, epochs: list[dict[str, Any]])
             "baseline_test": None,
             "test_by_epoch": [epoch["test"] for epoch in epochs],
         },
-        "steps": experiment.config.epochs * steps_per_epoch(experiment.config),
+        "steps": step_count(experiment.scenario.protocol, experiment.config),
         **traffic(run),
         "learned": [],
         "attacks": [],

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from protocols import nn
-from protocols.config import Activation, Config, Loss
+from protocols.config import Activation, Config, Loss, Optimizer
 from protocols.errors import ConfigError
 
 RNG = np.random.default_rng(5)
@@ -20,18 +20,29 @@ def config(**options):
 @pytest.mark.parametrize("loss", Loss)
 def test_gradients_are_those_of_autograd(layers, activation, loss):
     c = config(layers=layers, activation=activation, loss=loss)
-    upper, x, labels = nn.draw_upper(c, RNG), RNG.integers(0, 17, (7, 6)), RNG.integers(0, 3, 7)
-    w1 = nn.draw_first(c, RNG)
-    leaves = [p.clone().requires_grad_() for p in (w1, *upper.weights, *upper.biases)]
-    mine = [w1, *upper.weights, *upper.biases]
-    copy = nn.Upper(leaves[1 : 1 + len(upper.weights)], leaves[1 + len(upper.weights) :], [])
-    total(nn.forward(copy, nn.scaled(x, 16) @ leaves[0].T, c).p, labels, loss).backward()
-    before = [p.clone() for p in mine]
-    run = nn.forward(upper, nn.scaled(x, 16) @ w1.T, c)
-    dz1 = nn.backward(upper, run, run.p - nn.one_hot(labels, 3), c)
-    w1 -= nn.first_layer_gradient(dz1, x, 16)
+    w1, layers = nn.draw_first(c, RNG), nn.draw_layers(nn.upper_sizes(c), c, RNG)
+    x, labels = RNG.integers(0, 17, (7, 6)), RNG.integers(0, 3, 7)
+    mine = [w1, *(layer.weight for layer in layers), *(layer.bias for layer in layers)]
+    before = [weight.value.clone() for weight in mine]
+    leaves = [value.clone().requires_grad_() for value in before]
+    total(by_hand(leaves, x, c), labels, loss).backward()
+    run = nn.forward_hidden(layers[:-1], nn.scaled(x, 16) @ w1.value.T, c)
+    error = nn.forward_output(layers[-1], run.a[-1], c) - nn.one_hot(labels, 3)
+    dz1 = nn.backward_hidden(layers[:-1], run, nn.backward_output(layers[-1], run.a[-1], error, c), c)
+    nn.descend(w1, nn.first_layer_gradient(dz1, x, 16), c)
     for now, then, leaf in zip(mine, before, leaves, strict=True):
-        assert torch.allclose(then - now, leaf.grad, atol=1e-6)
+        assert torch.allclose(then - now.value, leaf.grad, atol=1e-6)
+
+
+def by_hand(leaves, x, c):
+    """P of weights W1, W2, ..., b2, ...: an independent forward pass."""
+    activate = torch.relu if c.activation is Activation.RELU else torch.sigmoid
+    a = activate(torch.tensor(x / 16, dtype=torch.float32) @ leaves[0].T)
+    depth = len(c.layers)
+    for i in range(depth):
+        z = a @ leaves[1 + i].T + leaves[1 + depth + i]
+        a = activate(z)
+    return torch.softmax(z, 1) if c.loss is Loss.CE else torch.sigmoid(z)
 
 
 def total(p, labels, loss):
@@ -43,10 +54,21 @@ def total(p, labels, loss):
 
 def test_momentum_accumulates():
     c = Config(features=2, classes=2, x_max=1, counts=(1,), lr=0.1, momentum=0.5)
-    w, v = torch.zeros(2), torch.zeros(2)
+    w = nn.track(torch.zeros(2), c)
     for _ in range(2):
-        nn.descend(w, v, torch.ones(2), c)
-    assert torch.allclose(v, torch.tensor(1.5)) and torch.allclose(w, torch.tensor(-0.25))
+        nn.descend(w, torch.ones(2), c)
+    assert torch.allclose(w.mean, torch.tensor(1.5)) and torch.allclose(w.value, torch.tensor(-0.25))
+
+
+def test_adam_is_torch_s_adam():
+    c = Config(features=2, classes=2, x_max=1, counts=(1,), lr=0.1, optimizer=Optimizer.ADAM)
+    mine, theirs = nn.track(torch.zeros(3), c), torch.zeros(3, requires_grad=True)
+    optimizer = torch.optim.Adam([theirs], lr=0.1)
+    for step in range(4):
+        theirs.grad = torch.tensor([1.0, -2.0, 0.1 * step])
+        optimizer.step()
+        nn.descend(mine, theirs.grad, c)
+    assert torch.allclose(mine.value, theirs, atol=1e-6)
 
 
 def test_accuracy_counts_the_largest_output():

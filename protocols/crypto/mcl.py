@@ -7,7 +7,9 @@ So whoever computes takes `active(curve)` for the time of a batch: one lock, a c
 library in the same process must do the same.
 
 Points are 12 little-endian 64-bit words (x, y, z; z = 1, or all zero for the neutral element), scalars 4 words in mcl's
-own form. Functions of `Mcl` take plain addresses.
+own form. On BN254 there are also G2 (24 words) and the target group (48 words: two halves a + b w over F_p^6; the
+inverse is a - b w). Words are reduced Montgomery forms, so equal elements are equal words. Functions of `Mcl` take
+plain addresses.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from typing import Any, cast
 from protocols.errors import SchemeError
 
 POINT_WORDS = 12
+G2_WORDS = 24
+TARGET_WORDS = 48
 SCALAR_WORDS = 4
 COORDINATE_BYTES = 32
 AFFINE = 4096  # mcl's IoEcAffineSerialize: x | y little-endian, all zero for the neutral element
@@ -65,7 +69,11 @@ BN254 = Curve(
 
 @dataclass(frozen=True)
 class Mcl:
-    """The functions used here. `mul` and `mul_vec` release the GIL; the others take under 5 us and keep it."""
+    """The functions used here: of G1 without a prefix, of Fp, G2, the pairing and its target group with one.
+
+    `mul`, `mul_vec`, `g2_in_subgroup`, `miller` (a product of Miller loops) and `final_exp` release the GIL; the others
+    take under 5 us and keep it. `target_inv` conjugates.
+    """
 
     mul: Callable[[int, int, int], None]
     mul_vec: Callable[[int, int, int, int], None]
@@ -76,6 +84,17 @@ class Mcl:
     scalar: Callable[[int, int, int], int]
     parse: Callable[[int, int, int, int], int]
     format: Callable[[int, int, int, int], int]
+    fp: Callable[[int, int, int], int]
+    g2_add: Callable[[int, int, int], None]
+    g2_sub: Callable[[int, int, int], None]
+    g2_normalize: Callable[[int, int], None]
+    g2_parse: Callable[[int, int, int, int], int]
+    g2_format: Callable[[int, int, int, int], int]
+    g2_in_subgroup: Callable[[int], int]
+    miller: Callable[[int, int, int, int], None]
+    final_exp: Callable[[int, int], None]
+    target_mul: Callable[[int, int, int], None]
+    target_inv: Callable[[int, int], None]
     init: Callable[[int, int], int]
     order: Callable[[ctypes.Array[ctypes.c_char], int], int]
 
@@ -104,6 +123,17 @@ def _library() -> Mcl:
         scalar=bind(held, "mclBnFr_setLittleEndianMod", number, at, at, size),
         parse=bind(held, "mclBnG1_setStr", number, at, at, size, number),
         format=bind(held, "mclBnG1_getStr", size, at, size, at, number),
+        fp=bind(held, "mclBnFp_setLittleEndianMod", number, at, at, size),
+        g2_add=bind(held, "mclBnG2_add", None, at, at, at),
+        g2_sub=bind(held, "mclBnG2_sub", None, at, at, at),
+        g2_normalize=bind(held, "mclBnG2_normalize", None, at, at),
+        g2_parse=bind(held, "mclBnG2_setStr", number, at, at, size, number),
+        g2_format=bind(held, "mclBnG2_getStr", size, at, size, at, number),
+        g2_in_subgroup=bind(free, "mclBnG2_isValidOrder", number, at),
+        miller=bind(free, "mclBn_millerLoopVec", None, at, at, at, size),
+        final_exp=bind(free, "mclBn_finalExp", None, at, at),
+        target_mul=bind(held, "mclBnGT_mul", None, at, at, at),
+        target_inv=bind(held, "mclBnGT_inv", None, at, at),
         init=bind(held, "mclBn_init", number, number, number),
         order=bind(held, "mclBn_getCurveOrder", size, ctypes.c_char_p, size),
     )

@@ -1,0 +1,122 @@
+"""MITIG2: split learning, without encryption. The owner keeps the samples and the first layer.
+
+A. Ionita, A. Ionita, RAID 2025, arXiv:2509.21497 (their public code calls it mitigation 1). In each step the owner O sends
+Z1 = W1 X_B^T, the cloud C runs the layers above and returns dZ1, and O updates W1 with dZ1 X_B / B.
+
+    labels     clear | owner        at the cloud, as in the paper; or U-shaped: O also holds the last layer and the labels
+
+What the parties learn by design: C learns Z1 and its own weights, and the labels (U-shaped: it sees the gradient of the last hidden
+layer instead). W1 and the samples never leave O. Nothing hides more than that: training lasts many steps, in which C sees
+how W1 x changes, and what follows from it is what this project computes.
+
+With many owners each trains a copy of W1, and the authority A averages the copies (`split.py`). What this adds:
+
+* A sees each owner's W1 before and after its steps, so W1 - W1' = (lr / B) sum_t dZ1_t X_t: the span of the samples of these steps.
+* A + C know dZ1 too: h equations for each pixel of X_B, and X_B exactly while an owner's samples since the last average are at most h.
+* C + one owner know the W1 that all begin a round with: exact equations Z1 = W1 X^T on every other owner's first batch of the round.
+* U-shaped with many owners, A also sees the last layers.
+
+Deviations from the paper: its code divides gradients by 10 B and seeds both sides alike; here the mean over the batch and a generator
+of each party's own. Many owners and the U-shape are additions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from protocols import nn, split
+from protocols.config import Config, Labels, Visit, round_count, rounds, rounds_per_epoch
+from protocols.errors import ConfigError
+from protocols.figure import Arrow
+from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role
+from protocols.session import At, Session
+from protocols.state import State
+
+NAME = "mitig2"
+SUMMARY = "split learning: the owner keeps samples and W1, the cloud sees Z1; no encryption"
+SECURITY = "no encryption: samples and W1 stay with the owner, the cloud sees Z1 of every step"
+ROLES = (DATA_OWNER, KEY_AUTHORITY, CLOUD_TRAINER)
+
+FIGURE = (
+    Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear", when="labels=clear"),
+    Arrow("average", KEY_AUTHORITY, DATA_OWNER, "w1", "W1, for the owners of a round", when="owners=many"),
+    Arrow("average", KEY_AUTHORITY, DATA_OWNER, "head", "the last layer", when="owners=many,labels=owner"),
+    Arrow("step", DATA_OWNER, CLOUD_TRAINER, "z1", "Z1 = W1 X_B^T"),
+    Arrow("step", CLOUD_TRAINER, DATA_OWNER, "a", "input of the last layer", when="labels=owner"),
+    Arrow("step", DATA_OWNER, CLOUD_TRAINER, "da", "its gradient", when="labels=owner"),
+    Arrow("step", CLOUD_TRAINER, DATA_OWNER, "dz1", "dZ1; O: W1 <- W1 - lr dZ1 X_B / B"),
+    Arrow("average", DATA_OWNER, KEY_AUTHORITY, "w1_copy", "W1 after the round; A: mean", when="owners=many"),
+    Arrow("average", DATA_OWNER, KEY_AUTHORITY, "head_copy", "the last layer", when="owners=many,labels=owner"),
+)
+
+
+def roles(config: Config) -> tuple[Role, ...]:
+    """Who takes part: one owner needs nobody to average."""
+    return ROLES if config.owners == "many" else (DATA_OWNER, CLOUD_TRAINER)
+
+
+def run(s: Session, config: Config) -> Iterator[dict[str, Any]]:
+    """Train; yields the weights after each epoch and at the end, as revealed for measuring accuracy."""
+    with s.phase("setup"):
+        if config.labels is Labels.CLEAR:
+            s.at(CLOUD_TRAINER).do(split.keep_labels, split.share_labels(s))
+        split.start(s, config)
+    step = 0
+    for number, visits in enumerate(rounds(config), start=1):
+        o = s.each(DATA_OWNER, visits[0].owners(config))
+        split.hand_out(s, config, o, number - 1)
+        for visit in visits:
+            with s.phase("step", step):
+                train_step(s, config, o, visit)
+            step += 1
+        split.average(s, config, o, number - 1)
+        if number % rounds_per_epoch(config) == 0 or number == round_count(config):
+            with s.phase("accuracy", step):
+                yield split.reveal(s, config)
+
+
+def train_step(s: Session, config: Config, o: At, visit: Visit) -> None:
+    """One step of the owners of a round, each on a batch of its own."""
+    c = s.at(CLOUD_TRAINER)
+    z1 = s.gather(o.send(c, z1=o.do(first_layer, visit)))  # O: Z1 = W1 X_B^T  # fmt: skip
+    if config.labels is Labels.CLEAR:
+        dz1 = c.do(split.upper_layers, z1, visit)  # C: forward, backward  # fmt: skip
+    else:
+        a = c.send(o, a=s.scatter(c.do(split.hidden_layers, z1), o))  # C: forward  # fmt: skip
+        da = o.send(c, da=o.do(split.last_layer, a, visit))  # O: loss, last layer  # fmt: skip
+        dz1 = c.do(split.hidden_layers_backward, s.gather(da))  # C: backward  # fmt: skip
+    o.do(split.update_first, c.send(o, dz1=s.scatter(dz1, o)), visit)  # O: W1 <- W1 - lr dZ1 X_B / B  # fmt: skip
+
+
+def first_layer(state: State, visit: Visit) -> split.Float:
+    """O: Z1 (B, h) of its batch, in float32."""
+    z1: split.Float = (nn.scaled(split.own_rows(state, visit), state.config.pixel_unit) @ state.w1.value.T).numpy()
+    return z1
+
+
+def steps(config: Config) -> int:
+    """Training steps of a run."""
+    return split.steps(config)
+
+
+def check(config: Config) -> None:
+    """Refuse, before anything is started, a configuration that makes no sense here."""
+    split.check(config)
+    if config.labels is Labels.FEBO or config.weight_scale:
+        raise ConfigError("mitig2 encrypts and rounds nothing: --labels clear or owner")
+
+
+def describe(config: Config) -> dict[str, str]:
+    """What protects this run, a line each."""
+    clear = "in the clear to the cloud"
+    return {"labels": clear if config.labels is Labels.CLEAR else "at the owner, with the last layer (U-shaped)"}
+
+
+def payload_nbytes(config: Config) -> int:
+    """About how many bytes full transcripts take: every message at both ends, equal payloads of a party once."""
+    n, h, members = config.features, config.layers[0], config.per_round or len(config.counts)
+    head = config.classes * (config.layers[-1] + 1) if config.labels is Labels.OWNER else 0
+    step = 4 * members * config.batch * (2 * h + (2 * config.layers[-1] if head else 0))
+    copies = 4 * (h * n + head) * (members + 1) if config.owners == "many" else 0
+    return 2 * round_count(config) * (config.local_steps * step + copies)

@@ -1,0 +1,17 @@
+"""Scenario `mitig2`: split learning without encryption, the second mitigation of Ionita and Ionita."""
+
+from protocols import mitig2
+from protocols.config import Init
+from scenarios.experiment import Scenario
+
+SCENARIO = Scenario(
+    name="mitig2",
+    protocol=mitig2,
+    options=frozenset({"labels", "per_round", "local_steps", "rounds"}),
+    defaults={"weight_scale": 0, "init": Init.OWNER},
+)
+
+if __name__ == "__main__":
+    from scenarios.cli import script
+
+    script(SCENARIO.name)
