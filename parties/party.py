@@ -10,16 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.transcript import Kind, TranscriptWriter
+from parties.transcript import Frame, Kind, TranscriptWriter
 from protocols.confine import check_step
 from protocols.crypto.coins import Coins, derive
 from protocols.errors import KeyholeError, StepError
-from protocols.message import Header, decode, describe, digest, encode
+from protocols.message import Header, decode, encode
 from protocols.roles import index_of, role_of
 from protocols.session import DoStep, Ref
 from protocols.state import State
-
-Frame = NDArray[np.uint8]
 
 
 class Party:
@@ -68,8 +66,8 @@ class Party:
             )
         self._heap.update(zip(do.outs, results, strict=True))
 
-    def emit(self, header: Header, handle: int, item: int | None = None) -> tuple[Frame, bytes]:
-        """Encode a value for the wire and record it as sent; returns the frame and its digest."""
+    def emit(self, header: Header, handle: int, item: int | None = None) -> Frame:
+        """Encode a value for the wire and record it as sent; returns the frame."""
         value = self._heap[handle] if item is None else self._heap[handle][item]
         try:
             frame = encode(value)
@@ -77,25 +75,24 @@ class Party:
             raise StepError(
                 f"{self.name}: cannot send {header.label} in {at(header.phase, header.round)}: {cause}"
             ) from None
-        sha = digest(frame)
-        self.record_sent(header, value, frame, sha)
-        return frame, sha
+        self.record_sent(header, value, frame)
+        return frame
 
-    def record_sent(self, header: Header, value: Any, frame: Frame, sha: bytes) -> None:
+    def record_sent(self, header: Header, value: Any, frame: Frame) -> None:
         """Record that a frame went out under `header` (also for each further receiver of a broadcast)."""
-        self._transcript.message(self.name, Kind.SENT, header, describe(value), frame, sha)
+        self._transcript.message(self.name, Kind.SENT, header, value, frame)
 
     def receive(self, header: Header, frame: Frame) -> Any:
         """Decode a frame, record it as received and return the party's own copy; the caller stores it with `keep`."""
         value = decode(frame)
-        self._transcript.message(self.name, Kind.RECEIVED, header, describe(value), frame, digest(frame))
+        self._transcript.message(self.name, Kind.RECEIVED, header, value, frame)
         return value
 
     def output(self, header: Header, handle: int) -> Frame:
         """Encode a value that is revealed to the experimenter and record it."""
         value = self._heap[handle]
         frame = encode(value)
-        self._transcript.message(self.name, Kind.OUTPUT, header, describe(value), frame, digest(frame))
+        self._transcript.message(self.name, Kind.OUTPUT, header, value, frame)
         return frame
 
     def value(self, handle: int) -> Any:

@@ -34,6 +34,10 @@ class EncodingError(ProtocolError):
     """A value cannot be written to the wire, or bytes from the wire are not a value."""
 
 
+class TranscriptError(ProtocolError):
+    """A view could not be written, as on a full disk: the run stops, because nothing may cross unrecorded."""
+
+
 class SchemeError(KeyholeError):
     """A cryptographic scheme refused its input."""
 

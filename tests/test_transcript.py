@@ -8,14 +8,25 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import pytest
 
-from parties.transcript import Kind, Record, TranscriptWriter, View, parties_in, transcript_digest, verify
-from protocols.errors import DataError
-from protocols.message import Header, describe, digest, encode
+from parties import transcript
+from parties.transcript import (
+    Kind,
+    Record,
+    TranscriptWriter,
+    View,
+    open_transcript,
+    parties_in,
+    transcript_digest,
+    verify,
+)
+from protocols.errors import DataError, TranscriptError
+from protocols.message import Header, digest, encode
 from scenarios.runs import RunFolder
 
 
@@ -66,7 +77,7 @@ def test_a_payload_replaced_together_with_its_digest_is_found_by_the_other_end(c
     row = first(path, "dw1")
     forged = encode(np.zeros(row.shape, np.float32))
     with sqlite3.connect(path) as connection:
-        connection.execute("INSERT INTO payloads VALUES (?, ?)", (digest(forged), forged.tobytes()))
+        connection.execute("INSERT INTO payloads (sha256, data) VALUES (?, ?)", (digest(forged), forged.tobytes()))
         connection.execute("UPDATE rows SET sha256 = ? WHERE seq = ?", (digest(forged), row.seq))
     connection.close()
     assert any(f"message {row.seq} " in fault and "says it sent" in fault for fault in run.faults())
@@ -174,14 +185,42 @@ def test_a_joint_view_counts_a_message_between_corrupted_parties_once(runs):
     assert len(list(both.rows("w1"))) == len(list(run.view("cloud_trainer").rows("w1"))) == 3
 
 
-def test_equal_payloads_are_stored_once_and_memory_holds_no_rows_after_a_commit(tmp_path):
-    writer, frame = TranscriptWriter(tmp_path / "t.sqlite", Record.FULL), encode(np.zeros(1000))
+def test_equal_payloads_are_stored_once_and_nothing_waits_after_the_end(tmp_path):
+    writer, value = TranscriptWriter(tmp_path / "t.sqlite", Record.FULL), np.zeros(1000)
     for seq in range(50):
-        head = Header(seq, "step", 0, "a", "b", "x")
-        writer.message("a", Kind.SENT, head, describe(np.zeros(1000)), frame, digest(frame))
-    writer.commit()
-    assert writer._rows == [] and writer._steps == []
-    assert writer._db.execute("SELECT COUNT(*) FROM payloads").fetchone() == (1,)
+        writer.message("a", Kind.SENT, Header(seq, "step", 0, "a", "b", "x"), value, encode(value))
+    writer.close()
+    connection = open_transcript(tmp_path / "t.sqlite")
+    assert connection.execute("SELECT COUNT(*) FROM payloads").fetchone() == (1,)
+    assert connection.execute("SELECT COUNT(*) FROM rows").fetchone() == (50,)
+    assert writer._waiting_bytes == 0 and not writer._waiting and not writer._file._rows
+
+
+def test_parties_wait_for_a_slow_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(transcript, "_WAITING_BYTES", 100_000)
+    writer, frame = TranscriptWriter(tmp_path / "t.sqlite", Record.FULL), encode(np.zeros(10_000))
+    write, waiting = writer._file.write, []
+    writer._file.write = lambda entry: (time.sleep(0.01), waiting.append(writer._waiting_bytes), write(entry))
+    for seq in range(20):
+        writer.message("a", Kind.SENT, Header(seq, "step", 0, "a", "b", "x"), np.zeros(10_000), frame)
+    writer.close()
+    assert len(waiting) == 20 and max(waiting) < 100_000 + 2 * frame.nbytes
+
+
+def test_a_transcript_that_cannot_be_written_stops_the_party(tmp_path):
+    writer, failed = TranscriptWriter(tmp_path / "t.sqlite", Record.FULL), threading.Event()
+
+    def full(entry):
+        failed.set()
+        raise sqlite3.OperationalError("database or disk is full")
+
+    writer._file.write = full
+    writer.note("a", Kind.INPUT, "x", 1)
+    assert failed.wait(10)
+    with pytest.raises(TranscriptError, match="disk is full"):
+        writer.close()
+    with pytest.raises(TranscriptError, match="disk is full"):
+        writer.note("a", Kind.INPUT, "x", 2)
 
 
 def test_headers_only_keeps_digests_and_no_payloads(runs):

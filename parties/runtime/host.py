@@ -17,8 +17,8 @@ from parties.data_owner import DataOwner
 from parties.datasets import DataSpec, Split
 from parties.key_authority import KeyAuthority
 from parties.log import open_log
-from parties.party import Frame, Party
-from parties.transcript import Record, TranscriptWriter
+from parties.party import Party
+from parties.transcript import Frame, Record, TranscriptWriter
 from protocols.config import Config
 from protocols.message import Header
 from protocols.roles import EXPERIMENTER, Role
@@ -82,20 +82,20 @@ class Host:
         alone = len(transfer.senders.members) == 1
         for i, party in self.members(transfer.senders):
             if not alone:
-                frames.append((i, party.emit(header(transfer, i), transfer.source)[0]))
+                frames.append((i, party.emit(header(transfer, i), transfer.source)))
             elif transfer.parts:
                 count = range(transfer.count)
-                frames += [(j, party.emit(header(transfer, j), transfer.source, j)[0]) for j in count]
+                frames += [(j, party.emit(header(transfer, j), transfer.source, j)) for j in count]
             else:
                 frames.append((0, self._broadcast(transfer, party)))
         self._note("message_sent", transfer, frames)
         return frames
 
     def _broadcast(self, transfer: Transfer, party: Party) -> Frame:
-        frame, sha = party.emit(header(transfer, 0), transfer.source)
+        frame = party.emit(header(transfer, 0), transfer.source)
         value = party.value(transfer.source)
         for j in range(1, transfer.count):
-            party.record_sent(header(transfer, j), value, frame, sha)
+            party.record_sent(header(transfer, j), value, frame)
         return frame
 
     def receive(self, transfer: Transfer, frames: Sequence[tuple[int, Frame]]) -> None:

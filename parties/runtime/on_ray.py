@@ -22,8 +22,8 @@ import ray
 from ray.exceptions import RayActorError, RayError
 
 from parties.adversary.adversary import Adversary
-from parties.party import Frame
 from parties.runtime.host import Host, HostSpec
+from parties.transcript import Frame
 from protocols.errors import HostLost, KeyholeError, ProtocolError, StepError
 from protocols.message import decode
 from protocols.session import DoStep, Group, Reveal, Transfer
