@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields
 from enum import Enum
 from functools import cache, cached_property, lru_cache
+from os import cpu_count
 from types import BuiltinFunctionType, CodeType, FunctionType, GenericAlias, ModuleType, UnionType
 from typing import Any
 
@@ -133,6 +134,8 @@ def _check_value(name: str, value: Any, step: str, seen: set[int]) -> None:
             raise VisibilityError(
                 f"{step}: {name} is cached, so what it returns is shared: annotate an immutable result"
             )
+    if value is cpu_count:
+        return  # says nothing of a party
     home = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None) or ""
     if home.partition(".")[0] in _CLOSED and (home != "builtins" or isinstance(value, ModuleType)):
         raise VisibilityError(f"{step}: {name} of {home} reaches beyond the party")

@@ -25,10 +25,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from protocols import nn, split
+from numpy.typing import NDArray
+
+from protocols import inference, nn, split, training
 from protocols.config import Config, Labels, Visit, round_count, rounds, rounds_per_epoch
 from protocols.errors import ConfigError
 from protocols.figure import Arrow
+from protocols.plain import sample_labels
 from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role
 from protocols.session import At, Session
 from protocols.state import State
@@ -40,14 +43,22 @@ ROLES = (DATA_OWNER, KEY_AUTHORITY, CLOUD_TRAINER)
 
 FIGURE = (
     Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear", when="labels=clear"),
-    Arrow("average", KEY_AUTHORITY, DATA_OWNER, "w1", "W1, for the owners of a round", when="owners=many"),
-    Arrow("average", KEY_AUTHORITY, DATA_OWNER, "head", "the last layer", when="owners=many,labels=owner"),
+    Arrow("average", KEY_AUTHORITY, DATA_OWNER, "w1_mean", "W1, for the owners of a round", when="owners=many"),
+    Arrow("average", KEY_AUTHORITY, DATA_OWNER, "head_mean", "the last layer", when="owners=many,labels=owner"),
     Arrow("step", DATA_OWNER, CLOUD_TRAINER, "z1", "Z1 = W1 X_B^T"),
     Arrow("step", CLOUD_TRAINER, DATA_OWNER, "a", "input of the last layer", when="labels=owner"),
     Arrow("step", DATA_OWNER, CLOUD_TRAINER, "da", "its gradient", when="labels=owner"),
     Arrow("step", CLOUD_TRAINER, DATA_OWNER, "dz1", "dZ1; O: W1 <- W1 - lr dZ1 X_B / B"),
     Arrow("average", DATA_OWNER, KEY_AUTHORITY, "w1_copy", "W1 after the round; A: mean", when="owners=many"),
     Arrow("average", DATA_OWNER, KEY_AUTHORITY, "head_copy", "the last layer", when="owners=many,labels=owner"),
+)
+
+PREDICT = (
+    Arrow("predict", KEY_AUTHORITY, DATA_OWNER, "w1_mean", "W1", when="owners=many"),
+    Arrow("predict", KEY_AUTHORITY, DATA_OWNER, "head_mean", "the last layer", when="owners=many,labels=owner"),
+    Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "z1", "Z1 = W1 x"),
+    Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "a", "input of the last layer", when="labels=owner"),
+    Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "classes", when="labels=clear"),
 )
 
 
@@ -60,7 +71,8 @@ def run(s: Session, config: Config) -> Iterator[dict[str, Any]]:
     """Train; yields the weights after each epoch and at the end, as revealed for measuring accuracy."""
     with s.phase("setup"):
         if config.labels is Labels.CLEAR:
-            s.at(CLOUD_TRAINER).do(split.keep_labels, split.share_labels(s))
+            o, c = s.each(DATA_OWNER), s.at(CLOUD_TRAINER)
+            c.do(split.store_labels, s.gather(o.send(c, labels=o.do(sample_labels, 0, max(config.counts)))))
         split.start(s, config)
     step = 0
     for number, visits in enumerate(rounds(config), start=1):
@@ -93,6 +105,53 @@ def first_layer(state: State, visit: Visit) -> split.Float:
     """O: Z1 (B, h) of its batch, in float32."""
     z1: split.Float = (nn.scaled(split.own_rows(state, visit), state.config.pixel_unit) @ state.w1.value.T).numpy()
     return z1
+
+
+def predict(s: Session, config: Config, count: int) -> Iterator[Any]:
+    """Ask for the classes of the querier's samples, which stay with it; yields those of each part."""
+    o, c = s.at(DATA_OWNER), s.at(CLOUD_TRAINER)
+    for part in inference.parts(count):
+        with s.phase("predict", part):
+            if part == 0:
+                split.hand_out_weights(s, config, o)
+            z1 = o.send(c, z1=o.do(queried_z1, part))
+            if config.labels is Labels.CLEAR:
+                told = o.do(inference.take_classes, c.send(o, classes=c.do(classes, z1)))
+            else:
+                told = o.do(last_classes, c.send(o, a=c.do(last_input, z1)))
+            yield s.reveal(told, why="prediction")
+
+
+def queried_z1(state: State, part: int) -> split.Float:
+    """O: Z1 (m, h) of a part of its samples."""
+    z1: split.Float = training.first_layer(state, inference.queried(state, part, inference.ROWS), state.config).numpy()
+    return z1
+
+
+def classes(state: State, z1: split.Float) -> NDArray[Any]:
+    """C: the class of each sample."""
+    return inference.classes(state, training.tensor(z1))
+
+
+def last_input(state: State, z1: split.Float) -> split.Float:
+    """C, U-shaped: the input of the last layer."""
+    a: split.Float = nn.forward_hidden(state.hidden, training.tensor(z1), state.config).a[-1].numpy()
+    return a
+
+
+def last_classes(state: State, a: split.Float) -> NDArray[Any]:
+    """O, U-shaped: the class of each sample."""
+    return inference.last_classes(state, training.tensor(a))
+
+
+def kept(state: State) -> dict[str, Any]:
+    """What a party needs to predict: its layers; of many owners the average, which the authority holds."""
+    return split.kept(state)
+
+
+def restore(state: State, kept: dict[str, Any]) -> None:
+    """Take back what `kept` returned."""
+    inference.load_model(state, kept)
 
 
 def steps(config: Config) -> int:

@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from protocols import nn, training
+from protocols import inference, training
 from protocols.config import Batch, Config, Init, Labels, batches, chunk_rows, chunks
 from protocols.figure import Arrow
 from protocols.roles import CLOUD_TRAINER, DATA_OWNER
@@ -31,6 +29,10 @@ FIGURE = (
     Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear"),
     Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "w1", "W1 as the owner draws it", when="init=owner"),
     Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "head", "the last layer", when="init=owner,labels=owner"),
+)
+PREDICT = (
+    Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "x", "X in the clear"),
+    Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "classes"),
 )
 
 
@@ -70,6 +72,26 @@ def start(s: Session, config: Config) -> None:
         c.do(training.start_upper)
 
 
+def predict(s: Session, config: Config, count: int) -> Iterator[NDArray[Any]]:
+    """Ask for the classes of the querier's samples; yields those of each part."""
+    o, c = s.at(DATA_OWNER), s.at(CLOUD_TRAINER)
+    for part in inference.parts(count):
+        with s.phase("predict", part):
+            x = o.send(c, x=o.do(inference.queried, part, inference.ROWS))
+            told = c.send(o, classes=c.do(inference.classes_of_samples, x))
+            yield s.reveal(o.do(inference.take_classes, told), why="prediction")
+
+
+def kept(state: State) -> dict[str, Any]:
+    """What a party needs to predict: C the network."""
+    return inference.model(state) if state.role is CLOUD_TRAINER else {}
+
+
+def restore(state: State, kept: dict[str, Any]) -> None:
+    """Take back what `kept` returned."""
+    inference.load_model(state, kept)
+
+
 def payload_nbytes(config: Config) -> int:
     """About how many bytes a full transcript takes."""
     return 2 * sum(config.counts) * (config.features + 8)
@@ -97,17 +119,9 @@ def train_step(state: State, batch: Batch) -> None:
     """C: forward, backward and update on one batch, in the clear."""
     config: Config = state.config
     x, labels = (batch_rows(parts, batch) for parts in state.held["samples"][batch.owner])
-    p = training.forward_upper(state, first_layer(state, x, config))
+    p = training.forward_upper(state, training.first_layer(state, x, config))
     dz1 = training.backward_upper(state, training.output_error(p, labels, config))
     training.update_w1(state, training.first_layer_gradient(dz1, x, config))
-
-
-def first_layer(state: State, x: NDArray[Any], config: Config) -> torch.Tensor:
-    """Z1 (B, h): exact integer products of rounded W1 and pixels, or float32 products if nothing is rounded."""
-    if not config.weight_scale:
-        w1: torch.Tensor = state.w1.value
-        return nn.scaled(x, config.pixel_unit) @ w1.T
-    return training.dequantise(x.astype(np.int64) @ training.quantised_w1(state).astype(np.int64).T, config)
 
 
 def batch_rows(parts: list[NDArray[Any]], batch: Batch) -> NDArray[Any]:

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols import training
+from protocols import inference, training
 from protocols.config import Batch, Config, Gradient, Init, Labels, Scheme, batches, chunk_rows, chunks, steps_per_epoch
 from protocols.crypto import febo, ipfe_ddh, ipfe_lwe
 from protocols.crypto.api import Bounds
@@ -65,6 +65,13 @@ FIGURE = (
     Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "sk_dz1", "h keys; C: dZ1 X_B", when="gradient=fe"),
     Arrow("step", CLOUD_TRAINER, DATA_OWNER, "dz1", "dZ1", when="gradient=owner"),
     Arrow("step", DATA_OWNER, CLOUD_TRAINER, "dw1", "dW1 = dZ1 X_B / B", when="gradient=owner"),
+)
+
+PREDICT = (
+    Arrow("predict", CLOUD_TRAINER, KEY_AUTHORITY, "w1", "[W1] rounded"),
+    Arrow("predict", KEY_AUTHORITY, CLOUD_TRAINER, "sk_w1", "h keys"),
+    Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "ct", "Enc(x)"),
+    Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "classes", "C: Z1 = W1 x, layers above"),
 )
 
 
@@ -150,6 +157,42 @@ def train_step(s: Session, config: Config, batch: Batch) -> None:
         sk = a.send(c, sk_dz1=a.do(derive_keys, "batch", rows))                 # A: sk of every row of dZ1
         c.do(update_from_ct, sk, batch)                                         # C: dW1 = Dec(sk, ct) / B, W1
     # fmt: on
+
+
+def predict(s: Session, config: Config, count: int) -> Iterator[NDArray[Any]]:
+    """Ask for the classes of the querier's samples, which stay encrypted; yields those of each part."""
+    o, a, c = s.at(DATA_OWNER), s.at(KEY_AUTHORITY), s.at(CLOUD_TRAINER)
+    rows = min(upload_rows(config), inference.ROWS)
+    for part in inference.parts(count, rows):
+        with s.phase("predict", part):
+            if part == 0:
+                w1 = c.do(training.quantised_w1)  # C: [W1]  # fmt: skip
+                sk = a.send(c, sk_w1=a.do(derive_keys, "x", c.send(a, w1=w1)))  # A: sk of every row  # fmt: skip
+            ct = o.send(c, ct=o.do(encrypt_samples, part, rows))  # O: Enc(x)  # fmt: skip
+            told = c.send(o, classes=c.do(decrypted_classes, sk, ct))  # C: Z1 = Dec(sk, ct)  # fmt: skip
+            yield s.reveal(o.do(inference.take_classes, told), why="prediction")
+
+
+def decrypted_classes(state: State, sk: Any, ct: Any) -> NDArray[Any]:
+    """C: Z1 = Dec(sk, ct), and the class of each sample."""
+    scheme, mpk = scheme_of(state.config), state.held["mpk", "x"]
+    z1 = scheme.decrypt(mpk, sk, scheme.load(mpk, ct))
+    return inference.classes(state, training.dequantise(z1, state.config))
+
+
+def kept(state: State) -> dict[str, Any]:
+    """What a party needs to predict: A the master key, O and C the public one, C the network."""
+    if state.role is KEY_AUTHORITY:
+        return {"msk": state.held["msk", "x"]}
+    return {"mpk": state.held["mpk", "x"], **(inference.model(state) if state.role is CLOUD_TRAINER else {})}
+
+
+def restore(state: State, kept: dict[str, Any]) -> None:
+    """Take back what `kept` returned."""
+    for name in ("msk", "mpk"):
+        if name in kept:
+            state.held[name, "x"] = kept[name]
+    inference.load_model(state, kept)
 
 
 def upload_rows(config: Config) -> int:

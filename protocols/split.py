@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols import nn, training
+from protocols import inference, nn, training
 from protocols.config import Config, Init, Labels, Visit, round_count
 from protocols.errors import ConfigError
 from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
-from protocols.session import At, Located, Session
+from protocols.session import At, Session
 from protocols.state import State
 
 Float = NDArray[np.float32]
@@ -51,11 +51,18 @@ def hand_out(s: Session, config: Config, o: At, number: int) -> None:
     """A gives the averaged weights to the owners of a round."""
     if config.owners == "one":
         return
-    a = s.at(KEY_AUTHORITY)
     with s.phase("average", number):
-        o.do(training.take_first, a.send(o, w1=a.do(training.give_first)))
-        if config.labels is Labels.OWNER:
-            o.do(training.take_output, a.send(o, head=a.do(training.give_output)))
+        hand_out_weights(s, config, o)
+
+
+def hand_out_weights(s: Session, config: Config, o: At) -> None:
+    """A gives the average to owners, if there are many; a single one has its weights."""
+    if config.owners == "one":
+        return
+    a = s.at(KEY_AUTHORITY)
+    o.do(training.take_first, a.send(o, w1_mean=a.do(training.give_first)))
+    if config.labels is Labels.OWNER:
+        o.do(training.take_output, a.send(o, head_mean=a.do(training.give_output)))
 
 
 def average(s: Session, config: Config, o: At, number: int) -> None:
@@ -82,20 +89,16 @@ def reveal(s: Session, config: Config) -> dict[str, Any]:
     return {**w1, **{name: upper[name] + head[name] for name in upper}}
 
 
-def share_labels(s: Session) -> Located:
-    """O sends its labels, in the order of its samples; the handle is of the list at C."""
-    o = s.each(DATA_OWNER)
-    return s.gather(o.send(s.at(CLOUD_TRAINER), labels=o.do(own_labels)))
+def kept(state: State) -> dict[str, Any]:
+    """The layers that a party holds at the end; of many owners none, as the authority has the average."""
+    many = state.config.owners == "many"
+    return {} if many and state.role is DATA_OWNER else inference.model(state)
 
 
-def own_labels(state: State) -> NDArray[Any]:
-    """O: y of its samples."""
-    return state.inputs["labels"]
-
-
-def keep_labels(state: State, labels: list[NDArray[Any]]) -> None:
-    """C: keep each owner's labels."""
-    state.held["labels"] = labels
+def store_labels(state: State, labels: list[NDArray[Any]]) -> None:
+    """C: keep each owner's labels, chunk after chunk."""
+    held = state.held.setdefault("labels", [own[:0] for own in labels])
+    state.held["labels"] = [np.concatenate([own, more]) for own, more in zip(held, labels, strict=True)]
 
 
 def own_rows(state: State, visit: Visit) -> NDArray[Any]:

@@ -89,6 +89,14 @@ def dequantise(products: NDArray[np.int64], config: Config) -> torch.Tensor:
     return torch.from_numpy((products / (config.weight_scale * config.pixel_unit)).astype(np.float32))
 
 
+def first_layer(state: State, x: NDArray[Any], config: Config) -> torch.Tensor:
+    """Z1 (B, h): exact integer products of rounded W1 and pixels, or float32 products if nothing is rounded."""
+    if not config.weight_scale:
+        w1: torch.Tensor = state.w1.value
+        return nn.scaled(x, config.pixel_unit) @ w1.T
+    return dequantise(x.astype(np.int64) @ quantised_w1(state).astype(np.int64).T, config)
+
+
 def forward_upper(state: State, z1: torch.Tensor) -> torch.Tensor:
     """Forward pass from Z1 (B, h); keeps the pass and returns P (B, k)."""
     return nn.forward_output(state.output, forward_hidden(state, z1), state.config)

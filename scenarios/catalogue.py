@@ -8,8 +8,8 @@ from types import ModuleType
 from protocols.errors import ConfigError
 from scenarios.experiment import Scenario
 
-SCENARIOS = ("plain", "plain_fe", "mitig2")
-PROTOCOLS = ("plain", "plain_fe", "mitig2")
+SCENARIOS = ("plain", "plain_fe", "mitig1", "mitig2")
+PROTOCOLS = ("plain", "plain_fe", "mitig1", "mitig2")
 
 
 def find_scenario(name: str) -> Scenario:

@@ -22,7 +22,7 @@ from typer.core import TyperGroup
 from parties.adversary.catalogue import ATTACKS, find_attack
 from parties.datasets import NAMES, Split
 from parties.transcript import Record
-from protocols.config import Activation, Gradient, Init, Labels, Loss, Optimizer, Pixels, Scheme
+from protocols.config import Activation, Authority, Gradient, Init, Labels, Loss, Optimizer, Pixels, Scheme
 from protocols.errors import ConfigError, KeyholeError
 from protocols.figure import as_mermaid, as_text
 from scenarios.catalogue import PROTOCOLS, SCENARIOS, find_protocol, find_scenario
@@ -183,6 +183,9 @@ def run(
         Labels | None, _option("--labels", help="How labels reach the cloud.", panel="Protection")
     ] = None,
     gradient: Annotated[Gradient | None, _option("--gradient", help="Who computes dW1.", panel="Protection")] = None,
+    authority: Annotated[
+        Authority | None, _option("--authority", help="mitig1: who holds the master keys.", panel="Protection")
+    ] = None,
     attack: Annotated[
         list[str] | None, _option("--attack", help="An attack to run at the end; repeatable.", panel="Attack")
     ] = None,
@@ -200,7 +203,7 @@ def run(
         dataset=dataset, data_dir=data_dir, gray=gray, samples=samples, runtime=runtime.value if runtime else None,
         address=address, owners=owners, split=split, seed=seed, record=record, out=out, layers=layers, hidden=hidden,
         activation=activation, loss=loss, batch=batch, epochs=epochs, lr=lr, momentum=momentum, optimizer=optimizer, pixels=pixels,
-        init=init, per_round=per_round, local_steps=local_steps, rounds=rounds, scheme=scheme, group=group,
+        init=init, per_round=per_round, local_steps=local_steps, rounds=rounds, authority=authority, scheme=scheme, group=group,
         weight_scale=weight_scale, weight_bound=weight_bound, labels=labels, gradient=gradient,
         attack=tuple(dict.fromkeys(map(_plain, attack or ()))), period=period, threshold=threshold,
     )  # fmt: skip
@@ -284,6 +287,30 @@ def attack(
             for row in rows:
                 if row.get("figure"):
                     print(f"{folder.path / row['figure']}")
+
+
+@app.command()
+def predict(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN")],
+    dataset: Annotated[str | None, typer.Option("--dataset", help="The run's own if not given.")] = None,
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Folder of the data set's files.")] = None,
+    samples: Annotated[int | None, typer.Option("--samples", min=1, help="At most so many.")] = None,
+    runtime: Annotated[RuntimeName, typer.Option("--runtime")] = RuntimeName.RAY,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the result; else RUN/predictions/N.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print prediction.json and nothing else.")] = False,
+) -> None:
+    """Ask a trained network about held-out samples, under the confidentiality of the protocol that trained it."""
+    with reported():
+        from scenarios.predict import predict as ask
+        from scenarios.predict import query
+        from scenarios.runs import load_run
+        from scenarios.summary import show_prediction
+
+        folder, result = ask(query(load_run(run_folder), dataset, data_dir, samples, runtime.value, out))
+        if as_json:
+            print(json.dumps(result, indent=1))
+        else:
+            show_prediction(_console(), folder, result)
 
 
 @app.command()

@@ -27,7 +27,7 @@ def train_plain(experiment: Experiment, config: Config) -> dict[str, Any]:
     same = replace(experiment, scenario=Scenario("plain", plain), config=config, record=Record.HEADERS)
     with tempfile.TemporaryDirectory(prefix="keyhole-") as scratch:
         (Path(scratch) / "transcripts").mkdir()
-        runtime = InlineRuntime(host_specs(same, RunFolder(Path(scratch))))
+        runtime = InlineRuntime([replace(spec, state=None) for spec in host_specs(same, RunFolder(Path(scratch)))])
         counts = {DATA_OWNER: same.owners, CLOUD_TRAINER: 1}
         *_, weights = plain.run(Session(runtime, plain.FIGURE, counts, config), config)
         runtime.finish()

@@ -50,12 +50,12 @@ def execute(experiment: Experiment, observe: Observe = lambda event, value: None
     try:
         with ExitStack() as stack:
             watched = stack.enter_context(interruptible(observe))
-            make = stack.enter_context(runtime_of(experiment))
+            make = stack.enter_context(runtime_named(experiment.runtime, experiment.address))
             epochs = train(experiment, run, make, clock, watched, log)
             clock.lap("train")
             result = report(experiment, run, epochs)
             clock.lap("report")
-            result["learned"] = [_plain(item) for item in learned(run, make.adversary)]
+            result["learned"] = learned_rows(learned(run, make.adversary))
             clock.lap("report")
             if experiment.attacks:
                 prior = run.prior()
@@ -143,14 +143,14 @@ class Runtimes:
 
 
 @contextmanager
-def runtime_of(experiment: Experiment) -> Iterator[Runtimes]:
+def runtime_named(name: str, address: str | None) -> Iterator[Runtimes]:
     """The runtime that was asked for; a Ray session on this machine ends with the block."""
-    if experiment.runtime == "inline":
+    if name == "inline":
         yield Runtimes(InlineRuntime, Adversary)
         return
     from parties.runtime import on_ray
 
-    with on_ray.cluster(experiment.address):
+    with on_ray.cluster(address):
         yield Runtimes(on_ray.RayRuntime, on_ray.RayAdversary)
 
 
@@ -216,6 +216,7 @@ def _host_spec(
         data=experiment.spec if owner else None,
         owners=experiment.owners if owner else 0,
         split=experiment.how,
+        state=str((run.path / "state").resolve()),
     )
 
 
@@ -327,5 +328,6 @@ def _role(party: str) -> str:
     return party.partition(":")[0]
 
 
-def _plain(item: Learned) -> dict[str, Any]:
-    return dataclasses.asdict(item)
+def learned_rows(items: list[Learned]) -> list[dict[str, Any]]:
+    """What was learned, as plain data."""
+    return [dataclasses.asdict(item) for item in items]

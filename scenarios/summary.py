@@ -28,6 +28,19 @@ def show_result(console: Console, run: RunFolder, result: dict[str, Any]) -> Non
                   soft_wrap=True)  # fmt: skip
 
 
+def show_prediction(console: Console, folder: RunFolder, result: dict[str, Any]) -> None:
+    """Print what the querier was told, and who saw what while it asked."""
+    per_sample = result["seconds"] / max(1, result["samples"])
+    console.print(Text(f"{result['protocol'].replace('_', '-')} · {plural(result['samples'], 'sample')} of "
+                       f"{Path(result['dataset']).name} · accuracy {share(result['accuracy'])} · "
+                       f"{result['seconds']:.1f} s, {per_sample * 1e3:.2f} ms a sample", style="bold"), highlight=False)  # fmt: skip
+    if result["learned"]:
+        console.print(_indented(learned_table(result["learned"], console.width), above=1))
+    console.print(
+        f"\n  {folder.path}/   predictions.csv · prediction.json · transcripts", highlight=False, soft_wrap=True
+    )
+
+
 def _indented(content: RenderableType, above: int = 0) -> Padding:
     return Padding(content, (above, 0, 0, 2), expand=False)
 

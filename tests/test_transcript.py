@@ -123,7 +123,7 @@ def test_whatever_is_damaged_is_told_as_an_error_of_ours(copy, seed):
     intact, rng, refused = path.read_bytes(), np.random.default_rng(seed), 0
     for _ in range(8):
         bytes_ = np.frombuffer(intact, np.uint8)[: rng.integers(100, len(intact)) if seed % 2 else None].copy()
-        bytes_[rng.integers(0, min(len(bytes_), 12288), 30)] = rng.integers(0, 256, 30)
+        bytes_[rng.integers(0, min(len(bytes_), 98304), 1000)] = rng.integers(0, 256, 1000)  # the first pages
         path.write_bytes(bytes_.tobytes())
         try:
             read_all(path)
@@ -156,7 +156,7 @@ def test_a_pickle_in_a_transcript_is_refused_and_not_run(copy, tmp_path):
     evil = pickle.dumps(type("Evil", (), {"__reduce__": lambda self: (os.mkdir, (str(target),))})())
     sha = hashlib.sha256(evil).digest()
     with sqlite3.connect(path) as connection:
-        connection.execute("INSERT INTO payloads VALUES (?, ?)", (sha, evil))
+        connection.execute("INSERT INTO payloads (sha256, data) VALUES (?, ?)", (sha, evil))
         connection.execute("UPDATE rows SET sha256 = ?, nbytes = ? WHERE seq = ?", (sha, len(evil), row.seq))
     connection.close()
     with pytest.raises(DataError):

@@ -6,6 +6,8 @@ runs. A host moves frames (the canonical bytes of messages) and never looks into
 
 from __future__ import annotations
 
+import importlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +15,15 @@ from pathlib import Path
 import torch
 
 from parties.cloud_trainer import CloudTrainer
-from parties.data_owner import DataOwner
+from parties.data_owner import DataOwner, Querier
 from parties.datasets import DataSpec, Split
 from parties.key_authority import KeyAuthority
 from parties.log import open_log
 from parties.party import Party
 from parties.transcript import Frame, Record, TranscriptWriter
 from protocols.config import Config
-from protocols.message import Header
+from protocols.errors import DataError, EncodingError
+from protocols.message import Header, decode, encode
 from protocols.roles import EXPERIMENTER, Role
 from protocols.session import DoStep, Group, Reveal, Transfer
 
@@ -29,7 +32,8 @@ from protocols.session import DoStep, Group, Reveal, Transfer
 class HostSpec:
     """Everything that a host is told: who lives there, and what they may know.
 
-    `keys` holds each party's own coin key and nobody else's; `data` is given to data owners only.
+    `keys` holds each party's own coin key and nobody else's; `data` is given to data owners only. What the parties keep at the end
+    goes into the folder `state`, one file for each; with `asking`, they are restored from `restored` and the data owner asks.
     """
 
     name: str
@@ -44,6 +48,10 @@ class HostSpec:
     data: DataSpec | None = None
     owners: int = 0
     split: Split = Split.IID
+    state: str | None = None
+    restored: str | None = None
+    asking: bool = False
+    limit: int | None = None
 
     def __repr__(self) -> str:
         return f"HostSpec({self.name}, {len(self.parties)} parties)"
@@ -60,6 +68,9 @@ class Host:
         self._parties = {
             name: _party(spec, name, key, self._transcript) for name, key in zip(spec.parties, spec.keys, strict=True)
         }
+        self._spec = spec
+        if spec.restored is not None:
+            self._restore(Path(spec.restored))
         self._groups: dict[int, tuple[tuple[int, Party], ...]] = {}
         self._said: set[tuple[str, str]] = set()
         self._log.info("parties_started", role=spec.role.value, parties=len(spec.parties), record=spec.record.value)
@@ -122,6 +133,28 @@ class Host:
         for _, party in self.members(group):
             party.free(handle)
 
+    def keep_state(self) -> None:
+        """Write what each party keeps of the run into a file that only its owner may read."""
+        if self._spec.state is None:
+            return
+        folder = Path(self._spec.state)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        protocol = importlib.import_module(f"protocols.{self._spec.protocol}")
+        for name, party in self._parties.items():
+            kept = protocol.kept(party.state)
+            if kept:
+                with open(os.open(folder / name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
+                    file.write(encode(kept).data)
+
+    def _restore(self, folder: Path) -> None:
+        protocol = importlib.import_module(f"protocols.{self._spec.protocol}")
+        for name, party in self._parties.items():
+            if (folder / name).exists():
+                try:
+                    protocol.restore(party.state, decode((folder / name).read_bytes()))
+                except (EncodingError, KeyError, TypeError, ValueError, RuntimeError):
+                    raise DataError(f"{folder / name}: not what {name} kept of a run of this version") from None
+
     def close(self) -> None:
         """Finish the transcript."""
         self._transcript.close()
@@ -153,6 +186,8 @@ def _party(spec: HostSpec, name: str, key: bytes, transcript: TranscriptWriter) 
     match spec.role:
         case Role.DATA_OWNER:
             assert spec.data is not None
+            if spec.asking:
+                return Querier(name, spec.config, key, transcript, spec.data, spec.limit)
             return DataOwner(name, spec.config, key, transcript, spec.data, spec.owners, spec.split)
         case Role.KEY_AUTHORITY:
             return KeyAuthority(name, spec.config, key, transcript)

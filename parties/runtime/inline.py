@@ -44,13 +44,15 @@ class InlineRuntime:
             self._progress(phase, round)
 
     def finish(self) -> None:
+        """Keep what the parties need later, and close every transcript."""
+        for host in self._hosts:
+            host.keep_state()
+        self.abort()
+
+    def abort(self) -> None:
         """Close every transcript."""
         for host in self._hosts:
             host.close()
-
-    def abort(self) -> None:
-        """Close what can be closed after a failure."""
-        self.finish()
 
     def _hosts_of(self, group: Group) -> list[Host]:
         if len(group.members) == 1:

@@ -31,9 +31,18 @@ from protocols.session import DoStep, Group, Reveal, Transfer
 WINDOW = 32
 _CHUNK = 16 << 20
 _SMALL_GROUP = 4
+_INLINE = 1 << 20  # bytes of a value that travels with its call
 
 Progress = Callable[[str, int], None]
 Frames = list[tuple[int, Frame]]
+
+
+@dataclass(frozen=True)
+class Emit:
+    """Send a transfer; each of the hosts `to` gets the frames of the receivers that live there, or all if there is one."""
+
+    transfer: Transfer
+    to: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -64,11 +73,14 @@ class Token:
 class HostActor:
     """A host in a process of its own. After a failure it answers every further call with nothing."""
 
-    def __init__(self, spec: HostSpec, marker: str) -> None:
+    def __init__(self, spec: HostSpec, marker: str, home: dict[str, str]) -> None:
+        """`home` says which host carries which party."""
+        self._home = home
         self._away: str | None = None
         if not Path(spec.transcript).parent.joinpath(marker).exists():  # another node: write here, stream at the end
             self._away = tempfile.mkdtemp(prefix="keyhole-")
             spec = replace(spec, transcript=f"{self._away}/transcript", log=f"{self._away}/log")
+            spec = replace(spec, state=spec.state and f"{self._away}/state")
         self._spec = spec
         self._failed = False
         self._groups: dict[int, Group] = {}
@@ -90,7 +102,7 @@ class HostActor:
         replies: list[Any] = []
         failure = cause = ""
         for instruction in batch:
-            emits = isinstance(instruction, Transfer | Reveal)
+            emits = len(instruction.to) if isinstance(instruction, Emit) else int(isinstance(instruction, Reveal))
             try:
                 reply = None if self._failed else self._run(instruction, slots)
             except KeyholeError as error:
@@ -98,16 +110,15 @@ class HostActor:
             except Exception as error:  # a defect of ours: the text may hold values, so only the type goes on
                 reply, self._failed = None, True
                 failure = f"{self._spec.name}: {type(instruction).__name__} failed: {type(error).__name__}"
-            if emits:
-                replies.append(reply)
+            replies += [None] * emits if reply is None else reply
         return [Token(self._spec.name, failure, cause), *replies]
 
     def _run(self, instruction: Any, slots: tuple[Frames | None, ...]) -> Any:
         match instruction:
             case DoStep():
                 return self._host.do(replace(instruction, group=self._whole(instruction.group)))
-            case Transfer():
-                return self._host.emit(self._whole_transfer(instruction))
+            case Emit():
+                return self._emit(self._whole_transfer(instruction.transfer), instruction.to)
             case Receive():
                 arrived = [slots[slot] for slot in instruction.slots]
                 if any(frames is None for frames in arrived):
@@ -116,10 +127,18 @@ class HostActor:
                 frames = [frame for some in arrived if some is not None for frame in some]
                 return self._host.receive(self._whole_transfer(instruction.transfer), frames)
             case Reveal():
-                return [(0, self._host.reveal(instruction))]
+                return [[(0, self._host.reveal(instruction))]]
             case Free():
                 return self._host.free(self._whole(instruction.group), instruction.handle)
         raise ProtocolError(f"unknown instruction {type(instruction).__name__}")
+
+    def _emit(self, transfer: Transfer, to: tuple[str, ...]) -> list[Frames]:
+        """The frames for each host."""
+        frames = self._host.emit(transfer)
+        if len(to) == 1:
+            return [frames]
+        home = [self._home[member] for member in transfer.receivers.members]
+        return [[(i, frame) for i, frame in frames if home[i] == host] for host in to]
 
     def _whole(self, group: Group) -> Group:
         return group if group.members else self._groups[group.id]
@@ -127,14 +146,17 @@ class HostActor:
     def _whole_transfer(self, transfer: Transfer) -> Transfer:
         return replace(transfer, senders=self._whole(transfer.senders), receivers=self._whole(transfer.receivers))
 
-    def close(self) -> bool:
-        """Finish the transcript; returns whether it has to be fetched from another node."""
+    def close(self, keep: bool) -> tuple[str, ...]:
+        """Finish the transcript, and with `keep` what the parties keep; returns the files to fetch from another node."""
+        if keep and not self._failed:
+            self._host.keep_state()
         self._host.close()
-        return self._away is not None
+        away = Path(self._away) if self._away else None
+        return () if away is None else tuple(str(p.relative_to(away)) for p in away.rglob("*") if p.is_file())
 
-    def read(self, which: str, offset: int) -> bytes:
-        """A chunk of the transcript or the log, empty at its end."""
-        with open(self._spec.transcript if which == "transcript" else self._spec.log, "rb") as file:
+    def read(self, name: str, offset: int) -> bytes:
+        """A chunk of a file that was written away from the run folder, empty at its end."""
+        with open(Path(str(self._away)) / name, "rb") as file:
             file.seek(offset)
             return file.read(_CHUNK)
 
@@ -179,7 +201,7 @@ class RayRuntime:
         actor: Any = ray.remote(max_restarts=0, max_task_retries=0, num_cpus=0)(HostActor)
         offered: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # ray leaves it untyped
         self._actors: dict[str, Any] = {
-            spec.name: actor.options(resources=_place(spec.role.value, offered)).remote(spec, self._marker)
+            spec.name: actor.options(resources=_place(spec.role.value, offered)).remote(spec, self._marker, self._home)
             for spec in specs
         }
         try:
@@ -193,15 +215,19 @@ class RayRuntime:
             self._queue(host, replace(step, group=self._group(host, step.group)))
 
     def transfer(self, transfer: Transfer) -> None:
-        refs = [self._flush(host, self._shortened(host, transfer)) for host in self._hosts(transfer.senders)]
-        for host in self._hosts(transfer.receivers):
-            slots = tuple(range(len(self._slots[host]), len(self._slots[host]) + len(refs)))
-            self._slots[host] += refs
+        receivers = self._hosts(transfer.receivers)
+        broadcast = len(transfer.senders.members) == 1 and not transfer.parts
+        to = receivers[:1] if broadcast else receivers  # everyone gets the one frame of a broadcast
+        refs = [self._flush(host, Emit(self._shortened(host, transfer), to)) for host in self._hosts(transfer.senders)]
+        for k, host in enumerate(receivers):
+            mine = [emitted[0 if broadcast else k] for emitted in refs]
+            slots = tuple(range(len(self._slots[host]), len(self._slots[host]) + len(mine)))
+            self._slots[host] += mine
             self._queue(host, Receive(self._shortened(host, transfer), slots))
 
     def reveal(self, reveal: Reveal) -> Any:
         (host,) = self._hosts(reveal.group)
-        ref = self._flush(host, reveal)
+        (ref,) = self._flush(host, reveal)
         frames = self._get(host, ref)
         if frames is None:
             self._settle()
@@ -223,17 +249,16 @@ class RayRuntime:
         for host in self._specs:
             self._flush(host)
         self._settle()
-        away = self._get_all({name: actor.close.remote() for name, actor in self._actors.items()})
-        for name in (name for name, is_away in away.items() if is_away):
-            self._fetch(name)
+        away = self._get_all({name: actor.close.remote(True) for name, actor in self._actors.items()})
+        for name, files in away.items():
+            self._fetch(name, files)
         self._stop()
 
     def abort(self) -> None:
         """After a failure: close and fetch what is within reach, then stop every host."""
         for name, actor in self._actors.items():
             with contextlib.suppress(RayError, ray.exceptions.GetTimeoutError):
-                if ray.get(actor.close.remote(), timeout=10):
-                    self._fetch(name)
+                self._fetch(name, ray.get(actor.close.remote(False), timeout=10))
         self._stop()
 
     def _stop(self) -> None:
@@ -262,19 +287,19 @@ class RayRuntime:
     def _queue(self, host: str, instruction: Any) -> None:
         self._queues[host].append(instruction)
 
-    def _flush(self, host: str, last: Transfer | Reveal | None = None) -> Any:
-        """Send what is queued for a host, ending with `last`; returns the reference of the frames that it emits."""
+    def _flush(self, host: str, last: Emit | Reveal | None = None) -> list[Any]:
+        """Send what is queued for a host, ending with `last`; returns references of the frames that it emits."""
         batch = self._queues[host] + ([last] if last is not None else [])
         if not batch:
-            return None
-        returns = 1 + (last is not None)
+            return []
+        returns = 1 + (len(last.to) if isinstance(last, Emit) else int(last is not None))
         call = self._actors[host].execute.options(num_returns=returns)
         refs = call.remote(self._new[host], batch, *self._slots[host])
         self._queues[host], self._slots[host], self._new[host] = [], [], []
         self.remote_calls += 1
         token = refs if returns == 1 else refs[0]
         self._tokens.append((host, token))
-        return None if last is None else refs[1]
+        return [] if returns == 1 else list(refs[1:])
 
     def _oldest_is_done(self) -> bool:
         """Whether the oldest round in flight has ended; does not wait."""
@@ -286,11 +311,18 @@ class RayRuntime:
     def _retire(self) -> None:
         """Wait for the oldest round in flight and look at its tokens."""
         phase, round_, tokens = self._rounds.popleft()
-        ray.wait([token for _, token in tokens], num_returns=len(tokens)) if tokens else None
-        for host, token in tokens:
-            self._check(self._get(host, token))
+        for token in self._tokens_of(tokens):
+            self._check(token)
         if self._progress:
             self._progress(phase, round_)
+
+    def _tokens_of(self, tokens: list[Any]) -> list[Any]:
+        """The values of tokens: with one call if all is well, one by one to find out which host was lost."""
+        try:
+            found: list[Any] = ray.get([token for _, token in tokens])
+            return found
+        except RayError:
+            return [self._get(host, token) for host, token in tokens]
 
     def _settle(self) -> None:
         """Wait for everything in flight."""
@@ -334,17 +366,21 @@ class RayRuntime:
                 raise cause or ProtocolError(f"{host}: {type(error.cause).__name__} at its start") from None
         return results
 
-    def _fetch(self, name: str) -> None:
+    def _fetch(self, name: str, files: tuple[str, ...]) -> None:
+        """Bring what a host wrote on another node into the run folder."""
         spec, actor = self._specs[name], self._actors[name]
-        for which, path, mode in (("transcript", spec.transcript, "wb"), ("log", spec.log, "ab")):
-            with open(
-                os.open(path, os.O_CREAT | os.O_WRONLY | (os.O_APPEND if mode == "ab" else 0), 0o600), mode
-            ) as file:
+        places = {"transcript": spec.transcript, "log": spec.log}
+        for file in files:
+            path = Path(places.get(file, f"{spec.state}/{Path(file).name}"))
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            append = os.O_APPEND if file == "log" else os.O_TRUNC
+            with open(os.open(path, os.O_CREAT | os.O_WRONLY | append, 0o600), "ab" if file == "log" else "wb") as to:
                 offset = 0
-                while chunk := ray.get(actor.read.remote(which, offset)):
-                    file.write(chunk)
+                while chunk := ray.get(actor.read.remote(file, offset)):
+                    to.write(chunk)
                     offset += len(chunk)
-        ray.get(actor.forget.remote())
+        if files:
+            ray.get(actor.forget.remote())
 
 
 class RayAdversary:
@@ -381,6 +417,13 @@ def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[Non
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # a lost host is reported once, by us
+    # A message of MITIG2 (150 kB) is above Ray's limit for values that travel with a call. Through the object store it costs the
+    # node's raylet 4 ms of processor time, measured, and as much as the training step itself.
+    os.environ.setdefault("RAY_max_direct_call_object_size", str(_INLINE))
+    os.environ.setdefault("RAY_task_rpc_inlined_bytes_limit", str(64 * _INLINE))
+    # Arrays of this size come from the heap, and go back to it: fresh pages from the system for each cost more than its arithmetic.
+    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(64 << 20))
+    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(256 << 20))
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": True}
     if address is None:
         options |= {"num_cpus": cpus or os.cpu_count(), "include_dashboard": False}

@@ -1,0 +1,19 @@
+"""Scenario `mitig1`: function-hiding encryption, the first mitigation of Ionita and Ionita."""
+
+from protocols import mitig1
+from protocols.config import Init
+from scenarios.experiment import Scenario
+
+SCENARIO = Scenario(
+    name="mitig1",
+    protocol=mitig1,
+    options=frozenset(
+        {"group", "weight_scale", "weight_bound", "labels", "authority", "per_round", "local_steps", "rounds"}
+    ),
+    defaults={"weight_scale": 64, "init": Init.OWNER, "group": "bn254"},
+)
+
+if __name__ == "__main__":
+    from scenarios.cli import script
+
+    script(SCENARIO.name)
