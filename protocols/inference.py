@@ -73,7 +73,8 @@ def load_model(state: State, kept: dict[str, Any]) -> None:
     if "hidden" in kept:
         state.hidden = [_layer(weight, bias, config) for weight, bias in kept["hidden"]]
     if "output" in kept:
-        state.output = _layer(*kept["output"], config)
+        weight, bias = kept["output"]
+        state.output = _layer(weight, bias, config)
 
 
 def _layer(weight: NDArray[Any], bias: NDArray[Any], config: Config) -> nn.Layer:

@@ -134,7 +134,8 @@ def keys(s: Session, config: Config, o: At, visit: Visit) -> Located:
     if a is None:
         return s.gather(o.send(c, sk_w1=o.do(derive_own, w1)))  # O: sk of every row  # fmt: skip
     asked = s.gather(o.send(a, w1=w1))
-    return a.send(c, sk_w1=a.do(derive_keys, asked, visit))  # A: sk of every row  # fmt: skip
+    sk: Located = a.send(c, sk_w1=a.do(derive_keys, asked, visit))  # A: sk of every row  # fmt: skip
+    return sk
 
 
 def bounds(config: Config) -> Bounds:

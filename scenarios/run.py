@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -50,7 +50,7 @@ def execute(experiment: Experiment, observe: Observe = lambda event, value: None
     try:
         with ExitStack() as stack:
             watched = stack.enter_context(interruptible(observe))
-            make = stack.enter_context(runtime_named(experiment.runtime, experiment.address))
+            make = stack.enter_context(runtime_of(experiment))
             epochs = train(experiment, run, make, clock, watched, log)
             clock.lap("train")
             result = report(experiment, run, epochs)
@@ -140,6 +140,11 @@ class Runtimes:
 
     hosts: Callable[[list[HostSpec], Callable[[str, int], None]], Any]
     adversary: MakeAdversary
+
+
+def runtime_of(experiment: Experiment) -> AbstractContextManager[Runtimes]:
+    """The runtime of a run."""
+    return runtime_named(experiment.runtime, experiment.address)
 
 
 @contextmanager

@@ -127,7 +127,7 @@ def graft(path, source, label):
             "SELECT sha256, data FROM payloads WHERE sha256 IN (SELECT sha256 FROM rows WHERE label = ?)", (label,)
         )
         for sha, data in new.fetchall():
-            into.execute("INSERT INTO payloads VALUES (?, ?)", (sha, data))
+            into.execute("INSERT INTO payloads (sha256, data) VALUES (?, ?)", (sha, data))
             into.execute("UPDATE rows SET sha256 = ? WHERE label = ?", (sha, label))
 
 

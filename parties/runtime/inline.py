@@ -43,6 +43,9 @@ class InlineRuntime:
         if self._progress:
             self._progress(phase, round)
 
+    def settle(self) -> None:
+        """Nothing is ever queued here."""
+
     def finish(self) -> None:
         """Keep what the parties need later, and close every transcript."""
         for host in self._hosts:

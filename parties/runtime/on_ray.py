@@ -244,11 +244,15 @@ class RayRuntime:
         while len(self._rounds) > WINDOW or self._oldest_is_done():
             self._retire()
 
-    def finish(self) -> None:
-        """Carry out what is queued, close every transcript and bring those of other nodes here."""
+    def settle(self) -> None:
+        """Carry out what is queued, and wait for it."""
         for host in self._specs:
             self._flush(host)
         self._settle()
+
+    def finish(self) -> None:
+        """Carry out what is queued, close every transcript and bring those of other nodes here."""
+        self.settle()
         away = self._get_all({name: actor.close.remote(True) for name, actor in self._actors.items()})
         for name, files in away.items():
             self._fetch(name, files)
