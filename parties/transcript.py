@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import protocols.mitig1
 import protocols.plain_fe  # noqa: F401  (reading a transcript needs every class that may cross)
 from protocols.config import Config
 from protocols.errors import ConfigError, DataError, EncodingError, TranscriptError

@@ -102,6 +102,7 @@ def list_() -> None:
     table.add_row("scheme", "febo", "labels element by element: --labels febo", febo.SECURITY)
     for name in SCENARIOS:
         table.add_row("scenario", _cli(name), f"keyhole run {_cli(name)}", "of the protocol and its scheme")
+    table.add_row("scenario", "compare", "keyhole run compare: all protocols on one data set", "of each protocol")
     for name in ATTACKS:
         table.add_row("attack", _cli(name), find_attack(name).SUMMARY, "")
     for name in (*NAMES, "FILE.npz"):
@@ -121,7 +122,7 @@ _DATASETS = {
 
 @app.command()
 def run(
-    scenario: Annotated[str, typer.Argument(help=_NAMES)],
+    scenario: Annotated[str, typer.Argument(help=f"{_NAMES} | compare")],
     dataset: Annotated[
         str | None, _option("--dataset", help="digits | mnist | cifar10 | FILE.npz", panel="Data")
     ] = None,
@@ -197,6 +198,9 @@ def run(
         int | None,
         _option("--threshold", min=0, help="Of lp's smoothness rows, in 255ths of the pixel range.", panel="Attack"),
     ] = None,
+    budget: Annotated[
+        float | None, _option("--budget", help="compare: seconds a protocol may take; beyond, it is extrapolated.")
+    ] = None,
 ) -> None:
     """Run a scenario: train, record what each party sees, and say who learned what."""
     options = Options(
@@ -215,6 +219,11 @@ def run(
             find_attack(name)
         if corrupt is not None:
             options = replace(options, corrupt=_parties(corrupt))
+        if _plain(scenario) == "compare":
+            _compare(options, budget, as_json, quiet)
+            return
+        if budget is not None:
+            raise ConfigError(f"--budget is no option of {_cli(scenario)}")
         experiment = prepare(find_scenario(scenario), options)
         with progress(experiment, silent=as_json or quiet) as observe:
             folder, result = execute(experiment, observe)
@@ -314,6 +323,27 @@ def predict(
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print compare.json and nothing else.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Also write JSON, CSV and a picture into this folder.")] = None,
+) -> None:
+    """Show finished runs side by side: accuracy, time, bytes, what each party saw."""
+    with reported():
+        from scenarios.comparison import stored_comparison
+        from scenarios.comparison_files import new_comparison
+        from scenarios.comparison_table import show_comparison
+
+        content = stored_comparison(runs)
+        if out is not None:
+            new_comparison(out, content)
+        if as_json:
+            print(json.dumps(content, indent=1))
+        else:
+            show_comparison(_console(), content, out)
+
+
+@app.command()
 def bench(
     what: Annotated[
         list[str] | None, typer.Argument(help="groups | digits | febo | mnist | cifar; all without any.")
@@ -329,6 +359,22 @@ def bench(
         from scenarios.bench import run_benches
 
         run_benches(tuple(what or ()), data_dir, samples, epochs, hidden, out, _console())
+
+
+def _compare(options: Options, budget: float | None, as_json: bool, quiet: bool) -> None:
+    """`keyhole run compare`: every protocol, then the table; status 1 if one failed."""
+    from scenarios.compare import BUDGET_SECONDS, failed
+    from scenarios.compare import compare as run_all
+    from scenarios.comparison_table import show_comparison
+
+    silent = as_json or quiet
+    folder, content = run_all(options, BUDGET_SECONDS if budget is None else budget, lambda e: progress(e, silent))
+    if as_json:
+        print(json.dumps(content, indent=1))
+    else:
+        show_comparison(_console(), content, folder)
+    if failed(content):
+        raise typer.Exit(1)
 
 
 def script(scenario: str) -> None:

@@ -136,6 +136,17 @@ def load_run(path: str | os.PathLike[str]) -> RunFolder:
 
 def new_folder(out: Path | None, name: str) -> RunFolder:
     """Make a run folder: `out` itself, or runs/<time>-<scenario>."""
+    path = free_path(out, name)
+    try:
+        (path / "transcripts").mkdir(parents=True, mode=0o700)
+        (path / "figures").mkdir()
+    except OSError as cause:
+        raise DataError(f"{path}: cannot be made: {cause.strerror}") from None
+    return RunFolder(path)
+
+
+def free_path(out: Path | None, name: str) -> Path:
+    """Where something new may be written: `out` itself if nothing is there, or runs/<time>-<name>; `DataError` otherwise."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     path = out or Path("runs") / f"{stamp}-{name}"
     for attempt in range(2, 100):
@@ -144,12 +155,7 @@ def new_folder(out: Path | None, name: str) -> RunFolder:
         path = Path("runs") / f"{stamp}-{name}-{attempt}"
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise DataError(f"{path}: exists and is not empty; give another --out")
-    try:
-        (path / "transcripts").mkdir(parents=True, mode=0o700)
-        (path / "figures").mkdir()
-    except OSError as cause:
-        raise DataError(f"{path}: cannot be made: {cause.strerror}") from None
-    return RunFolder(path)
+    return path
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

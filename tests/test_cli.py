@@ -272,14 +272,13 @@ def test_an_interrupted_run_says_so_and_leaves_a_readable_transcript(tmp_path):
     command = [sys.executable, "-m", "scenarios", "run", "plain-fe", "--runtime", "inline", "--samples", "64", "--hidden", "8",
                "--epochs", "100000", "--record", "full", "--out", str(out)]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while (
-        time.monotonic() < deadline and "epoch_finished" not in (out / "run.log").read_text()
-        if (out / "run.log").exists()
-        else True
-    ):
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=30)
+    log, deadline = out / "run.log", time.monotonic() + 60
+    try:
+        while time.monotonic() < deadline and not (log.exists() and "epoch_finished" in log.read_text()):
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 1 and stderr.strip() == "keyhole: interrupted; what was recorded so far is kept"
     assert "sk_w1" in keyhole("show", out).stdout and "run_failed" in (out / "run.log").read_text()
