@@ -187,7 +187,7 @@ def prepare(scenario: Scenario, options: Options) -> Experiment:
         raise ConfigError("--rounds N stands in place of --epochs: give one of them")
     if options.address is not None and options.runtime == "inline":
         raise ConfigError("--address is for --runtime ray")
-    _check_needless(options)
+    _check_needless(scenario, options)
     given = {**_defaults(options), **scenario.defaults, **options.given()}
     # Without --seed the data are still shuffled by a number that the run notes, drawn from the system.
     # With one, that number is derived one-way: owners are told it, and must not learn the seed, which gives every key.
@@ -225,12 +225,13 @@ def prepare(scenario: Scenario, options: Options) -> Experiment:
     )
 
 
-def _check_needless(options: Options) -> None:
+def _check_needless(scenario: Scenario, options: Options) -> None:
     """`ConfigError` for an option that would be ignored: who gives it expects something else."""
     if options.data_dir is not None and (options.dataset or "digits") == "digits":
         raise ConfigError("--data-dir: digits has no files; name the data set with --dataset")
     encrypted_labels = options.labels is Labels.FEBO
-    if options.group is not None and options.scheme is not Scheme.DDH and not encrypted_labels:
+    chosen = "scheme" in scenario.options and options.scheme is not Scheme.DDH
+    if options.group is not None and chosen and not encrypted_labels:
         raise ConfigError("--group is for --scheme ddh and --labels febo")
 
 

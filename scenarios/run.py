@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from parties.adversary.adversary import Adversary
-from parties.adversary.knowledge import Learned
+from parties.adversary.attack import Learned
 from parties.log import open_log
 from parties.runtime.host import HostSpec
 from parties.runtime.inline import InlineRuntime
@@ -24,7 +24,7 @@ from protocols import nn
 from protocols.config import Config
 from protocols.crypto.coins import derive
 from protocols.errors import KeyholeError
-from protocols.roles import CLOUD_TRAINER, DATA_OWNER, Role, party_name
+from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role, party_name
 from protocols.session import Session
 from scenarios.attacks import MakeAdversary, attack_run
 from scenarios.experiment import FULL_LIMIT_NBYTES, Experiment, step_count, unprotected
@@ -197,7 +197,7 @@ def host_specs(experiment: Experiment, run: RunFolder) -> list[HostSpec]:
         names = [party_name(role, i) for i in range(experiment.owners if role is DATA_OWNER else 1)]
         hosts = min(len(names), os.cpu_count() or 1)
         for h in range(hosts):
-            here = tuple(names[h * len(names) // hosts : (h + 1) * len(names) // hosts])
+            here = tuple(names[h::hosts])  # owners take turns in order, so that those of a round are spread over hosts
             specs.append(
                 _host_spec(experiment, run, role, role.value if hosts == 1 else f"{role.value}.{h}", here, key)
             )
@@ -307,15 +307,34 @@ _COUNTERS = ("messages_sent", "messages_received", "bytes_sent", "bytes_received
 
 
 def learned(run: RunFolder, make: MakeAdversary) -> list[Learned]:
-    """What each role learned, each computed from that party's own view; of many owners, the first."""
+    """What each role learned, each computed from that party's own view; of many owners, the first.
+
+    Where the network is split, also what the cloud learns of samples together with the authority, and with one of many owners.
+    """
     names = list(dict.fromkeys(next(p for p in run.sources if _role(p) == role) for role in map(_role, run.sources)))
     names.sort(key=lambda name: name != CLOUD_TRAINER.value)
-    adversaries = [make(run.view_sources((name,))) for name in names]
+    adversary = make(run.view_sources((names[0],)))
     try:
-        return [item for adversary in adversaries for item in adversary.call("learned")]
+        found = [item for name in names for item in _learned(run, adversary, (name,))]
+        for coalition in _coalitions(run):
+            found += [item for item in _learned(run, adversary, coalition) if item.quantity == "samples"]
+        return found
     finally:
-        for adversary in adversaries:
-            adversary.close()
+        adversary.close()
+
+
+def _coalitions(run: RunFolder) -> list[tuple[str, str]]:
+    """Pairs of parties whose joint view says more of samples than their own."""
+    if run.settings["protocol"] not in ("mitig1", "mitig2") or "asked" in run.settings:
+        return []
+    partners = [KEY_AUTHORITY.value] + ([party_name(DATA_OWNER)] if run.config().owners == "many" else [])
+    return [(CLOUD_TRAINER.value, partner) for partner in partners if partner in run.sources]
+
+
+def _learned(run: RunFolder, adversary: Any, parties: tuple[str, ...]) -> list[Learned]:
+    adversary.call("corrupt", run.view_sources(parties))
+    found: list[Learned] = adversary.call("learned")
+    return found
 
 
 def versions(runtime: str) -> dict[str, str]:

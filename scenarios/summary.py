@@ -100,6 +100,14 @@ MEANINGS = {
     "dz1": "dZ1, first-layer errors",
     "dw1": "dW1, first-layer gradient",
     "p": "P, the network's outputs",
+    "z1": "Z1, first-layer outputs",
+    "a": "input of the last layer",
+    "da": "its gradient",
+    "w1_mean": "W1, the average",
+    "w1_copy": "W1, each owner's copy",
+    "head_mean": "last layer, the average",
+    "head_copy": "last layer, each owner's copy",
+    "classes": "predicted classes",
 }
 _PRIVATE = ("samples", "labels", "master key", "x")
 _HOW = {

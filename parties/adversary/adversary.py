@@ -47,6 +47,11 @@ class Adversary:
         """What the view gives away."""
         return learned(self._view)
 
+    def corrupt(self, views: Sequence[tuple[str, str]]) -> None:
+        """Turn to the views of other parties; nothing of the old ones is kept."""
+        self._view.close()
+        self._view = View(views)
+
     def call(self, verb: str, *args: Any) -> Any:
         """One of the verbs above by name; the same interface as the adversary in a process of its own."""
         return getattr(self, verb)(*args)

@@ -81,3 +81,16 @@ class Reconstruction:
     projection: NDArray[np.float64] | None = None
     per_sample: dict[str, NDArray[Any]] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """One line of the answer: what a party knows of a quantity, how, and since which round."""
+
+    party: str
+    quantity: str
+    of: str
+    how: str
+    detail: str
+    since_round: int | None
+    data: dict[str, Any] = field(default_factory=dict)

@@ -6,12 +6,10 @@ A quantity is `clear` when it crossed as plain numbers, `exact` when the equatio
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
-
 import numpy as np
 
-from parties.adversary.attack import NotApplicable
+from parties.adversary import split
+from parties.adversary.attack import Learned, NotApplicable
 from parties.adversary.equations import Keys, ciphertexts, independent_keys, public_key, received
 from parties.adversary.linear import solve_exactly
 from parties.adversary.master_key import solve_master_key
@@ -22,22 +20,9 @@ _TRIED = 64  # samples that are solved for, to confirm what the rank says
 _CLEAR_RECORDS = (plain_fe.LabelRequest.__name__,)  # records that carry plain numbers: P
 
 
-@dataclass(frozen=True)
-class Learned:
-    """One line of the answer: what a party knows of a quantity, how, and since which round."""
-
-    party: str
-    quantity: str
-    of: str
-    how: str
-    detail: str
-    since_round: int | None
-    data: dict[str, Any] = field(default_factory=dict)
-
-
 def learned(view: View) -> list[Learned]:
     """Everything that a view, of one party or of a coalition, gives away, as far as it is computed here."""
-    return [*clear_values(view), *labels_under_febo(view), *samples(view)]
+    return [*clear_values(view), *labels_under_febo(view), *samples(view), *split.samples(view)]
 
 
 def clear_values(view: View) -> list[Learned]:

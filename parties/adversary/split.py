@@ -1,0 +1,202 @@
+"""What views of MITIG1 and MITIG2 give away about samples, as far as it follows by linear algebra from what crossed.
+
+* The cloud knows Z1 = W1 X^T and not W1: its samples up to a linear map.
+* The authority that averages knows an owner's W1 before and after a round, and W1 - W1' = lr sum_t c_t dZ1_t^T X_t / B_t with
+  c_t = 1 + m + ... + m^(L - t) for momentum m, in the owner's first round: their span.
+* Authority and cloud know dZ1 too: h equations for each pixel of the samples X_t, exact while these are at most h, and then solved here.
+* Cloud and one owner know the W1 that a round begins with: Z1 = W1 X^T for every other owner's batch, exact equations.
+* Authority and cloud of MITIG1 hold master key and ciphertexts: keys of unit vectors open them.
+
+That averaging and split learning leak updates is known; the equations above are this project's derivation for these protocols.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.adversary.attack import Learned
+from parties.transcript import Kind, Row, View
+from protocols.config import Config, Optimizer, Visit, rounds
+from protocols.crypto import fhipe
+from protocols.crypto.coins import Coins
+from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, index_of, party_name, role_of
+
+PROTOCOLS = ("mitig1", "mitig2")
+_NEAR = 0.25  # of a pixel's quantum: what is solved must come so close to an integer
+Reals = NDArray[np.float64]
+
+
+def samples(view: View) -> list[Learned]:
+    """Lines about the samples of owners outside of the view."""
+    if view.protocol not in PROTOCOLS:
+        return []
+    roles = {role_of(party) for party in view.parties}
+    found: list[Learned] = []
+    if KEY_AUTHORITY in roles and CLOUD_TRAINER in roles and view.protocol == "mitig1":
+        found += opened(view)
+    if CLOUD_TRAINER in roles and DATA_OWNER in roles:
+        found += others_of(view)
+    elif CLOUD_TRAINER in roles and not found:
+        found += updates(view) if KEY_AUTHORITY in roles else hidden(view)
+    elif KEY_AUTHORITY in roles:
+        found += updates(view)
+    return found
+
+
+def hidden(view: View) -> list[Learned]:
+    """The cloud alone: Z1, with W1 unknown."""
+    label = "z1" if view.protocol == "mitig2" else "sk_w1"
+    rows = list(view.rows(label, Kind.RECEIVED))
+    if not rows:
+        return []
+    h, total = view.config.layers[0], sum(view.config.counts)
+    seen = (
+        "of each batch in its step"
+        if label == "z1"
+        else "of every sample in every step, as keys work on all ciphertexts"
+    )
+    detail = f"Z1 = W1 x with W1 unknown: {h} numbers a step, {seen}"
+    return [_line(view, f"all {total} samples", "bounded", detail, 0)]
+
+
+def opened(view: View) -> list[Learned]:
+    """Authority and cloud: the master key opens ciphertexts; one is opened to prove it."""
+    msks, row = list(view.values("msk", Kind.SENT)), next(iter(view.rows("ct", Kind.RECEIVED)), None)
+    if not view.has_payloads() or not msks or row is None:
+        return []
+    owner = index_of(row.sender)
+    msk, pp, ct = msks[owner][1], next(view.values("pp", Kind.RECEIVED))[1][owner], view.value(row)
+    bounds = msk.params.bounds
+    units = fhipe.key_derive(msk, np.eye(bounds.length, dtype=np.int64), Coins(os.urandom(32)))
+    x = fhipe.decrypt(pp, units, fhipe.rows(ct, 0, 1))
+    proven = bool((x >= 0).all() and (x <= bounds.x).all())
+    detail = "keys of unit vectors, made with the master key, open the ciphertexts; 1 of 1 tried gives pixels"
+    return [_line(view, f"all {sum(view.config.counts)} samples", "exact", detail, 0)] if proven else []
+
+
+def updates(view: View) -> list[Learned]:
+    """The authority, and with the cloud: W1 - W1' of the first owner's first round."""
+    config = view.config
+    if config.owners == "one" or not any(True for _ in view.rows("w1_copy", Kind.RECEIVED)):
+        return []
+    visits = next(rounds(config))
+    owner = visits[0].owners(config)[0]
+    count = sum(_size(visit, config, owner) for visit in visits)
+    of, h = f"{count} samples of {party_name(DATA_OWNER, owner)}, round 0", config.layers[0]
+    if config.optimizer is Optimizer.ADAM:
+        return [_line(view, of, "bounded", "W1 - W1' is no linear function of the samples under Adam", 0)]
+    if not view.has_payloads():
+        return [_line(view, of, "bounded", f"W1 - W1' spans them ({count} samples, h = {h}; payloads not recorded)", 0)]
+    change = _change(view, owner, config)
+    if "dz1" not in view:
+        detail = f"W1 - W1' spans at least {_rank(change)} dimensions of their space"
+        return [_line(view, of, "bounded", detail, 0)]
+    return [_line(view, of, *_solved(change, _weights(view, owner, visits, config), config), 0)]
+
+
+def others_of(view: View) -> list[Learned]:
+    """Cloud and one owner: the equations on the first batch of the next owner, each time that it opens a round."""
+    config, corrupted = view.config, [index_of(party) for party in view.parties if role_of(party) is DATA_OWNER]
+    if len(config.counts) == len(corrupted):
+        return []
+    other = next(i for i in range(len(config.counts)) if i not in corrupted)
+    starts = [visits[0] for visits in rounds(config)]
+    if not view.has_payloads():
+        return []
+    means = {row.round: np.asarray(value, np.float64) for row, value in view.values("w1_mean", Kind.RECEIVED)}
+    first = next((n for n, v in enumerate(starts) if n in means and other in v.owners(config)), None)
+    if first is None:
+        return []
+    batch = starts[first].rows(config, other)
+    every = view.protocol == "mitig1"  # its keys work on every ciphertext
+    met = [n for n, v in enumerate(starts) if n in means and other in v.owners(config)
+           and (every or v.rows(config, other) == batch)]  # fmt: skip
+    known, name = np.vstack([means[n] for n in met]), party_name(DATA_OWNER, other)
+    rank, full = _rank(known), _full_at([means[n] for n in met], config.features)
+    since = (first if full is None else met[full]) * config.local_steps
+    which = f"all samples of {name}" if every else f"the first batch of {name}"
+    detail = f"Z1 = W1 x with the averaged W1 known: rank {rank} of {config.features}"
+    if every or full is None:
+        return [_line(view, which, "bounded" if full is None else "exact", detail, since)]
+    z1 = np.hstack([_z1(view, n * config.local_steps, name) for n in met])
+    share = _integer(z1 @ np.linalg.pinv(known).T * config.pixel_unit, config.x_max)
+    how = "exact" if share == 1.0 else "bounded"
+    return [_line(view, which, how, f"{detail}; {share:.0%} of the pixels come out as integers", since)]
+
+
+def _full_at(matrices: list[Reals], columns: int) -> int | None:
+    """How many matrices, less one, it takes until their rows have full rank; None if they never do."""
+    enough = range(max(1, -(-columns // len(matrices[0]))), len(matrices) + 1)
+    return next((k - 1 for k in enough if _rank(np.vstack(matrices[:k])) == columns), None)
+
+
+def _solved(change: Reals, weights: Reals, config: Config) -> tuple[str, str]:
+    """(how, detail) of solving weights^T X = change for the samples X."""
+    rank = _rank(weights)
+    x = np.linalg.pinv(weights.T) @ change * config.pixel_unit
+    share = _integer(x, config.x_max)
+    detail = f"W1 - W1' and dZ1: rank {rank} for {len(weights)} samples; {share:.0%} of the pixels come out as integers"
+    return "exact" if rank == len(weights) and share == 1.0 else "bounded", detail
+
+
+def _change(view: View, owner: int, config: Config) -> Reals:
+    """(W1 - W1') / lr (h, n) of an owner's first round."""
+    before = next(value for row, value in view.values("w1_mean", Kind.SENT) if row.round == 0)
+    sender = party_name(DATA_OWNER, owner)
+    after = next(v for row, v in view.values("w1_copy", Kind.RECEIVED) if row.round == 0 and row.sender == sender)
+    change: Reals = (np.asarray(before, np.float64) - np.asarray(after, np.float64)) / config.lr
+    return change
+
+
+def _weights(view: View, owner: int, visits: tuple[Visit, ...], config: Config) -> Reals:
+    """c_t dZ1_t / B_t, one row for each sample of the round."""
+    parts = []
+    for visit in visits:
+        left = len(visits) - visit.local
+        factor = sum(config.momentum**k for k in range(left))
+        dz1 = np.asarray(_at(view, "dz1", visit.local, party_name(DATA_OWNER, owner)), np.float64)
+        parts.append(factor * dz1 / len(dz1))
+    return np.vstack(parts)
+
+
+def _z1(view: View, step: int, sender: str) -> Reals:
+    return next(
+        np.asarray(v, np.float64)
+        for row, v in view.values("z1", Kind.RECEIVED)
+        if (row.round, row.sender) == (step, sender)
+    )
+
+
+def _at(view: View, label: str, step: int, receiver: str) -> Any:
+    """What the cloud sent to an owner in a step."""
+    return next(view.value(row) for row in _steps(view, label) if row.round == step and row.receiver == receiver)
+
+
+def _steps(view: View, label: str) -> Iterator[Row]:
+    return view.rows(label, Kind.SENT)
+
+
+def _rank(matrix: Reals) -> int:
+    """Numerical rank of what crossed in float32."""
+    largest = max(matrix.shape) * np.finfo(np.float32).eps
+    return int(np.linalg.matrix_rank(matrix, rtol=largest))
+
+
+def _integer(x: Reals, x_max: int) -> float:
+    """Share of the entries that are nearly integers in [0, x_max]."""
+    near = np.abs(x - np.rint(x)) < _NEAR
+    return float(np.mean(near & (np.rint(x) >= 0) & (np.rint(x) <= x_max)))
+
+
+def _size(visit: Visit, config: Config, owner: int) -> int:
+    rows = visit.rows(config, owner)
+    return rows.stop - rows.start
+
+
+def _line(view: View, of: str, how: str, detail: str, since: int) -> Learned:
+    return Learned(", ".join(view.parties), "samples", of, how, detail, since)

@@ -1,0 +1,299 @@
+"""MITIG1 and MITIG2: what they compute, who sees what, and what many owners add."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from parties.transcript import Kind, View
+from protocols import mitig2, split
+from protocols.config import (
+    Activation,
+    Authority,
+    Config,
+    Init,
+    Labels,
+    Loss,
+    Optimizer,
+    Pixels,
+    Visit,
+    rounds,
+    rounds_per_epoch,
+)
+from protocols.errors import ConfigError
+from scenarios.oracle import train_plain
+from scenarios.run import execute
+from tests.conftest import small
+
+TINY = {"samples": 16, "hidden": 4, "batch": 8}  # 64 products of pairings an epoch
+MANY = {"owners": 4, "samples": 48, "batch": 4, "epochs": 2}
+
+
+def last_weights(run):
+    """The weights that were revealed last, put together from the parties that hold them."""
+    views = [View([(path, party)]) for party, path in run.sources.items()]
+    last = [list(view.values("accuracy", Kind.OUTPUT))[-2:] for view in views if "accuracy" in view]
+    latest = max(row.round for values in last for row, _ in values)
+    parts = sorted(
+        ((row.seq, value) for values in last for row, value in values if row.round == latest), key=lambda p: p[0]
+    )
+    merged = {"w1": None, "weights": [], "biases": []}
+    for _, value in parts:
+        merged["w1"] = value.get("w1", merged["w1"])
+        merged["weights"] += value.get("weights", [])
+        merged["biases"] += value.get("biases", [])
+    return merged
+
+
+def assert_same_bits(run, plain):
+    mine = last_weights(run)
+    assert np.array_equal(mine["w1"], plain["w1"])
+    for name in ("weights", "biases"):
+        assert len(mine[name]) == len(plain[name]) > 0
+        assert all(np.array_equal(a, b) for a, b in zip(mine[name], plain[name], strict=True))
+
+
+@pytest.mark.parametrize("labels", [Labels.CLEAR, Labels.OWNER])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"layers": "12,9,7", "hidden": None},
+        {"optimizer": Optimizer.ADAM, "lr": 0.01},
+        {"activation": Activation.SIGMOID, "loss": Loss.BCE, "pixels": Pixels.RAW, "batch": 10, "lr": 0.005},
+    ],
+    ids=str,
+)
+def test_mitig2_computes_the_bits_of_plain(runs, labels, options):
+    run, result = runs("mitig2", labels=labels, **{**options, "epochs": 2})
+    experiment = small("mitig2", labels=labels, **{**options, "epochs": 2})
+    assert_same_bits(run, train_plain(experiment, experiment.config))
+    assert result["accuracy"]["test"] == result["accuracy"]["baseline_test"]
+
+
+@pytest.mark.parametrize("authority", Authority)
+def test_mitig1_computes_the_bits_of_plain_with_the_same_rounding(runs, authority):
+    run, _ = runs("mitig1", authority=authority, **TINY)
+    experiment = small("mitig1", authority=authority, **TINY)
+    assert experiment.config.weight_scale == 64
+    assert_same_bits(run, train_plain(experiment, experiment.config))
+
+
+def test_plain_can_be_run_with_the_weights_of_a_split_network(runs):
+    mine, theirs = runs("mitig2")[0], runs("plain", init=Init.OWNER)[0]
+    assert np.array_equal(last_weights(mine)["w1"], last_weights(theirs)["w1"])
+
+
+def test_averaging_every_step_is_training_on_all_batches_at_once():
+    """An independent formula: W1 <- W1 - lr v, v <- m v + mean over owners of dZ1_i^T X_i / B_i."""
+    experiment = small("mitig2", **MANY)
+    import tempfile
+    from pathlib import Path
+
+    from parties.data_owner import shares
+
+    with tempfile.TemporaryDirectory() as scratch:
+        run, _ = execute(replace(experiment, out=Path(scratch) / "run"))
+        view = View([(path, party) for party, path in run.sources.items()])
+        dz1 = {(row.round, row.receiver): value for row, value in view.values("dz1", Kind.SENT)}
+        w1 = next(view.values("w1_mean", Kind.SENT))[1].astype(np.float64)
+        parts = [experiment.data.x_train[i] for i in shares(experiment.spec, 4, experiment.how)]
+        velocity = np.zeros_like(w1)
+        for step, (visit,) in enumerate(rounds(experiment.config)):
+            mean = np.zeros_like(w1)
+            for i in range(4):
+                x = parts[i][visit.rows(experiment.config, i)] / 16
+                mean += dz1[step, f"data_owner:{i}"].T @ x / len(x) / 4
+            velocity = 0.9 * velocity + mean
+            w1 = w1 - experiment.config.lr * velocity
+        assert np.allclose(last_weights(run)["w1"], w1, atol=1e-5)
+
+
+def test_every_owner_uses_each_batch_once_in_an_epoch():
+    config = Config(features=4, classes=2, x_max=1, counts=(10, 9, 3), batch=4, epochs=1, per_round=2, init=Init.OWNER)
+    used = {i: [] for i in range(3)}
+    for (visit,) in list(rounds(config))[: rounds_per_epoch(config)]:
+        for owner in visit.owners(config):
+            used[owner].append(visit.rows(config, owner))
+    assert [(s.start, s.stop) for s in used[0][:3]] == [(0, 4), (4, 8), (8, 10)]
+    assert [(s.start, s.stop) for s in used[2][:2]] == [(0, 3), (0, 3)]
+    assert all(sum(s.stop - s.start for s in used[i]) >= config.counts[i] for i in range(3))
+
+
+def test_local_steps_use_following_batches():
+    config = Config(features=4, classes=2, x_max=1, counts=(8, 8), batch=2, local_steps=3)
+    first, second = list(rounds(config))[:2]
+    assert [v.rows(config, 1).start for v in (*first, *second)] == [0, 2, 4, 6, 0, 2]
+    assert first[0] == Visit(turn=0, members=2, local=0)
+
+
+def test_an_owner_that_does_not_take_part_keeps_no_weights(tmp_path):
+    from parties.runtime.inline import InlineRuntime
+    from protocols.session import Session
+    from scenarios.run import host_specs
+    from scenarios.runs import new_folder
+
+    experiment = small("mitig2", **MANY, per_round=2)
+    runtime = InlineRuntime(host_specs(experiment, new_folder(tmp_path / "run", "test")))
+    session = Session(
+        runtime, mitig2.FIGURE, {role: 4 if role.many else 1 for role in experiment.roles}, experiment.config
+    )
+    list(mitig2.run(session, experiment.config))
+    states = [
+        host._parties[f"data_owner:{i}"].state
+        for i in range(4)
+        for host in runtime._hosts
+        if f"data_owner:{i}" in host._parties
+    ]
+    assert len(states) == 4 and all(getattr(state, "w1", None) is None for state in states)
+    runtime.finish()
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("scenario, options", [("mitig2", {}), ("mitig2", {**MANY, "labels": Labels.OWNER, "local_steps": 2}),
+                                               ("mitig1", {**TINY, "owners": 2, "batch": 4})], ids=str)  # fmt: skip
+def test_ray_and_inline_write_the_same_transcript(ray_session, runs, scenario, options):
+    inline, ray = runs(scenario, **options), runs(scenario, runtime="ray", **options)
+    assert inline[1]["transcript_digest"] == ray[1]["transcript_digest"]
+    assert inline[0].faults() == ray[0].faults() == []
+    assert inline[1]["learned"] == ray[1]["learned"]
+
+
+@pytest.mark.ray
+def test_remote_calls_of_a_round_do_not_depend_on_the_number_of_owners(ray_session, tmp_path):
+    from parties.runtime.on_ray import RayRuntime
+    from protocols.session import Session
+    from scenarios.run import host_specs
+    from scenarios.runs import new_folder
+
+    calls = {}
+    for owners in (6, 30):
+        experiment = small("mitig2", samples=60, owners=owners, batch=10, epochs=None, rounds=3)
+        runtime = RayRuntime(host_specs(experiment, new_folder(tmp_path / str(owners), "test")))
+        counts = {role: owners if role.many else 1 for role in experiment.roles}
+        list(mitig2.run(Session(runtime, mitig2.FIGURE, counts, experiment.config), experiment.config))
+        calls[owners] = runtime.remote_calls
+        runtime.finish()
+    assert calls[6] == calls[30] > 0
+
+
+@pytest.mark.ray
+def test_a_scatter_brings_each_host_the_frames_of_its_own_parties_only(ray_session, tmp_path, monkeypatch):
+    from parties.runtime.on_ray import HostActor
+
+    actor = HostActor.__new__(HostActor)
+    names = tuple(f"data_owner:{i}" for i in range(4))
+    actor._home = {name: "ab"[i % 2] for i, name in enumerate(names)}
+    frames = [(i, np.zeros(1, np.uint8)) for i in range(4)]
+    actor._host = type("Host", (), {"emit": lambda self, transfer: frames})()
+    from protocols.session import Group, Transfer
+
+    transfer = Transfer(0, "p", 0, "x", Group(1, ("c",)), Group(2, names), 0, 1, parts=True)
+    assert [[i for i, _ in some] for some in actor._emit(transfer, ("a", "b"))] == [[0, 2], [1, 3]]
+
+
+def payloads(run, party):
+    rows = run.view(party)._open(run.sources[party]).execute("SELECT data FROM payloads").fetchall()
+    return b"".join(bytes(data) for (data,) in rows)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "options"), [("mitig1", TINY), ("mitig2", {}), ("mitig2", {"labels": Labels.OWNER})], ids=str
+)
+def test_the_cloud_sees_no_first_layer(runs, scenario, options):
+    run, _ = runs(scenario, **options)
+    w1 = last_weights(run)["w1"]
+    rows = [*w1, *np.rint(w1 * 64).astype(np.int16)]
+    assert any(row.tobytes() in payloads(run, "data_owner:0") for row in rows)  # its own output holds the float ones
+    assert not any(row.tobytes() in payloads(run, "cloud_trainer") for row in rows)
+
+
+def test_the_cloud_of_a_u_shaped_network_sees_no_label(runs):
+    labels = runs("mitig2", labels=Labels.OWNER)[0].truth().labels
+    clear, hidden = runs("mitig2")[0], runs("mitig2", labels=Labels.OWNER)[0]
+    found = [any(labels.astype(t).tobytes() in payloads(run, "cloud_trainer") for t in (np.int8, np.uint8, np.int16, np.int64))
+             for run in (clear, hidden)]  # fmt: skip
+    assert found == [True, False]
+    assert "labels" not in hidden.view("cloud_trainer")
+
+
+def test_each_owner_has_an_instance_of_its_own(runs):
+    run, _ = runs("mitig1", **TINY, owners=2)
+    keys = [run.view(f"data_owner:{i}")["msk"] for i in range(2)]
+    assert [len(own) for own in keys] == [1, 1] and keys[0][0].tag != keys[1][0].tag
+    assert not np.array_equal(keys[0][0].b, keys[1][0].b)
+
+
+@pytest.mark.parametrize(("scenario", "options", "said"), [
+    ("mitig2", {"per_round": 1}, "many owners"),
+    ("mitig2", {"local_steps": 2}, "many owners"),
+    ("mitig2", {"owners": 2, "per_round": 3}, "at most the number of owners"),
+    ("mitig2", {"labels": Labels.FEBO}, "clear or owner"),
+    ("mitig2", {"weight_scale": 64}, "no option"),
+    ("mitig2", {"rounds": 3, "epochs": 3}, "give one of them"),
+    ("mitig1", {"weight_scale": 0}, "at least 1"),
+    ("mitig1", {"labels": Labels.OWNER}, "--labels clear"),
+    ("mitig1", {"group": "secp256k1"}, "bn254"),
+    ("mitig1", {"weight_scale": 10**7}, "discrete-logarithm limit"),
+    ("plain_fe", {"labels": Labels.OWNER}, "--labels clear or febo"),
+    ("plain_fe", {"per_round": 2}, "no option"),
+])  # fmt: skip
+def test_what_cannot_be_is_refused_before_anything_starts(scenario, options, said):
+    with pytest.raises(ConfigError, match=said):
+        small(scenario, **options)
+
+
+def by_coalition(result):
+    """{(parties, of): (how, detail)} of what was learned of samples."""
+    return {
+        (row["party"], row["of"]): (row["how"], row["detail"])
+        for row in result["learned"]
+        if row["quantity"] == "samples"
+    }
+
+
+def test_authority_and_cloud_solve_for_the_samples_of_a_round(runs):
+    known = by_coalition(runs("mitig2", **{**MANY, "hidden": 16})[1])
+    how, detail = known["cloud_trainer, key_authority", "4 samples of data_owner:0, round 0"]
+    assert how == "exact" and "rank 4 for 4 samples; 100% of the pixels" in detail
+    assert known["key_authority", "4 samples of data_owner:0, round 0"] == ("bounded", "W1 - W1' spans at least 4 dimensions of their space")  # fmt: skip
+    assert known["cloud_trainer", "all 48 samples"][0] == "bounded"
+
+
+def test_more_samples_than_h_between_averages_are_not_determined(runs):
+    known = by_coalition(runs("mitig2", **{**MANY, "hidden": 4, "batch": 8})[1])
+    how, detail = known["cloud_trainer, key_authority", "8 samples of data_owner:0, round 0"]
+    assert how == "bounded" and "for 8 samples" in detail
+
+
+@pytest.mark.parametrize("local_steps", [1, 2])
+def test_the_update_is_solved_over_several_local_steps_too(runs, local_steps):
+    known = by_coalition(runs("mitig2", **{**MANY, "hidden": 32, "local_steps": local_steps})[1])
+    assert known["cloud_trainer, key_authority", f"{4 * local_steps} samples of data_owner:0, round 0"][0] == "exact"
+
+
+def test_under_adam_the_update_is_no_linear_function(runs):
+    known = by_coalition(runs("mitig2", **MANY, optimizer=Optimizer.ADAM, lr=0.01)[1])
+    assert "Adam" in known["cloud_trainer, key_authority", "4 samples of data_owner:0, round 0"][1]
+
+
+def test_cloud_and_one_owner_solve_for_another_owners_batch_once_averages_have_full_rank(runs):
+    result = runs("mitig2", **{**MANY, "hidden": 32, "epochs": 4})[1]
+    how, detail = by_coalition(result)["cloud_trainer, data_owner:0", "the first batch of data_owner:1"]
+    assert how == "exact" and "rank 64 of 64; 100%" in detail
+    (row,) = [
+        r for r in result["learned"] if r["party"] == "cloud_trainer, data_owner:0" and r["quantity"] == "samples"
+    ]
+    assert row["since_round"] in (3, 6, 9)  # an epoch is three rounds: the batch is used again in round 3
+
+
+def test_authority_and_cloud_of_mitig1_open_the_ciphertexts(runs):
+    known = by_coalition(runs("mitig1", **TINY)[1])
+    assert known["cloud_trainer, key_authority", "all 16 samples"][0] == "exact"
+    own = by_coalition(runs("mitig1", authority=Authority.OWNER, **TINY)[1])
+    assert set(own) == {("cloud_trainer", "all 16 samples")}
+
+
+def test_the_mean_is_summed_in_order_and_rounded_once():
+    copies = [np.full((2, 2), v, np.float32) for v in (1e8, 1.0, -1e8)]
+    assert np.array_equal(split.mean(copies), np.full((2, 2), np.float32(1 / 3)))
