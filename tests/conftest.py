@@ -16,6 +16,8 @@ from scenarios.runs import RunFolder
 
 SMALL: dict[str, Any] = {"samples": 48, "hidden": 8, "batch": 16, "epochs": 1, "seed": 7, "runtime": "inline"}
 
+TINY: dict[str, Any] = {"samples": 16, "hidden": 4, "batch": 8}  # for mitig1: 64 products of pairings an epoch
+
 
 def small(scenario: str = "plain_fe", **options: Any) -> Experiment:
     """A run of a second on 48 digits; `options` replace or add to `SMALL`."""

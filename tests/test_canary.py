@@ -32,10 +32,15 @@ def seen(run, party, images):
     return sum(needle in haystack for needle in needles(images))
 
 
-@pytest.mark.parametrize(("scenario", "at_cloud"), [("plain", True), ("plain_fe", False)])
+@pytest.mark.parametrize(
+    ("scenario", "at_cloud"), [("plain", True), ("plain_fe", False), ("mitig1", False), ("mitig2", False)]
+)
 def test_only_parties_of_the_figure_hold_the_planted_images(planted, scenario, at_cloud, tmp_path):
     path, images = planted
-    experiment = small(scenario, dataset=str(path), samples=None, out=tmp_path / "run")
+    size = (
+        {"hidden": 1, "batch": 40, "weight_scale": 4} if scenario == "mitig1" else {}
+    )  # a product of pairings takes 15 ms here
+    experiment = small(scenario, dataset=str(path), samples=None, out=tmp_path / "run", **size)
     run, _ = execute(experiment)
     assert seen(run, "data_owner:0", images) >= 40
     assert (seen(run, "cloud_trainer", images) >= 40) is at_cloud

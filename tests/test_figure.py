@@ -5,15 +5,20 @@ import itertools
 import pytest
 
 from parties.transcript import Kind, View
-from protocols.config import Gradient, Labels, Scheme
+from protocols.config import Authority, Gradient, Init, Labels, Scheme
 from protocols.figure import as_mermaid, as_text
 from scenarios.catalogue import PROTOCOLS, find_protocol
+from tests.conftest import TINY
 
 CASES = [
     ("plain", {}),
-    *(("plain_fe", {"labels": lab, "gradient": grad}) for lab, grad in itertools.product(Labels, Gradient)),
+    ("plain", {"init": Init.OWNER, "labels": Labels.OWNER}),
+    *(("plain_fe", {"labels": lab, "gradient": grad})
+      for lab, grad in itertools.product((Labels.CLEAR, Labels.FEBO), Gradient)),
     ("plain_fe", {"scheme": Scheme.DDH}),
-]
+    *(("mitig1", {**TINY, "authority": a, "owners": n}) for a, n in itertools.product(Authority, (1, 2))),
+    *(("mitig2", {"labels": lab, "owners": n}) for lab, n in itertools.product((Labels.CLEAR, Labels.OWNER), (1, 3))),
+]  # fmt: skip
 
 
 def observed(run):

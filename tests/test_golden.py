@@ -13,13 +13,20 @@ import pytest
 from parties.transcript import Kind, View
 from protocols.config import Gradient, Labels, Scheme
 from scenarios.run import execute
-from tests.conftest import small
+from tests.conftest import TINY, small
 
 FOLDER = Path(__file__).parent / "golden"
 CASES = {
     "plain": ("plain", {}),
     "plain_fe_lwe": ("plain_fe", {}),
     "plain_fe_ddh": ("plain_fe", {"scheme": Scheme.DDH}),
+    "mitig1": ("mitig1", TINY),
+    "mitig1_owners": ("mitig1", {**TINY, "owners": 2}),
+    "mitig2": ("mitig2", {}),
+    "mitig2_u_shaped_owners": (
+        "mitig2",
+        {"labels": Labels.OWNER, "owners": 3, "per_round": 2, "local_steps": 2, "epochs": 2},
+    ),
     "plain_fe_febo_fe": ("plain_fe", {"labels": Labels.FEBO, "gradient": Gradient.FE}),
 }
 
@@ -36,8 +43,8 @@ def summary(run):
     integers["w1"] = integers.get("w1", [])[
         :1
     ]  # later ones follow from float32 sums, which differ between types of CPU
-    weights = run.view("cloud_trainer")["accuracy"][-1]
-    return {"messages": rows, "sums": integers, "weights": [float(f"{v:.6g}") for v in weights["w1"].ravel()[:40]]}
+    w1 = [value["w1"] for _, value in view.values("accuracy", Kind.OUTPUT) if "w1" in value][-1]
+    return {"messages": rows, "sums": integers, "weights": [float(f"{v:.6g}") for v in w1.ravel()[:40]]}
 
 
 @pytest.mark.parametrize("name", CASES)

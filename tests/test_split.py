@@ -1,10 +1,9 @@
 """MITIG1 and MITIG2: what they compute, who sees what, and what many owners add."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
+from parties.data_owner import shares
 from parties.transcript import Kind, View
 from protocols import mitig2, split
 from protocols.config import (
@@ -22,10 +21,8 @@ from protocols.config import (
 )
 from protocols.errors import ConfigError
 from scenarios.oracle import train_plain
-from scenarios.run import execute
-from tests.conftest import small
+from tests.conftest import TINY, small
 
-TINY = {"samples": 16, "hidden": 4, "batch": 8}  # 64 products of pairings an epoch
 MANY = {"owners": 4, "samples": 48, "batch": 4, "epochs": 2}
 
 
@@ -84,29 +81,20 @@ def test_plain_can_be_run_with_the_weights_of_a_split_network(runs):
     assert np.array_equal(last_weights(mine)["w1"], last_weights(theirs)["w1"])
 
 
-def test_averaging_every_step_is_training_on_all_batches_at_once():
+def test_averaging_every_step_is_training_on_all_batches_at_once(runs):
     """An independent formula: W1 <- W1 - lr v, v <- m v + mean over owners of dZ1_i^T X_i / B_i."""
-    experiment = small("mitig2", **MANY)
-    import tempfile
-    from pathlib import Path
-
-    from parties.data_owner import shares
-
-    with tempfile.TemporaryDirectory() as scratch:
-        run, _ = execute(replace(experiment, out=Path(scratch) / "run"))
-        view = View([(path, party) for party, path in run.sources.items()])
-        dz1 = {(row.round, row.receiver): value for row, value in view.values("dz1", Kind.SENT)}
-        w1 = next(view.values("w1_mean", Kind.SENT))[1].astype(np.float64)
-        parts = [experiment.data.x_train[i] for i in shares(experiment.spec, 4, experiment.how)]
-        velocity = np.zeros_like(w1)
-        for step, (visit,) in enumerate(rounds(experiment.config)):
-            mean = np.zeros_like(w1)
-            for i in range(4):
-                x = parts[i][visit.rows(experiment.config, i)] / 16
-                mean += dz1[step, f"data_owner:{i}"].T @ x / len(x) / 4
-            velocity = 0.9 * velocity + mean
-            w1 = w1 - experiment.config.lr * velocity
-        assert np.allclose(last_weights(run)["w1"], w1, atol=1e-5)
+    (run, _), experiment = runs("mitig2", **MANY), small("mitig2", **MANY)
+    view = View([(path, party) for party, path in run.sources.items()])
+    dz1 = {(row.round, row.receiver): value for row, value in view.values("dz1", Kind.SENT)}
+    w1 = next(view.values("w1_mean", Kind.SENT))[1].astype(np.float64)
+    parts = [experiment.data.x_train[i] for i in shares(experiment.spec, 4, experiment.how)]
+    velocity = np.zeros_like(w1)
+    for step, (visit,) in enumerate(rounds(experiment.config)):
+        batches = [parts[i][visit.rows(experiment.config, i)] / 16 for i in range(4)]
+        gradients = [dz1[step, f"data_owner:{i}"].T @ x / len(x) for i, x in enumerate(batches)]
+        velocity = 0.9 * velocity + np.mean(gradients, axis=0)
+        w1 = w1 - experiment.config.lr * velocity
+    assert np.allclose(last_weights(run)["w1"], w1, atol=1e-5)
 
 
 def test_every_owner_uses_each_batch_once_in_an_epoch():
