@@ -8,7 +8,7 @@ import sqlite3
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -26,7 +26,7 @@ from protocols.config import Activation, Authority, Gradient, Init, Labels, Loss
 from protocols.errors import ConfigError, KeyholeError
 from protocols.figure import as_mermaid, as_text
 from scenarios.catalogue import PROTOCOLS, SCENARIOS, find_protocol, find_scenario
-from scenarios.experiment import Experiment, Options, prepare, step_count
+from scenarios.experiment import Experiment, Options, Preset, prepare, step_count
 
 
 class OneLine(TyperGroup):
@@ -123,6 +123,9 @@ _DATASETS = {
 @app.command()
 def run(
     scenario: Annotated[str, typer.Argument(help=f"{_NAMES} | compare")],
+    preset: Annotated[
+        Preset | None, _option("--preset", help="paper: the network and training of Ionita and Ionita.", panel="Data")
+    ] = None,
     dataset: Annotated[
         str | None, _option("--dataset", help="digits | mnist | cifar10 | FILE.npz", panel="Data")
     ] = None,
@@ -204,7 +207,7 @@ def run(
 ) -> None:
     """Run a scenario: train, record what each party sees, and say who learned what."""
     options = Options(
-        dataset=dataset, data_dir=data_dir, gray=gray, samples=samples, runtime=runtime.value if runtime else None,
+        preset=preset, dataset=dataset, data_dir=data_dir, gray=gray, samples=samples, runtime=runtime.value if runtime else None,
         address=address, owners=owners, split=split, seed=seed, record=record, out=out, layers=layers, hidden=hidden,
         activation=activation, loss=loss, batch=batch, epochs=epochs, lr=lr, momentum=momentum, optimizer=optimizer, pixels=pixels,
         init=init, per_round=per_round, local_steps=local_steps, rounds=rounds, authority=authority, scheme=scheme, group=group,
@@ -326,7 +329,9 @@ def predict(
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...")],
     as_json: Annotated[bool, typer.Option("--json", help="Print compare.json and nothing else.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="Also write JSON, CSV and a picture into this folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Also write JSON, CSV and a picture into this folder.")
+    ] = None,
 ) -> None:
     """Show finished runs side by side: accuracy, time, bytes, what each party saw."""
     with reported():
@@ -367,8 +372,14 @@ def _compare(options: Options, budget: float | None, as_json: bool, quiet: bool)
     from scenarios.compare import compare as run_all
     from scenarios.comparison_table import show_comparison
 
-    silent = as_json or quiet
-    folder, content = run_all(options, BUDGET_SECONDS if budget is None else budget, lambda e: progress(e, silent))
+    silent = as_json or quiet or not sys.stderr.isatty()
+
+    def watch(experiment: Experiment) -> AbstractContextManager[Callable[[str, int], None]]:
+        if not silent:
+            print(_cli(experiment.scenario.name), file=sys.stderr)
+        return progress(experiment, silent)
+
+    folder, content = run_all(options, BUDGET_SECONDS if budget is None else budget, watch)
     if as_json:
         print(json.dumps(content, indent=1))
     else:

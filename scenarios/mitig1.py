@@ -11,6 +11,7 @@ SCENARIO = Scenario(
         {"group", "weight_scale", "weight_bound", "labels", "authority", "per_round", "local_steps", "rounds"}
     ),
     defaults={"weight_scale": 64, "init": Init.OWNER, "group": "bn254"},
+    digits={"hidden": 16, "epochs": 5},
 )
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from protocols.errors import KeyholeError
 from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role, party_name
 from protocols.session import Session
 from scenarios.attacks import MakeAdversary, attack_run
-from scenarios.experiment import FULL_LIMIT_NBYTES, Experiment, step_count, unprotected
+from scenarios.experiment import FULL_LIMIT_NBYTES, PUBLISHED, Experiment, step_count, unprotected
 from scenarios.runs import RunFolder, new_folder, write_json
 
 SCHEMA = 1
@@ -129,6 +129,10 @@ class Clock:
         self._laps[name] += now - self._last
         self._last = now
 
+    def since(self, name: str) -> float:
+        """Seconds since a lap ended that was booked last, or 0 if it was not."""
+        return round(time.perf_counter() - self._last, 3) if self._laps[name] else 0.0
+
     def seconds(self) -> dict[str, float]:
         """Seconds by name, and in total."""
         return {name: round(s, 3) for name, s in {**self._laps, "total": time.perf_counter() - self._start}.items()}
@@ -180,7 +184,8 @@ def train(
     try:
         session = Session(runtime, protocol.FIGURE, counts, config)
         for epoch, weights in enumerate(protocol.run(session, config), start=1):
-            epochs.append({"weights": weights, "test": accuracy(experiment, weights)})
+            trained = clock.since("setup")
+            epochs.append({"weights": weights, "test": accuracy(experiment, weights), "seconds": trained})
             log.info("epoch_finished", epoch=epoch, test_accuracy=epochs[-1]["test"])
             observe("epoch", epoch)
         runtime.finish()
@@ -264,8 +269,10 @@ def report(experiment: Experiment, run: RunFolder, epochs: list[dict[str, Any]])
             "test": last["test"],
             "baseline_test": None,
             "test_by_epoch": [epoch["test"] for epoch in epochs],
+            "seconds_by_epoch": [epoch["seconds"] for epoch in epochs],
         },
         "steps": step_count(experiment.scenario.protocol, experiment.config),
+        **({"published": dict(PUBLISHED[experiment.preset])} if experiment.preset else {}),
         **traffic(run),
         "learned": [],
         "attacks": [],

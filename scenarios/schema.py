@@ -177,6 +177,7 @@ RESULT_SCHEMA: Schema = {
                     "train": _share("on the training samples"),
                     "test": _share("on held-out samples; null without any", or_null=True),
                     "baseline_test": _share("of the same training without protection or rounding", or_null=True),
+                    "seconds_by_epoch": _list("training seconds until the weights of each epoch were there, measuring accuracy included", _SECONDS),
                     "test_by_epoch": _list("test accuracy after each epoch", _share("null without held-out samples", or_null=True)),
                 },
             ),
@@ -207,5 +208,115 @@ RESULT_SCHEMA: Schema = {
             "learned": _list("who learned what", LEARNED),
             "attacks": _list("attacks that were asked for", ATTACK),
         },
+        {
+            "published": _object("what a paper reports for the experiment of a preset; not measured here", {
+                "accuracy": _share("on held-out samples"), "minutes": _("of training", "number"), "what": _("of what", "string"),
+                "source": _("where", "string")}),
+        },
     ),
 }  # fmt: skip
+
+_AMOUNTS: Schema = {
+    "type": "object",
+    "description": "seconds, and messages and bytes from role to role",
+    "required": ["seconds"],
+    "additionalProperties": {"type": "number", "minimum": 0},
+}
+
+
+def _maybe(schema: Schema, about: str) -> Schema:
+    return {**schema, "type": [schema["type"], "null"], "description": about}
+
+
+def _growing(about: str) -> Schema:
+    return _object(
+        about, {"fixed": {**_AMOUNTS, "description": "once"}, "each": {**_AMOUNTS, "description": "by sample"}}
+    )
+
+
+COST = _object(
+    "what the parts of a run cost, measured on a few steps of the same protocol, network and images; the whole run is then "
+    "setup + warm_up + uploads x upload.fixed + samples x upload.each + steps x step.fixed + rows x step.each + averages x average",
+    {
+        "measured": _list(
+            "runs of a few steps, the largest batch last",
+            _object("one", {"batch": {**_COUNT, "description": "samples in a batch"},
+                            "samples": {**_COUNT, "description": "samples uploaded"},
+                            "setup_seconds": {**_SECONDS, "description": "processes and keys"},
+                            "upload_seconds": {**_SECONDS, "description": "encryption and upload"},
+                            "step_seconds": _list("each step; the last one counts", _SECONDS)}),
+        ),
+        "counts": _object("how often each part of the whole run occurs", {
+            "uploads": {**_COUNT, "description": "chunks of samples"},
+            "samples": {**_COUNT, "description": "samples uploaded"},
+            "steps": {**_COUNT, "description": "steps, those of each owner counted"},
+            "rows": {**_COUNT, "description": "samples in all of these steps"},
+            "averages": {**_COUNT, "description": "copies averaged"}}),
+        "setup": {**_AMOUNTS, "description": "processes, keys, first weights"},
+        "warm_up": {**_AMOUNTS, "description": "what the first step takes longer"},
+        "upload": _growing("encryption and upload"),
+        "step": _growing("a step of one owner"),
+        "average": {**_AMOUNTS, "description": "of one owner's copy in a round; empty without", "required": []},
+    },
+)  # fmt: skip
+
+COMPARED = _object(
+    "one run of a comparison",
+    {
+        "name": _("unique in the comparison, such as plain-fe lwe", "string"),
+        "scenario": _("name of the scenario, with _", "string"),
+        "protocol": _("name of the protocol, with _", "string"),
+        "scheme": _("lwe, ddh or fhipe; null where nothing is encrypted", "string", "null"),
+        "status": {"enum": ["done", "extrapolated", "failed"], "description": "whether it was run"},
+        "extrapolated": _("true: not run; seconds, messages and bytes follow from `cost`, and there is no accuracy", "boolean"),
+        "why": _("why it was extrapolated or failed; empty if done", "string"),
+        "run": _("its run folder, from the comparison's folder or as given; null if there is none", "string", "null"),
+        "security": _("scheme and level, or that there is none", "string"),
+        "security_lines": {"type": "object", "description": "as in result.json", "additionalProperties": {"type": "string"}},
+        "seed": _("null: none, or not known", "integer", "null"),
+        "config": {"type": ["object", "null"], "description": "as in result.json; null if the options were refused"},
+        "accuracy": _object("as in result.json", {
+            "test": _share("on held-out samples", or_null=True),
+            "train": _share("on the training samples", or_null=True),
+            "baseline_test": _share("of the same training without protection", or_null=True)}),
+        "seconds": _object("as in result.json", {
+            **{name: _maybe(_SECONDS, name) for name in ("setup", "train", "attack", "report", "total")},
+            "per_step": _maybe(_SECONDS, "a training step, on average")}),
+        "steps": _maybe(_COUNT, "training steps, which are the rounds of messages"),
+        "messages": _maybe(_COUNT, "messages sent"),
+        "bytes": _maybe(_COUNT, "their payload bytes"),
+        "edges": _list("messages between two roles", _object("an edge", {
+            "sender": _("role", "string"), "receiver": _("role", "string"),
+            "messages": {**_COUNT, "description": "how many"}, "bytes": {**_COUNT, "description": "of their payloads"}})),
+        "learned": _list("as in result.json without `data`; of an extrapolated run, what crossed in the clear",
+                         {**LEARNED, "required": [name for name in LEARNED["required"] if name != "data"]}),
+        "attacks": _list("attacks that were asked for", _object("one", {
+            "attack": _("its name, with _", "string"),
+            "corrupted": _list("whose views it was handed", {"type": "string"}),
+            "applicable": _("whether the view holds what it needs", "boolean"),
+            "why": _("why not, if not", "string"),
+            "samples": {**_COUNT, "description": "samples attacked"},
+            "metrics": METRICS,
+            "guess": {**METRICS, "description": "the same metrics of the best guess without the view"}})),
+        "ignored": _list("given options that mean nothing to this protocol", {"type": "string"}),
+        "cost": {**COST, "type": ["object", "null"]},
+    },
+)  # fmt: skip
+
+COMPARE_SCHEMA: Schema = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    **_object(
+        "compare.json of a comparison",
+        {
+            "schema": {"const": 1, "description": "version of these keys"},
+            "seed_drawn": _("whether the seed was drawn for the comparison, because none was given", "boolean"),
+            "rows": _list("the runs", COMPARED),
+            "differences": {
+                "type": "object",
+                "description": "options in which the runs differ, with the value of each run by its name",
+                "additionalProperties": {"type": "object"},
+            },
+            "notes": _list("what a reader has to know besides, in words", {"type": "string"}),
+        },
+    ),
+}

@@ -77,6 +77,12 @@ def figures(result: dict[str, Any]) -> Table:
     )
     table.add_row("accuracy", f"test {share(accuracy['test'])}   without protection {share(accuracy['baseline_test'])}   "
                               f"train {share(accuracy['train'])}")  # fmt: skip
+    if "published" in result:
+        told = result["published"]
+        table.add_row(
+            "",
+            f"published {told['accuracy']:.3f}, {told['minutes']} minutes: {told['what']}, {told['source']}; not measured here",
+        )
     table.add_row("time", laps)
     table.add_row("traffic", f"{size(nbytes)} in {plural(messages, 'message')}")
     return table

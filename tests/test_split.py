@@ -1,5 +1,6 @@
 """MITIG1 and MITIG2: what they compute, who sees what, and what many owners add."""
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -20,6 +21,7 @@ from protocols.config import (
     rounds_per_epoch,
 )
 from protocols.errors import ConfigError
+from scenarios.experiment import Preset
 from scenarios.oracle import train_plain
 from tests.conftest import TINY, small
 
@@ -285,3 +287,36 @@ def test_authority_and_cloud_of_mitig1_open_the_ciphertexts(runs):
 def test_the_mean_is_summed_in_order_and_rounded_once():
     copies = [np.full((2, 2), v, np.float32) for v in (1e8, 1.0, -1e8)]
     assert np.array_equal(split.mean(copies), np.full((2, 2), np.float32(1 / 3)))
+
+
+@pytest.mark.parametrize(
+    ("scenario", "options"), [("mitig1", {**TINY, "owners": 2}), ("mitig2", {"owners": 3})], ids=str
+)
+def test_the_attack_on_labels_reads_those_that_the_cloud_was_given(runs, scenario, options):
+    (row,) = runs(scenario, **options, attack=("labels",))[1]["attacks"]
+    assert row["applicable"] and row["metrics"]["labels_right"] == 1.0
+    (refused,) = runs("mitig2", labels=Labels.OWNER, attack=("labels",))[1]["attacks"]
+    assert not refused["applicable"] and "neither labels" in refused["why"]
+
+
+def test_a_preset_stands_beside_what_was_published(tmp_path):
+    np.savez(
+        tmp_path / "raw.npz",
+        images=np.random.default_rng(0).integers(0, 256, (40, 4, 4), np.uint8),
+        labels=np.arange(40) % 4,
+    )
+    experiment = small(
+        "mitig2",
+        preset=Preset.PAPER,
+        dataset=str(tmp_path / "raw.npz"),
+        samples=None,
+        hidden=None,
+        batch=None,
+        epochs=1,
+    )
+    config = experiment.config
+    assert (config.layers, config.lr, config.momentum, config.pixel_unit) == ((300,), 0.005, 0.0, 1)
+    assert config.activation is Activation.SIGMOID and config.loss is Loss.BCE
+    result = execute(replace(experiment, out=tmp_path / "run"))[1]
+    assert result["published"]["accuracy"] == 0.968 and "arXiv:2509.21497" in result["published"]["source"]
+    jsonschema.validate(result, RESULT_SCHEMA)

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from parties.adversary.attack import NotApplicable, Prior, Reconstruction
+from parties.adversary.attack import Learned, NotApplicable, Prior, Reconstruction
 from parties.adversary.catalogue import find_attack
-from parties.adversary.knowledge import Learned, learned
+from parties.adversary.knowledge import learned
 from parties.transcript import View
 
 

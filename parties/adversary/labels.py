@@ -40,10 +40,11 @@ def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstru
 def _clear(view: View) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
     """Labels that were uploaded; known before the first step."""
     need(view, "labels")
-    start, rows = offsets(view.config), _rows_of_upload(view)
+    ends = list(offsets(view.config))  # an owner uploads its labels in the order of its samples
     for row, labels in view.values("labels", Kind.RECEIVED):
         owner = int(row.sender.partition(":")[2])
-        yield 0, start[owner] + row.round * rows + np.arange(len(labels)), labels
+        yield 0, ends[owner] + np.arange(len(labels)), labels
+        ends[owner] += len(labels)
 
 
 def _from_febo(view: View) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
@@ -56,11 +57,3 @@ def _from_febo(view: View) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.
         ct = view.value(uploads[f"data_owner:{batch.owner}", part])
         y = febo.decrypt(mpk, sk, febo.rows(ct, first, first + batch.size)) + asked.p
         yield row.round, start[batch.owner] + np.arange(batch.start, batch.stop), y.argmax(axis=1)
-
-
-def _rows_of_upload(view: View) -> int:
-    if view.protocol == "plain":
-        from protocols.config import chunk_rows
-
-        return chunk_rows(view.config, view.config.features)
-    return plain_fe.upload_rows(view.config)

@@ -183,8 +183,8 @@ def _steps(view: View, label: str) -> Iterator[Row]:
 
 def _rank(matrix: Reals) -> int:
     """Numerical rank of what crossed in float32."""
-    largest = max(matrix.shape) * np.finfo(np.float32).eps
-    return int(np.linalg.matrix_rank(matrix, rtol=largest))
+    smallest = float(max(matrix.shape) * np.finfo(np.float32).eps)
+    return int(np.linalg.matrix_rank(matrix, rtol=smallest))
 
 
 def _integer(x: Reals, x_max: int) -> float:
