@@ -1,5 +1,7 @@
 """MITIG1 and MITIG2: what they compute, who sees what, and what many owners add."""
 
+from dataclasses import replace
+
 import jsonschema
 import numpy as np
 import pytest
@@ -23,6 +25,8 @@ from protocols.config import (
 from protocols.errors import ConfigError
 from scenarios.experiment import Preset
 from scenarios.oracle import train_plain
+from scenarios.run import execute
+from scenarios.schema import RESULT_SCHEMA
 from tests.conftest import TINY, small
 
 MANY = {"owners": 4, "samples": 48, "batch": 4, "epochs": 2}

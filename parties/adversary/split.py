@@ -184,7 +184,8 @@ def _steps(view: View, label: str) -> Iterator[Row]:
 def _rank(matrix: Reals) -> int:
     """Numerical rank of what crossed in float32."""
     smallest = float(max(matrix.shape) * np.finfo(np.float32).eps)
-    return int(np.linalg.matrix_rank(matrix, rtol=smallest))
+    rank: int = np.linalg.matrix_rank(matrix, rtol=smallest).item()
+    return rank
 
 
 def _integer(x: Reals, x_max: int) -> float:
