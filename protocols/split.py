@@ -1,8 +1,9 @@
 """What MITIG1 and MITIG2 share: the network is split after the first layer, which stays with its owner.
 
 The owner keeps W1 and its samples, the cloud the layers above. With many owners each trains a copy of W1 on its own batches; after
-every `local_steps` steps the authority averages the copies of those that took part, `per_round` of them in turn. Where not all take
-part in every round, an owner forgets its copy, and what its optimizer remembers, at the end of a round: 10 000 owners
+every `local_steps` steps the authority averages the copies of those that took part, `per_round` of them in turn. The cloud has one
+network: it takes the batches of a step one after the other, as SplitFed V2 does (C. Thapa et al., AAAI 2022, arXiv:2004.12088); U-shaped,
+where a batch comes back for the backward pass, it takes them as one. Where not all take part in every round, an owner forgets its copy, and what its optimizer remembers, at the end of a round: 10 000 owners
 need not hold 10 000 copies.
 """
 
@@ -106,17 +107,16 @@ def own_rows(state: State, visit: Visit) -> NDArray[Any]:
     return state.inputs["images"][visit.rows(state.config, state.index)]
 
 
-def batch_labels(state: State, visit: Visit) -> NDArray[Any]:
-    """C: the labels of a step's batches, one owner after the other."""
-    config: Config = state.config
-    return np.concatenate([state.held["labels"][i][visit.rows(config, i)] for i in visit.owners(config)])
-
-
 def upper_layers(state: State, z1: list[Float], visit: Visit) -> list[Float]:
-    """C: forward and backward on the batches of all owners as one; dZ1 for each."""
-    p = training.forward_upper(state, joined(z1))
-    error = training.output_error(p, batch_labels(state, visit), state.config)
-    return divided(training.backward_upper(state, error), z1)
+    """C: forward, backward and update on one owner's batch after the other; dZ1 for each."""
+    owners = visit.owners(state.config)
+    return [_upper_layers(state, own, owner, visit) for own, owner in zip(z1, owners, strict=True)]
+
+
+def _upper_layers(state: State, z1: Float, owner: int, visit: Visit) -> Float:
+    p = training.forward_upper(state, training.tensor(z1))
+    labels = state.held["labels"][owner][visit.rows(state.config, owner)]
+    return training.backward_upper(state, training.output_error(p, labels, state.config))
 
 
 def hidden_layers(state: State, z1: list[Float]) -> list[Float]:

@@ -1,35 +1,49 @@
-"""Plain training in this process, with no transcript kept: the baseline of a run, and the oracle of the tests."""
+"""Unprotected training in this process, with no transcript kept: the baseline of a run, and the oracle of the tests."""
 
 from __future__ import annotations
 
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from parties.runtime.inline import InlineRuntime
 from parties.transcript import Record
-from protocols import plain
+from protocols import mitig2, plain
 from protocols.config import Config
-from protocols.roles import CLOUD_TRAINER, DATA_OWNER
+from protocols.roles import DATA_OWNER
 from protocols.session import Session
-from scenarios.experiment import Experiment, Scenario
+from scenarios.experiment import Experiment, Scenario, unprotected
 from scenarios.runs import RunFolder
 
 
 def train_plain(experiment: Experiment, config: Config) -> dict[str, Any]:
-    """The final weights of `plain` with the same data, coins and order, and the given rounding.
+    """The final weights of `plain` with the same data, coins and order, and the given rounding."""
+    return _train(plain, replace(experiment, scenario=Scenario("plain", plain)), config)
 
-    A run without a seed has coins of its own, and then so has this one: the weights differ as two runs do.
+
+def train_unprotected(experiment: Experiment) -> dict[str, Any]:
+    """The final weights of the same training without any protection or rounding.
+
+    Where many owners train copies that are averaged, that is MITIG2, which neither encrypts nor rounds; else `plain`.
     """
+    config = unprotected(experiment)
+    copies = config.owners == "many" and experiment.scenario.protocol.NAME in ("mitig1", "mitig2")
+    protocol = mitig2 if copies else plain
+    return _train(protocol, replace(experiment, scenario=Scenario(protocol.NAME, protocol)), config)
+
+
+def _train(protocol: ModuleType, experiment: Experiment, config: Config) -> dict[str, Any]:
     from scenarios.run import host_specs
 
-    same = replace(experiment, scenario=Scenario("plain", plain), config=config, record=Record.HEADERS)
+    same = replace(experiment, config=config, record=Record.HEADERS)
     with tempfile.TemporaryDirectory(prefix="keyhole-") as scratch:
         (Path(scratch) / "transcripts").mkdir()
-        runtime = InlineRuntime([replace(spec, state=None) for spec in host_specs(same, RunFolder(Path(scratch)))])
-        counts = {DATA_OWNER: same.owners, CLOUD_TRAINER: 1}
-        *_, weights = plain.run(Session(runtime, plain.FIGURE, counts, config), config)
+        specs = [replace(spec, state=None) for spec in host_specs(same, RunFolder(Path(scratch)))]
+        runtime = InlineRuntime(specs)
+        counts = {role: same.owners if role is DATA_OWNER else 1 for role in same.roles}
+        *_, weights = protocol.run(Session(runtime, protocol.FIGURE, counts, config), config)
         runtime.finish()
     last: dict[str, Any] = weights
     return last

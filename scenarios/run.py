@@ -27,7 +27,7 @@ from protocols.errors import KeyholeError
 from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role, party_name
 from protocols.session import Session
 from scenarios.attacks import MakeAdversary, attack_run
-from scenarios.experiment import FULL_LIMIT_NBYTES, PUBLISHED, Experiment, step_count, unprotected
+from scenarios.experiment import FULL_LIMIT_NBYTES, PUBLISHED, Experiment, step_count
 from scenarios.runs import RunFolder, new_folder, write_json
 
 SCHEMA = 1
@@ -246,9 +246,9 @@ def baseline(experiment: Experiment) -> float | None:
     """Test accuracy of the same training without any protection or rounding, in this process; with the same coins if the run has a seed."""
     if experiment.data.x_test is None:
         return None
-    from scenarios.oracle import train_plain
+    from scenarios.oracle import train_unprotected
 
-    return accuracy(experiment, train_plain(experiment, unprotected(experiment)))
+    return accuracy(experiment, train_unprotected(experiment))
 
 
 def report(experiment: Experiment, run: RunFolder, epochs: list[dict[str, Any]]) -> dict[str, Any]:
