@@ -1,4 +1,4 @@
-"""The project's figures, measured again by one command: `keyhole bench [groups digits febo mnist cifar]`.
+"""The project's figures, measured again by one command: `keyhole bench [NAME ...]`.
 
 Nothing here is asserted: a bench prints what it measured, the figure it is meant to reach, and on which machine.
 """
@@ -8,14 +8,10 @@ from __future__ import annotations
 import json
 import os
 import platform
-import tempfile
-import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 from rich.console import Console
 from rich.table import Table
@@ -24,32 +20,8 @@ from parties.transcript import Record
 from protocols.config import Gradient, Labels, Scheme
 from protocols.errors import ConfigError
 from scenarios.bench_groups import measure_groups
-from scenarios.catalogue import find_scenario
-from scenarios.experiment import Experiment, Options, prepare
-from scenarios.oracle import train_plain
-from scenarios.run import execute
-from scenarios.runs import RunFolder
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Sizes given on the command line; None means the size of the stated figure."""
-
-    data_dir: Path
-    samples: int | None
-    epochs: int | None
-    hidden: int | None
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One measured figure beside the one that it is meant to reach."""
-
-    bench: str
-    what: str
-    measured: str
-    stated: str = ""
-    value: Any = None
+from scenarios.bench_split import mitig1, mitig1_mnist, mitig2, owners
+from scenarios.bench_tools import Figure, Memory, Run, Sizes, same_weights
 
 
 def run_benches(
@@ -57,7 +29,8 @@ def run_benches(
     console: Console,
 ) -> None:  # fmt: skip
     """Run some benches, or all, one after another; prints each as it ends and may write them all as JSON."""
-    known = {"groups": groups, "digits": digits, "febo": febo, "mnist": mnist, "cifar": cifar}
+    known = {"groups": groups, "digits": digits, "febo": febo, "mnist": mnist, "cifar": cifar, "mitig2": mitig2, "owners": owners,
+             "mitig1": mitig1, "mitig1-mnist": mitig1_mnist}  # fmt: skip
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ConfigError(f"unknown bench {unknown[0]!r}; known: {', '.join(known)}")
@@ -111,7 +84,7 @@ def mnist(sizes: Sizes) -> Iterator[Figure]:
     """An MNIST epoch of plain FE under LWE, headers only, with the memory of all processes."""
     options: dict[str, Any] = {"dataset": "mnist", "data_dir": sizes.data_dir / "mnist", "hidden": 300, "batch": 64, "epochs": 1,
                "record": Record.HEADERS, "gradient": Gradient.OWNER}  # fmt: skip
-    with _Memory() as memory:
+    with Memory() as memory:
         yield from _train("mnist", "scheme=lwe hidden=300 batch=64", "<= 240 s", sizes, compare=False, **options)
     yield Figure(
         "mnist", "peak memory of all processes (PSS)", f"{memory.peak / 2**30:.2f} GiB", "< 8 GiB", memory.peak
@@ -122,7 +95,7 @@ def cifar(sizes: Sizes) -> Iterator[Figure]:
     """`lp` and `smooth` on 20 gray CIFAR images, one observation of h = 350."""
     options: dict[str, Any] = {"dataset": "cifar10", "data_dir": sizes.data_dir / "cifar10", "gray": True, "samples": sizes.samples or 20,
                "hidden": sizes.hidden or 350, "batch": 20, "epochs": 1, "attack": ("lp", "smooth")}  # fmt: skip
-    with _run(options) as (_, _, result):
+    with Run("plain_fe", options) as (_, _, result):
         for row in result["attacks"]:
             mse, notes = row["metrics"]["mse"], row["notes"]
             projection = row["baseline"]["projection"]["mse"]
@@ -139,7 +112,7 @@ def _train(bench: str, what: str, limit: str, sizes: Sizes, compare: bool = True
         **options,
         **{k: v for k, v in (("samples", sizes.samples), ("epochs", sizes.epochs), ("hidden", sizes.hidden)) if v},
     }
-    with _run(options) as (experiment, run, result):
+    with Run("plain_fe", options) as (experiment, run, result):
         seconds, accuracy = result["seconds"], result["accuracy"]
         spent = " · ".join(
             f"{name} {seconds[name]:.1f}" for name in ("setup", "train", "attack", "total") if name in seconds
@@ -156,63 +129,6 @@ def _train(bench: str, what: str, limit: str, sizes: Sizes, compare: bool = True
             }
             text = json.dumps(metrics) if row["applicable"] else f"not applicable: {row['why']}"
             yield Figure(bench, f"{what}: {row['attack']}", text, "exact, with its step", row["metrics"])
-
-
-def same_weights(experiment: Experiment, run: RunFolder) -> str:
-    """Whether the final weights are those of `plain` with the same rounding, bit by bit."""
-    weights = run.view("cloud_trainer")["accuracy"][-1]
-    oracle = train_plain(experiment, experiment.config)
-    pairs = [(weights["w1"], oracle["w1"]), *zip(weights["weights"], oracle["weights"], strict=True),
-             *zip(weights["biases"], oracle["biases"], strict=True)]  # fmt: skip
-    return "bit-identical" if all(np.array_equal(a, b) for a, b in pairs) else "different"
-
-
-class _run:
-    """A run in a scratch folder that is removed afterwards."""
-
-    def __init__(self, options: dict[str, Any]) -> None:
-        self._scratch = tempfile.TemporaryDirectory(prefix="keyhole-bench-")
-        self._experiment = replace(prepare(find_scenario("plain_fe"), Options(seed=0, **options)),
-                                   out=Path(self._scratch.name) / "run")  # fmt: skip
-
-    def __enter__(self) -> tuple[Experiment, RunFolder, dict[str, Any]]:
-        return self._experiment, *execute(self._experiment)
-
-    def __exit__(self, *exception: object) -> None:
-        self._scratch.cleanup()
-
-
-class _Memory:
-    """The peak of the proportional set size of this process and all below it, sampled twice a second."""
-
-    def __init__(self) -> None:
-        self.peak = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> _Memory:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.5):
-            self.peak = max(self.peak, _pss_of_tree())
-
-
-def _pss_of_tree() -> int:
-    me = psutil.Process()
-    return sum(_pss(process) for process in (me, *me.children(recursive=True)))
-
-
-def _pss(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_full_info().pss)
-    except (psutil.Error, OSError):
-        return 0
 
 
 def _cpuinfo() -> list[str]:

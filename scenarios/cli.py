@@ -351,7 +351,10 @@ def compare(
 @app.command()
 def bench(
     what: Annotated[
-        list[str] | None, typer.Argument(help="groups | digits | febo | mnist | cifar; all without any.")
+        list[str] | None,
+        typer.Argument(
+            help="groups | digits | febo | mnist | cifar | mitig2 | owners | mitig1 | mitig1-mnist; all without any."
+        ),
     ] = None,
     data_dir: Annotated[Path, typer.Option("--data-dir", help="Holds mnist/ and cifar10/.")] = Path("../shared/data"),
     samples: Annotated[int | None, typer.Option("--samples", help="Training samples, to try a smaller size.")] = None,

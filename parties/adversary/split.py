@@ -196,7 +196,7 @@ def _integer(x: Reals, x_max: int) -> float:
 
 def _size(visit: Visit, config: Config, owner: int) -> int:
     rows = visit.rows(config, owner)
-    return rows.stop - rows.start
+    return int(rows.stop - rows.start)
 
 
 def _line(view: View, of: str, how: str, detail: str, since: int) -> Learned:
