@@ -123,18 +123,24 @@ def upload(s: Session, part: int, rows: int) -> None:
 def train_step(s: Session, config: Config, o: At, visit: Visit) -> None:
     """One step of the owners of a round, each on a batch of its own."""
     c = s.at(CLOUD_TRAINER)
-    dz1 = c.do(upper_layers, keys(s, config, o, visit), visit)  # C: Z1 = Dec(sk, ct), dZ1  # fmt: skip
-    o.do(split.update_first, c.send(o, dz1=s.scatter(dz1, o)), visit)  # O: W1 <- W1 - lr dZ1 X_B / B  # fmt: skip
+    # fmt: off
+    sk = keys(s, config, o, visit)                                          # O, A: hiding keys of [W1]
+    dz1 = c.do(upper_layers, sk, visit)                                     # C: Z1 = Dec(sk, ct), dZ1
+    o.do(split.update_first, c.send(o, dz1=s.scatter(dz1, o)), visit)       # O: W1 <- W1 - lr dZ1 X_B / B
+    # fmt: on
 
 
 def keys(s: Session, config: Config, o: At, visit: Visit) -> Located:
     """Hiding keys of each owner's W1, at C."""
-    a, c = s.at(KEY_AUTHORITY) if config.authority is Authority.PARTY else None, s.at(CLOUD_TRAINER)
-    w1 = o.do(training.quantised_w1)  # O: [W1]  # fmt: skip
-    if a is None:
-        return s.gather(o.send(c, sk_w1=o.do(derive_own, w1)))  # O: sk of every row  # fmt: skip
+    c = s.at(CLOUD_TRAINER)
+    # fmt: off
+    w1 = o.do(training.quantised_w1)                                        # O: [W1]
+    if config.authority is Authority.OWNER:
+        return s.gather(o.send(c, sk_w1=o.do(derive_own, w1)))              # O: sk of every row
+    a = s.at(KEY_AUTHORITY)
     asked = s.gather(o.send(a, w1=w1))
-    sk: Located = a.send(c, sk_w1=a.do(derive_keys, asked, visit))  # A: sk of every row  # fmt: skip
+    sk: Located = a.send(c, sk_w1=a.do(derive_keys, asked, visit))          # A: sk of every row
+    # fmt: on
     return sk
 
 

@@ -91,14 +91,16 @@ def run(s: Session, config: Config) -> Iterator[dict[str, Any]]:
 def train_step(s: Session, config: Config, o: At, visit: Visit) -> None:
     """One step of the owners of a round, each on a batch of its own."""
     c = s.at(CLOUD_TRAINER)
-    z1 = s.gather(o.send(c, z1=o.do(first_layer, visit)))  # O: Z1 = W1 X_B^T  # fmt: skip
+    # fmt: off
+    z1 = s.gather(o.send(c, z1=o.do(first_layer, visit)))                   # O: Z1 = W1 X_B^T
     if config.labels is Labels.CLEAR:
-        dz1 = c.do(split.upper_layers, z1, visit)  # C: forward, backward  # fmt: skip
+        dz1 = c.do(split.upper_layers, z1, visit)                           # C: forward, backward
     else:
-        a = c.send(o, a=s.scatter(c.do(split.hidden_layers, z1), o))  # C: forward  # fmt: skip
-        da = o.send(c, da=o.do(split.last_layer, a, visit))  # O: loss, last layer  # fmt: skip
-        dz1 = c.do(split.hidden_layers_backward, s.gather(da))  # C: backward  # fmt: skip
-    o.do(split.update_first, c.send(o, dz1=s.scatter(dz1, o)), visit)  # O: W1 <- W1 - lr dZ1 X_B / B  # fmt: skip
+        a = c.send(o, a=s.scatter(c.do(split.hidden_layers, z1), o))        # C: forward up to the last layer
+        da = o.send(c, da=o.do(split.last_layer, a, visit))                 # O: last layer, loss
+        dz1 = c.do(split.hidden_layers_backward, s.gather(da))              # C: backward
+    o.do(split.update_first, c.send(o, dz1=s.scatter(dz1, o)), visit)       # O: W1 <- W1 - lr dZ1 X_B / B
+    # fmt: on
 
 
 def first_layer(state: State, visit: Visit) -> split.Float:

@@ -165,11 +165,13 @@ def predict(s: Session, config: Config, count: int) -> Iterator[NDArray[Any]]:
     rows = min(upload_rows(config), inference.ROWS)
     for part in inference.parts(count, rows):
         with s.phase("predict", part):
+            # fmt: off
             if part == 0:
-                w1 = c.do(training.quantised_w1)  # C: [W1]  # fmt: skip
-                sk = a.send(c, sk_w1=a.do(derive_keys, "x", c.send(a, w1=w1)))  # A: sk of every row  # fmt: skip
-            ct = o.send(c, ct=o.do(encrypt_samples, part, rows))  # O: Enc(x)  # fmt: skip
-            told = c.send(o, classes=c.do(decrypted_classes, sk, ct))  # C: Z1 = Dec(sk, ct)  # fmt: skip
+                w1 = c.do(training.quantised_w1)                                # C: [W1]
+                sk = a.send(c, sk_w1=a.do(derive_keys, "x", c.send(a, w1=w1)))  # A: sk of every row
+            ct = o.send(c, ct=o.do(encrypt_samples, part, rows))                # O: Enc(x)
+            told = c.send(o, classes=c.do(decrypted_classes, sk, ct))           # C: Z1 = Dec(sk, ct)
+            # fmt: on
             yield s.reveal(o.do(inference.take_classes, told), why="prediction")
 
 
