@@ -90,8 +90,9 @@ def main(
 @app.command("list")
 def list_() -> None:
     """List protocols, schemes, scenarios, attacks and data sets."""
-    from protocols.crypto import febo, ipfe_ddh, ipfe_lwe
+    from protocols.crypto import febo, fhipe, ipfe_ddh, ipfe_lwe
     from protocols.crypto.group import NAMES as GROUPS
+    from protocols.crypto.pairing import NAMES as PAIRINGS
 
     table = Table("kind", "name", "what it is", "security", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for name in PROTOCOLS:
@@ -99,6 +100,9 @@ def list_() -> None:
         table.add_row("protocol", _cli(name), module.SUMMARY, module.SECURITY)
     table.add_row("scheme", "lwe", "inner products over Z_2^64 (default)", ipfe_lwe.SECURITY)
     table.add_row("scheme", "ddh", f"inner products; --group {' | '.join(GROUPS)}", ipfe_ddh.SECURITY)
+    table.add_row(
+        "scheme", "fhipe", f"function-hiding inner products, of mitig1; --group {' | '.join(PAIRINGS)}", fhipe.SECURITY
+    )
     table.add_row("scheme", "febo", "labels element by element: --labels febo", febo.SECURITY)
     for name in SCENARIOS:
         table.add_row("scenario", _cli(name), f"keyhole run {_cli(name)}", "of the protocol and its scheme")
