@@ -33,7 +33,7 @@ from scenarios.experiment import COMMON, Experiment, Options, Scenario, prepare
 from scenarios.run import RecordTooLarge, check_size, execute, runtime_named
 from scenarios.runs import free_path
 
-BUDGET_SECONDS = 1200.0
+BUDGET_SECONDS = 1800.0
 ENCRYPTING = ("plain_fe", "mitig1")  # only these can take long enough to ask beforehand
 
 _ALONE = "run it alone with `keyhole --debug run ...` for a traceback"
