@@ -1,8 +1,8 @@
 """The Ray runtime: hosts as actors, on this machine or on a cluster. The only file that imports ray.
 
 The driver passes object references from emit to receive and never reads a value, except one that is revealed. Instructions for
-a host queue up and go out as one remote call that ends with the host's next emit, so that a step of plain FE costs four remote calls,
-whatever it computes. At most `WINDOW` rounds are in flight: before the next one the driver waits for the oldest one's token,
+a host queue up and go out as one remote call that ends with the host's next emit, so that a step of plain FE costs four remote calls
+and one of MITIG2 two, whatever they compute. At most `WINDOW` rounds are in flight: before the next one the driver waits for the oldest one's token,
 a few bytes that also bring errors. Ray's own retries stay off, because the order of messages is part of the protocol.
 """
 
