@@ -32,7 +32,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from protocols import inference, split, training
-from protocols.config import Authority, Config, Labels, Visit, chunk_rows, chunks, round_count, rounds, rounds_per_epoch
+from protocols.config import Authority, Config, Labels, Visit, chunk_rows, chunks, round_count
 from protocols.crypto import fhipe, workers
 from protocols.crypto.api import Bounds
 from protocols.crypto.pairing import get_pairing
@@ -87,18 +87,7 @@ def run(s: Session, config: Config) -> Iterator[dict[str, Any]]:
     for part in range(chunks(config, rows)):
         with s.phase("upload", part):
             upload(s, part, rows)
-    step = 0
-    for number, visits in enumerate(rounds(config), start=1):
-        o = s.each(DATA_OWNER, visits[0].owners(config))
-        split.hand_out(s, config, o, number - 1)
-        for visit in visits:
-            with s.phase("step", step):
-                train_step(s, config, o, visit)
-            step += 1
-        split.average(s, config, o, number - 1)
-        if number % rounds_per_epoch(config) == 0 or number == round_count(config):
-            with s.phase("accuracy", step):
-                yield split.reveal(s, config)
+    yield from split.train(s, config, train_step)
 
 
 def set_up(s: Session, config: Config) -> None:

@@ -28,7 +28,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from protocols import inference, nn, split, training
-from protocols.config import Config, Labels, Visit, round_count, rounds, rounds_per_epoch
+from protocols.config import Config, Labels, Visit, round_count
 from protocols.errors import ConfigError
 from protocols.figure import Arrow
 from protocols.plain import sample_labels
@@ -74,18 +74,7 @@ def run(s: Session, config: Config) -> Iterator[dict[str, Any]]:
             o, c = s.each(DATA_OWNER), s.at(CLOUD_TRAINER)
             c.do(split.store_labels, s.gather(o.send(c, labels=o.do(sample_labels, 0, max(config.counts)))))
         split.start(s, config)
-    step = 0
-    for number, visits in enumerate(rounds(config), start=1):
-        o = s.each(DATA_OWNER, visits[0].owners(config))
-        split.hand_out(s, config, o, number - 1)
-        for visit in visits:
-            with s.phase("step", step):
-                train_step(s, config, o, visit)
-            step += 1
-        split.average(s, config, o, number - 1)
-        if number % rounds_per_epoch(config) == 0 or number == round_count(config):
-            with s.phase("accuracy", step):
-                yield split.reveal(s, config)
+    yield from split.train(s, config, train_step)
 
 
 def train_step(s: Session, config: Config, o: At, visit: Visit) -> None:

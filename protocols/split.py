@@ -3,19 +3,20 @@
 The owner keeps W1 and its samples, the cloud the layers above. With many owners each trains a copy of W1 on its own batches; after
 every `local_steps` steps the authority averages the copies of those that took part, `per_round` of them in turn. The cloud has one
 network: it takes the batches of a step one after the other, as SplitFed V2 does (C. Thapa et al., AAAI 2022, arXiv:2004.12088); U-shaped,
-where a batch comes back for the backward pass, it takes them as one. Where not all take part in every round, an owner forgets its copy, and what its optimizer remembers, at the end of a round: 10 000 owners
-need not hold 10 000 copies.
+where a batch comes back for the backward pass, it takes them as one. Where not all take part in every round, an owner forgets its
+copy, and what its optimizer remembers, at the end of a round: 10 000 owners need not hold 10 000 copies.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocols import inference, nn, training
-from protocols.config import Config, Init, Labels, Visit, round_count
+from protocols.config import Config, Init, Labels, Visit, round_count, rounds, rounds_per_epoch
 from protocols.errors import ConfigError
 from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.session import At, Session
@@ -46,6 +47,27 @@ def start(s: Session, config: Config) -> None:
         s.at(CLOUD_TRAINER).do(training.start_hidden)
     else:
         s.at(CLOUD_TRAINER).do(training.start_upper)
+
+
+def train(
+    s: Session, config: Config, train_step: Callable[[Session, Config, At, Visit], None]
+) -> Iterator[dict[str, Any]]:
+    """Round after round: `train_step` for the local steps of the owners that take part, then the average.
+
+    Yields the weights after each epoch and at the end, as revealed for measuring accuracy.
+    """
+    step = 0
+    for number, visits in enumerate(rounds(config), start=1):
+        o = s.each(DATA_OWNER, visits[0].owners(config))
+        hand_out(s, config, o, number - 1)
+        for visit in visits:
+            with s.phase("step", step):
+                train_step(s, config, o, visit)
+            step += 1
+        average(s, config, o, number - 1)
+        if number % rounds_per_epoch(config) == 0 or number == round_count(config):
+            with s.phase("accuracy", step):
+                yield reveal(s, config)
 
 
 def hand_out(s: Session, config: Config, o: At, number: int) -> None:
