@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from protocols import inference, training
 from protocols.config import Batch, Config, Init, Labels, batches, chunk_rows, chunks
+from protocols.errors import ConfigError
 from protocols.figure import Arrow
 from protocols.roles import CLOUD_TRAINER, DATA_OWNER
 from protocols.session import Session
@@ -90,6 +91,14 @@ def kept(state: State) -> dict[str, Any]:
 def restore(state: State, kept: dict[str, Any]) -> None:
     """Take back what `kept` returned."""
     inference.load_model(state, kept)
+
+
+def check(config: Config) -> None:
+    """Refuse what would have no effect."""
+    if config.labels is Labels.OWNER and config.init is Init.CLOUD:
+        raise ConfigError(
+            "plain sends all labels to the cloud: --labels owner is for --init owner, to begin as a split network does"
+        )
 
 
 def payload_nbytes(config: Config) -> int:

@@ -80,10 +80,10 @@ def compare(options: Options, budget: float, watch: Watch) -> tuple[Path, dict[s
 
     Raises what the first protocol refuses if all refuse their options; a protocol that alone fails is a row that says so.
     """
-    if budget < 0:
+    if not budget >= 0:
         raise ConfigError("--budget must be a number of seconds, 0 to extrapolate everything that encrypts")
     drawn = options.seed is None
-    seeded = replace(options, seed=secrets.randbelow(1 << 32)) if drawn else options
+    seeded = replace(options, seed=secrets.randbits(256)) if drawn else options
     prepared = [_prepared(contender, seeded) for contender in contenders(options.scheme)]
     refusals = [each.refusal for each in prepared if each.refusal is not None]
     if len(refusals) == len(prepared):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from parties.adversary.attack import Learned
 from parties.data_owner import queried
 from parties.datasets import DataSpec, load
 from parties.runtime.host import HostSpec
@@ -19,7 +20,7 @@ from parties.transcript import Record
 from protocols.config import Config
 from protocols.crypto.coins import derive
 from protocols.errors import ConfigError, DataError
-from protocols.roles import DATA_OWNER, party_name
+from protocols.roles import CLOUD_TRAINER, DATA_OWNER, party_name
 from protocols.session import Session
 from scenarios.catalogue import find_protocol
 from scenarios.experiment import roles
@@ -49,12 +50,16 @@ def query(
     """Check what can be checked beforehand; raises `ConfigError` or `DataError` with one line."""
     if not (run.path / "state").is_dir():
         raise DataError(f"{run.path}: holds no state/, so the run did not finish; nothing can be predicted")
+    protocol, config = find_protocol(run.settings["protocol"]), run.config()
+    for role in roles(protocol, config):
+        if role is not DATA_OWNER and not (run.path / "state" / role.value).is_file():
+            raise DataError(f"{run.path / 'state' / role.value}: missing; nothing can be predicted")
     spec = run.spec()[0]
     if name is not None and name != spec.name:
         spec = replace(spec, name=name, data_dir=None if data_dir is None else str(data_dir), samples=None)
     elif data_dir is not None:
         spec = replace(spec, data_dir=str(data_dir))
-    data, config = load(spec), run.config()
+    data = load(spec)
     if data.x_train.shape[1] != config.features or data.x_max > config.x_max:
         raise ConfigError(
             f"the run was trained on {config.features} pixels of 0 to {config.x_max}, "
@@ -80,7 +85,7 @@ def predict(asked: Query) -> tuple[RunFolder, dict[str, Any]]:
     with runtime_named(asked.runtime, None) as make:
         classes = _classes(asked, protocol, folder, make, len(x))
         seconds = time.perf_counter() - started
-        saw = learned_rows(learned(folder, make.adversary))
+        saw = learned_rows(_seen(asked.run, folder, make))
     right = float(np.mean(classes == y))
     _write_csv(folder.path / "predictions.csv", classes, y)
     result = {
@@ -89,6 +94,17 @@ def predict(asked: Query) -> tuple[RunFolder, dict[str, Any]]:
     }  # fmt: skip
     write_json(folder.path / "prediction.json", result)
     return folder, result
+
+
+def _seen(trained: RunFolder, folder: RunFolder, make: Runtimes) -> list[Learned]:
+    """What crossed in the clear, and what the cloud, which keeps its view of the training, knows of the samples."""
+    clear = [item for item in learned(folder, make.adversary) if item.quantity != "samples"]
+    cloud = (CLOUD_TRAINER.value,)
+    adversary = make.adversary(trained.view_sources(cloud))
+    try:
+        return [*adversary.call("queried", folder.view_sources(cloud)), *clear]
+    finally:
+        adversary.close()
 
 
 def _classes(asked: Query, protocol: Any, folder: RunFolder, make: Runtimes, count: int) -> NDArray[Any]:
@@ -131,6 +147,7 @@ def _folder(asked: Query) -> RunFolder:
 
 
 def _write_csv(path: Path, classes: NDArray[Any], labels: NDArray[Any]) -> None:
+    path.touch(mode=0o600)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("sample", "predicted", "label"))

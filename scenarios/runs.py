@@ -93,9 +93,12 @@ class RunFolder:
 
     def spec(self) -> tuple[DataSpec, Split]:
         """Which data the owners read."""
-        data = dict(self.settings["data"])
-        how = Split(data.pop("split"))
-        return DataSpec(**data), how
+        try:
+            data = dict(self.settings["data"])
+            how = Split(data.pop("split"))
+            return DataSpec(**data), how
+        except (KeyError, TypeError, ValueError):
+            raise DataError(f"{self.path / 'config.json'}: names no data set") from None
 
     def prior(self, period: int | None = None, threshold: int | None = None) -> Prior:
         """The adversary's prior: pixel range, shape, and the held-out images as public ones.

@@ -133,3 +133,24 @@ def test_a_damaged_state_is_one_line(runs, tmp_path, damage):
     (state / "cloud_trainer").write_bytes(content)
     with pytest.raises(KeyholeError, match="cloud_trainer"):
         predict(replace(query(RunFolder(tmp_path / "run"), None, None, 4, "inline", tmp_path / "out")))
+
+
+def test_the_keys_of_training_open_what_is_asked_under_plain_fe(runs, tmp_path):
+    run, _ = runs("plain_fe", samples=64, hidden=16, batch=8, epochs=2)
+    result = predict(query(run, None, None, 12, "inline", tmp_path / "out"))[1]
+    (known,) = [row for row in result["learned"] if row["quantity"] == "samples"]
+    assert (known["party"], known["how"], known["of"]) == ("cloud_trainer", "exact", "the 12 samples asked about")
+    assert "12 of 12 tried are solved" in known["detail"]
+
+
+def test_too_few_keys_of_training_bound_what_is_asked(asked):
+    for scenario, options in (("plain_fe", {}), ("mitig1", TINY), ("mitig2", {"owners": 3})):
+        (known,) = [row for row in asked(scenario, options)[2]["learned"] if row["quantity"] == "samples"]
+        assert known["how"] == "bounded" and known["of"] == "the 12 samples asked about"
+
+
+def test_a_missing_state_names_the_file(runs, tmp_path):
+    shutil.copytree(runs("mitig2")[0].path, tmp_path / "run")
+    (tmp_path / "run" / "state" / "cloud_trainer").unlink()
+    with pytest.raises(DataError, match="state/cloud_trainer: missing"):
+        query(RunFolder(tmp_path / "run"), None, None, None, "inline", None)

@@ -11,7 +11,7 @@ import numpy as np
 
 from parties.adversary.attack import Learned, NotApplicable, Prior, Reconstruction
 from parties.adversary.catalogue import find_attack
-from parties.adversary.knowledge import learned
+from parties.adversary.knowledge import learned, queried
 from parties.transcript import View
 
 
@@ -51,6 +51,14 @@ class Adversary:
         """Turn to the views of other parties; nothing of the old ones is kept."""
         self._view.close()
         self._view = View(views)
+
+    def queried(self, views: Sequence[tuple[str, str]]) -> list[Learned]:
+        """What the view, of a training, says of the samples in the transcript of a query."""
+        query = View(views)
+        try:
+            return queried(self._view, query)
+        finally:
+            query.close()
 
     def call(self, verb: str, *args: Any) -> Any:
         """One of the verbs above by name; the same interface as the adversary in a process of its own."""

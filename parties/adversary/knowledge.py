@@ -91,6 +91,39 @@ def confirm(view: View, keys: Keys) -> tuple[int, int]:
     return 0, 0
 
 
+def queried(training: View, query: View) -> list[Learned]:
+    """What the cloud knows of samples that it was asked about: the keys of training work on their ciphertexts too."""
+    rows = [row for label in ("x", "ct", "z1") for row in query.rows(label, Kind.RECEIVED)]
+    if not rows or rows[0].label == "x":
+        return []
+    count = sum(row.shape[0] for row in rows)
+
+    def line(how: str, detail: str) -> list[Learned]:
+        return [Learned(", ".join(query.parties), "samples", f"the {count} samples asked about", how, detail, None)]
+
+    if training.protocol == "mitig2":
+        return line("bounded", "Z1 = W1 x with W1 unknown")
+    if not training.has_payloads():
+        return line("bounded", "every key of training works on them (how many is not computed: payloads not recorded)")
+    if training.protocol == "mitig1":
+        steps = sum(1 for _ in training.rows("sk_w1", Kind.RECEIVED))
+        return line(
+            "bounded", f"Z1 = W1 x for the W1 of all {steps} steps of training and the last, all of them unknown"
+        )
+    keys, scheme, mpk = independent_keys(training), plain_fe.scheme_of(training.config), public_key(training)
+    detail = f"the keys of training work on them: rank {keys.ranks[-1][1]} of {keys.columns}"
+    if not keys.full:
+        return line("bounded", detail)
+    ct = scheme.load(mpk, query.value(rows[0]))
+    some = scheme.rows(ct, 0, min(_TRIED, ct.shape[0]))
+    z = np.hstack([scheme.decrypt(mpk, key, some) for key in keys.keys])
+    solved = solve_exactly(keys.vectors, z.T.copy()) is not None
+    return line(
+        "exact" if solved else "bounded",
+        f"{detail}; {len(z) if solved else 0} of {len(z)} tried are solved in integers",
+    )
+
+
 def _master_key(view: View, keys: Keys) -> list[Learned]:
     scheme, mpk = plain_fe.scheme_of(view.config), public_key(view)
     secret = solve_master_key(view, keys)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.adversary.attack import Learned
+from parties.adversary.linear import Echelon, solve_exactly
 from parties.transcript import Kind, Row, View
 from protocols.config import Config, Optimizer, Visit, rounds
 from protocols.crypto import fhipe
@@ -39,13 +40,11 @@ def samples(view: View) -> list[Learned]:
     found: list[Learned] = []
     if KEY_AUTHORITY in roles and CLOUD_TRAINER in roles and view.protocol == "mitig1":
         found += opened(view)
+    if KEY_AUTHORITY in roles:
+        found += updates(view)
     if CLOUD_TRAINER in roles and DATA_OWNER in roles:
         found += others_of(view)
-    elif CLOUD_TRAINER in roles and not found:
-        found += updates(view) if KEY_AUTHORITY in roles else hidden(view)
-    elif KEY_AUTHORITY in roles:
-        found += updates(view)
-    return found
+    return found if roles != {CLOUD_TRAINER} else hidden(view)
 
 
 def hidden(view: View) -> list[Learned]:
@@ -84,8 +83,10 @@ def updates(view: View) -> list[Learned]:
     config = view.config
     if config.owners == "one" or not any(True for _ in view.rows("w1_copy", Kind.RECEIVED)):
         return []
-    visits = next(rounds(config))
-    owner = visits[0].owners(config)[0]
+    visits, corrupted = next(rounds(config)), _owners(view)
+    owner = next((i for i in visits[0].owners(config) if i not in corrupted), None)
+    if owner is None:
+        return []
     count = sum(_size(visit, config, owner) for visit in visits)
     of, h = f"{count} samples of {party_name(DATA_OWNER, owner)}, round 0", config.layers[0]
     if config.optimizer is Optimizer.ADAM:
@@ -94,14 +95,14 @@ def updates(view: View) -> list[Learned]:
         return [_line(view, of, "bounded", f"W1 - W1' spans them ({count} samples, h = {h}; payloads not recorded)", 0)]
     change = _change(view, owner, config)
     if "dz1" not in view:
-        detail = f"W1 - W1' spans at least {_rank(change)} dimensions of their space"
+        detail = f"W1 - W1' spans {min(count, _rank(change, _rounding(view, config)))} dimensions of their space"
         return [_line(view, of, "bounded", detail, 0)]
     return [_line(view, of, *_solved(change, _weights(view, owner, visits, config), config), 0)]
 
 
 def others_of(view: View) -> list[Learned]:
     """Cloud and one owner: the equations on the first batch of the next owner, each time that it opens a round."""
-    config, corrupted = view.config, [index_of(party) for party in view.parties if role_of(party) is DATA_OWNER]
+    config, corrupted = view.config, _owners(view)
     if len(config.counts) == len(corrupted):
         return []
     other = next(i for i in range(len(config.counts)) if i not in corrupted)
@@ -116,17 +117,64 @@ def others_of(view: View) -> list[Learned]:
     every = view.protocol == "mitig1"  # its keys work on every ciphertext
     met = [n for n, v in enumerate(starts) if n in means and other in v.owners(config)
            and (every or v.rows(config, other) == batch)]  # fmt: skip
+    if every:
+        return [_all_of(view, other, {n: config.weights.quantise(means[n]).astype(np.int64) for n in met})]
     known, name = np.vstack([means[n] for n in met]), party_name(DATA_OWNER, other)
     rank, full = _rank(known), _full_at([means[n] for n in met], config.features)
     since = (first if full is None else met[full]) * config.local_steps
-    which = f"all samples of {name}" if every else f"the first batch of {name}"
-    detail = f"Z1 = W1 x with the averaged W1 known: rank {rank} of {config.features}"
-    if every or full is None:
-        return [_line(view, which, "bounded" if full is None else "exact", detail, since)]
+    which, detail = (
+        f"the first batch of {name}",
+        f"Z1 = W1 x with the averaged W1 known: rank {rank} of {config.features}",
+    )
+    if full is None:
+        return [_line(view, which, "bounded", detail, since)]
     z1 = np.hstack([_z1(view, n * config.local_steps, name) for n in met])
     share = _integer(z1 @ np.linalg.pinv(known).T * config.pixel_unit, config.x_max)
     how = "exact" if share == 1.0 else "bounded"
     return [_line(view, which, how, f"{detail}; {share:.0%} of the pixels come out as integers", since)]
+
+
+def _all_of(view: View, other: int, known: dict[int, NDArray[np.int64]]) -> Learned:
+    """MITIG1: the keys of the rounded averages, by round, work on every ciphertext of an owner; one is solved for if they suffice."""
+    config, name = view.config, party_name(DATA_OWNER, other)
+    echelon, keys, rows, since = Echelon(config.features), [], [], 0
+    for number, w1 in known.items():
+        fresh = echelon.add(w1)
+        step = number * config.local_steps
+        if len(fresh):
+            since = step
+            sk = _hiding_keys(view, step, other)
+            keys += [fhipe.rows(sk, i, i + 1) for i in fresh]
+            rows.append(w1[fresh])
+        if echelon.full:
+            break
+    detail = f"Z1 = [W1] x with the rounded average known: rank {echelon.rank} of {config.features}"
+    if not echelon.full:
+        return _line(view, f"all samples of {name}", "bounded", detail, min(known) * config.local_steps)
+    ct = next(v for row, v in view.values("ct", Kind.RECEIVED) if row.sender == name)
+    published = list(view.values("pp", Kind.RECEIVED))  # by each owner, or all of them by the authority
+    pp = next((value for row, value in published if row.sender == name), None) or published[0][1][other]
+    z = fhipe.decrypt(pp, fhipe.concat(keys), fhipe.rows(ct, 0, 1))
+    solved = solve_exactly(np.vstack(rows), z.T.copy()) is not None
+    return _line(
+        view,
+        f"all samples of {name}",
+        "exact" if solved else "bounded",
+        f"{detail}; 1 of 1 tried is solved" if solved else detail,
+        since,
+    )
+
+
+def _hiding_keys(view: View, step: int, owner: int) -> Any:
+    """The keys of an owner's W1 in a step: sent by itself, or with those of all others by the authority."""
+    name, config = party_name(DATA_OWNER, owner), view.config
+    rows = [row for row in view.rows("sk_w1", Kind.RECEIVED) if row.round == step]
+    own = next((row for row in rows if row.sender == name), None)
+    if own is not None:
+        return view.value(own)
+    members = config.per_round or len(config.counts)
+    owners = Visit(step // config.local_steps * members, members, 0).owners(config)
+    return view.value(rows[0])[owners.index(owner)]
 
 
 def _full_at(matrices: list[Reals], columns: int) -> int | None:
@@ -181,11 +229,22 @@ def _steps(view: View, label: str) -> Iterator[Row]:
     return view.rows(label, Kind.SENT)
 
 
-def _rank(matrix: Reals) -> int:
-    """Numerical rank of what crossed in float32."""
-    smallest = float(max(matrix.shape) * np.finfo(np.float32).eps)
-    rank: int = np.linalg.matrix_rank(matrix, rtol=smallest).item()
-    return rank
+def _rank(matrix: Reals, noise: float = 0.0) -> int:
+    """Numerical rank of what crossed in float32; singular values up to `noise` count as zero."""
+    values = np.linalg.svd(matrix, compute_uv=False)
+    smallest = max(noise, float(values.max(initial=0.0) * max(matrix.shape) * np.finfo(np.float32).eps))
+    return int((values > smallest).sum())
+
+
+def _rounding(view: View, config: Config) -> float:
+    """About the largest singular value that float32's rounding of W1 gives to (W1 - W1') / lr."""
+    w1 = np.asarray(next(view.values("w1_mean", Kind.SENT))[1])
+    spread = np.sqrt(w1.shape[0]) + np.sqrt(w1.shape[1])
+    return float(spread * np.abs(w1).max() * np.finfo(np.float32).eps / config.lr)
+
+
+def _owners(view: View) -> list[int]:
+    return [index_of(party) for party in view.parties if role_of(party) is DATA_OWNER]
 
 
 def _integer(x: Reals, x_max: int) -> float:
