@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from parties.datasets import DataSpec, Split, load, split
 from parties.party import Party
-from parties.transcript import TranscriptWriter
+from parties.transcript_writer import TranscriptWriter
 
 
 @lru_cache(maxsize=2)

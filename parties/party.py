@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.transcript import Frame, Kind, TranscriptWriter
+from parties.transcript import Frame, Kind
+from parties.transcript_writer import TranscriptWriter
 from protocols.confine import check_step
 from protocols.crypto.coins import Coins, derive
 from protocols.errors import KeyholeError, StepError

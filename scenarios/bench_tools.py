@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import psutil
 
-from parties.transcript import Kind
 from scenarios.catalogue import find_scenario
 from scenarios.experiment import Experiment, Options, prepare
 from scenarios.oracle import train_plain
@@ -40,22 +39,9 @@ class Figure:
     value: Any = None
 
 
-def final_weights(run: RunFolder) -> dict[str, Any]:
-    """The weights that were revealed last, put together from the parties that hold them."""
-    revealed = [pair for party in run.sources for pair in run.view(party).values("accuracy", Kind.OUTPUT)]
-    last = max(row.round for row, _ in revealed)
-    parts = [value for _, value in sorted((p for p in revealed if p[0].round == last), key=lambda pair: pair[0].seq)]
-    merged: dict[str, Any] = {"weights": [], "biases": []}
-    for part in parts:
-        merged |= {"w1": part["w1"]} if "w1" in part else {}
-        for name in ("weights", "biases"):
-            merged[name] += part.get(name, [])
-    return merged
-
-
 def same_weights(experiment: Experiment, run: RunFolder) -> str:
     """Whether the final weights are those of `plain` with the same rounding, bit by bit."""
-    weights = final_weights(run)
+    weights = run.final_weights()
     oracle = train_plain(experiment, experiment.config)
     pairs = [(weights["w1"], oracle["w1"]), *zip(weights["weights"], oracle["weights"], strict=True),
              *zip(weights["biases"], oracle["biases"], strict=True)]  # fmt: skip

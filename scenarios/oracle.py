@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from parties.adversary.split import PROTOCOLS as SPLIT
 from parties.runtime.inline import InlineRuntime
 from parties.transcript import Record
 from protocols import mitig2, plain
@@ -29,7 +30,7 @@ def train_unprotected(experiment: Experiment) -> dict[str, Any]:
     Where many owners train copies that are averaged, that is MITIG2, which neither encrypts nor rounds; else `plain`.
     """
     config = unprotected(experiment)
-    copies = config.owners == "many" and experiment.scenario.protocol.NAME in ("mitig1", "mitig2")
+    copies = config.owners == "many" and experiment.scenario.protocol.NAME in SPLIT
     protocol = mitig2 if copies else plain
     return _train(protocol, replace(experiment, scenario=Scenario(protocol.NAME, protocol)), config)
 

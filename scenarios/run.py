@@ -15,6 +15,7 @@ from typing import Any
 
 from parties.adversary.adversary import Adversary
 from parties.adversary.attack import Learned
+from parties.adversary.split import PROTOCOLS as SPLIT
 from parties.log import open_log
 from parties.runtime.host import HostSpec
 from parties.runtime.inline import InlineRuntime
@@ -332,7 +333,7 @@ def learned(run: RunFolder, make: MakeAdversary) -> list[Learned]:
 
 def _coalitions(run: RunFolder) -> list[tuple[str, str]]:
     """Pairs of parties whose joint view says more of samples than their own."""
-    if run.settings["protocol"] not in ("mitig1", "mitig2") or "asked" in run.settings:
+    if run.settings["protocol"] not in SPLIT or "asked" in run.settings:
         return []
     partners = [KEY_AUTHORITY.value] + ([party_name(DATA_OWNER)] if run.config().owners == "many" else [])
     return [(CLOUD_TRAINER.value, partner) for partner in partners if partner in run.sources]

@@ -110,6 +110,20 @@ class RunFolder:
         steps = (stated["threshold"] if threshold is None else threshold) * data.x_max / 255
         return Prior(data.x_max, data.shape, public, period or stated["period"], steps)
 
+    def final_weights(self) -> dict[str, Any]:
+        """The weights that were revealed last, put together from the parties that hold them: `w1`, `weights`, `biases`."""
+        revealed = [pair for party in self.sources for pair in self.view(party).values("accuracy", Kind.OUTPUT)]
+        last = max(row.round for row, _ in revealed)
+        parts = [
+            value for _, value in sorted((p for p in revealed if p[0].round == last), key=lambda pair: pair[0].seq)
+        ]
+        merged: dict[str, Any] = {"weights": [], "biases": []}
+        for part in parts:
+            merged |= {"w1": part["w1"]} if "w1" in part else {}
+            for name in ("weights", "biases"):
+                merged[name] += part.get(name, [])
+        return merged
+
     def truth(self) -> Truth:
         """The owners' samples, for the scorer only, in the order in which a view of all owners numbers them.
 

@@ -17,6 +17,7 @@ from scenarios.runs import RunFolder
 SMALL: dict[str, Any] = {"samples": 48, "hidden": 8, "batch": 16, "epochs": 1, "seed": 7, "runtime": "inline"}
 
 TINY: dict[str, Any] = {"samples": 16, "hidden": 4, "batch": 8}  # for mitig1: 64 products of pairings an epoch
+MANY: dict[str, Any] = {"owners": 4, "samples": 48, "batch": 4, "epochs": 2}  # copies of W1 that are averaged
 
 
 def small(scenario: str = "plain_fe", **options: Any) -> Experiment:

@@ -28,10 +28,6 @@ CASES = [
 ]
 
 
-def final_weights(run):
-    return run.view("cloud_trainer")["accuracy"][-1]
-
-
 def assert_equal(a, b):
     assert np.array_equal(a["w1"], b["w1"])
     for name in ("weights", "biases"):
@@ -42,7 +38,7 @@ def assert_equal(a, b):
 def test_weights_are_bit_identical_to_plain(runs, options):
     run, _ = runs("plain_fe", **options)
     experiment = small("plain_fe", **options)
-    assert_equal(final_weights(run), train_plain(experiment, experiment.config))
+    assert_equal(run.final_weights(), train_plain(experiment, experiment.config))
 
 
 def test_rounding_matters_so_the_comparison_can_fail(runs):
@@ -50,7 +46,7 @@ def test_rounding_matters_so_the_comparison_can_fail(runs):
     experiment = small()
     for other in ({"weight_scale": 128}, {"weight_scale": 0}, {"gradient": Gradient.FE}, {"labels": Labels.FEBO}):
         weights = train_plain(experiment, replace(experiment.config, **other))
-        assert not np.array_equal(final_weights(run)["w1"], weights["w1"]), other
+        assert not np.array_equal(run.final_weights()["w1"], weights["w1"]), other
 
 
 @pytest.mark.parametrize(("batches_a_chunk", "uploads"), [(1, 8), (2, 4), (3, 4)])
@@ -62,7 +58,7 @@ def test_uploads_in_several_chunks_change_nothing_but_the_messages(
     options = {"owners": 2, "gradient": Gradient.FE, "labels": Labels.FEBO, "batch": 7}
     run, _ = execute(replace(small(**options), out=tmp_path / "run"))
     assert len(list(run.view("cloud_trainer").rows("ct"))) == uploads
-    assert_equal(final_weights(run), final_weights(runs("plain_fe", **options)[0]))
+    assert_equal(run.final_weights(), runs("plain_fe", **options)[0].final_weights())
 
 
 def test_chunks_hold_whole_batches_and_cover_every_sample():

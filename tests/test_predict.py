@@ -16,7 +16,6 @@ from scenarios.catalogue import find_protocol
 from scenarios.predict import predict, query
 from scenarios.runs import RunFolder
 from tests.conftest import TINY
-from tests.test_split import last_weights
 
 CASES = [
     ("plain", {}),
@@ -48,7 +47,7 @@ def asked(runs, tmp_path_factory):
 @pytest.mark.parametrize(("scenario", "options"), CASES, ids=str)
 def test_the_classes_are_those_of_the_trained_weights(asked, scenario, options):
     run, folder, result = asked(scenario, options)
-    weights, config = last_weights(run), run.config()
+    weights, config = run.final_weights(), run.config()
     if config.weight_scale:  # the weights that the cloud decrypts with are rounded
         weights["w1"] = np.rint(weights["w1"] * config.weight_scale).astype(np.float32) / config.weight_scale
     x, y = queried(run.spec()[0], 12)

@@ -9,7 +9,8 @@ import pytest
 from parties.party import Party
 from parties.runtime.host import Host
 from parties.runtime.inline import InlineRuntime
-from parties.transcript import Kind, Record, TranscriptWriter, View
+from parties.transcript import Kind, Record, View
+from parties.transcript_writer import TranscriptWriter
 from protocols.errors import FigureError, StepError, VisibilityError
 from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.session import Session

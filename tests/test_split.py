@@ -7,7 +7,6 @@ import jsonschema
 import numpy as np
 import pytest
 
-from parties.adversary.adversary import Adversary
 from parties.data_owner import shares
 from parties.transcript import Kind, View
 from protocols import mitig2, split
@@ -29,29 +28,11 @@ from scenarios.experiment import Preset
 from scenarios.oracle import train_plain
 from scenarios.run import execute
 from scenarios.schema import RESULT_SCHEMA
-from tests.conftest import TINY, small
-
-MANY = {"owners": 4, "samples": 48, "batch": 4, "epochs": 2}
-
-
-def last_weights(run):
-    """The weights that were revealed last, put together from the parties that hold them."""
-    views = [View([(path, party)]) for party, path in run.sources.items()]
-    last = [list(view.values("accuracy", Kind.OUTPUT))[-2:] for view in views if "accuracy" in view]
-    latest = max(row.round for values in last for row, _ in values)
-    parts = sorted(
-        ((row.seq, value) for values in last for row, value in values if row.round == latest), key=lambda p: p[0]
-    )
-    merged = {"w1": None, "weights": [], "biases": []}
-    for _, value in parts:
-        merged["w1"] = value.get("w1", merged["w1"])
-        merged["weights"] += value.get("weights", [])
-        merged["biases"] += value.get("biases", [])
-    return merged
+from tests.conftest import MANY, TINY, small
 
 
 def assert_same_bits(run, plain):
-    mine = last_weights(run)
+    mine = run.final_weights()
     assert np.array_equal(mine["w1"], plain["w1"])
     for name in ("weights", "biases"):
         assert len(mine[name]) == len(plain[name]) > 0
@@ -86,7 +67,7 @@ def test_mitig1_computes_the_bits_of_plain_with_the_same_rounding(runs, authorit
 
 def test_plain_can_be_run_with_the_weights_of_a_split_network(runs):
     mine, theirs = runs("mitig2")[0], runs("plain", init=Init.OWNER)[0]
-    assert np.array_equal(last_weights(mine)["w1"], last_weights(theirs)["w1"])
+    assert np.array_equal(mine.final_weights()["w1"], theirs.final_weights()["w1"])
 
 
 def test_averaging_every_step_is_training_on_all_batches_at_once(runs):
@@ -102,7 +83,7 @@ def test_averaging_every_step_is_training_on_all_batches_at_once(runs):
         gradients = [dz1[step, f"data_owner:{i}"].T @ x / len(x) for i, x in enumerate(batches)]
         velocity = 0.9 * velocity + np.mean(gradients, axis=0)
         w1 = w1 - experiment.config.lr * velocity
-    assert np.allclose(last_weights(run)["w1"], w1, atol=1e-5)
+    assert np.allclose(run.final_weights()["w1"], w1, atol=1e-5)
 
 
 def test_every_owner_uses_each_batch_once_in_an_epoch():
@@ -173,8 +154,7 @@ def test_remote_calls_of_a_round_do_not_depend_on_the_number_of_owners(ray_sessi
     assert calls[6] == calls[30] > 0
 
 
-@pytest.mark.ray
-def test_a_scatter_brings_each_host_the_frames_of_its_own_parties_only(ray_session, tmp_path, monkeypatch):
+def test_a_scatter_brings_each_host_the_frames_of_its_own_parties_only():
     from parties.runtime.on_ray import HostActor
 
     actor = HostActor.__new__(HostActor)
@@ -200,7 +180,7 @@ def test_the_cloud_sees_no_first_layer(runs, scenario, options):
     run, _ = runs(scenario, **options)
     same = {**options, "init": Init.OWNER, "weight_scale": 64 if scenario == "mitig1" else 0}
     first = runs("plain", **same)[0].view("data_owner")["w1"][0]  # of the same seed: the W1 of step 0
-    floats = [last_weights(run)["w1"], first]
+    floats = [run.final_weights()["w1"], first]
     rows = [row for w1 in floats for row in (*w1, *np.rint(w1 * 64).astype(np.int16))]
     rows += [row for w1 in (run.view("key_authority")["w1"] if scenario == "mitig1" else []) for row in w1]
     assert any(row.tobytes() in payloads(run, "data_owner:0") for row in rows)  # its own output holds the float ones
@@ -223,27 +203,6 @@ def test_a_round_begins_with_the_mean_of_the_copies_of_the_one_before(runs):
         for row, value in view.values(mean, Kind.SENT):
             before = [c for number, c in copies if number == row.round - 1]
             assert row.round == 0 or (len(before) == 2 and np.allclose(value, np.mean(before, axis=0), atol=1e-6))
-
-
-def test_small_steps_are_not_taken_for_more_dimensions_than_samples(runs):
-    known = by_coalition(runs("mitig2", owners=2, batch=2, hidden=16, lr=0.0005)[1])
-    how, detail = known["key_authority", "2 samples of data_owner:0, round 0"]
-    assert how == "bounded" and detail == "W1 - W1' spans 2 dimensions of their space"
-
-
-def test_a_larger_coalition_knows_no_less(runs):
-    run, _ = runs("mitig2", **{**MANY, "hidden": 16})
-    joint = Adversary(run.view_sources(("cloud_trainer", "key_authority", "data_owner:1"))).learned()
-    assert any(item.quantity == "samples" and item.how == "exact" and "data_owner:0" in item.of for item in joint)
-
-
-@pytest.mark.parametrize("authority", Authority)
-def test_cloud_and_one_owner_of_mitig1_solve_for_a_sample_once_the_rounded_averages_suffice(runs, authority):
-    result = runs(
-        "mitig1", samples=16, owners=2, hidden=32, batch=2, epochs=None, rounds=5, lr=0.1, authority=authority
-    )[1]
-    how, detail = by_coalition(result)["cloud_trainer, data_owner:0", "all samples of data_owner:1"]
-    assert how == "exact" and "rank 64 of 64; 1 of 1 tried is solved" in detail
 
 
 def test_the_cloud_of_a_u_shaped_network_sees_no_label(runs):
@@ -279,57 +238,6 @@ def test_each_owner_has_an_instance_of_its_own(runs):
 def test_what_cannot_be_is_refused_before_anything_starts(scenario, options, said):
     with pytest.raises(ConfigError, match=said):
         small(scenario, **options)
-
-
-def by_coalition(result):
-    """{(parties, of): (how, detail)} of what was learned of samples."""
-    return {
-        (row["party"], row["of"]): (row["how"], row["detail"])
-        for row in result["learned"]
-        if row["quantity"] == "samples"
-    }
-
-
-def test_authority_and_cloud_solve_for_the_samples_of_a_round(runs):
-    known = by_coalition(runs("mitig2", **{**MANY, "hidden": 16})[1])
-    how, detail = known["cloud_trainer, key_authority", "4 samples of data_owner:0, round 0"]
-    assert how == "exact" and "rank 4 for 4 samples; 100% of the pixels" in detail
-    assert known["key_authority", "4 samples of data_owner:0, round 0"] == ("bounded", "W1 - W1' spans 4 dimensions of their space")  # fmt: skip
-    assert known["cloud_trainer", "all 48 samples"][0] == "bounded"
-
-
-def test_more_samples_than_h_between_averages_are_not_determined(runs):
-    known = by_coalition(runs("mitig2", **{**MANY, "hidden": 4, "batch": 8})[1])
-    how, detail = known["cloud_trainer, key_authority", "8 samples of data_owner:0, round 0"]
-    assert how == "bounded" and "for 8 samples" in detail
-
-
-@pytest.mark.parametrize("local_steps", [1, 2])
-def test_the_update_is_solved_over_several_local_steps_too(runs, local_steps):
-    known = by_coalition(runs("mitig2", **{**MANY, "hidden": 32, "local_steps": local_steps})[1])
-    assert known["cloud_trainer, key_authority", f"{4 * local_steps} samples of data_owner:0, round 0"][0] == "exact"
-
-
-def test_under_adam_the_update_is_no_linear_function(runs):
-    known = by_coalition(runs("mitig2", **MANY, optimizer=Optimizer.ADAM, lr=0.01)[1])
-    assert "Adam" in known["cloud_trainer, key_authority", "4 samples of data_owner:0, round 0"][1]
-
-
-def test_cloud_and_one_owner_solve_for_another_owners_batch_once_averages_have_full_rank(runs):
-    result = runs("mitig2", **{**MANY, "hidden": 32, "epochs": 4})[1]
-    how, detail = by_coalition(result)["cloud_trainer, data_owner:0", "the first batch of data_owner:1"]
-    assert how == "exact" and "rank 64 of 64; 100%" in detail
-    (row,) = [
-        r for r in result["learned"] if r["party"] == "cloud_trainer, data_owner:0" and r["quantity"] == "samples"
-    ]
-    assert row["since_round"] in (3, 6, 9)  # an epoch is three rounds: the batch is used again in round 3
-
-
-def test_authority_and_cloud_of_mitig1_open_the_ciphertexts(runs):
-    known = by_coalition(runs("mitig1", **TINY)[1])
-    assert known["cloud_trainer, key_authority", "all 16 samples"][0] == "exact"
-    own = by_coalition(runs("mitig1", authority=Authority.OWNER, **TINY)[1])
-    assert set(own) == {("cloud_trainer", "all 16 samples")}
 
 
 def test_the_mean_is_summed_in_order_and_rounded_once():

@@ -14,17 +14,17 @@ import time
 import numpy as np
 import pytest
 
-from parties import transcript
+from parties import transcript_writer
 from parties.transcript import (
     Kind,
     Record,
-    TranscriptWriter,
     View,
     open_transcript,
     parties_in,
     transcript_digest,
     verify,
 )
+from parties.transcript_writer import TranscriptWriter
 from protocols.errors import DataError, TranscriptError
 from protocols.message import Header, digest, encode
 from scenarios.runs import RunFolder
@@ -197,7 +197,7 @@ def test_equal_payloads_are_stored_once_and_nothing_waits_after_the_end(tmp_path
 
 
 def test_parties_wait_for_a_slow_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr(transcript, "_WAITING_BYTES", 100_000)
+    monkeypatch.setattr(transcript_writer, "_WAITING_BYTES", 100_000)
     writer, frame = TranscriptWriter(tmp_path / "t.sqlite", Record.FULL), encode(np.zeros(10_000))
     write, waiting = writer._file.write, []
     writer._file.write = lambda entry: (time.sleep(0.01), waiting.append(writer._waiting_bytes), write(entry))

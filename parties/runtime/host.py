@@ -20,7 +20,8 @@ from parties.datasets import DataSpec, Split
 from parties.key_authority import KeyAuthority
 from parties.log import open_log
 from parties.party import Party
-from parties.transcript import Frame, Record, TranscriptWriter
+from parties.transcript import Frame, Record
+from parties.transcript_writer import TranscriptWriter
 from protocols.config import Config
 from protocols.errors import DataError, EncodingError
 from protocols.message import Header, decode, encode

@@ -5,10 +5,12 @@ Messages are encoded, recorded and decoded exactly as between processes; only th
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from parties.runtime.host import Host, HostSpec
+from protocols.errors import TranscriptError
 from protocols.message import decode
 from protocols.session import DoStep, Group, Reveal, Transfer
 
@@ -50,12 +52,14 @@ class InlineRuntime:
         """Keep what the parties need later, and close every transcript."""
         for host in self._hosts:
             host.keep_state()
-        self.abort()
-
-    def abort(self) -> None:
-        """Close every transcript."""
         for host in self._hosts:
             host.close()
+
+    def abort(self) -> None:
+        """Close every transcript after a failure, which one that cannot be written must not hide."""
+        for host in self._hosts:
+            with contextlib.suppress(TranscriptError):
+                host.close()
 
     def _hosts_of(self, group: Group) -> list[Host]:
         if len(group.members) == 1:

@@ -3,7 +3,7 @@
 The driver passes object references from emit to receive and never reads a value, except one that is revealed. Instructions for
 a host queue up and go out as one remote call that ends with the host's next emit, so that a step of plain FE costs four remote calls
 and one of MITIG2 two, whatever they compute. At most `WINDOW` rounds are in flight: before the next one the driver waits for the oldest one's token,
-a few bytes that also bring errors. Ray's own retries stay off, because the order of messages is part of the protocol.
+a few bytes that also bring errors; the first round of each phase it waits for at once. Ray's own retries stay off, because the order of messages is part of the protocol.
 """
 
 from __future__ import annotations
@@ -194,6 +194,7 @@ class RayRuntime:
         self._hosts_of_group: dict[int, tuple[str, ...]] = {}
         self._rounds: deque[tuple[str, int, list[Any]]] = deque()
         self._tokens: list[Any] = []
+        self._begun: set[str] = set()
         self._progress = progress
         self.remote_calls = 0
         self._marker = f".run-{os.getpid()}"
@@ -241,7 +242,11 @@ class RayRuntime:
     def end_phase(self, phase: str, round: int) -> None:
         self._rounds.append((phase, round, self._tokens))
         self._tokens = []
-        while len(self._rounds) > WINDOW or self._oldest_is_done():
+        # The first round of each phase is waited for: else a short run would be in flight as a whole before set-up has
+        # ended, and its training would be booked as set-up.
+        first = phase not in self._begun
+        self._begun.add(phase)
+        while self._rounds and (first or len(self._rounds) > WINDOW or self._oldest_is_done()):
             self._retire()
 
     def settle(self) -> None:
