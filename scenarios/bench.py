@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 from rich.console import Console
 from rich.table import Table
@@ -22,6 +23,10 @@ from protocols.errors import ConfigError
 from scenarios.bench_groups import measure_groups
 from scenarios.bench_split import mitig1, mitig1_mnist, mitig2, owners
 from scenarios.bench_tools import Figure, Memory, Run, Sizes, same_weights
+from scenarios.catalogue import find_scenario
+from scenarios.experiment import Options, prepare
+from scenarios.oracle import train_plain, train_unprotected
+from scenarios.run import accuracy
 
 
 def run_benches(
@@ -29,8 +34,8 @@ def run_benches(
     console: Console,
 ) -> None:  # fmt: skip
     """Run some benches, or all, one after another; prints each as it ends and may write them all as JSON."""
-    known = {"groups": groups, "digits": digits, "febo": febo, "mnist": mnist, "cifar": cifar, "mitig2": mitig2, "owners": owners,
-             "mitig1": mitig1, "mitig1-mnist": mitig1_mnist}  # fmt: skip
+    known = {"groups": groups, "digits": digits, "seeds": seeds, "febo": febo, "mnist": mnist, "cifar": cifar, "mitig2": mitig2,
+             "owners": owners, "mitig1": mitig1, "mitig1-mnist": mitig1_mnist}  # fmt: skip
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ConfigError(f"unknown bench {unknown[0]!r}; known: {', '.join(known)}")
@@ -72,6 +77,18 @@ def digits(sizes: Sizes) -> Iterator[Figure]:
         yield from _train(
             "digits", f"scheme={scheme.value}", limit, sizes, scheme=scheme, attack=("stack", "master_key")
         )
+
+
+def seeds(sizes: Sizes) -> Iterator[Figure]:
+    """What rounding does to the accuracy on digits, over twelve seeds: `plain` with the default weight scale and without."""
+    rounded, exact = [], []
+    for seed in range(12):
+        experiment = prepare(find_scenario("plain_fe"), Options(seed=seed, samples=sizes.samples, epochs=sizes.epochs))
+        rounded.append(accuracy(experiment, train_plain(experiment, experiment.config)) or 0.0)
+        exact.append(accuracy(experiment, train_unprotected(experiment)) or 0.0)
+    apart = max(abs(a - b) for a, b in zip(rounded, exact, strict=True))
+    text = f"mean {np.mean(rounded):.3f}, worst {min(rounded):.3f}; at most {apart:.4f} from unrounded"
+    yield Figure("seeds", "digits, 12 seeds: test accuracy with rounding", text, "within 0.01", rounded)
 
 
 def febo(sizes: Sizes) -> Iterator[Figure]:
