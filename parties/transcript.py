@@ -30,6 +30,8 @@ from protocols.roles import EXPERIMENTER
 
 SCHEMA = 1
 Frame = NDArray[np.uint8]
+_LAST = (1 << 63) - 1
+_LABELS = "SELECT DISTINCT label FROM rows WHERE party = ? AND seq <= ?"
 _DAMAGED = "a transcript is damaged: its rows cannot be read"
 
 
@@ -85,18 +87,24 @@ class View:
     exchanged counts once. Payloads are read one at a time and checked against their digest.
     """
 
-    def __init__(self, sources: Iterable[tuple[str, str]]) -> None:
-        """`sources`: (path of a transcript, party) pairs; rows of other parties in these files are never read."""
+    def __init__(self, sources: Iterable[tuple[str, str]], until: int | None = None) -> None:
+        """`sources`: (path of a transcript, party) pairs; rows of other parties in these files are never read.
+
+        With `until`, the view ends with the message of that number: what the parties had seen by then.
+        """
         self._sources = tuple((str(path), party) for path, party in sources)
+        self._until = until
         self.parties = tuple(party for _, party in self._sources)
         self._connections: dict[str, sqlite3.Connection] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return View, (self._sources,)
+        return View, (self._sources, self._until)
 
     def rows(self, label: str | None = None, *kinds: Kind) -> Iterator[Row]:
         """Entries of the view in order of time, all or those of one label and of some kinds."""
-        found = [row for path, party in self._sources for row in _select(self._open(path), party, label, kinds)]
+        found = [
+            row for path, party in self._sources for row in _select(self._open(path), party, label, kinds, self._until)
+        ]
         seen: set[int] = set()
         for row in sorted(found, key=lambda row: (row.seq, row.id)):
             if row.seq >= 0 and row.seq in seen:
@@ -142,7 +150,9 @@ class View:
                 {
                     label
                     for path, party in self._sources
-                    for (label,) in _query(self._open(path), "SELECT DISTINCT label FROM rows WHERE party = ?", party)
+                    for (label,) in _query(
+                        self._open(path), _LABELS, party, _LAST if self._until is None else self._until
+                    )
                 }
             )
         )
@@ -277,8 +287,13 @@ def _payload_fault(connection: sqlite3.Connection, row: Row) -> str | None:
     return None if (dtype, shape) == (row.dtype, row.shape) else "dtype or shape altered"
 
 
-def _select(connection: sqlite3.Connection, party: str, label: str | None, kinds: tuple[Kind, ...]) -> Iterator[Row]:
-    where, args = "party = ?", [party]
+def _select(
+    connection: sqlite3.Connection, party: str, label: str | None, kinds: tuple[Kind, ...], until: int | None
+) -> Iterator[Row]:
+    where: str = "party = ?"
+    args: list[Any] = [party]
+    if until is not None:  # inputs and coins carry no number of a message (-1)
+        where, args = where + " AND seq <= ?", [*args, until]
     if label is not None:
         where, args = where + " AND label = ?", [*args, label]
     if kinds:

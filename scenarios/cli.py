@@ -205,6 +205,15 @@ def run(
         int | None,
         _option("--threshold", min=0, help="Of lp's smoothness rows, in 255ths of the pixel range.", panel="Attack"),
     ] = None,
+    known: Annotated[
+        int | None, _option("--known", min=0, help="Training samples that the adversary knows.", panel="Attack")
+    ] = None,
+    first: Annotated[
+        str | None, _option("--first", help="A first convolution: conv:6x5x5, kernels and their size.", panel="Network")
+    ] = None,
+    defence: Annotated[
+        list[str] | None, _option("--defence", help="NAME or NAME:VALUE; repeatable.", panel="Protection")
+    ] = None,
     budget: Annotated[
         float | None, _option("--budget", help="compare: seconds a protocol may take; beyond, it is extrapolated.")
     ] = None,
@@ -217,6 +226,7 @@ def run(
         init=init, per_round=per_round, local_steps=local_steps, rounds=rounds, authority=authority, scheme=scheme, group=group,
         weight_scale=weight_scale, weight_bound=weight_bound, labels=labels, gradient=gradient,
         attack=tuple(dict.fromkeys(map(_plain, attack or ()))), period=period, threshold=threshold,
+        known=known, first=first, defence=tuple(dict.fromkeys(map(_plain, defence or ()))),
     )  # fmt: skip
     with reported():
         from scenarios.run import execute
@@ -283,6 +293,9 @@ def attack(
     corrupt: Annotated[str, typer.Option("--corrupt", help="Such as cloud_trainer,data_owner:2.")] = "cloud_trainer",
     period: Annotated[int | None, typer.Option("--period", min=1)] = None,
     threshold: Annotated[int | None, typer.Option("--threshold", min=0)] = None,
+    known: Annotated[
+        int | None, typer.Option("--known", min=0, help="Training samples that the adversary knows.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
     """Attack a stored transcript again, offline: the attack sees the stored view and nothing else."""
@@ -294,7 +307,7 @@ def attack(
 
         folder = load_run(run_folder)
         names = tuple(dict.fromkeys(map(_plain, attack)))
-        rows = attack_run(folder, names, _parties(corrupt), folder.prior(period, threshold), Adversary)
+        rows = attack_run(folder, names, _parties(corrupt), folder.prior(period, threshold, known), Adversary)
         if as_json:
             print(json.dumps(rows, indent=1))
         else:

@@ -61,6 +61,7 @@ COMMON = frozenset(
         "attack",
         "period",
         "threshold",
+        "known",
     ]
 )
 
@@ -123,10 +124,13 @@ class Options:
     weight_bound: float | None = None
     labels: Labels | None = None
     gradient: Gradient | None = None
+    first: str | None = None
+    defence: tuple[str, ...] | None = None
     corrupt: tuple[str, ...] | None = None
     attack: tuple[str, ...] | None = None
     period: int | None = None
     threshold: int | None = None
+    known: int | None = None
 
     def given(self) -> dict[str, Any]:
         """The options that were given."""
@@ -170,6 +174,7 @@ class Experiment:
     corrupted: tuple[str, ...]
     period: int
     threshold: int
+    known: int = 0
     preset: Preset | None = None
 
     @property
@@ -201,7 +206,7 @@ class Experiment:
             "preset": None if self.preset is None else self.preset.value,
             "attacks": list(self.attacks),
             "corrupted": list(self.corrupted),
-            "prior": {"period": self.period, "threshold": self.threshold},
+            "prior": {"period": self.period, "threshold": self.threshold, "known": self.known},
         }
 
 
@@ -249,6 +254,7 @@ def prepare(scenario: Scenario, options: Options) -> Experiment:
         corrupted=tuple(given["corrupt"]),
         period=given["period"],
         threshold=given["threshold"],
+        known=given["known"],
         preset=options.preset,
     )
 
@@ -322,7 +328,7 @@ def _defaults(dataset: str) -> dict[str, Any]:
         sizes = {"hidden": 32, "batch": 16, "epochs": 15, "lr": 0.05}
     return {
         **sizes, "dataset": dataset, "runtime": "ray", "owners": 1, "split": Split.IID, "record": Record.FULL,
-        "corrupt": ("cloud_trainer",), "period": 4, "threshold": 25, "momentum": 0.9,
+        "corrupt": ("cloud_trainer",), "period": 4, "threshold": 25, "known": 0, "momentum": 0.9,
     }  # fmt: skip
 
 

@@ -51,11 +51,15 @@ def score(recon: Reconstruction, truth: Truth, prior: Prior, seed: int) -> dict[
 
     `mse`, `mse_median`, `mse_iqr` ([first, third quartile] over images), `psnr` (dB, median over images, each capped at
     99), `ssim` (mean over at most 1000 images drawn by `seed`), `exact_pixels` (share in [0, 1]); for labels
-    `labels_right` (share); always `samples`, `failures`, `solved_at_step`, and nothing else where there is no sample.
+    `labels_right` (share); for a Gram matrix and a span `relative_error`; always `samples`, `failures`, `solved_at_step`, and nothing else where there is no sample.
     """
     common = {"samples": len(recon.index), "failures": 0, "solved_at_step": recon.solved_at_step}
     if recon.quantity is Quantity.MASTER_KEY:
         return {**common, "failures": int(recon.solved_at_step is None)}
+    if recon.quantity is Quantity.GRAM:
+        return {**common, "relative_error": gram_error(recon.values, truth.pixels(recon.index))}
+    if recon.quantity is Quantity.SPAN:
+        return {**common, "relative_error": span_error(recon.values, truth.pixels(recon.index))}
     if len(recon.values) != len(recon.index):
         raise DataError(f"a reconstruction of {len(recon.values)} values names {len(recon.index)} samples")
     if not len(recon.index):
@@ -128,6 +132,16 @@ def labels_right(values: NDArray[Any], labels: NDArray[Any]) -> float:
 def relative_error(estimate: NDArray[Any], true: NDArray[Any]) -> float:
     """|estimate - true| / |true| in the Frobenius norm; of a Gram matrix."""
     return float(np.linalg.norm(estimate - true) / np.linalg.norm(true))
+
+
+def gram_error(estimate: NDArray[Any], true: Images) -> float:
+    """Relative error of a Gram matrix (m, m) of images (m, n)."""
+    return relative_error(estimate, true @ true.T)
+
+
+def span_error(basis: NDArray[Any], true: Images) -> float:
+    """Share of images (m, n), in norm, that lies outside of the span of the orthonormal rows (d, n)."""
+    return relative_error((true @ basis.T) @ basis, true)
 
 
 def _score_images(recon: Reconstruction, truth: Truth, prior: Prior, seed: int) -> dict[str, Any]:

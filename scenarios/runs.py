@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from parties.adversary.attack import Prior
+from parties.adversary.attack import Known, Prior
 from parties.datasets import DataSpec, Split, load, split
 from parties.transcript import Kind, View, parties_in, transcript_digest, verify
 from protocols.config import Config
@@ -25,6 +25,8 @@ from protocols.errors import ConfigError, DataError
 from protocols.message import digest, encode
 from protocols.roles import DATA_OWNER, index_of, party_name
 from scenarios.metrics import Truth
+
+_KNOWN_SEED = 0  # which samples an adversary knows beforehand
 
 
 @dataclass(frozen=True)
@@ -100,15 +102,26 @@ class RunFolder:
         except (KeyError, TypeError, ValueError):
             raise DataError(f"{self.path / 'config.json'}: names no data set") from None
 
-    def prior(self, period: int | None = None, threshold: int | None = None) -> Prior:
-        """The adversary's prior: pixel range, shape, and the held-out images as public ones.
+    def prior(self, period: int | None = None, threshold: int | None = None, known: int | None = None) -> Prior:
+        """The adversary's prior: pixel range, shape, the held-out images as public ones, and `known` samples of the training.
 
         The smoothness threshold is stated in 255ths of the pixel range, as in the paper, and scaled to this data set's.
         """
         data, stated = load(self.spec()[0]), self.settings["prior"]
         public = None if data.x_test is None else data.x_test[:1000].astype(np.float64) / data.x_max
         steps = (stated["threshold"] if threshold is None else threshold) * data.x_max / 255
-        return Prior(data.x_max, data.shape, public, period or stated["period"], steps)
+        count = stated.get("known", 0) if known is None else known
+        return Prior(data.x_max, data.shape, public, period or stated["period"], steps, self._known(count))
+
+    def _known(self, count: int) -> Known | None:
+        """Which samples an adversary with `count` known ones is given: drawn once for all attacks, by no secret."""
+        if not count:
+            return None
+        images = self.truth().images
+        if not 0 < count < len(images):
+            raise ConfigError(f"--known: expected 1 to {len(images) - 1} of {len(images)} samples, got {count}")
+        index = np.sort(np.random.default_rng(_KNOWN_SEED).permutation(len(images))[:count])
+        return Known(index, images[index].astype(np.int64))
 
     def final_weights(self) -> dict[str, Any]:
         """The weights that were revealed last, put together from the parties that hold them: `w1`, `weights`, `biases`."""

@@ -77,6 +77,7 @@ PRIOR = _object(
         "public_images": {**_COUNT, "description": "images of the same distribution that it knows"},
         "period": _("of lp's smoothness rows", "integer"),
         "threshold": _("of lp's smoothness rows, in steps of this data set's pixels", "number"),
+        "known_samples": _("training samples that the adversary knows", "integer"),
     },
     closed=False,
 )

@@ -32,6 +32,16 @@ class Quantity(Enum):
     IMAGES = "images"
     LABELS = "labels"
     MASTER_KEY = "master_key"
+    GRAM = "gram"
+    SPAN = "span"
+
+
+@dataclass(frozen=True)
+class Known:
+    """Samples that the adversary is assumed to know beforehand: positions `index` (k,) and integer `images` (k, n)."""
+
+    index: NDArray[np.int64]
+    images: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,7 @@ class Prior:
 
     `x_max`: pixels are integers in [0, x_max]. `shape`: (rows, columns) or (rows, columns, channels) of an image.
     `public`: images of the same distribution, (P, n) in [0, 1], or None. `period` and `threshold` (in steps
-    of this data set's pixels) belong to the smoothness rows of `lp`.
+    of this data set's pixels) belong to the smoothness rows of `lp`. `known`: training samples that it knows, or None.
     """
 
     x_max: int
@@ -48,6 +58,7 @@ class Prior:
     public: NDArray[np.float64] | None = None
     period: int = 4
     threshold: float = 25.0
+    known: Known | None = None
 
     def guess(self) -> NDArray[np.float64]:
         """The best guess from the prior alone, (n,) in [0, 1]: the public mean image, or mid-range without one."""
@@ -59,8 +70,9 @@ class Prior:
     def describe(self) -> dict[str, Any]:
         """The prior in plain data, for result.json."""
         public = 0 if self.public is None else len(self.public)
+        known = 0 if self.known is None else len(self.known.index)
         return {"x_max": self.x_max, "shape": list(self.shape), "public_images": public, "period": self.period,
-                "threshold": self.threshold}  # fmt: skip
+                "threshold": self.threshold, "known_samples": known}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,8 @@ class Reconstruction:
     """What an attack rebuilt, in the order of the ciphertexts (or values) in the view.
 
     `index` (m,): position of each rebuilt sample among the samples that the view holds; scored by it. `values`: (m, n)
-    in [0, 1] for images, (m,) integers for labels, empty for a key. `projection`: the same shape as the images, for attacks
+    in [0, 1] for images, (m,) integers for labels, empty for a key; (m, m) inner products of images in [0, 1] for a Gram matrix;
+    (d, n) orthonormal rows for a span, which `index` says whose samples it holds. `projection`: the same shape as the images, for attacks
     on one observation: the least-norm correction of a constant image onto the same equations. `per_sample` holds
     arrays of length m (for example how far a sample's constraints were relaxed; NaN rows in `values` are failures).
     `notes` is plain data and goes to result.json as it is.
