@@ -167,10 +167,66 @@ def attack_table(attacks: list[dict[str, Any]], security: str = "", width: int =
 
 _BASELINES = ("guess", "swapped", "projection")
 _ATTACK_LEGEND = (
-    "mse: mean squared error, pixels in [0, 1], 0 is best · pixels, labels: share exactly right · the same measure for "
+    "mse: mean squared error, pixels in [0, 1], 0 is best · pixels, labels: share exactly right · error: relative, of a Gram matrix "
+    "or a span · the same measure for "
     "guess: the best without the view · swapped: the same output against other samples · projection: a gray image "
     "corrected to fit the equations"
 )
+
+
+def moment_table(attacks: list[dict[str, Any]]) -> RenderableType:
+    """The first message after which each attack succeeds, for some sample and for all."""
+    table = _table("when it leaked (bisection over the messages of the view)", "attack", "success means", "for", "message",
+                   "phase", "round", "label", "from", "to")  # fmt: skip
+    for row in attacks:
+        found = row.get("first_success")
+        if found is None:
+            continue
+        for which, name in (("any", "some sample"), ("all", "every sample it rebuilds")):
+            message = found[which]
+            cells = ("never",) if message is None else tuple(
+                str(message[key]) for key in ("seq", "phase", "round", "label", "sender", "receiver")
+            )  # fmt: skip
+            table.add_row(row["attack"].replace("_", "-"), found["criterion"], name, *cells)
+    return table
+
+
+def control_table(attacks: list[dict[str, Any]]) -> RenderableType:
+    """What each attack scores on runs of the same protocol with other secrets."""
+    table = _table("zero lines: the protocol and the attack run again where the secrets are others", "attack", "control",
+                   "measure", "scored", "guess", "better than the guess by", "verdict")  # fmt: skip
+    for row in attacks:
+        for name, control in row.get("controls", {}).items():
+            if not control["applicable"]:
+                table.add_row(
+                    row["attack"].replace("_", "-"), name, "", "", "", "", f"not applicable: {control['why']}"
+                )
+                continue
+            how, gain = measure(control["metrics"]), control["gain"]
+            cells = (how, value(control["metrics"], how), value(row["baseline"].get("guess", {}), how))
+            told = (
+                "" if gain is None else f"{gain['mean']:+.4f}  [{gain['interval'][0]:+.4f}, {gain['interval'][1]:+.4f}]"
+            )
+            table.add_row(row["attack"].replace("_", "-"), name, *cells, told, verdict(row, control, how))
+    return Group(table, _legend(_CONTROL_LEGEND))
+
+
+_CONTROL_LEGEND = (
+    "swapped: every sample in another's place · ideal: a view that a simulator makes from the allowed outputs alone · both scored "
+    "against the samples of this run; 95 % interval over samples"
+)
+
+
+def verdict(row: dict[str, Any], control: dict[str, Any], how: str) -> str:
+    """Whether an attack on other secrets stays at its prior, in words."""
+    gain = control["gain"]
+    if gain is not None:
+        return "no better than its prior" if gain["interval"][0] <= 0 else "better than its prior"
+    key = _KEYS.get(how, "")
+    if key in control["metrics"] and key in row["baseline"].get("guess", {}):
+        better = control["metrics"][key] < row["baseline"]["guess"][key]
+        return "better than its prior" if better else "no better than its prior"
+    return ""
 
 
 def measure(metrics: dict[str, Any]) -> str:
@@ -179,15 +235,18 @@ def measure(metrics: dict[str, Any]) -> str:
         return "labels"
     if metrics.get("exact_pixels", 0.0) > 0.5:
         return "pixels"
-    return "mse" if "mse" in metrics else ""
+    return next((name for name in ("mse", "error") if _KEYS[name] in metrics), "")
 
 
 def value(metrics: dict[str, Any], how: str) -> str:
     """One metric in a few characters; empty where it is missing."""
-    key = {"labels": "labels_right", "pixels": "exact_pixels", "mse": "mse"}.get(how, "")
+    key = _KEYS.get(how, "")
     if key not in metrics:
         return ""
-    return f"{metrics[key]:.4f}" if how == "mse" else f"{metrics[key]:.1%}"
+    return f"{metrics[key]:.4f}" if how in ("mse", "error") else f"{metrics[key]:.1%}"
+
+
+_KEYS = {"labels": "labels_right", "pixels": "exact_pixels", "mse": "mse", "error": "relative_error"}
 
 
 def _table(title: str, *columns: str, gap: int = 2) -> Table:
