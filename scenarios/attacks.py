@@ -113,6 +113,14 @@ def baselines(rebuilt: Reconstruction, truth: Truth, prior: Prior) -> dict[str, 
     return found if projection is None else {**found, "projection": projection}
 
 
+def _of_whom(run: RunFolder, attacked: Attacked) -> str:
+    """Part of a file name: empty for the coalition that the run itself names, so that others do not overwrite its pictures."""
+    own = run.view_sources(tuple(run.settings.get("corrupted", ())))
+    if [party for _, party in own] == list(attacked.corrupted):
+        return ""
+    return "--" + "+".join(attacked.corrupted).replace(":", "")
+
+
 def _picture(run: RunFolder, attacked: Attacked, rebuilt: Reconstruction, truth: Truth) -> str:
     name = attacked.attack.replace("_", "-")
     rows, drawn = {name: rebuilt.values[:COLUMNS]}, rebuilt.index[:COLUMNS]
@@ -120,6 +128,6 @@ def _picture(run: RunFolder, attacked: Attacked, rebuilt: Reconstruction, truth:
         rows["projection"] = rebuilt.projection[:COLUMNS]
     titles = [f"label {truth.labels[i]}" for i in drawn]
     heading = f"{name}: rebuilt from the view of {', '.join(attacked.corrupted)}, the first {len(drawn)} of {len(rebuilt.index)} samples"
-    path = run.path / "figures" / f"{attacked.attack}.png"
+    path = run.path / "figures" / f"{attacked.attack}{_of_whom(run, attacked)}.png"
     grid(path, truth.pixels(drawn), rows, truth.shape, titles, heading)
     return str(path.relative_to(run.path))

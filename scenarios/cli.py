@@ -23,6 +23,7 @@ from protocols.figure import as_mermaid, as_text
 from scenarios.attack_command import attack
 from scenarios.catalogue import PROTOCOLS, SCENARIOS, find_protocol, find_scenario
 from scenarios.experiment import Experiment, Options, Preset, prepare
+from scenarios.learned_command import coalitions, learned
 from scenarios.terminal import OneLine, console, dashed, parties_named, plain, progress, reported, show_tracebacks
 
 app = typer.Typer(
@@ -34,7 +35,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-app.command()(attack)
+for _command in (attack, learned, coalitions):
+    app.command()(_command)
 
 _NAMES = " | ".join(name.replace("_", "-") for name in SCENARIOS)
 
