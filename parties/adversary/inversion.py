@@ -41,7 +41,8 @@ CONSUMES = ("z1",)
 # Fixed beforehand. TV weight and learning rate are those of the authors' code; it runs 1000 rounds of 100 steps of each kind.
 TV_WEIGHT, PULL, RIDGE = 0.1, 1.0, 1e-6
 ROUNDS, INPUT_STEPS, LEARNING_RATE = 10, 20, 1e-3
-SHADOWS, SHRINK = 8, 1e-2  # surrogates through which public images go; ridge of the regression, a share of its rows
+SHADOWS, SHRINK = 32, 1e-2  # surrogates through which public images go; ridge of the regression, a share of its rows
+_FAR = 3.0  # standard deviations
 _QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 _TOO_FEW = 3  # samples of a batch, or public images, without which nothing is said of how samples resemble one another
 
@@ -121,27 +122,26 @@ def start(z: Vector, prior: Prior, rng: np.random.Generator) -> Vector:
     m, guess = len(z), prior.guess()
     if prior.public is None or min(m, len(prior.public)) < _TOO_FEW:
         return np.tile(guess, (m, 1))
-    features, images = _shadows(prior.public, z.shape, rng)
-    mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-12
-    basis = _quadratic((features - mean) / scale)
-    normal = basis.T @ basis + SHRINK * len(basis) * np.eye(basis.shape[1])
-    weights = np.linalg.solve(normal, basis.T @ (images - guess))
-    # Z1 that is unlike any of public images, as later W1 or noise make it, must not be extrapolated to.
-    own = np.clip((invariants(z) - mean) / scale, -3.0, 3.0)
-    return np.clip(guess + _quadratic(own) @ weights, 0.0, 1.0)
+    mean = scale = normal = right = np.zeros(0)
+    for number, (features, images) in enumerate(_shadows(prior.public, z.shape, rng)):
+        if number == 0:
+            mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-12
+        basis = _quadratic(np.clip((features - mean) / scale, -_FAR, _FAR))
+        own, seen = basis.T @ basis, basis.T @ (images - guess)
+        normal, right = (own, seen) if number == 0 else (normal + own, right + seen)
+    weights = np.linalg.solve(normal + SHRINK * normal[0, 0] * np.eye(len(normal)), right)
+    # Z1 that is unlike any of public images, as a later W1 or noise make it, must not be extrapolated to.
+    return np.clip(guess + _quadratic(np.clip((invariants(z) - mean) / scale, -_FAR, _FAR)) @ weights, 0.0, 1.0)
 
 
-def _shadows(public: Vector, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Vector, Vector]:
-    """(invariants, images) of public images that went through drawn surrogates in batches of m, `shape` = (m, h)."""
+def _shadows(public: Vector, shape: tuple[int, ...], rng: np.random.Generator) -> Iterator[tuple[Vector, Vector]]:
+    """(invariants, images) of public images under one drawn surrogate after another, in batches of m, `shape` = (m, h)."""
     (m, h), (count, n) = shape, public.shape
-    features, images = [], []
     for _ in range(SHADOWS):
         order = rng.permutation(count)
         z = public @ draw_surrogate(h, n, rng).T
         batches = [order[i : i + m] for i in range(0, max(1, count - m + 1), m)]
-        features += [invariants(z[batch]) for batch in batches]
-        images += [public[batch] for batch in batches]
-    return np.vstack(features), np.vstack(images)
+        yield np.vstack([invariants(z[batch]) for batch in batches]), public[np.concatenate(batches)]
 
 
 def draw_surrogate(h: int, n: int, rng: np.random.Generator) -> Vector:
