@@ -43,15 +43,20 @@ class Hiding:
         owners = Visit(step // self._config.local_steps * members, members, 0).owners(self._config)
         return self._view.value(rows[0])[owners.index(owner)] if owner in owners else None
 
+    def has_keys(self, step: int, owner: int) -> bool:
+        """Whether the view holds the keys of an owner in a step, as far as the rows tell."""
+        rows, name = self._rows.get(step, []), party_name(DATA_OWNER, owner)
+        return any(row.sender == name or not row.sender.startswith(DATA_OWNER.value) for row in rows)
+
     def products(self, owner: int, keys: Any, start: int, stop: int) -> NDArray[np.int64]:
         """<w, x> (stop - start, keys) for samples `start` to `stop` of an owner, by decryption on all processors."""
-        size = mitig1.upload_rows(self._config)
-        parts = []
-        for part in range(start // size, -(-stop // size)):
-            rows = slice(max(start - part * size, 0), min(stop - part * size, size))
-            parts.append(fhipe.decrypt(self._parameters(owner), keys, self._load(owner, part, rows.start, rows.stop),
-                                       workers.available()))  # fmt: skip
-        return np.vstack(parts)
+        return self.some(owner, keys, np.arange(start, stop))
+
+    def some(self, owner: int, keys: Any, which: NDArray[np.int64]) -> NDArray[np.int64]:
+        """<w, x> (m, keys) for samples of an owner by their positions among its own, in increasing order."""
+        pp = self._parameters(owner)
+        parts = [self._load(owner, *piece) for piece in _pieces(which, mitig1.upload_rows(self._config))]
+        return fhipe.decrypt(pp, keys, fhipe.concat(parts), workers.available())
 
     def _loaded(self, owner: int, part: int, start: int, stop: int) -> Any:
         row = self._uploads.get((party_name(DATA_OWNER, owner), part))
@@ -64,3 +69,9 @@ class Hiding:
         name = party_name(DATA_OWNER, owner)
         own = next((value for row, value in self._published if row.sender == name), None)
         return self._published[0][1][owner] if own is None else own
+
+
+def _pieces(which: NDArray[np.int64], size: int) -> list[tuple[int, int, int]]:
+    """(upload, start, stop) of the runs of consecutive positions, none across two uploads of `size` rows."""
+    edges = np.flatnonzero((np.diff(which) != 1) | (which[1:] % size == 0)) + 1
+    return [(int(run[0]) // size, int(run[0]) % size, int(run[-1]) % size + 1) for run in np.split(which, edges)]

@@ -20,10 +20,12 @@ from parties.adversary.attack import NotApplicable
 from parties.adversary.equations import offsets
 from parties.transcript import Kind, Row, View
 from protocols.config import Config, Optimizer, Visit, rounds
-from protocols.roles import index_of
+from protocols.roles import DATA_OWNER, index_of, role_of
 
 PROTOCOLS = ("mitig1", "mitig2")
 USES = 2048  # uses of batches that are followed, the first ones: the coefficients take 8 USES^2 bytes
+
+_WAYS = {"dz1": (Kind.SENT,), "w1_mean": ()}
 
 Reals = NDArray[np.float64]
 
@@ -62,15 +64,17 @@ class Trajectory:
 
 
 def need_split(view: View, *labels: str) -> None:
-    """Raise `NotApplicable` unless the view has payloads, these labels (where a party of it received or sent them), and is of a split network."""
+    """Raise `NotApplicable` unless the view has payloads, holds these labels and is of a split network.
+
+    What an owner sent, or was sent of its own batch, is no finding: most labels count where a party of the view received them.
+    """
     if not view.has_payloads():
         raise NotApplicable("payloads not recorded")
     for label in labels:
-        received = label not in ("ct", "labels")  # those count only where they were sent to a party of the view
-        if not any(True for _ in view.rows(label, *(() if received else (Kind.RECEIVED,)))):
+        if not any(True for _ in view.rows(label, *_WAYS.get(label, (Kind.RECEIVED,)))):
             raise NotApplicable(f"the view of {', '.join(view.parties)} holds no {label}")
     if view.protocol not in PROTOCOLS:
-        raise NotApplicable(f"{view.protocol} does not split the network: its first layer is not trained by the owner")
+        raise NotApplicable(f"{view.protocol} is no split network")
 
 
 def need_sgd(config: Config) -> None:
@@ -121,6 +125,11 @@ def by_use(view: View, label: str, kind: Kind) -> dict[tuple[int, int], Row]:
     """{(step, owner): row} of what crossed between the cloud and an owner in a step."""
     own = (lambda row: row.sender) if kind is Kind.RECEIVED else (lambda row: row.receiver)
     return {(row.round, index_of(own(row))): row for row in view.rows(label, kind) if row.phase == "step"}
+
+
+def owners_of(view: View) -> list[int]:
+    """The owners that are parties of the view."""
+    return [index_of(party) for party in view.parties if role_of(party) is DATA_OWNER]
 
 
 def errors_of(view: View, every: tuple[Use, ...]) -> list[Reals]:
