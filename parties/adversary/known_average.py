@@ -25,12 +25,21 @@ from parties.adversary.linear import Echelon, solve_exactly
 from parties.adversary.polytope import equations
 from parties.adversary.rows import Rows
 from parties.adversary.single import LIMIT
-from parties.adversary.trajectory import Use, by_use, errors_of, need_split, owners_of, spread, trajectory
-from parties.adversary.weights import Stack, rounding, smoothed
+from parties.adversary.trajectory import (
+    Trajectory,
+    Use,
+    by_use,
+    errors_of,
+    need_split,
+    owners_of,
+    spread,
+    trajectory,
+    uses,
+)
+from parties.adversary.weights import Stack
 from parties.transcript import Kind, View
 from protocols.config import Config, Optimizer
 from protocols.crypto import fhipe
-from protocols.roles import DATA_OWNER
 
 NAME = "known_average"
 SUMMARY = "many owners: equations on the others' samples from the averages that one corrupted owner is given"
@@ -59,32 +68,125 @@ def averages(view: View) -> dict[int, Reals]:
 
 @dataclass
 class _Batch:
-    """What was collected of one batch of another owner."""
+    """What was collected of one batch of another owner: its positions, and W1 and Z1 of every use with W1 known."""
 
-    uses: list[Use] = field(default_factory=list)
+    index: NDArray[np.int64]
     w: list[Reals] = field(default_factory=list)
     z: list[Reals] = field(default_factory=list)
 
 
 def _on_z1(view: View, prior: Prior, means: dict[int, Reals], corrupted: list[int]) -> Reconstruction:
+    """MITIG2: batch by batch, in order of time."""
     config = view.config
     path, rows = trajectory(config), by_use(view, "z1", Kind.RECEIVED)
     errors = errors_of(view, path.uses) if config.optimizer is Optimizer.SGD else []
-    found = Rows(sum(config.counts), config.features, config.x_max)
-    met: dict[int, _Batch] = {}
-    solved_at = {}
+    found, met = Rows(sum(config.counts), config.features, config.x_max), dict[int, _Batch]()
+    last = 0
     for k, use in enumerate(path.uses):
         if use.owner in corrupted or (use.step, use.owner) not in rows:
             continue
-        w = _weights_at(config, path, k, means, errors, found)
-        batch = met.setdefault(use.start, _Batch())
+        w, batch = _weights_at(config, path, k, means, errors, found), met.setdefault(use.start, _Batch(use.index))
         if w is None or found.solved[use.start]:
             continue
-        batch.uses.append(use)
         batch.w.append(w)
         batch.z.append(np.asarray(view.value(rows[use.step, use.owner]), np.float64))
-        x = Stack.of(batch.w).integers(np.hstack(batch.z), config)
+        x = Stack.of(batch.w).solved(np.hstack(batch.z), config.pixel_unit, config.x_max)
         if x is not None:
             found.learn(use.index, x)
-            solved_at[use.start] = use.step
-    return _put_together(view, prior, found, met, solved_at)
+            last = use.step
+    return _put_together(prior, config, found, list(met.values()), last)
+
+
+def _weights_at(
+    config: Config, path: Trajectory, k: int, means: dict[int, Reals], errors: list[Reals], found: Rows
+) -> Reals | None:
+    """W1 (h, n) at a use, or None if it is not known: the average, less what an owner's earlier steps of the round changed."""
+    use = path.uses[k]
+    if use.round not in means:
+        return None
+    change = path.at[k] - path.starts[use.round]
+    (moved,) = np.nonzero(change)
+    if not len(moved):
+        return None if _local(path, use) and not errors else means[use.round]
+    solved = all(u < len(errors) and found.solved[path.uses[u].index].all() for u in moved)
+    if not solved:
+        return None
+    return means[use.round] - spread(change, path.uses, errors, len(found.x)).T @ found.x / config.pixel_unit
+
+
+def _local(path: Trajectory, use: Use) -> bool:
+    """Whether the owner has already trained in this round."""
+    return any(u.round == use.round and u.owner == use.owner and u.step < use.step for u in path.uses)
+
+
+def _put_together(prior: Prior, config: Config, found: Rows, met: list[_Batch], last: int) -> Reconstruction:
+    """What was solved, and the first of the others smoothed."""
+    (index,) = np.nonzero(found.solved)
+    where, images, ranks, left = [index], [found.x[index] / prior.x_max], [], LIMIT
+    for batch in (b for b in met if b.w and not found.solved[b.index[0]] and left):
+        stack, z = Stack.of(batch.w), np.hstack(batch.z)[:left]
+        where.append(batch.index[: len(z)])
+        images.append(stack.smoothed(z, config.pixel_unit, prior))
+        ranks.append(stack.rank(z))
+        left -= len(z)
+    if not sum(map(len, where)):
+        raise NotApplicable("the view ends before another owner's batch was used with a W1 that is known")
+    used = np.concatenate([b.index for b in met])
+    notes = {"solved": len(index), "used": len(used), "smoothed": LIMIT - left, "rank_of_smoothed": ranks}
+    whole = bool(found.solved[used].all())
+    return Reconstruction(
+        Quantity.IMAGES, np.concatenate(where), np.vstack(images), last if whole else None, notes=notes
+    )
+
+
+def _on_ciphertexts(view: View, prior: Prior, means: dict[int, Reals], corrupted: list[int]) -> Reconstruction:
+    """MITIG1: owner by owner; the rounded averages are the integers that its keys stand for."""
+    config, hiding = view.config, Hiding(view)
+    others = [i for i in range(len(config.counts)) if i not in corrupted]
+    where, images, notes, last, solved = [], [], [], 0, 0
+    for owner in others:
+        opening = [steps[0][0].step for n, steps in uses(config) if n in means and any(u.owner == owner for u in steps[0])]
+        w, keys, step = independent(config, hiding, owner, {s: means[s // config.local_steps] for s in opening})
+        if not len(w):
+            continue
+        full = len(w) == config.features
+        count = min(config.counts[owner], PRODUCTS // (len(others) * len(w)) if full else LIMIT // len(others) + 1)
+        x = _from_products(w, hiding.products(owner, keys, 0, count), full, prior)
+        where.append(offsets(config)[owner] + np.arange(count))
+        images.append(x)
+        notes.append([owner, len(w), count])
+        last, solved = max(last, step), solved + count * full
+    if not where:
+        raise NotApplicable("the view ends before another owner's keys for a W1 that is known")
+    index = np.concatenate(where)
+    said = {"owner_rank_samples": notes, "solved": solved}
+    return Reconstruction(
+        Quantity.IMAGES, index, np.vstack(images), last if solved == len(index) else None, notes=said
+    )
+
+
+def independent(
+    config: Config, hiding: Hiding, owner: int, known: dict[int, Reals]
+) -> tuple[NDArray[np.int64], object, int]:
+    """(rows (r, n) of rounded W1s that are independent, an owner's keys for them, the step of the last) of {step: W1}."""
+    echelon, keys, rows, last = Echelon(config.features), [], [np.zeros((0, config.features), dtype=np.int64)], 0
+    for step, w1 in known.items():
+        sk = None if echelon.full else hiding.keys(step, owner)
+        if sk is None:
+            continue
+        rounded = config.weights.quantise(w1).astype(np.int64)
+        fresh = echelon.add(rounded)
+        if len(fresh):
+            keys += [fhipe.rows(sk, int(i), int(i) + 1) for i in fresh]
+            rows.append(rounded[fresh])
+            last = step
+    return np.vstack(rows), fhipe.concat(keys) if keys else None, last
+
+
+def _from_products(w: NDArray[np.int64], z: NDArray[np.int64], full: bool, prior: Prior) -> Reals:
+    """Images (m, n) in [0, 1] of exact integer equations z (m, r) = x w^T."""
+    if full:
+        x = solve_exactly(w, z.T.copy())
+        return np.full((len(z), w.shape[1]), np.nan) if x is None else x.T / prior.x_max
+    solver = smooth.prepare(equations(w, prior), prior)
+    return np.array([solver(row)[0] for row in z])
