@@ -99,6 +99,7 @@ def security_lines(result: dict[str, Any]) -> Table:
 # What the labels and quantities of result.json mean, in words.
 MEANINGS = {
     "samples": "training images",
+    "gram": "inner products of images",
     "master key": "master secret key",
     "labels": "labels",
     "x": "training images",

@@ -54,16 +54,16 @@ def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstru
     return _samples(view, copies, prior)
 
 
-def changes(view: View) -> dict[tuple[int, int], tuple[Reals, float]]:
-    """{(round, owner): (W1 - W1' (h, n), about the error of an entry)} of every round that the authority saw whole."""
-    means = {row.round: np.asarray(value, np.float64) for row, value in view.values("w1_mean", Kind.SENT)}
+def changes(view: View, only: tuple[int, int] | None = None) -> dict[tuple[int, int], tuple[Reals, float]]:
+    """{(round, owner): (W1 - W1' (h, n), about the error of an entry)} of every round that the authority saw whole, or `only` one."""
+    means = {row.round: row for row in view.rows("w1_mean", Kind.SENT) if row.phase == "average"}
     found, steps = {}, view.config.local_steps
-    for row, value in view.values("w1_copy", Kind.RECEIVED):
-        copy = np.asarray(value, np.float64)
-        # Each local step rounds W1 to float32 once.
-        noise = _FLOAT * float(np.abs(copy).max()) * np.sqrt(steps)
-        if row.phase == "average" and row.round in means:
-            found[row.round, index_of(row.sender)] = (means[row.round] - copy, noise)
+    for row in view.rows("w1_copy", Kind.RECEIVED):
+        which = row.round, index_of(row.sender)
+        if row.phase == "average" and row.round in means and only in (None, which):
+            before, after = (np.asarray(view.value(r), np.float64) for r in (means[row.round], row))
+            # Each local step rounds W1 to float32 once.
+            found[which] = (before - after, _FLOAT * float(np.abs(after).max()) * float(np.sqrt(steps)))
     return found
 
 
