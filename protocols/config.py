@@ -43,10 +43,13 @@ class Authority(Enum):
 
 
 class Init(Enum):
-    """Who draws the first weights: the cloud all of them, or the owner those that it holds in a split network."""
+    """Who draws the first weights: the cloud all of them, or the owner those that it holds in a split network; `shared`: the
+    owner too, but W1 from a public seed, as the code of the mitigations' authors does.
+    """
 
     CLOUD = "cloud"
     OWNER = "owner"
+    SHARED = "shared"
 
 
 class Pixels(Enum):

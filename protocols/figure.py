@@ -20,8 +20,8 @@ def _text(value: Any) -> str:
 class Arrow:
     """One arrow: in `phase`, `sender` sends `label` to `receiver`; `note` is the formula beside it.
 
-    `when` is a switch such as `gradient=fe`, or several with commas between; the arrow is drawn only in runs whose
-    configuration has these values.
+    `when` is a switch such as `gradient=fe`, or several with commas between, of which each may name several values
+    (`init=owner|shared`); the arrow is drawn only in runs whose configuration has these values.
     """
 
     phase: str
@@ -34,7 +34,7 @@ class Arrow:
     def applies(self, config: Any) -> bool:
         """Whether a run with this configuration sends the arrow."""
         switches = (switch.partition("=") for switch in self.when.split(",") if switch)
-        return all(_text(getattr(config, option)) == value for option, _, value in switches)
+        return all(_text(getattr(config, option)) in value.split("|") for option, _, value in switches)
 
     @property
     def key(self) -> tuple[str, str, str, str]:

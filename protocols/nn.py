@@ -20,6 +20,7 @@ Float = NDArray[np.float32]
 Ints = NDArray[Any]
 
 _BETA2, _EPSILON = 0.999, 1e-8
+_PUBLIC_SEED = 0  # of W1 under init=shared; both sides of the public code of Ionita and Ionita seed with 0
 
 
 @dataclass
@@ -51,6 +52,14 @@ class Pass:
 def draw_first(config: Config, rng: np.random.Generator) -> Weight:
     """W1 (h, n), uniform in +-1 / sqrt(n), as torch's own linear layers begin."""
     return track(_draw(rng, config.layers[0], config.features), config)
+
+
+def draw_public(config: Config) -> Weight:
+    """W1 as `draw_first` draws it, from a public seed: everybody can compute it."""
+    bound = 1.0 / np.sqrt(config.features)
+    generator = torch.Generator().manual_seed(_PUBLIC_SEED)
+    empty = torch.empty(config.layers[0], config.features, dtype=torch.float32)
+    return track(empty.uniform_(-bound, bound, generator=generator), config)
 
 
 def draw_layers(sizes: tuple[int, ...], config: Config, rng: np.random.Generator) -> list[Layer]:

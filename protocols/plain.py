@@ -28,8 +28,8 @@ ROLES = (DATA_OWNER, CLOUD_TRAINER)
 FIGURE = (
     Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "x", "X in the clear"),
     Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear"),
-    Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "w1", "W1 as the owner draws it", when="init=owner"),
-    Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "head", "the last layer", when="init=owner,labels=owner"),
+    Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "w1", "W1 as the owner draws it", when="init=owner|shared"),
+    Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "head", "the last layer", when="init=owner|shared,labels=owner"),
 )
 PREDICT = (
     Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "x", "X in the clear"),

@@ -29,8 +29,8 @@ def check(config: Config) -> None:
     """Refuse what a split network cannot mean."""
     if len(config.counts) == 1 and (config.per_round or config.local_steps > 1):
         raise ConfigError("--per-round and --local-steps are for many owners: give --owners too")
-    if config.init is not Init.OWNER:
-        raise ConfigError("in a split network the owner draws W1: --init owner")
+    if config.init is Init.CLOUD:
+        raise ConfigError("in a split network the owner draws W1: --init owner, or shared for a public seed")
 
 
 def steps(config: Config) -> int:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from protocols import nn
-from protocols.config import Batch, Config, Gradient, Labels
+from protocols.config import Batch, Config, Gradient, Init, Labels
 from protocols.state import State
 
 
@@ -24,8 +24,11 @@ def start_model(state: State) -> None:
 
 
 def start_first(state: State) -> None:
-    """Draw W1."""
-    state.w1 = nn.draw_first(state.config, state.rng)
+    """Draw W1: in private, or from the public seed."""
+    if state.config.init is Init.SHARED:
+        state.w1 = nn.draw_public(state.config)
+    else:
+        state.w1 = nn.draw_first(state.config, state.rng)
 
 
 def start_upper(state: State) -> None:

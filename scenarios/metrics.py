@@ -51,13 +51,14 @@ def score(recon: Reconstruction, truth: Truth, prior: Prior, seed: int) -> dict[
 
     `mse`, `mse_median`, `mse_iqr` ([first, third quartile] over images), `psnr` (dB, median over images, each capped at
     99), `ssim` (mean over at most 1000 images drawn by `seed`), `exact_pixels` (share in [0, 1]); for labels
-    `labels_right` (share); for a Gram matrix and a span `relative_error`; always `samples`, `failures`, `solved_at_step`, and nothing else where there is no sample.
+    `labels_right` (share); for a Gram matrix and a span `relative_error`, for the former also `pairs` (share that it determines); always `samples`, `failures`, `solved_at_step`, and nothing else where there is no sample.
     """
     common = {"samples": len(recon.index), "failures": 0, "solved_at_step": recon.solved_at_step}
     if recon.quantity is Quantity.MASTER_KEY:
         return {**common, "failures": int(recon.solved_at_step is None)}
     if recon.quantity is Quantity.GRAM:
-        return {**common, "relative_error": gram_error(recon.values, truth.pixels(recon.index))}
+        determined = {"pairs": float(np.isfinite(recon.values).mean())} if recon.values.size else {}
+        return {**common, **determined, "relative_error": gram_error(recon.values, truth.pixels(recon.index))}
     if recon.quantity is Quantity.SPAN:
         return {**common, "relative_error": span_error(recon.values, truth.pixels(recon.index))}
     if len(recon.values) != len(recon.index):
@@ -186,8 +187,9 @@ def relative_error(estimate: NDArray[Any], true: NDArray[Any]) -> float:
 
 
 def gram_error(estimate: NDArray[Any], true: Images) -> float:
-    """Relative error of a Gram matrix (m, m) of images (m, n)."""
-    return relative_error(estimate, true @ true.T)
+    """Relative error of a Gram matrix (m, m) of images (m, n), over the pairs that it determines; the others are NaN."""
+    products, known = true @ true.T, np.isfinite(estimate)
+    return relative_error(estimate[known], products[known])
 
 
 def span_error(basis: NDArray[Any], true: Images) -> float:

@@ -100,6 +100,7 @@ def security_lines(result: dict[str, Any]) -> Table:
 # What the labels and quantities of result.json mean, in words.
 MEANINGS = {
     "samples": "training images",
+    "gram": "inner products of images",
     "master key": "master secret key",
     "labels": "labels",
     "weights": "W1, first-layer weights",

@@ -7,7 +7,19 @@ from types import ModuleType
 
 from protocols.errors import ConfigError
 
-ATTACKS = ("inversion", "labels", "lp", "master_key", "smooth", "stack")
+ATTACKS = (
+    "gram",
+    "inversion",
+    "known_average",
+    "known_init",
+    "known_samples",
+    "labels",
+    "lp",
+    "master_key",
+    "smooth",
+    "stack",
+    "update",
+)
 
 
 def find_attack(name: str) -> ModuleType:

@@ -1,0 +1,113 @@
+"""Samples from some known ones under MITIG1, with no weight known: every hiding key works on every ciphertext.
+
+The cloud decrypts Z = X W^T for the keys of as many steps as it likes, rows of an unknown W of rank n. Known samples X_k have known Z_k = X_k W^T,
+so for another sample z = Z_k^T c gives x = X_k^T c: exact once the known samples span the others, and the share of x in their span otherwise. No
+learning rate, no W1 and no dZ1 is needed, and no optimizer matters. Of all solutions the one with the least norm is taken, clipped to the pixel
+range and rounded to integers.
+
+This project's observation. Assumes known samples; cost: (n + 8) decryptions a sample, at 5 to 8 ms each, and one least-squares system.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction
+from parties.adversary.equations import offsets
+from parties.adversary.hiding import PRODUCTS, Hiding
+from parties.adversary.trajectory import Use, need_split, uses
+from parties.transcript import View
+from protocols.config import Config
+from protocols.crypto import fhipe
+
+NAME = "known_samples"
+SUMMARY = "MITIG1: with some samples known, all others, from what every key gives on every ciphertext"
+CONSUMES = ("pp", "ct", "sk_w1")
+
+_MARGIN = 8  # keys beyond n: some rows are linearly dependent
+_RANK = 1e-9  # singular values of integers below it, relative to the largest, count as zero
+
+Reals = NDArray[np.float64]
+
+
+def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstruction:
+    """Return every sample that was not known, of the owners of whom enough was decrypted."""
+    del rng  # nothing here is drawn
+    need_split(view, *CONSUMES)
+    if prior.known is None:
+        raise NotApplicable("no sample is known beforehand: give --known K")
+    config, hiding = view.config, Hiding(view)
+    index, values, ranks, last, keys = [], [], [], 0, 0
+    for owners, steps in groups(config, hiding):
+        where, z = _decrypted(hiding, config, owners, steps, prior.known.index)
+        known = np.isin(where, prior.known.index)
+        if not known.any() or known.all():
+            continue
+        images = prior.known.images[np.searchsorted(prior.known.index, where[known])]
+        found, rank = solve_known(z[known], images, z[~known], prior.x_max)
+        index.append(where[~known])
+        values.append(found / prior.x_max)
+        ranks.append([rank, int(np.linalg.matrix_rank(z.astype(float), tol=_RANK * np.linalg.norm(z, 2)))])
+        last, keys = max(last, steps[-1]), max(keys, z.shape[1])
+    if not index:
+        raise NotApplicable("none of the known samples lies among those that are decrypted")
+    notes = {"keys_used": keys, "rank_of_known_and_of_all": ranks, "samples_decrypted": sum(map(len, index))}
+    whole = all(known == total for known, total in ranks)
+    return Reconstruction(
+        Quantity.IMAGES, np.concatenate(index), np.vstack(values), last if whole else None, notes=notes
+    )
+
+
+def solve_known(z_known: NDArray[np.int64], x_known: NDArray[np.int64], z: NDArray[np.int64], x_max: int) -> tuple[NDArray[np.int64], int]:
+    """Integer pixels (m, n) with z (m, K) = x W^T for the unknown W of z_known (k, K) = x_known W^T, and the rank of z_known."""
+    c, _, rank, _ = np.linalg.lstsq(z_known.T.astype(np.float64), z.T.astype(np.float64), rcond=_RANK)
+    pixels = np.rint(np.clip(x_known.T @ c, 0, x_max)).T
+    return pixels.astype(np.int64), int(rank)
+
+
+def groups(config: Config, hiding: Hiding) -> list[tuple[tuple[int, ...], list[int]]]:
+    """(owners, steps): whose keys stand for the same W1, and when.
+
+    A single owner: every step. Owners that all take part in each round begin it with the same W1; where they take turns, each stands alone.
+    """
+    plan: list[tuple[Use, ...]] = [steps[0] if len(config.counts) > 1 and config.everyone else step
+                                   for _, steps in uses(config) for step in steps]  # fmt: skip
+    if config.everyone:
+        everybody = tuple(range(len(config.counts)))
+        steps = sorted({step[0].step for step in plan})
+        return [(everybody, _spread(_with_keys(hiding, steps, 0), config))]
+    own = [((i,), sorted({use.step for step in plan for use in step if use.owner == i})) for i in range(len(config.counts))]
+    return [(who, _spread(_with_keys(hiding, steps, who[0]), config)) for who, steps in own]
+
+
+def _with_keys(hiding: Hiding, steps: list[int], owner: int) -> list[int]:
+    return [step for step in steps if hiding.has_keys(step, owner)]
+
+
+def _spread(steps: list[int], config: Config) -> list[int]:
+    """As many steps as n + a margin keys take, spread over the run: W1 differs most between distant ones."""
+    wanted = min(len(steps), -(-(config.features + _MARGIN) // config.layers[0]))
+    if not steps:
+        raise NotApplicable("the view ends before the first step")
+    return [steps[i] for i in np.unique(np.linspace(0, len(steps) - 1, wanted).astype(int))]
+
+
+def _decrypted(
+    hiding: Hiding, config: Config, owners: tuple[int, ...], steps: list[int], known: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(positions (m,), Z (m, K)) of the samples of some owners; the known ones and then the first ones if they are too many."""
+    first = offsets(config)
+    keys = config.layers[0] * len(steps)
+    every = np.concatenate([first[i] + np.arange(config.counts[i]) for i in owners])
+    known = np.intersect1d(every, known)
+    others = np.setdiff1d(every, known)[: max(0, PRODUCTS // keys - len(known))]
+    chosen = np.union1d(known, others)
+    where, parts = [], []
+    for i in owners:
+        mine = chosen[(chosen >= first[i]) & (chosen < first[i] + config.counts[i])] - first[i]
+        if len(mine):
+            sk = fhipe.concat([hiding.keys(step, i) for step in steps])
+            parts.append(hiding.some(i, sk, mine))
+            where.append(first[i] + mine)
+    return np.concatenate(where), np.vstack(parts)

@@ -1,0 +1,72 @@
+"""Samples as unknown rows of linear equations C^T X = Y that arrive in portions, solved as soon as they are determined."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Reals = NDArray[np.float64]
+
+NEAR = 0.25  # of a pixel's quantum: what is solved must come so close to an integer
+_CERTAIN = 0.05  # quanta: the standard error up to which a solution counts
+_NULL = 1e-6  # an unknown is determined where the null space moves it by no more
+UNKNOWNS = 1024  # that wait for further equations; beyond it the oldest equations are dropped
+
+
+class Rows:
+    """Unknown integer samples X (N, n) in [0, x_max], solved exactly or not at all; `solved` (N,) says which, `x` holds them."""
+
+    def __init__(self, samples: int, features: int, x_max: int) -> None:
+        self.x = np.zeros((samples, features), dtype=np.int64)
+        self.solved = np.zeros(samples, dtype=bool)
+        self._x_max = x_max
+        self._c = np.zeros((0, samples))  # pending equations, by rows
+        self._y = np.zeros((0, features))
+
+    def learn(self, index: NDArray[np.int64], x: NDArray[np.int64]) -> None:
+        """Take samples as known."""
+        self.x[index], self.solved[index] = x, True
+
+    def add(self, c: Reals, y: Reals, noise: float) -> NDArray[np.int64]:
+        """Add C (N, h) and Y (h, n), each entry of which has an error of about `noise`; returns the positions that became determined.
+
+        Equations are brought to unit noise, so that portions of different accuracy can be stacked.
+        """
+        self._c = np.vstack([self._c, c.T / noise])
+        self._y = np.vstack([self._y, y / noise])
+        return self.settle()
+
+    def settle(self) -> NDArray[np.int64]:
+        """Solve for what the pending equations determine, with what is known by now."""
+        known = self.solved
+        self._y = self._y - self._c[:, known] @ self.x[known]
+        self._c = np.where(known, 0.0, self._c)
+        (active,) = np.nonzero(np.abs(self._c).max(axis=0, initial=0.0))
+        if len(active) > UNKNOWNS or not len(active):
+            self._c, self._y = self._c[:0], self._y[:0]
+            return active[:0]
+        a = self._c[:, active]
+        if len(a) < len(active):
+            return active[:0]  # fewer equations than unknowns: wait
+        q, r = np.linalg.qr(a)
+        right = q.T @ self._y
+        self._c, self._y = np.zeros((len(r), self._c.shape[1])), right
+        self._c[:, active] = r
+        x, certain = _determined(r, right)
+        near = (np.abs(x - np.rint(x)) < NEAR) & (np.rint(x) >= 0) & (np.rint(x) <= self._x_max)
+        found = certain & near.all(axis=1)
+        if not found.any():
+            return active[:0]
+        self.learn(active[found], np.rint(x[found]).astype(np.int64))
+        return np.concatenate([active[found], self.settle()])
+
+
+def _determined(a: Reals, y: Reals) -> tuple[Reals, NDArray[np.bool_]]:
+    """Least squares of a x = y with unit noise: x, and which rows of it are determined to a small part of a quantum."""
+    size = np.maximum(np.linalg.norm(a, axis=0), 1e-300)
+    u, s, vt = np.linalg.svd(a / size, full_matrices=False)
+    kept = s > s[0] * 1e-10
+    u, s, vt = u[:, kept], s[kept], vt[kept]
+    x = (vt.T / s) @ (u.T @ y) / size[:, None]
+    error = np.sqrt(((vt.T / s) ** 2).sum(axis=1)) / size
+    return x, (1.0 - (vt**2).sum(axis=0) < _NULL) & (error < _CERTAIN)
