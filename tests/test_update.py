@@ -20,7 +20,9 @@ def attack(run, *parties):
     return update.reconstruct(run.view(*parties or BOTH), run.prior(), np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("options", [{}, {"momentum": 0.0}, {"local_steps": 3}, {"per_round": 2}, {"batch": 12}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"momentum": 0.0}, {"local_steps": 3}, {"per_round": 2}, {"batch": 12}], ids=str
+)
 def test_cloud_and_authority_read_every_sample_while_those_since_the_average_are_at_most_h(runs, options):
     run, _ = runs("mitig2", **{**RUN, "hidden": 24, **options})
     found = attack(run)
