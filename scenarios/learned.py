@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import Any
 
 from parties.adversary.attack import Learned
-from parties.adversary.rows import PROTOCOLS as SPLIT
+from parties.adversary.trajectory import PROTOCOLS as SPLIT
 from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, party_name
 from scenarios.attacks import AdversaryHandle, MakeAdversary
 from scenarios.runs import RunFolder

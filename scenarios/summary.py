@@ -104,7 +104,6 @@ MEANINGS = {
     "master key": "master secret key",
     "labels": "labels",
     "weights": "W1, first-layer weights",
-    "gram": "Gram matrix of the images",
     "x": "training images",
     "w1": "W1, first-layer weights",
     "dz1": "dZ1, first-layer errors",
