@@ -124,8 +124,12 @@ def trajectory(config: Config, limit: int = USES) -> Trajectory:
 
 def by_use(view: View, label: str, kind: Kind) -> dict[tuple[int, int], Row]:
     """{(step, owner): row} of what crossed between the cloud and an owner in a step."""
-    own = (lambda row: row.sender) if kind is Kind.RECEIVED else (lambda row: row.receiver)
-    return {(row.round, index_of(own(row))): row for row in view.rows(label, kind) if row.phase == "step"}
+    received = kind is Kind.RECEIVED
+    return {
+        (row.round, index_of(row.sender if received else row.receiver)): row
+        for row in view.rows(label, kind)
+        if row.phase == "step"
+    }
 
 
 def owners_of(view: View) -> list[int]:
