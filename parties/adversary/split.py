@@ -5,6 +5,7 @@
   c_t = 1 + m + ... + m^(L - t) for momentum m, in the owner's first round: their span.
 * Authority and cloud know dZ1 too: h equations for each pixel of the samples X_t, exact while these are at most h, and then solved here.
 * Cloud and one owner know the W1 that a round begins with: Z1 = W1 X^T for every other owner's batch, exact equations.
+* With a first convolution the kernels that a round begins with give more equations than there are pixels, to whoever knows them and Z1.
 * Authority and cloud of MITIG1 hold master key and ciphertexts: keys of unit vectors open them.
 
 That averaging and split learning leak updates is known; the equations above are this project's derivation for these protocols.
@@ -20,8 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.adversary.attack import Learned
+from parties.adversary.least_squares import LeastSquares
 from parties.adversary.linear import Echelon, solve_exactly
 from parties.transcript import Kind, Row, View
+from protocols import conv
 from protocols.config import Config, Optimizer, Visit, rounds
 from protocols.crypto import fhipe
 from protocols.crypto.coins import Coins
@@ -53,13 +56,14 @@ def hidden(view: View) -> list[Learned]:
     rows = list(view.rows(label, Kind.RECEIVED))
     if not rows:
         return []
-    h, total = view.config.layers[0], sum(view.config.counts)
+    h, total, first = view.config.width, sum(view.config.counts), view.config.first
     seen = (
         "of each batch in its step"
         if label == "z1"
         else "of every sample in every step, as keys work on all ciphertexts"
     )
-    detail = f"Z1 = W1 x with W1 unknown: {h} numbers a step, {seen}"
+    layer = f"Z1 = {first} of x with the kernels unknown" if first else "Z1 = W1 x with W1 unknown"
+    detail = f"{layer}: {h} numbers a step, {seen}"
     return [_line(view, f"all {total} samples", "bounded", detail, 0)]
 
 
@@ -89,6 +93,8 @@ def updates(view: View) -> list[Learned]:
         return []
     count = sum(_size(visit, config, owner) for visit in visits)
     of, h = f"{count} samples of {party_name(DATA_OWNER, owner)}, round 0", config.layers[0]
+    if config.first:
+        return [_update_of_kernels(view, owner, of)]
     if config.optimizer is Optimizer.ADAM:
         return [_line(view, of, "bounded", "W1 - W1' is no linear function of the samples under Adam", 0)]
     if not view.has_payloads():
@@ -113,6 +119,8 @@ def others_of(view: View) -> list[Learned]:
     first = next((n for n, v in enumerate(starts) if n in means and other in v.owners(config)), None)
     if first is None:
         return []
+    if config.first:
+        return [_known_kernels(view, other, means[first], first)]
     batch = starts[first].rows(config, other)
     every = view.protocol == "mitig1"  # its keys work on every ciphertext
     met = [n for n, v in enumerate(starts) if n in means and other in v.owners(config)
@@ -132,6 +140,32 @@ def others_of(view: View) -> list[Learned]:
     share = _integer(z1 @ np.linalg.pinv(known).T * config.pixel_unit, config.x_max)
     how = "exact" if share == 1.0 else "bounded"
     return [_line(view, which, how, f"{detail}; {share:.0%} of the pixels come out as integers", since)]
+
+
+def _update_of_kernels(view: View, owner: int, of: str) -> Learned:
+    """The authority knows the kernels that a round begins with: with the cloud's Z1, equations; alone, sums over patches."""
+    if view.has_payloads() and any(True for _ in view.rows("z1", Kind.RECEIVED)):
+        mean = next(value for row, value in view.values("w1_mean", Kind.SENT) if row.round == 0)
+        return _known_kernels(view, owner, np.asarray(mean, np.float64), 0)
+    kernels, length = view.config.first_shape
+    return _line(view, of, "bounded", f"W1 - W1' is {kernels * length} sums over their patches", 0)
+
+
+def _known_kernels(view: View, owner: int, mean: Reals, number: int) -> Learned:
+    """Z1 of an owner's first batch of a round, whose kernels are known: solved by least squares."""
+    config, name = view.config, party_name(DATA_OWNER, owner)
+    layer, step = config.conv, number * config.local_steps
+    assert layer is not None
+    system = LeastSquares(layer.features)
+    rank = system.add(conv.matrix(mean, layer))
+    detail = f"Z1 = {config.first} of x with the averaged kernels known: rank {rank} of {layer.features}"
+    seen = any((row.round, row.sender) == (step, name) for row in view.rows("z1", Kind.RECEIVED))
+    if not system.full or not seen:
+        return _line(view, f"the first batch of {name}", "bounded", detail, step)
+    share = _integer(system.solve(_z1(view, step, name)) * config.pixel_unit, config.x_max)
+    how = "exact" if share == 1.0 else "bounded"
+    said = f"{detail}; {share:.0%} of the pixels come out as integers"
+    return _line(view, f"the first batch of {name}", how, said, step)
 
 
 def _all_of(view: View, other: int, known: dict[int, NDArray[np.int64]]) -> Learned:
