@@ -1,11 +1,13 @@
 """A first convolution: against torch's, bit by bit against plain training, and read by one step's equations."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from parties import datasets
 from parties.adversary import conv as attack
 from parties.adversary.least_squares import LeastSquares
 from parties.transcript import View
@@ -120,7 +122,7 @@ def test_kernels_with_common_zeros_need_a_second_step(runs):
     assert attack.expected_rank(run.config().conv) == 56
     first = next(row for row in view.rows("sk_w1"))
     with pytest.raises(attack.NotApplicable, match="rank 56 of 64: 8 patterns"):
-        attack.reconstruct(View(view.sources, until=first.seq), run.prior(), RNG)
+        attack.reconstruct(View(run.view_sources(("cloud_trainer",)), first.seq), run.prior(), RNG)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +150,17 @@ def test_wrong_keys_give_failures_and_no_images(runs):
     _, z = next(attack._inner_products(view, keys))
     x, right = system.solve_integers(z + (np.arange(len(z)) % 2)[:, None] * RNG.integers(-9, 9, z.shape))
     assert right.tolist() == [i % 2 == 0 for i in range(len(z))] and x[right].max() <= prior.x_max
+
+
+def test_the_attack_computes_from_the_cloud_s_view_and_nothing_else(runs, tmp_path, monkeypatch):
+    """As in test_confinement: all but the cloud's transcript is noise or gone, and no data set can be read."""
+    run, prior = runs("plain_fe", **FIRST)[0], runs("plain_fe", **FIRST)[0].prior()
+    here = attack.reconstruct(run.view("cloud_trainer"), prior, RNG)
+    shutil.copy(run.path / "transcripts" / "cloud_trainer.sqlite", tmp_path)
+    (tmp_path / "data_owner.sqlite").write_bytes(RNG.bytes(1000))
+    monkeypatch.setattr(datasets, "load", None)
+    there = attack.reconstruct(View([(tmp_path / "cloud_trainer.sqlite", "cloud_trainer")]), prior, RNG)
+    assert here.values.tobytes() == there.values.tobytes() and here.index.tobytes() == there.index.tobytes()
 
 
 def test_the_attack_does_not_fit_dense_layers_or_split_networks(runs):

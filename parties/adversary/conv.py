@@ -43,10 +43,10 @@ _ROWS = 256  # samples decrypted at a time
 def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstruction:
     """Solve for every sample exactly, from as few steps as have full rank; samples that no integers explain are failures."""
     del rng  # nothing here is drawn
+    need(view, *CONSUMES)
     layer = view.config.conv
     if layer is None:
         raise NotApplicable("the first layer is dense: its equations are those of stack")
-    need(view, *CONSUMES)
     system, keys, ranks = gather(view)
     if not system.full:
         raise NotApplicable(f"{_short(layer, ranks)}; smooth takes the smoothest of the images that are left")
