@@ -82,10 +82,11 @@ class Loss(Enum):
 class Config:
     """Sizes, training options and the switches of the protocols.
 
-    `features` n, `classes` k, `x_max`: pixels are integers in [0, x_max]; `pixels` says how they enter the network. `counts`:
-    samples of each owner. `layers`: widths above the input, the first is h. `first`: a convolution below them such as
-    `conv:6x5x5`, empty for none; `shape`: (rows, columns[, channels]) of an image, which it needs. `weight_scale`: fixed-point steps per unit of W1 and
-    dZ1, 0 for no rounding; `weight_bound`: bound on |W1| and |dZ1|. `label_scale`: steps per unit of a probability under FEBO.
+    `features` n, `classes` k, `x_max`: pixels are integers in [0, x_max]; `pixels` says how they enter the network.
+    `counts`: samples of each owner. `layers`: widths above the input, the first is h. `first`: a convolution below
+    them such as `conv:6x5x5`, empty for none; `shape`: (rows, columns[, channels]) of an image, which it needs.
+    `weight_scale`: fixed-point steps per unit of W1 and dZ1, 0 for no rounding; `weight_bound`: bound on |W1| and
+    |dZ1|. `label_scale`: steps per unit of a probability under FEBO.
     Where owners train copies: `per_round` of them in a round (0: all), `local_steps` each before the copies are averaged, for
     `rounds` rounds (0: for `epochs` passes over the data).
     """

@@ -4,7 +4,7 @@ A. Ionita, A. Ionita, RAID 2025, arXiv:2509.21497 (their public code calls it mi
 Z1 = W1 X_B^T, the cloud C runs the layers above and returns dZ1, and O updates W1 with dZ1 X_B / B.
 
     labels     clear | owner        at the cloud, as in the paper; or U-shaped: O also holds the last layer and the labels
-    first      conv:FxRxC           W1 is the F kernels of a convolution, and Z1 has a number for each kernel and position
+    first      conv:FxRxC           W1 is F kernels, and Z1 has a number for each kernel and position
 
 What the parties learn by design: C learns Z1 and its own weights, and the labels (U-shaped: it sees the gradient of the last hidden
 layer instead, from which classes may still be told apart; with one hidden layer it then holds no weights at all). W1 and the samples never leave O. Nothing hides more than that: training lasts many steps, in which C sees

@@ -73,7 +73,7 @@ def upper_sizes(config: Config) -> tuple[int, ...]:
 
 
 def hidden_sizes(config: Config) -> tuple[int, ...]:
-    """Widths from Z1 to the input of the last layer; above a convolution every number of `layers` is a dense layer of its own."""
+    """Widths from Z1 to the input of the last layer; above a convolution all of `layers` are dense layers."""
     return config.layers if config.conv is None else (config.width, *config.layers)
 
 
@@ -159,7 +159,7 @@ def first_layer(x: Ints, w1: torch.Tensor, unit: int, layer: Convolution | None 
 
 
 def first_layer_gradient(dz1: torch.Tensor, x: Ints, unit: int, layer: Convolution | None = None) -> torch.Tensor:
-    """dW1 (h, n) = dZ1^T X_B / B of dZ1 (B, h) and integer pixels (B, n); of a convolution (F, L), summed over its positions."""
+    """dW1 (h, n) = dZ1^T X_B / B of dZ1 (B, h) and integer pixels (B, n); of a convolution (F, L), over its patches."""
     if layer is None:
         return dz1.T @ scaled(x, unit) / len(dz1)
     total = torch.zeros(layer.kernels, layer.length)

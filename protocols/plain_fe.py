@@ -13,19 +13,21 @@ What the parties learn by design: C learns Z1 and dW1 of every step, W1, and the
 sees W1, with `gradient=fe` dZ1, and with `labels=febo` P, in the key requests. A function key works on every ciphertext of its master key, so with n
 independent keys C solves for every sample: the attacks `stack` and `master_key` do.
 
-A first convolution with P positions is F P inner products of an image. The image is encrypted once, as a vector of length n, and A expands
-the F kernels that C asks for into the F P rows of the layer's matrix (`conv.matrix`, public geometry). To encrypt each patch by itself
-would make the keys small, F a step, and the ciphertexts P times as many. Under LWE, patches against whole images:
+A first convolution with P positions is F P inner products of an image. The image is encrypted once, as a vector of
+length n, and A expands the F kernels that C asks for into the F P rows of the layer's matrix (`conv.matrix`, public
+geometry). To encrypt each patch by itself would make the keys small, F a step, and the ciphertexts P times as many.
+Under LWE, patches against whole images:
 
     digits 8 x 8, 4 kernels of 3 x 3         592 kB against 17 kB an image;    33 kB against 1.2 MB of keys a step
     MNIST 28 x 28, 6 of 5 x 5                9.6 MB against 23 kB              50 kB against 34 MB
     CIFAR gray 32 x 32, 6 of 5 x 5           13 MB against 25 kB               50 kB against 48 MB
     CIFAR RGB, 16 of 3 x 3                   15 MB against 41 kB               0.1 MB against 206 MB
 
-so that MNIST would be 570 GB of ciphertexts, which C must keep, in place of 1.4 GB; and under DDH, whose keys are 32 bytes beside their
-vector, whole images are smaller at once. Decryption costs the same. The consequence for what leaks: as F P >= n, the keys of a single
-step have rank n (unless the kernels have a common zero: `parties/adversary/conv.py`); patches by themselves, each with F equations for
-its L pixels, would give the same equations to whoever knows which patches overlap.
+so that MNIST would be 570 GB of ciphertexts, which C must keep, in place of 1.4 GB; and under DDH, whose keys are 32
+bytes beside their vector, whole images are smaller at once. Decryption costs the same. The consequence for what
+leaks: as F P >= n, the keys of a single step have rank n (unless the kernels have a common zero:
+`parties/adversary/conv.py`); patches by themselves, each with F equations for its L pixels, would give the same
+equations to whoever knows which patches overlap.
 
 Deviations from the papers: rounding to nearest instead of two decimals; a batch that is smaller than B is padded with zeros
 in the second instance (`gradient=fe`); samples are uploaded in chunks of about 64 MB, and their `ct_batch`, which is larger, with them.

@@ -1,7 +1,8 @@
 """Local steps of training that several protocols share; each runs at the party that holds the model.
 
-Who holds W1 keeps it as `state.w1` (h, n), or kernels (F, L) of a first convolution, and h then stands for the F P numbers of Z1; who holds layers above it as `state.hidden` and `state.output`. Rounding is part of a step, so that a protocol on
-encrypted data and `plain` with the same weight scale compute the same bits.
+Who holds W1 keeps it as `state.w1` (h, n), or kernels (F, L) of a first convolution, and h then stands for the F P
+numbers of Z1; who holds layers above it as `state.hidden` and `state.output`. Rounding is part of a step, so that a
+protocol on encrypted data and `plain` with the same weight scale compute the same bits.
 """
 
 from __future__ import annotations

@@ -71,9 +71,22 @@ def test_many_images_are_taken_in_parts(monkeypatch):
     assert all(map(np.array_equal, whole, parts))
 
 
-@pytest.mark.parametrize("options", [{}, {"scheme": Scheme.DDH}, {"labels": Labels.FEBO, "gradient": Gradient.FE, "batch": 8},
-                                     {"owners": 2, "batch": 5, "layers": "8,6", "hidden": None, "optimizer": Optimizer.ADAM,
-                                      "activation": Activation.SIGMOID}], ids=str)  # fmt: skip
+PROTECTED = [
+    {},
+    {"scheme": Scheme.DDH},
+    {"labels": Labels.FEBO, "gradient": Gradient.FE, "batch": 8},
+    {
+        "owners": 2,
+        "batch": 5,
+        "layers": "8,6",
+        "hidden": None,
+        "optimizer": Optimizer.ADAM,
+        "activation": Activation.SIGMOID,
+    },
+]
+
+
+@pytest.mark.parametrize("options", PROTECTED, ids=str)
 def test_plain_fe_computes_the_bits_of_plain(runs, options):
     run, result = runs("plain_fe", **{**FIRST, **options})
     experiment = small("plain_fe", **{**FIRST, **options})

@@ -101,8 +101,9 @@ def independent_keys(view: View) -> Keys:
 def _order(config: Config, count: int) -> NDArray[np.int64]:
     """The order in which the rows of a message are tried.
 
-    Those of a convolution come in a fixed random order: one kernel at all of its positions and then the next gives independent rows
-    whose condition grows exponentially with the image (from 1e16 at 28 x 28), too much for a solution in floating point; random ones have 1e5.
+    Those of a convolution come in a fixed random order: one kernel at all of its positions and then the next gives
+    independent rows whose condition grows exponentially with the image (from 1e16 at 28 x 28), too much for a
+    solution in floating point; random ones have 1e5.
     """
     return np.random.default_rng(0).permutation(count) if config.first else np.arange(count)
 

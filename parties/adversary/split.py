@@ -5,7 +5,8 @@
   c_t = 1 + m + ... + m^(L - t) for momentum m, in the owner's first round: their span.
 * Authority and cloud know dZ1 too: h equations for each pixel of the samples X_t, exact while these are at most h, and then solved here.
 * Cloud and one owner know the W1 that a round begins with: Z1 = W1 X^T for every other owner's batch, exact equations.
-* With a first convolution the kernels that a round begins with give more equations than there are pixels, to whoever knows them and Z1.
+* With a first convolution the kernels that a round begins with give more equations than there are pixels, to who knows
+  them and Z1.
 * Authority and cloud of MITIG1 hold master key and ciphertexts: keys of unit vectors open them.
 
 That averaging and split learning leak updates is known; the equations above are this project's derivation for these protocols.
@@ -143,7 +144,7 @@ def others_of(view: View) -> list[Learned]:
 
 
 def _update_of_kernels(view: View, owner: int, of: str) -> Learned:
-    """The authority knows the kernels that a round begins with: with the cloud's Z1, equations; alone, sums over patches."""
+    """The authority knows the kernels of a round's begin: with the cloud's Z1, equations; alone, sums over patches."""
     if view.has_payloads() and any(True for _ in view.rows("z1", Kind.RECEIVED)):
         mean = next(value for row, value in view.values("w1_mean", Kind.SENT) if row.round == 0)
         return _known_kernels(view, owner, np.asarray(mean, np.float64), 0)
