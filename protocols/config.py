@@ -9,6 +9,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
+from protocols.conv import Convolution, parse
 from protocols.errors import ConfigError
 from protocols.fixedpoint import FixedPoint
 
@@ -84,9 +85,11 @@ class Loss(Enum):
 class Config:
     """Sizes, training options and the switches of the protocols.
 
-    `features` n, `classes` k, `x_max`: pixels are integers in [0, x_max]; `pixels` says how they enter the network. `counts`:
-    samples of each owner. `layers`: widths above the input, the first is h. `weight_scale`: fixed-point steps per unit of W1 and
-    dZ1, 0 for no rounding; `weight_bound`: bound on |W1| and |dZ1|. `label_scale`: steps per unit of a probability under FEBO.
+    `features` n, `classes` k, `x_max`: pixels are integers in [0, x_max]; `pixels` says how they enter the network.
+    `counts`: samples of each owner. `layers`: widths above the input, the first is h. `first`: a convolution below
+    them such as `conv:6x5x5`, empty for none; `shape`: (rows, columns[, channels]) of an image, which it needs.
+    `weight_scale`: fixed-point steps per unit of W1 and dZ1, 0 for no rounding; `weight_bound`: bound on |W1| and
+    |dZ1|. `label_scale`: steps per unit of a probability under FEBO.
     Where owners train copies: `per_round` of them in a round (0: all), `local_steps` each before the copies are averaged, for
     `rounds` rounds (0: for `epochs` passes over the data).
     """
@@ -116,6 +119,8 @@ class Config:
     weight_scale: int = 256
     weight_bound: float = 4.0
     label_scale: int = 4096
+    first: str = ""
+    shape: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.epochs < 1 or not self.layers or min(self.layers) < 1:
@@ -128,6 +133,8 @@ class Config:
             raise ConfigError("--local-steps and --rounds must be at least 1, --per-round at most the number of owners")
         if self.weight_scale and not self.weights.limit:
             raise ConfigError("every weight would be rounded to 0: raise --weight-scale or --weight-bound")
+        if self.conv is not None and self.conv.features != self.features:
+            raise ConfigError(f"--first: images of {self.features} pixels cannot be of shape {self.shape}")
 
     def as_plain(self) -> dict[str, Any]:
         """The configuration as JSON-able data."""
@@ -139,10 +146,27 @@ class Config:
         """The configuration that `as_plain` wrote; `ConfigError` if it is none."""
         try:
             values: dict[str, Any] = {name: _ENUMS[name](v) if name in _ENUMS else v for name, v in plain.items()}
-            values |= {name: tuple(values[name]) for name in ("counts", "layers")}
+            values |= {name: tuple(values[name]) for name in ("counts", "layers", "shape") if name in values}
             return cls(**values)
         except (TypeError, ValueError, KeyError):
             raise ConfigError("not a configuration of this version") from None
+
+    @property
+    def conv(self) -> Convolution | None:
+        """The first convolution, or None where the first layer is dense."""
+        return parse(self.first, self.shape) if self.first else None
+
+    @property
+    def first_shape(self) -> tuple[int, int]:
+        """Rows and columns of W1: (h, n), or F kernels of L weights."""
+        conv = self.conv
+        return (self.layers[0], self.features) if conv is None else (conv.kernels, conv.length)
+
+    @property
+    def width(self) -> int:
+        """Numbers of Z1 for a sample: h, or F P of a convolution."""
+        conv = self.conv
+        return self.layers[0] if conv is None else conv.outputs
 
     @property
     def weights(self) -> FixedPoint:

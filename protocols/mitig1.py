@@ -252,6 +252,8 @@ def check(config: Config) -> None:
         raise ConfigError("mitig1 encrypts integers: --weight-scale must be at least 1")
     if config.labels is not Labels.CLEAR:
         raise ConfigError("mitig1 has its labels at the cloud: --labels clear")
+    if config.first:
+        raise ConfigError("mitig1 has a dense first layer: --first is for plain, plain-fe and mitig2")
     describe(config)
 
 

@@ -4,6 +4,7 @@ A. Ionita, A. Ionita, RAID 2025, arXiv:2509.21497 (their public code calls it mi
 Z1 = W1 X_B^T, the cloud C runs the layers above and returns dZ1, and O updates W1 with dZ1 X_B / B.
 
     labels     clear | owner        at the cloud, as in the paper; or U-shaped: O also holds the last layer and the labels
+    first      conv:FxRxC           W1 is F kernels, and Z1 has a number for each kernel and position
 
 What the parties learn by design: C learns Z1 and its own weights, and the labels (U-shaped: it sees the gradient of the last hidden
 layer instead, from which classes may still be told apart; with one hidden layer it then holds no weights at all). W1 and the samples never leave O. Nothing hides more than that: training lasts many steps, in which C sees
@@ -23,6 +24,7 @@ of each party's own. Many owners and the U-shape are additions.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from typing import Any
 
 from numpy.typing import NDArray
@@ -94,8 +96,10 @@ def train_step(s: Session, config: Config, o: At, visit: Visit) -> None:
 
 def first_layer(state: State, visit: Visit) -> split.Float:
     """O: Z1 (B, h) of its batch, in float32."""
-    z1: split.Float = (nn.scaled(split.own_rows(state, visit), state.config.pixel_unit) @ state.w1.value.T).numpy()
-    return z1
+    config = state.config
+    z1 = nn.first_layer(split.own_rows(state, visit), state.w1.value, config.pixel_unit, config.conv)
+    numbers: split.Float = z1.numpy()
+    return numbers
 
 
 def predict(s: Session, config: Config, count: int) -> Iterator[Any]:
@@ -165,8 +169,8 @@ def describe(config: Config) -> dict[str, str]:
 
 def payload_nbytes(config: Config) -> int:
     """About how many bytes full transcripts take: every message at both ends, equal payloads of a party once."""
-    n, h, members = config.features, config.layers[0], config.per_round or len(config.counts)
+    h, members = config.width, config.per_round or len(config.counts)
     head = config.classes * (config.layers[-1] + 1) if config.labels is Labels.OWNER else 0
     step = 4 * members * config.batch * (2 * h + (2 * config.layers[-1] if head else 0))
-    copies = 4 * (h * n + head) * (members + 1) if config.owners == "many" else 0
+    copies = 4 * (prod(config.first_shape) + head) * (members + 1) if config.owners == "many" else 0
     return 2 * round_count(config) * (config.local_steps * step + copies)

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from protocols import conv
 from protocols.config import Activation, Config, Loss, Optimizer
+from protocols.conv import Convolution
 
 Float = NDArray[np.float32]
 Ints = NDArray[Any]
@@ -50,8 +52,8 @@ class Pass:
 
 
 def draw_first(config: Config, rng: np.random.Generator) -> Weight:
-    """W1 (h, n), uniform in +-1 / sqrt(n), as torch's own linear layers begin."""
-    return track(_draw(rng, config.layers[0], config.features), config)
+    """W1 (h, n), uniform in +-1 / sqrt(n), as torch's own linear layers begin; kernels (F, L) likewise."""
+    return track(_draw(rng, *config.first_shape), config)
 
 
 def draw_public(config: Config) -> Weight:
@@ -75,8 +77,13 @@ def track(value: torch.Tensor, config: Config) -> Weight:
 
 
 def upper_sizes(config: Config) -> tuple[int, ...]:
-    """Widths from the first hidden layer to the outputs."""
-    return (*config.layers, config.classes)
+    """Widths from Z1 to the outputs."""
+    return (*hidden_sizes(config), config.classes)
+
+
+def hidden_sizes(config: Config) -> tuple[int, ...]:
+    """Widths from Z1 to the input of the last layer; above a convolution all of `layers` are dense layers."""
+    return config.layers if config.conv is None else (config.width, *config.layers)
 
 
 def forward_hidden(layers: Sequence[Layer], z1: torch.Tensor, config: Config) -> Pass:
@@ -152,9 +159,23 @@ def scaled(x: Ints, unit: int) -> torch.Tensor:
     return pixels if unit == 1 else pixels / unit
 
 
-def first_layer_gradient(dz1: torch.Tensor, x: Ints, unit: int) -> torch.Tensor:
-    """dW1 (h, n) = dZ1^T X_B / B of dZ1 (B, h) and integer pixels (B, n)."""
-    return dz1.T @ scaled(x, unit) / len(dz1)
+def first_layer(x: Ints, w1: torch.Tensor, unit: int, layer: Convolution | None = None) -> torch.Tensor:
+    """Z1 (B, h) = X_B W1^T of integer pixels (B, n); of a convolution (B, F P), patch by patch."""
+    if layer is None:
+        return scaled(x, unit) @ w1.T
+    found = [scaled(conv.patches(x[some], layer), unit) @ w1.T for some in conv.parts(len(x), layer)]
+    return torch.cat(found).transpose(1, 2).reshape(len(x), layer.outputs)
+
+
+def first_layer_gradient(dz1: torch.Tensor, x: Ints, unit: int, layer: Convolution | None = None) -> torch.Tensor:
+    """dW1 (h, n) = dZ1^T X_B / B of dZ1 (B, h) and integer pixels (B, n); of a convolution (F, L), over its patches."""
+    if layer is None:
+        return dz1.T @ scaled(x, unit) / len(dz1)
+    total = torch.zeros(layer.kernels, layer.length)
+    for some in conv.parts(len(x), layer):
+        rows = dz1[some].reshape(-1, layer.kernels, layer.positions).transpose(0, 1).reshape(layer.kernels, -1)
+        total += rows @ scaled(conv.patches(x[some], layer), unit).reshape(-1, layer.length)
+    return total / len(dz1)
 
 
 def accuracy(w1: Float, weights: list[Float], biases: list[Float], config: Config, x: Ints, labels: Ints) -> float:
@@ -162,7 +183,8 @@ def accuracy(w1: Float, weights: list[Float], biases: list[Float], config: Confi
     layers = [_loaded(w, b) for w, b in zip(weights, biases, strict=True)]
     first, right = torch.from_numpy(w1.copy()), 0
     for start in range(0, len(x), 4096):
-        run = forward_hidden(layers[:-1], scaled(x[start : start + 4096], config.pixel_unit) @ first.T, config)
+        z1 = first_layer(x[start : start + 4096], first, config.pixel_unit, config.conv)
+        run = forward_hidden(layers[:-1], z1, config)
         p = forward_output(layers[-1], run.a[-1], config)
         right += int((p.argmax(1).numpy() == labels[start : start + 4096]).sum())
     return right / len(x)

@@ -7,10 +7,27 @@ authority A in each step for function keys of the rows of W1, and decrypts Z1 = 
     scheme     lwe | ddh            what protects the samples
     labels     clear | febo         NN-EMD: in the clear; CryptoNN: under FEBO, where C decrypts Y - P
     gradient   owner | fe           dW1 comes from the owner, or C decrypts dZ1 X_B with keys of the rows of dZ1
+    first      conv:FxRxC           the first layer is a convolution: C asks for keys of F kernels, at every position
 
 What the parties learn by design: C learns Z1 and dW1 of every step, W1, and the labels (in the clear, or as P + (Y - P)). A
 sees W1, with `gradient=fe` dZ1, and with `labels=febo` P, in the key requests. A function key works on every ciphertext of its master key, so with n
 independent keys C solves for every sample: the attacks `stack` and `master_key` do.
+
+A first convolution with P positions is F P inner products of an image. The image is encrypted once, as a vector of
+length n, and A expands the F kernels that C asks for into the F P rows of the layer's matrix (`conv.matrix`, public
+geometry). To encrypt each patch by itself would make the keys small, F a step, and the ciphertexts P times as many.
+Under LWE, patches against whole images:
+
+    digits 8 x 8, 4 kernels of 3 x 3         592 kB against 17 kB an image;    33 kB against 1.2 MB of keys a step
+    MNIST 28 x 28, 6 of 5 x 5                9.6 MB against 23 kB              50 kB against 34 MB
+    CIFAR gray 32 x 32, 6 of 5 x 5           13 MB against 25 kB               50 kB against 48 MB
+    CIFAR RGB, 16 of 3 x 3                   15 MB against 41 kB               0.1 MB against 206 MB
+
+so that MNIST would be 570 GB of ciphertexts, which C must keep, in place of 1.4 GB; and under DDH, whose keys are 32
+bytes beside their vector, whole images are smaller at once. Decryption costs the same. The consequence for what
+leaks: as F P >= n, the keys of a single step have rank n (unless the kernels have a common zero:
+`parties/adversary/conv.py`); patches by themselves, each with F equations for its L pixels, would give the same
+equations to whoever knows which patches overlap.
 
 Deviations from the papers: rounding to nearest instead of two decimals; a batch that is smaller than B is padded with zeros
 in the second instance (`gradient=fe`); samples are uploaded in chunks of about 64 MB, and their `ct_batch`, which is larger, with them.
@@ -20,13 +37,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols import inference, training
+from protocols import conv, inference, training
 from protocols.config import Batch, Config, Gradient, Init, Labels, Scheme, batches, chunk_rows, chunks, steps_per_epoch
 from protocols.crypto import febo, ipfe_ddh, ipfe_lwe
 from protocols.crypto.api import Bounds
@@ -141,7 +159,7 @@ def train_step(s: Session, config: Config, batch: Batch) -> None:
     o, a, c = s.at(DATA_OWNER, batch.owner), s.at(KEY_AUTHORITY), s.at(CLOUD_TRAINER)
     # fmt: off
     w1 = c.do(training.quantised_w1)                                            # C: [W1]
-    sk = a.send(c, sk_w1=a.do(derive_keys, "x", c.send(a, w1=w1)))              # A: sk of every row
+    sk = a.send(c, sk_w1=a.do(derive_first_keys, c.send(a, w1=w1)))              # A: sk of every row
     p = c.do(forward, sk, batch)                                                # C: Z1 = Dec(sk, ct), P
     if config.labels is Labels.CLEAR:
         dz1 = c.do(backward, p, batch)                                          # C: dZ1 from P - y
@@ -168,7 +186,7 @@ def predict(s: Session, config: Config, count: int) -> Iterator[NDArray[Any]]:
             # fmt: off
             if part == 0:
                 w1 = c.do(training.quantised_w1)                                # C: [W1]
-                sk = a.send(c, sk_w1=a.do(derive_keys, "x", c.send(a, w1=w1)))  # A: sk of every row
+                sk = a.send(c, sk_w1=a.do(derive_first_keys, c.send(a, w1=w1)))  # A: sk of every row
             ct = o.send(c, ct=o.do(encrypt_samples, part, rows))                # O: Enc(x)
             told = c.send(o, classes=c.do(decrypted_classes, sk, ct))           # C: Z1 = Dec(sk, ct)
             # fmt: on
@@ -205,7 +223,8 @@ def upload_rows(config: Config) -> int:
 
 def payload_nbytes(config: Config) -> int:
     """About how many bytes full transcripts take: every message at both ends, equal payloads of a party once."""
-    n, h, size, samples = config.features, config.layers[0], config.batch, sum(config.counts)
+    n, h, size, samples = config.features, config.width, config.batch, sum(config.counts)
+    first = prod(config.first_shape)
     fe, encrypted_labels = config.gradient is Gradient.FE, config.labels is Labels.FEBO
     lwe = config.scheme is Scheme.LWE
 
@@ -218,7 +237,7 @@ def payload_nbytes(config: Config) -> int:
     upload = ciphertexts(samples, n) + (ciphertexts(samples // size * n, size) if fe else 0)
     upload += samples * config.classes * 2 * _POINT if encrypted_labels else 8 * samples
     public = (8 * ipfe_lwe.DIMENSION if lwe else _POINT) * (n + (size if fe else 0))
-    step = 2 * h * n + keys(n) + (2 * h * size + keys(size) if fe else 4 * h * (size + n))
+    step = 2 * first + keys(n) + (2 * h * size + keys(size) if fe else 4 * (h * size + first))
     step += size * config.classes * (2 * _POINT + 2) if encrypted_labels else 0
     return 3 * public + 2 * (upload + config.epochs * steps_per_epoch(config) * step)
 
@@ -261,6 +280,8 @@ def describe(config: Config) -> dict[str, str]:
     if config.gradient is Gradient.FE:
         lines["scheme of batches"] = scheme_of(config).describe(parameters(config, batch_bounds(config)))
     clear = "in the clear to the cloud"
+    if config.first:
+        lines["first layer"] = f"{config.first}: {config.width} keys a step, for {config.features} pixels"
     lines["labels"] = clear if config.labels is Labels.CLEAR else febo.describe(label_parameters(config))
     return lines
 
@@ -351,6 +372,12 @@ def derive_keys(state: State, name: str, rows: NDArray[Any]) -> Any:
     return scheme_of(state.config).key_derive(state.held["msk", name], rows)
 
 
+def derive_first_keys(state: State, w1: NDArray[Any]) -> Any:
+    """A: a function key for each row of W1; of a convolution, for each kernel at each position."""
+    layer = state.config.conv
+    return derive_keys(state, "x", w1 if layer is None else conv.matrix(w1, layer))
+
+
 def forward(state: State, sk: Any, batch: Batch) -> Any:
     """C: Z1 = Dec(sk, ct) of a batch, and the forward pass."""
     config: Config = state.config
@@ -409,7 +436,7 @@ def update_from_owner(state: State, dw1: NDArray[np.float32]) -> None:
 def rounded_dz1(state: State, dz1: NDArray[np.float32]) -> NDArray[Any]:
     """C: the rows of dZ1 (h, B) as integers, zeros beyond a smaller batch."""
     config: Config = state.config
-    rows = np.zeros((config.layers[0], config.batch), dtype=config.weights.dtype)
+    rows = np.zeros((config.width, config.batch), dtype=config.weights.dtype)
     rows[:, : len(dz1)] = training.quantise(dz1, config, "dZ1").T
     return rows
 
@@ -419,8 +446,12 @@ def update_from_ct(state: State, sk: Any, batch: Batch) -> None:
     config: Config = state.config
     chunk, start = divmod(batch.start, upload_rows(config))
     ct = state.held["ct_batch"][batch.owner][chunk][start // config.batch]
-    products = scheme_of(config).decrypt(state.held["mpk", "batch"], sk, ct)
-    training.update_w1(state, training.rounded_dw1(products.T, batch.size, config))
+    products = scheme_of(config).decrypt(state.held["mpk", "batch"], sk, ct).T
+    layer = config.conv
+    whole = (
+        products if layer is None else conv.folded(products, layer)
+    )  # C learns a sum for each position before it adds them
+    training.update_w1(state, training.rounded_dw1(whole, batch.size, config))
 
 
 def label_parameters(config: Config) -> Any:

@@ -163,7 +163,9 @@ def last_layer(state: State, a: Float, visit: Visit) -> Float:
 def update_first(state: State, dz1: Float, visit: Visit) -> None:
     """O: W1 <- W1 - lr dZ1 X_B / B, by the optimizer."""
     x = own_rows(state, visit)
-    training.update_w1(state, nn.first_layer_gradient(training.tensor(dz1), x, state.config.pixel_unit))
+    training.update_w1(
+        state, nn.first_layer_gradient(training.tensor(dz1), x, state.config.pixel_unit, state.config.conv)
+    )
 
 
 def average_first(state: State, copies: list[Float]) -> None:

@@ -1,7 +1,8 @@
 """Local steps of training that several protocols share; each runs at the party that holds the model.
 
-Who holds W1 keeps it as `state.w1` (h, n), who holds layers above it as `state.hidden` and `state.output`. Rounding is part of a step, so that a protocol on
-encrypted data and `plain` with the same weight scale compute the same bits.
+Who holds W1 keeps it as `state.w1` (h, n), or kernels (F, L) of a first convolution, and h then stands for the F P
+numbers of Z1; who holds layers above it as `state.hidden` and `state.output`. Rounding is part of a step, so that a
+protocol on encrypted data and `plain` with the same weight scale compute the same bits.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from protocols import nn
+from protocols import conv, nn
 from protocols.config import Batch, Config, Gradient, Init, Labels
 from protocols.state import State
 
@@ -38,7 +39,7 @@ def start_upper(state: State) -> None:
 
 def start_hidden(state: State) -> None:
     """Draw the layers between the first and the last."""
-    state.hidden = nn.draw_layers(state.config.layers, state.config, state.rng)
+    state.hidden = nn.draw_layers(nn.hidden_sizes(state.config), state.config, state.rng)
 
 
 def start_output(state: State) -> None:
@@ -94,10 +95,13 @@ def dequantise(products: NDArray[np.int64], config: Config) -> torch.Tensor:
 
 def first_layer(state: State, x: NDArray[Any], config: Config) -> torch.Tensor:
     """Z1 (B, h): exact integer products of rounded W1 and pixels, or float32 products if nothing is rounded."""
+    layer = config.conv
     if not config.weight_scale:
-        w1: torch.Tensor = state.w1.value
-        return nn.scaled(x, config.pixel_unit) @ w1.T
-    return dequantise(x.astype(np.int64) @ quantised_w1(state).astype(np.int64).T, config)
+        return nn.first_layer(x, state.w1.value, config.pixel_unit, layer)
+    w1 = quantised_w1(state)
+    if layer is not None:
+        return dequantise(conv.products(x, w1, layer), config)
+    return dequantise(x.astype(np.int64) @ w1.astype(np.int64).T, config)
 
 
 def forward_upper(state: State, z1: torch.Tensor) -> torch.Tensor:
@@ -155,9 +159,10 @@ def rounded_dw1(products: NDArray[np.int64], size: int, config: Config) -> torch
 def first_layer_gradient(dz1: NDArray[np.float32], x: NDArray[Any], config: Config) -> torch.Tensor:
     """dW1 (h, n) of dZ1 (B, h) and integer pixels (B, n), rounded as `gradient=fe` would if the run says so."""
     if config.gradient is Gradient.FE and config.weight_scale:
-        rounded = quantise(dz1, config, "dZ1").astype(np.int64)
-        return rounded_dw1(rounded.T @ x.astype(np.int64), len(x), config)
-    return nn.first_layer_gradient(torch.from_numpy(np.array(dz1)), x, config.pixel_unit)
+        rounded, layer = quantise(dz1, config, "dZ1").astype(np.int64), config.conv
+        whole = rounded.T @ x.astype(np.int64) if layer is None else conv.gradient_products(rounded, x, layer)
+        return rounded_dw1(whole, len(x), config)
+    return nn.first_layer_gradient(torch.from_numpy(np.array(dz1)), x, config.pixel_unit, config.conv)
 
 
 def update_w1(state: State, dw1: torch.Tensor) -> None:

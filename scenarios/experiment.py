@@ -335,8 +335,14 @@ def _defaults(dataset: str) -> dict[str, Any]:
 def _config(given: dict[str, Any], data: Dataset, counts: tuple[int, ...]) -> Config:
     switches = {name: given[name] for name in (
         "activation", "loss", "batch", "epochs", "lr", "momentum", "optimizer", "pixels", "init", "authority", "per_round",
-        "local_steps", "rounds", "scheme", "group", "weight_scale", "weight_bound", "labels", "gradient") if name in given}  # fmt: skip
-    sizes = {"features": data.x_train.shape[1], "classes": data.classes, "x_max": data.x_max, "counts": counts}
+        "local_steps", "rounds", "scheme", "group", "weight_scale", "weight_bound", "labels", "gradient", "first") if name in given}  # fmt: skip
+    sizes = {
+        "features": data.x_train.shape[1],
+        "classes": data.classes,
+        "x_max": data.x_max,
+        "counts": counts,
+        "shape": data.shape,
+    }
     config = Config(**sizes, layers=_layers(given), **switches)
     # A batch larger than the data is the whole data.
     config = replace(config, batch=min(config.batch, max(counts)))

@@ -66,6 +66,8 @@ def query(
             f"the run was trained on {config.features} pixels of 0 to {config.x_max}, "
             f"{spec.name} has {data.x_train.shape[1]} of 0 to {data.x_max}"
         )
+    if config.first and data.shape != config.shape:
+        raise ConfigError(f"the run convolves images of shape {config.shape}, those of {spec.name} are {data.shape}")
     return Query(run, spec, limit, runtime, out)
 
 

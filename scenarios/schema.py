@@ -153,6 +153,10 @@ CONFIG = _object(
         "runtime": {"enum": ["ray", "inline"], "description": "parties in processes of their own, or all in one"},
         "record": {"enum": ["full", "headers"], "description": "payloads in the transcripts, or headers and digests only"},
     },
+    {
+        "first": _("a first convolution such as conv:6x5x5, below `layers`; empty for none", "string"),
+        "shape": _list("rows, columns and, in colour, channels of an image", {"type": "integer", "minimum": 1}),
+    },
     closed=False,  # a protocol to come brings options of its own
 )  # fmt: skip
 

@@ -8,6 +8,7 @@ from types import ModuleType
 from protocols.errors import ConfigError
 
 ATTACKS = (
+    "conv",
     "gram",
     "inversion",
     "known_average",

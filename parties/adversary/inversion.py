@@ -69,6 +69,10 @@ def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstru
     """Rebuild the first samples whose Z1 the cloud received, batch by batch."""
     if view.protocol != "mitig2":
         raise NotApplicable(f"inverts the plain Z1 of mitig2; this is a run of {view.protocol}")
+    if view.config.first:
+        raise NotApplicable(
+            "the first layer is a convolution: Z1 has more numbers than the image, and the surrogate is a dense layer"
+        )
     need(view, *CONSUMES)
     if not received(view, "z1"):
         raise NotApplicable(f"{', '.join(view.parties)} received no z1")

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Largest prime below 2^26: sums of n products of residues stay below 2^63 for n up to 2048.
+# Largest prime below 2^26. Residues are cut at 2^13, so that floating products of K <= 2^13 terms are exact.
 _P = 67108859
-_CHUNK = 1024
+_HALF = 1 << 13
+_BLOCK = 64  # rows that are reduced together, by matrix products
 
 
 class Echelon:
@@ -40,26 +41,49 @@ class Echelon:
 
     def add(self, rows: NDArray[Any]) -> NDArray[np.int64]:
         """Add rows (m, columns); returns the positions of those that were independent of all before."""
-        fresh = [i for i, row in enumerate(np.asarray(rows, dtype=np.int64) % _P) if not self.full and self._add(row)]
+        fresh: list[int] = []
+        for start in range(0, len(rows), _BLOCK):
+            if self.full:
+                break
+            block = np.asarray(rows[start : start + _BLOCK], dtype=np.int64) % _P
+            fresh += [start + i for i in self._add(block)]
         return np.array(fresh, dtype=np.int64)
 
-    def _add(self, row: NDArray[np.int64]) -> bool:
-        row = (row - _product(row[self._pivots], self._basis)) % _P
+    def _add(self, block: NDArray[np.int64]) -> list[int]:
+        """Reduce a block by the basis, its rows by one another, and the basis by what is left of them."""
+        block = (block - _product(block[:, self._pivots], self._basis)) % _P
+        fresh, pivots = _reduce(block)
+        rows = block[fresh]
+        self._basis = np.vstack([(self._basis - _product(self._basis[:, pivots], rows)) % _P, rows])
+        self._pivots += pivots
+        return fresh
+
+
+def _reduce(block: NDArray[np.int64]) -> tuple[list[int], list[int]]:
+    """Gauss-Jordan mod p in place; (rows that are not zero in the end, their pivots)."""
+    fresh: list[int] = []
+    pivots: list[int] = []
+    for i, row in enumerate(block):
         (nonzero,) = np.nonzero(row)
-        if not len(nonzero):
-            return False
-        pivot = int(nonzero[0])
-        row = row * pow(int(row[pivot]), -1, _P) % _P
-        self._basis = np.vstack([(self._basis - np.outer(self._basis[:, pivot], row)) % _P, row])
-        self._pivots.append(pivot)
-        return True
+        if len(nonzero):
+            pivot = int(nonzero[0])
+            row[:] = row * pow(int(row[pivot]), -1, _P) % _P
+            others = np.flatnonzero(block[:, pivot])
+            others = others[others != i]
+            block[others] = (block[others] - np.outer(block[others, pivot], row)) % _P
+            fresh.append(i)
+            pivots.append(pivot)
+    return fresh, pivots
 
 
-def _product(coefficients: NDArray[np.int64], basis: NDArray[np.int64]) -> NDArray[np.int64]:
-    """coefficients @ basis mod p, without overflow."""
-    total = np.zeros(basis.shape[1], dtype=np.int64)
-    for start in range(0, len(coefficients), _CHUNK):
-        total = (total + coefficients[start : start + _CHUNK] @ basis[start : start + _CHUNK]) % _P
+def _product(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
+    """a @ b mod p of residues, exactly: (2^13 high + low) b, where every floating partial sum is below 2^53."""
+    total = np.zeros((len(a), b.shape[1]), dtype=np.int64)
+    for start in range(0, a.shape[1], _HALF):
+        high, low = np.divmod(a[:, start : start + _HALF], _HALF)
+        part = b[start : start + _HALF].astype(np.float64)
+        some = np.fmod(high.astype(np.float64) @ part, _P) * _HALF + low.astype(np.float64) @ part
+        total = (total + np.fmod(some, _P).astype(np.int64)) % _P
     return total
 
 

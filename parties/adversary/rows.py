@@ -61,6 +61,12 @@ class Rows:
         return np.concatenate([active[found], self.settle()])
 
 
+def integer_share(x: Reals, x_max: int) -> float:
+    """Share of the entries that are nearly integers in [0, x_max]."""
+    near = np.abs(x - np.rint(x)) < NEAR
+    return float(np.mean(near & (np.rint(x) >= 0) & (np.rint(x) <= x_max)))
+
+
 def _determined(a: Reals, y: Reals) -> tuple[Reals, NDArray[np.bool_]]:
     """Least squares of a x = y with unit noise: x, and which rows of it are determined to a small part of a quantum."""
     size = np.maximum(np.linalg.norm(a, axis=0), 1e-300)

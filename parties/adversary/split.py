@@ -4,6 +4,7 @@
 * The authority that averages knows an owner's W1 before and after a round, and W1 - W1' = sum_u a_u dZ1_u^T X_u (`update.py`): their span.
 * Authority and cloud know dZ1 too: h equations for each pixel of the samples X_t, exact while these are at most h, and then solved here.
 * Cloud and one owner know the W1 that a round begins with: Z1 = W1 X^T for every other owner's batch, exact equations.
+* With a first convolution whoever knows its kernels and Z1 has more equations than there are pixels (`kernels.py`).
 * Authority and cloud of MITIG1 hold master key and ciphertexts: keys of unit vectors open them.
 
 That averaging and split learning leak updates is known; the equations above are this project's derivation for these protocols.
@@ -16,12 +17,12 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.adversary import gram
+from parties.adversary import gram, kernels
 from parties.adversary.attack import Learned, NotApplicable
 from parties.adversary.hiding import Hiding
 from parties.adversary.known_average import averages, independent
 from parties.adversary.linear import solve_exactly
-from parties.adversary.rows import NEAR
+from parties.adversary.rows import integer_share
 from parties.adversary.trajectory import (
     PROTOCOLS,
     Use,
@@ -48,6 +49,8 @@ def samples(view: View) -> list[Learned]:
     """Lines about the samples of owners outside of the view."""
     if view.protocol not in PROTOCOLS:
         return []
+    if view.config.first:
+        return kernels.samples(view)
     roles = {role_of(party) for party in view.parties}
     found: list[Learned] = []
     if KEY_AUTHORITY in roles and CLOUD_TRAINER in roles and view.protocol == "mitig1":
@@ -176,7 +179,7 @@ def _first_batch(view: View, other: int, met: list[Use], means: list[Reals]) -> 
         return _line(view, which, "bounded", detail, since)
     rows = by_use(view, "z1", Kind.RECEIVED)
     z1 = np.hstack([np.asarray(view.value(rows[use.step, other]), np.float64) for use in met])
-    share = _integer(z1 @ np.linalg.pinv(known).T * config.pixel_unit, config.x_max)
+    share = integer_share(z1 @ np.linalg.pinv(known).T * config.pixel_unit, config.x_max)
     how = "exact" if share == 1.0 else "bounded"
     return _line(view, which, how, f"{detail}; {share:.0%} of the pixels come out as integers", since)
 
@@ -211,7 +214,7 @@ def _weights(view: View, owner: int, mine: list[Use]) -> Reals:
 def _solved(change: Reals, weights: Reals, config: Config) -> tuple[str, str]:
     """(how, detail) of solving weights^T X = change for the samples X."""
     rank = _rank(weights)
-    share = _integer(np.linalg.pinv(weights.T) @ change, config.x_max)
+    share = integer_share(np.linalg.pinv(weights.T) @ change, config.x_max)
     detail = f"W1 - W1' and dZ1: rank {rank} for {len(weights)} samples; {share:.0%} of the pixels come out as integers"
     return "exact" if rank == len(weights) and share == 1.0 else "bounded", detail
 
@@ -220,12 +223,6 @@ def _rank(matrix: Reals) -> int:
     """Numerical rank of what crossed in float32."""
     values = np.linalg.svd(matrix, compute_uv=False)
     return int((values > values.max(initial=0.0) * max(matrix.shape) * np.finfo(np.float32).eps).sum())
-
-
-def _integer(x: Reals, x_max: int) -> float:
-    """Share of the entries that are nearly integers in [0, x_max]."""
-    near = np.abs(x - np.rint(x)) < NEAR
-    return float(np.mean(near & (np.rint(x) >= 0) & (np.rint(x) <= x_max)))
 
 
 def _line(view: View, of: str, how: str, detail: str, since: int) -> Learned:

@@ -75,6 +75,10 @@ def need_split(view: View, *labels: str) -> None:
             raise NotApplicable(f"the view of {', '.join(view.parties)} holds no {label}")
     if view.protocol not in PROTOCOLS:
         raise NotApplicable(f"{view.protocol} is no split network")
+    if view.config.first:
+        raise NotApplicable(
+            "the first layer is a convolution: its changes are sums over patches, which this attack does not solve"
+        )
 
 
 def need_sgd(config: Config) -> None:
