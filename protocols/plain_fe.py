@@ -12,6 +12,11 @@ What the parties learn by design: C learns Z1 and dW1 of every step, W1, and the
 sees W1, with `gradient=fe` dZ1, and with `labels=febo` P, in the key requests. A function key works on every ciphertext of its master key, so with n
 independent keys C solves for every sample: the attacks `stack` and `master_key` do.
 
+With `--malicious unit-keys` the cloud deviates: in its first ceil(n / h) steps it asks for keys of unit vectors in the place of [W1]
+(`unit_rows` in the place of `quantised_w1`; nothing else changes, and the transcript names the step). What it then takes for Z1
+are pixels of the batch, so these few steps train on what is no output of W1; all later ones are honest. The keys open every
+ciphertext (attack `unit_keys`). The authority could see it: it is asked in the clear.
+
 Deviations from the papers: rounding to nearest instead of two decimals; a batch that is smaller than B is padded with zeros
 in the second instance (`gradient=fe`); samples are uploaded in chunks of about 64 MB, and their `ct_batch`, which is larger, with them.
 """
@@ -27,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols import inference, training
-from protocols.config import Batch, Config, Gradient, Init, Labels, Scheme, batches, chunk_rows, chunks, steps_per_epoch
+from protocols.config import Batch, Config, Deviation, Gradient, Init, Labels, Scheme, batches, chunk_rows, chunks, steps_per_epoch
 from protocols.crypto import febo, ipfe_ddh, ipfe_lwe
 from protocols.crypto.api import Bounds
 from protocols.crypto.group import get_group
@@ -102,7 +107,7 @@ def run(s: Session, config: Config) -> Iterator[dict[str, Any]]:
     for _ in range(config.epochs):
         for batch in batches(config):
             with s.phase("step", step):
-                train_step(s, config, batch)
+                train_step(s, config, batch, step)
             step += 1
         with s.phase("accuracy", step):
             yield s.reveal(c.do(training.weights), why="accuracy")
@@ -136,11 +141,11 @@ def upload(s: Session, config: Config, part: int, rows: int) -> None:
         c.do(store_ct_labels, s.gather(o.send(c, ct_labels=o.do(encrypt_labels, part, rows))))
 
 
-def train_step(s: Session, config: Config, batch: Batch) -> None:
+def train_step(s: Session, config: Config, batch: Batch, step: int) -> None:
     """One step on one batch: forward under functional encryption, backward in the clear."""
     o, a, c = s.at(DATA_OWNER, batch.owner), s.at(KEY_AUTHORITY), s.at(CLOUD_TRAINER)
     # fmt: off
-    w1 = c.do(training.quantised_w1)                                            # C: [W1]
+    w1 = c.do(unit_rows, step) if deviates(config, step) else c.do(training.quantised_w1)  # C: [W1], or units if malicious
     sk = a.send(c, sk_w1=a.do(derive_keys, "x", c.send(a, w1=w1)))              # A: sk of every row
     p = c.do(forward, sk, batch)                                                # C: Z1 = Dec(sk, ct), P
     if config.labels is Labels.CLEAR:
@@ -157,6 +162,24 @@ def train_step(s: Session, config: Config, batch: Batch) -> None:
         sk = a.send(c, sk_dz1=a.do(derive_keys, "batch", rows))                 # A: sk of every row of dZ1
         c.do(update_from_ct, sk, batch)                                         # C: dW1 = Dec(sk, ct) / B, W1
     # fmt: on
+
+
+def deviates(config: Config, step: int) -> bool:
+    """Whether the cloud is malicious in a step."""
+    return config.deviation is Deviation.UNIT_KEYS and step < deviating_steps(config)
+
+
+def deviating_steps(config: Config) -> int:
+    """Steps until keys of all n unit vectors were asked for, h a step."""
+    return -(-config.features // config.layers[0])
+
+
+def unit_rows(state: State, step: int) -> NDArray[Any]:
+    """C, malicious: the next h unit vectors (h, n); after the last one it begins anew."""
+    config: Config = state.config
+    h, n = config.layers[0], config.features
+    units: NDArray[Any] = np.eye(n, dtype=config.weights.dtype)[(step * h + np.arange(h)) % n]
+    return units
 
 
 def predict(s: Session, config: Config, count: int) -> Iterator[NDArray[Any]]:
@@ -261,6 +284,9 @@ def describe(config: Config) -> dict[str, str]:
     if config.gradient is Gradient.FE:
         lines["scheme of batches"] = scheme_of(config).describe(parameters(config, batch_bounds(config)))
     clear = "in the clear to the cloud"
+    if config.deviation is Deviation.UNIT_KEYS:
+        steps = min(deviating_steps(config), config.epochs * steps_per_epoch(config))
+        lines["cloud"] = f"MALICIOUS: asks for keys of unit vectors in the place of W1, in the first {steps} steps"
     lines["labels"] = clear if config.labels is Labels.CLEAR else febo.describe(label_parameters(config))
     return lines
 

@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
-from parties.adversary.catalogue import ATTACKS, find_attack
+from parties.adversary.catalogue import ATTACKS, PRESETS, find_attack, find_target
 from parties.datasets import NAMES, Split
 from parties.transcript import Record
-from protocols.config import Activation, Authority, Gradient, Init, Labels, Loss, Optimizer, Pixels, Scheme
+from protocols.config import Activation, Authority, Deviation, Gradient, Init, Labels, Loss, Optimizer, Pixels, Scheme
 from protocols.errors import ConfigError, KeyholeError
 from protocols.figure import as_mermaid, as_text
 from scenarios.catalogue import PROTOCOLS, SCENARIOS, find_protocol, find_scenario
@@ -109,6 +109,8 @@ def list_() -> None:
     table.add_row("scenario", "compare", "keyhole run compare: all protocols on one data set", "of each protocol")
     for name in ATTACKS:
         table.add_row("attack", _cli(name), find_attack(name).SUMMARY, "")
+    for name, preset in PRESETS.items():
+        table.add_row("preset", _cli(name), preset.describe(), "")
     for name in (*NAMES, "FILE.npz"):
         table.add_row("dataset", name, _DATASETS[name], "")
     for column in table.columns[:2]:
@@ -194,8 +196,12 @@ def run(
     authority: Annotated[
         Authority | None, _option("--authority", help="mitig1: who holds the master keys.", panel="Protection")
     ] = None,
+    malicious: Annotated[
+        str | None, _option("--malicious", help="plain-fe: unit-keys, what the cloud does in place of W1.", panel="Attack")
+    ] = None,
     attack: Annotated[
-        list[str] | None, _option("--attack", help="An attack to run at the end; repeatable.", panel="Attack")
+        list[str] | None,
+        _option("--attack", help="An attack or a preset to run at the end; repeatable.", panel="Attack"),
     ] = None,
     corrupt: Annotated[
         str | None, _option("--corrupt", help="Corrupted parties, such as cloud_trainer,data_owner:2.", panel="Attack")
@@ -233,7 +239,9 @@ def run(
         from scenarios.summary import show_result
 
         for name in options.attack or ():
-            find_attack(name)
+            find_target(name)
+        if malicious is not None:
+            options = replace(options, malicious=_deviation(malicious))
         if corrupt is not None:
             options = replace(options, corrupt=_parties(corrupt))
         if _plain(scenario) == "compare":
@@ -289,8 +297,10 @@ def figure(
 @app.command()
 def attack(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN")],
-    attack: Annotated[list[str], typer.Option("--attack", help="Repeatable.")],
-    corrupt: Annotated[str, typer.Option("--corrupt", help="Such as cloud_trainer,data_owner:2.")] = "cloud_trainer",
+    attack: Annotated[list[str], typer.Option("--attack", help="An attack or a preset; repeatable.")],
+    corrupt: Annotated[
+        str, typer.Option("--corrupt", help="Such as cloud_trainer,data_owner:2; a preset names its own.")
+    ] = "cloud_trainer",
     period: Annotated[int | None, typer.Option("--period", min=1)] = None,
     threshold: Annotated[int | None, typer.Option("--threshold", min=0)] = None,
     known: Annotated[
@@ -481,6 +491,15 @@ def _parties(text: str) -> tuple[str, ...]:
     if not names:
         raise ConfigError("--corrupt: expected the names of parties, such as cloud_trainer,data_owner:2")
     return names
+
+
+def _deviation(name: str) -> Deviation:
+    """What a malicious cloud does, by its name."""
+    try:
+        return Deviation(_plain(name))
+    except ValueError:
+        known = ", ".join(_cli(each.value) for each in Deviation)
+        raise ConfigError(f"--malicious: expected one of {known}, got {name!r}") from None
 
 
 def _plain(name: str) -> str:

@@ -111,7 +111,10 @@ ATTACK = _object(
             "object",
         ),
     },
-    {"figure": _("picture of originals and rebuilt images, relative to the run folder", "string")},
+    {
+        "figure": _("picture of originals and rebuilt images, relative to the run folder", "string"),
+        "preset": _("the preset that named the attack and its coalition, if one did", "string"),
+    },
 )
 
 CONFIG = _object(
@@ -210,6 +213,10 @@ RESULT_SCHEMA: Schema = {
             "attacks": _list("attacks that were asked for", ATTACK),
         },
         {
+            "malicious": _list("parties that deviated from the protocol, if any did", _object("one", {
+                "party": _("which", "string"), "deviation": _("in what", "string"),
+                "steps": {**_COUNT, "description": "local steps that were replaced"},
+                "step": _("the local step in place of the protocol's, as the transcript names it", "string")})),
             "published": _object("what a paper reports for the experiment of a preset; not measured here", {
                 "accuracy": _share("on held-out samples"), "minutes": _("of training", "number"), "what": _("of what", "string"),
                 "source": _("where", "string")}),
