@@ -32,7 +32,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols import inference, training
-from protocols.config import Batch, Config, Deviation, Gradient, Init, Labels, Scheme, batches, chunk_rows, chunks, steps_per_epoch
+from protocols.config import (
+    Batch,
+    Config,
+    Deviation,
+    Gradient,
+    Init,
+    Labels,
+    Scheme,
+    batches,
+    chunk_rows,
+    chunks,
+    steps_per_epoch,
+)
 from protocols.crypto import febo, ipfe_ddh, ipfe_lwe
 from protocols.crypto.api import Bounds
 from protocols.crypto.group import get_group

@@ -36,6 +36,8 @@ def attack_run(
 
     A preset's attack runs on the view of the preset's own coalition.
     """
+    if not names:
+        return []
     targets = [find_target(name) for name in names]  # an unknown name fails before any process starts
     views = [run.view_sources(coalition or tuple(corrupted)) for _, coalition in targets]
     adversary = make(views[0])

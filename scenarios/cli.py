@@ -197,7 +197,8 @@ def run(
         Authority | None, _option("--authority", help="mitig1: who holds the master keys.", panel="Protection")
     ] = None,
     malicious: Annotated[
-        str | None, _option("--malicious", help="plain-fe: unit-keys, what the cloud does in place of W1.", panel="Attack")
+        str | None,
+        _option("--malicious", help="plain-fe: unit-keys, what the cloud does in place of W1.", panel="Attack"),
     ] = None,
     attack: Annotated[
         list[str] | None,

@@ -338,10 +338,11 @@ def _defaults(dataset: str) -> dict[str, Any]:
 
 
 def _config(given: dict[str, Any], data: Dataset, counts: tuple[int, ...]) -> Config:
-    switches = {name: given[name] for name in (
+    switches: dict[str, Any] = {name: given[name] for name in (
         "activation", "loss", "batch", "epochs", "lr", "momentum", "optimizer", "pixels", "init", "authority", "per_round",
         "local_steps", "rounds", "scheme", "group", "weight_scale", "weight_bound", "labels", "gradient") if name in given}  # fmt: skip
-    switches |= {"deviation": given["malicious"]} if "malicious" in given else {}
+    if "malicious" in given:
+        switches["deviation"] = given["malicious"]
     sizes = {"features": data.x_train.shape[1], "classes": data.classes, "x_max": data.x_max, "counts": counts}
     config = Config(**sizes, layers=_layers(given), **switches)
     # A batch larger than the data is the whole data.

@@ -49,7 +49,9 @@ def headline(result: dict[str, Any]) -> str:
     """Scenario, data, owners, scheme, runtime and seed in one line."""
     config = result["config"]
     owners, samples = len(config["counts"]), sum(config["counts"])
-    deviating = [f"MALICIOUS {each['party']} ({each['deviation'].replace('_', '-')})" for each in result.get("malicious", ())]
+    deviating = [
+        f"MALICIOUS {each['party']} ({each['deviation'].replace('_', '-')})" for each in result.get("malicious", ())
+    ]
     parts = [
         result["scenario"].replace("_", "-"),
         *deviating,

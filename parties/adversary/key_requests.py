@@ -12,15 +12,16 @@ That rounding errors of one weight are independent from step to step is an appro
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction
-from parties.adversary.equations import received
 from parties.adversary.gradients import Reals, positions, rounds_of
-from parties.transcript import Kind, View
+from parties.transcript import Kind, Row, View
 from protocols.config import Batch, Config, Optimizer, batches, steps_per_epoch
+from protocols.roles import KEY_AUTHORITY
 
 LIMIT = 2048  # samples solved for together, those of the first batches: the system is dense in them
 _SWEEPS = 50  # of the projection onto the box
@@ -64,18 +65,14 @@ def estimate(view: View, prior: Prior) -> Reconstruction:
 def read(view: View) -> Requests:
     """The requests of the first steps, as many as concern `LIMIT` samples; `NotApplicable` where they give no equations."""
     config = view.config
-    for label in ("w1", "dz1"):
-        if not received(view, label):
-            names = ", ".join(view.parties)
-            raise NotApplicable(f"the view of {names} holds no ct_batch, no dw1 of another party, and no {label} asked of it")
+    weights, errors = _asked(view, "w1"), _asked(view, "dz1")
     if not view.has_payloads():
         raise NotApplicable("payloads not recorded")
     if config.optimizer is Optimizer.ADAM:
         raise NotApplicable("under Adam W1(t) - W1(t+1) is no linear function of dW1")
-    weights, errors = rounds_of(view, "w1", Kind.RECEIVED), rounds_of(view, "dz1", Kind.RECEIVED)
-    used = _used(config, max(weights))
+    used = _used(config, next(t for t in count() if t not in errors or not {t, t + 1} <= weights.keys()))
     asked, w = [], []
-    for t in range(len(used) + 1):
+    for t in range(len(used) + 1) if used else ():
         rows = np.asarray(view.value(weights[t]))
         if _is_weights(rows):
             asked.append(t)
@@ -89,10 +86,23 @@ def read(view: View) -> Requests:
     return Requests(np.array(asked), np.array(w), dz1, used)
 
 
+def _asked(view: View, label: str) -> dict[int, Row]:
+    """The requests of the training by round: what was sent to the authority, and not to an owner of the coalition."""
+    rows = rounds_of(view, label, Kind.RECEIVED)
+    found = {t: row for t, row in rows.items() if row.receiver == KEY_AUTHORITY.value}
+    if not found:
+        names = ", ".join(view.parties)
+        raise NotApplicable(
+            f"the view of {names} holds no ct_batch, no dw1 of another party, and no {label} asked of it"
+        )
+    return found
+
+
 def _used(config: Config, steps: int) -> tuple[Batch, ...]:
     """The batches of the first `steps` steps, or of as many as hold at most `LIMIT` samples."""
     epoch = list(batches(config))
-    seen, samples = [], 0
+    seen: list[Batch] = []
+    samples = 0
     for t in range(steps):
         batch = epoch[t % len(epoch)]
         samples += batch.size if t < len(epoch) else 0
@@ -112,18 +122,18 @@ def normal_equations(requests: Requests, index: NDArray[np.int64], config: Confi
 
     M is never formed: its rows are running sums of dZ1, so that M^T M is dZ1^T dZ1 weighted by how two steps act together.
     """
-    moves, count, per_epoch = _moves(requests, config), len(index), steps_per_epoch(config)
+    moves, size, per_epoch = _moves(requests, config), len(index), steps_per_epoch(config)
     place = np.zeros(sum(config.counts), dtype=np.int64)
-    place[index] = np.arange(count)
+    place[index] = np.arange(size)
     pull = np.tensordot(moves.T, requests.w - requests.w.mean(axis=0), axes=1)  # (steps, h, n)
     passes = -(-len(requests.used) // per_epoch)
-    right, stacked = np.zeros((count, requests.w.shape[2])), np.zeros((passes, requests.w.shape[1], count))
-    step_of = np.zeros((passes, count), dtype=np.int64)
+    right, stacked = np.zeros((size, requests.w.shape[2])), np.zeros((passes, requests.w.shape[1], size))
+    step_of = np.zeros((passes, size), dtype=np.int64)
     for t, (batch, dz1) in enumerate(zip(requests.used, requests.dz1, strict=True)):
         where = place[positions(config, batch)]
         stacked[t // per_epoch][:, where], step_of[t // per_epoch][where] = dz1, t
         right[where] += dz1.T @ pull[t]
-    together, gram = moves.T @ moves, np.zeros((count, count))
+    together, gram = moves.T @ moves, np.zeros((size, size))
     for i in range(passes):
         for j in range(i + 1):
             part = (stacked[i].T @ stacked[j]) * together[np.ix_(step_of[i], step_of[j])]
