@@ -53,6 +53,13 @@ class Init(Enum):
     SHARED = "shared"
 
 
+class Deviation(Enum):
+    """What a malicious cloud does in place of a step of its own; what all others do stays as it is."""
+
+    NONE = "none"
+    UNIT_KEYS = "unit_keys"
+
+
 class Pixels(Enum):
     """How integer pixels enter the network: divided by x_max, or as they are."""
 
@@ -91,7 +98,7 @@ class Config:
     `weight_scale`: fixed-point steps per unit of W1 and dZ1, 0 for no rounding; `weight_bound`: bound on |W1| and
     |dZ1|. `label_scale`: steps per unit of a probability under FEBO.
     Where owners train copies: `per_round` of them in a round (0: all), `local_steps` each before the copies are averaged, for
-    `rounds` rounds (0: for `epochs` passes over the data).
+    `rounds` rounds (0: for `epochs` passes over the data). `deviation`: no honest party's step reads it.
     """
 
     features: int
@@ -112,6 +119,7 @@ class Config:
     per_round: int = 0
     local_steps: int = 1
     rounds: int = 0
+    deviation: Deviation = Deviation.NONE
     scheme: Scheme = Scheme.LWE
     group: str = "secp256k1"
     labels: Labels = Labels.CLEAR
@@ -196,7 +204,7 @@ class Config:
 
 _ENUMS: MappingProxyType[str, type[Enum]] = MappingProxyType({
     "scheme": Scheme, "labels": Labels, "gradient": Gradient, "activation": Activation, "loss": Loss, "optimizer": Optimizer,
-    "pixels": Pixels, "init": Init, "authority": Authority,
+    "pixels": Pixels, "init": Init, "authority": Authority, "deviation": Deviation,
 })  # fmt: skip
 
 

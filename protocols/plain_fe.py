@@ -28,6 +28,10 @@ bytes beside their vector, whole images are smaller at once. Decryption costs th
 leaks: as F P >= n, the keys of a single step have rank n (unless the kernels have a common zero:
 `parties/adversary/conv.py`); patches by themselves, each with F equations for its L pixels, would give the same
 equations to whoever knows which patches overlap.
+With `--malicious unit-keys` the cloud deviates: in its first ceil(n / h) steps it asks for keys of unit vectors in the place of [W1]
+(`unit_rows` in the place of `quantised_w1`; nothing else changes, and the transcript names the step). What it then takes for Z1
+are pixels of the batch, so these few steps train on what is no output of W1; all later ones are honest. The keys open every
+ciphertext (attack `unit_keys`). The authority could see it: it is asked in the clear.
 
 Deviations from the papers: rounding to nearest instead of two decimals; a batch that is smaller than B is padded with zeros
 in the second instance (`gradient=fe`); samples are uploaded in chunks of about 64 MB, and their `ct_batch`, which is larger, with them.
@@ -45,7 +49,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols import conv, inference, training
-from protocols.config import Batch, Config, Gradient, Init, Labels, Scheme, batches, chunk_rows, chunks, steps_per_epoch
+from protocols.config import (
+    Batch,
+    Config,
+    Deviation,
+    Gradient,
+    Init,
+    Labels,
+    Scheme,
+    batches,
+    chunk_rows,
+    chunks,
+    steps_per_epoch,
+)
 from protocols.crypto import febo, ipfe_ddh, ipfe_lwe
 from protocols.crypto.api import Bounds
 from protocols.crypto.group import get_group
@@ -120,7 +136,7 @@ def run(s: Session, config: Config) -> Iterator[dict[str, Any]]:
     for _ in range(config.epochs):
         for batch in batches(config):
             with s.phase("step", step):
-                train_step(s, config, batch)
+                train_step(s, config, batch, step)
             step += 1
         with s.phase("accuracy", step):
             yield s.reveal(c.do(training.weights), why="accuracy")
@@ -154,11 +170,11 @@ def upload(s: Session, config: Config, part: int, rows: int) -> None:
         c.do(store_ct_labels, s.gather(o.send(c, ct_labels=o.do(encrypt_labels, part, rows))))
 
 
-def train_step(s: Session, config: Config, batch: Batch) -> None:
+def train_step(s: Session, config: Config, batch: Batch, step: int) -> None:
     """One step on one batch: forward under functional encryption, backward in the clear."""
     o, a, c = s.at(DATA_OWNER, batch.owner), s.at(KEY_AUTHORITY), s.at(CLOUD_TRAINER)
     # fmt: off
-    w1 = c.do(training.quantised_w1)                                            # C: [W1]
+    w1 = c.do(unit_rows, step) if deviates(config, step) else c.do(training.quantised_w1)  # C: [W1], or units if malicious
     sk = a.send(c, sk_w1=a.do(derive_first_keys, c.send(a, w1=w1)))              # A: sk of every row
     p = c.do(forward, sk, batch)                                                # C: Z1 = Dec(sk, ct), P
     if config.labels is Labels.CLEAR:
@@ -175,6 +191,24 @@ def train_step(s: Session, config: Config, batch: Batch) -> None:
         sk = a.send(c, sk_dz1=a.do(derive_keys, "batch", rows))                 # A: sk of every row of dZ1
         c.do(update_from_ct, sk, batch)                                         # C: dW1 = Dec(sk, ct) / B, W1
     # fmt: on
+
+
+def deviates(config: Config, step: int) -> bool:
+    """Whether the cloud is malicious in a step."""
+    return config.deviation is Deviation.UNIT_KEYS and step < deviating_steps(config)
+
+
+def deviating_steps(config: Config) -> int:
+    """Steps until keys of all n unit vectors were asked for, h a step."""
+    return -(-config.features // config.layers[0])
+
+
+def unit_rows(state: State, step: int) -> NDArray[Any]:
+    """C, malicious: the next h unit vectors (h, n); after the last one it begins anew."""
+    config: Config = state.config
+    h, n = config.layers[0], config.features
+    units: NDArray[Any] = np.eye(n, dtype=config.weights.dtype)[(step * h + np.arange(h)) % n]
+    return units
 
 
 def predict(s: Session, config: Config, count: int) -> Iterator[NDArray[Any]]:
@@ -270,6 +304,8 @@ def check(config: Config) -> None:
         raise ConfigError("plain-fe encrypts integers: --weight-scale must be at least 1")
     if config.labels is Labels.OWNER or config.init is not Init.CLOUD:
         raise ConfigError("in plain-fe the cloud holds the whole network: --labels clear or febo")
+    if config.first and config.deviation is not Deviation.NONE:
+        raise ConfigError("--malicious unit-keys asks for rows of a dense W1: not with --first")
     get_group(config.group)
     describe(config)
 
@@ -282,6 +318,9 @@ def describe(config: Config) -> dict[str, str]:
     clear = "in the clear to the cloud"
     if config.first:
         lines["first layer"] = f"{config.first}: {config.width} keys a step, for {config.features} pixels"
+    if config.deviation is Deviation.UNIT_KEYS:
+        steps = min(deviating_steps(config), config.epochs * steps_per_epoch(config))
+        lines["cloud"] = f"MALICIOUS: asks for keys of unit vectors in the place of W1, in the first {steps} steps"
     lines["labels"] = clear if config.labels is Labels.CLEAR else febo.describe(label_parameters(config))
     return lines
 

@@ -13,8 +13,10 @@ from scenarios.terminal import console, parties_named, plain, reported
 
 def attack(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN")],
-    attack: Annotated[list[str], typer.Option("--attack", help="Repeatable.")],
-    corrupt: Annotated[str, typer.Option("--corrupt", help="Such as cloud_trainer,data_owner:2.")] = "cloud_trainer",
+    attack: Annotated[list[str], typer.Option("--attack", help="An attack or a preset; repeatable.")],
+    corrupt: Annotated[
+        str, typer.Option("--corrupt", help="Such as cloud_trainer,data_owner:2; a preset names its own.")
+    ] = "cloud_trainer",
     period: Annotated[int | None, typer.Option("--period", min=1, help="Of lp's smoothness rows.")] = None,
     threshold: Annotated[int | None, typer.Option("--threshold", min=0, help="Of lp's smoothness rows.")] = None,
     known: Annotated[
@@ -41,8 +43,8 @@ def attack(
         folder, corrupted = load_run(run_folder), parties_named(corrupt)
         names, prior = tuple(dict.fromkeys(map(plain, attack))), folder.prior(period, threshold, known)
         rows = attack_run(folder, names, corrupted, prior, Adversary)
-        rows = with_moments(folder, rows, corrupted, prior) if when else rows
-        rows = with_controls(folder, rows, corrupted, prior) if controls else rows
+        rows = with_moments(folder, rows, prior) if when else rows
+        rows = with_controls(folder, rows, prior) if controls else rows
         if as_json:
             print(json.dumps(rows, indent=1))
             return

@@ -10,7 +10,7 @@ import numpy as np
 
 from parties.adversary.adversary import Attacked
 from parties.adversary.attack import Prior, Quantity, Reconstruction
-from parties.adversary.catalogue import find_attack
+from parties.adversary.catalogue import PRESETS, find_target
 from scenarios.metrics import Truth, baseline_guess, baseline_projection, gain, score
 from scenarios.pictures import COLUMNS, grid
 from scenarios.runs import RunFolder
@@ -32,15 +32,25 @@ MakeAdversary = Callable[[Sequence[tuple[str, str]]], AdversaryHandle]
 def attack_run(
     run: RunFolder, names: Sequence[str], corrupted: Sequence[str], prior: Prior, make: MakeAdversary, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Run attacks on the joint view of the corrupted parties; returns rows for `attacks` in result.json."""
-    modules = [find_attack(name) for name in names]  # an unknown name fails before any process starts
-    adversary = make(run.view_sources(tuple(corrupted)))
+    """Run attacks on the joint view of the corrupted parties; returns rows for `attacks` in result.json.
+
+    A preset's attack runs on the view of the preset's own coalition.
+    """
+    if not names:
+        return []
+    targets = [find_target(name) for name in names]  # an unknown name fails before any process starts
+    views = [run.view_sources(coalition or tuple(corrupted)) for _, coalition in targets]
+    adversary = make(views[0])
     try:
-        attacked = [adversary.call("attack", module.NAME, prior, seed) for module in modules]
+        attacked = []
+        for (module, _), sources, before in zip(targets, views, views[:1] + views[:-1], strict=True):
+            if sources != before:
+                adversary.call("corrupt", sources)
+            attacked.append(adversary.call("attack", module.NAME, prior, seed))
     finally:
         adversary.close()
     truth = run.truth() if any(a.reconstruction is not None for a in attacked) else None
-    return [_row(run, a, prior, truth) for a in attacked]
+    return [_row(run, a, prior, truth, preset_named(name)) for a, name in zip(attacked, names, strict=True)]
 
 
 class Scorer:
@@ -62,10 +72,17 @@ class Scorer:
         return {"applicable": True, "why": "", "metrics": self.metrics(rebuilt), "gain": won}
 
 
-def _row(run: RunFolder, attacked: Attacked, prior: Prior, truth: Truth | None) -> dict[str, Any]:
+def preset_named(name: str) -> str:
+    """The preset of this name as result.json writes it; empty for an attack."""
+    plain = name.replace("-", "_")
+    return plain if plain in PRESETS else ""
+
+
+def _row(run: RunFolder, attacked: Attacked, prior: Prior, truth: Truth | None, preset: str) -> dict[str, Any]:
     rebuilt = attacked.reconstruction
     row: dict[str, Any] = {
         "attack": attacked.attack,
+        **({"preset": preset} if preset else {}),
         "corrupted": list(attacked.corrupted),
         "applicable": rebuilt is not None,
         "why": attacked.why,
@@ -82,7 +99,7 @@ def _row(run: RunFolder, attacked: Attacked, prior: Prior, truth: Truth | None) 
     row["baseline"] = baselines(rebuilt, truth, prior)
     row["notes"] = {**rebuilt.notes, **_per_image(rebuilt)}
     if rebuilt.quantity is Quantity.IMAGES and len(rebuilt.index):
-        row["figure"] = _picture(run, attacked, rebuilt, truth)
+        row["figure"] = _picture(run, attacked, rebuilt, truth, preset or attacked.attack)
     return row
 
 
@@ -121,13 +138,13 @@ def _of_whom(run: RunFolder, attacked: Attacked) -> str:
     return "--" + "+".join(attacked.corrupted).replace(":", "")
 
 
-def _picture(run: RunFolder, attacked: Attacked, rebuilt: Reconstruction, truth: Truth) -> str:
-    name = attacked.attack.replace("_", "-")
+def _picture(run: RunFolder, attacked: Attacked, rebuilt: Reconstruction, truth: Truth, called: str) -> str:
+    name = called.replace("_", "-")
     rows, drawn = {name: rebuilt.values[:COLUMNS]}, rebuilt.index[:COLUMNS]
     if rebuilt.projection is not None:
         rows["projection"] = rebuilt.projection[:COLUMNS]
     titles = [f"label {truth.labels[i]}" for i in drawn]
     heading = f"{name}: rebuilt from the view of {', '.join(attacked.corrupted)}, the first {len(drawn)} of {len(rebuilt.index)} samples"
-    path = run.path / "figures" / f"{attacked.attack}{_of_whom(run, attacked)}.png"
+    path = run.path / "figures" / f"{called}{_of_whom(run, attacked)}.png"
     grid(path, truth.pixels(drawn), rows, truth.shape, titles, heading)
     return str(path.relative_to(run.path))

@@ -14,10 +14,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from parties.adversary.catalogue import ATTACKS, find_attack
+from parties.adversary.catalogue import ATTACKS, PRESETS, find_attack, find_target
 from parties.datasets import NAMES, Split
 from parties.transcript import Record
-from protocols.config import Activation, Authority, Gradient, Init, Labels, Loss, Optimizer, Pixels, Scheme
+from protocols.config import Activation, Authority, Deviation, Gradient, Init, Labels, Loss, Optimizer, Pixels, Scheme
 from protocols.errors import ConfigError
 from protocols.figure import as_mermaid, as_text
 from scenarios.attack_command import attack
@@ -81,6 +81,8 @@ def list_() -> None:
     table.add_row("scenario", "compare", "keyhole run compare: all protocols on one data set", "of each protocol")
     for name in ATTACKS:
         table.add_row("attack", dashed(name), find_attack(name).SUMMARY, "")
+    for name, preset in PRESETS.items():
+        table.add_row("preset", dashed(name), preset.describe(), "")
     for name in (*NAMES, "FILE.npz"):
         table.add_row("dataset", name, _DATASETS[name], "")
     for column in table.columns[:2]:
@@ -171,8 +173,13 @@ def run(
     authority: Annotated[
         Authority | None, _option("--authority", help="mitig1: who holds the master keys.", panel="Protection")
     ] = None,
+    malicious: Annotated[
+        str | None,
+        _option("--malicious", help="plain-fe: unit-keys, what the cloud does in place of W1.", panel="Attack"),
+    ] = None,
     attack: Annotated[
-        list[str] | None, _option("--attack", help="An attack to run at the end; repeatable.", panel="Attack")
+        list[str] | None,
+        _option("--attack", help="An attack or a preset to run at the end; repeatable.", panel="Attack"),
     ] = None,
     corrupt: Annotated[
         str | None, _option("--corrupt", help="Corrupted parties, such as cloud_trainer,data_owner:2.", panel="Attack")
@@ -210,7 +217,9 @@ def run(
         from scenarios.summary import show_result
 
         for name in options.attack or ():
-            find_attack(name)
+            find_target(name)
+        if malicious is not None:
+            options = replace(options, malicious=_deviation(malicious))
         if corrupt is not None:
             options = replace(options, corrupt=parties_named(corrupt))
         if plain(scenario) == "compare":
@@ -356,3 +365,12 @@ def _compare(options: Options, budget: float | None, as_json: bool, quiet: bool)
 def script(scenario: str) -> None:
     """Entry of `python -m scenarios.<scenario>`: the options of `keyhole run <scenario>`."""
     app(["run", scenario, *sys.argv[1:]], prog_name=f"python -m scenarios.{scenario}")
+
+
+def _deviation(name: str) -> Deviation:
+    """What a malicious cloud does, by its name."""
+    try:
+        return Deviation(plain(name))
+    except ValueError:
+        known = ", ".join(dashed(each.value) for each in Deviation)
+        raise ConfigError(f"--malicious: expected one of {known}, got {name!r}") from None

@@ -11,7 +11,6 @@ Coins and first weights are drawn anew; everything runs in this process, in a fo
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,18 +31,17 @@ CONTROLS = ("swapped", "ideal")
 _SEED = 0
 
 
-def with_controls(
-    run: RunFolder, rows: list[dict[str, Any]], corrupted: Sequence[str], prior: Prior
-) -> list[dict[str, Any]]:
+def with_controls(run: RunFolder, rows: list[dict[str, Any]], prior: Prior) -> list[dict[str, Any]]:
     """Add to each applicable attack's row `controls`: what the same attack scores on runs with other secrets."""
-    scorer, names = Scorer(run, prior), [row["attack"] for row in rows if row["applicable"]]
-    found: dict[str, dict[str, Any]] = {name: {} for name in names}
-    for control in CONTROLS if names else ():
+    scorer, applicable = Scorer(run, prior), [row for row in rows if row["applicable"]]
+    found: list[dict[str, Any]] = [{} for _ in applicable]
+    for control in CONTROLS if applicable else ():
         with tempfile.TemporaryDirectory(prefix="keyhole-") as scratch:
             again = rerun(run, control, Path(scratch))
-            for name, scored in _attacked(again, names, corrupted, prior, scorer).items():
-                found[name][control] = scored
-    return [row | ({"controls": found[row["attack"]]} if row["applicable"] else {}) for row in rows]
+            for row, scores in zip(applicable, found, strict=True):
+                scores[control] = _attacked(again, row, prior, scorer)
+    scored = iter(found)
+    return [row | ({"controls": next(scored)} if row["applicable"] else {}) for row in rows]
 
 
 def rerun(run: RunFolder, control: str, folder: Path) -> RunFolder:
@@ -74,11 +72,9 @@ def _stand_in(control: str, config: Config) -> str:
     return "relabelled" if config.labels is Labels.CLEAR else "drawn"
 
 
-def _attacked(
-    run: RunFolder, names: Sequence[str], corrupted: Sequence[str], prior: Prior, scorer: Scorer
-) -> dict[str, dict[str, Any]]:
-    adversary = Adversary(run.view_sources(tuple(corrupted)))
+def _attacked(run: RunFolder, row: dict[str, Any], prior: Prior, scorer: Scorer) -> dict[str, Any]:
+    adversary = Adversary(run.view_sources(tuple(row["corrupted"])))
     try:
-        return {name: scorer.control(adversary.attack(name, prior, _SEED)) for name in names}
+        return scorer.control(adversary.attack(row["attack"], prior, _SEED))
     finally:
         adversary.close()

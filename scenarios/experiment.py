@@ -10,12 +10,14 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
 
+from parties.adversary.catalogue import find_target
 from parties.datasets import Dataset, DataSpec, Split, load, split
 from parties.transcript import Record
 from protocols.config import (
     Activation,
     Authority,
     Config,
+    Deviation,
     Gradient,
     Init,
     Labels,
@@ -124,6 +126,7 @@ class Options:
     weight_bound: float | None = None
     labels: Labels | None = None
     gradient: Gradient | None = None
+    malicious: Deviation | None = None
     first: str | None = None
     defence: tuple[str, ...] | None = None
     corrupt: tuple[str, ...] | None = None
@@ -237,7 +240,9 @@ def prepare(scenario: Scenario, options: Options) -> Experiment:
     config = _config(given, data, counts)
     if hasattr(scenario.protocol, "check"):
         _check_protocol(scenario, config)
-    _check_parties(scenario, given["corrupt"], config)
+    named = [find_target(name)[1] or () for name in given.get("attack", ())]
+    for coalition in (given["corrupt"], *named):
+        _check_parties(scenario, coalition, config)
     return Experiment(
         scenario=scenario,
         spec=spec,
@@ -309,7 +314,7 @@ def unprotected(experiment: Experiment) -> Config:
     """The configuration of the baseline: the same training without rounding."""
     config = experiment.config
     labels = Labels.CLEAR if config.labels is Labels.FEBO else config.labels
-    return replace(config, weight_scale=0, labels=labels, gradient=Gradient.OWNER)
+    return replace(config, weight_scale=0, labels=labels, gradient=Gradient.OWNER, deviation=Deviation.NONE)
 
 
 def _given(scenario: Scenario, options: Options) -> dict[str, Any]:
@@ -333,9 +338,11 @@ def _defaults(dataset: str) -> dict[str, Any]:
 
 
 def _config(given: dict[str, Any], data: Dataset, counts: tuple[int, ...]) -> Config:
-    switches = {name: given[name] for name in (
+    switches: dict[str, Any] = {name: given[name] for name in (
         "activation", "loss", "batch", "epochs", "lr", "momentum", "optimizer", "pixels", "init", "authority", "per_round",
         "local_steps", "rounds", "scheme", "group", "weight_scale", "weight_bound", "labels", "gradient", "first") if name in given}  # fmt: skip
+    if "malicious" in given:
+        switches["deviation"] = given["malicious"]
     sizes = {
         "features": data.x_train.shape[1],
         "classes": data.classes,

@@ -6,7 +6,7 @@ the bisection takes for granted: a view holds everything that an earlier one did
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from parties.adversary.adversary import Adversary, Attacked
@@ -24,27 +24,18 @@ _SEED = 0
 Met = Callable[[dict[str, Any]], bool]
 
 
-def with_moments(
-    run: RunFolder, rows: list[dict[str, Any]], corrupted: Sequence[str], prior: Prior
-) -> list[dict[str, Any]]:
+def with_moments(run: RunFolder, rows: list[dict[str, Any]], prior: Prior) -> list[dict[str, Any]]:
     """Add to each applicable attack's row `first_success`: the first message that sufficed, for a sample and for all."""
     scorer = Scorer(run, prior)
-    adversary = Adversary(run.view_sources(tuple(corrupted)))
-    try:
-        return [
-            row | ({"first_success": _moments(run, row, prior, scorer, adversary)} if row["applicable"] else {})
-            for row in rows
-        ]
-    finally:
-        adversary.close()
+    return [row | ({"first_success": _moments(run, row, prior, scorer)} if row["applicable"] else {}) for row in rows]
 
 
-def _moments(run: RunFolder, row: dict[str, Any], prior: Prior, scorer: Scorer, adversary: Adversary) -> dict[str, Any]:
+def _moments(run: RunFolder, row: dict[str, Any], prior: Prior, scorer: Scorer) -> dict[str, Any]:
     criterion, met = _criterion(row)
     if met is None:
         return {"criterion": "none met: the attack did not succeed", "any": None, "all": None}
     messages = [m for m in run.view(*row["corrupted"]).rows(None, Kind.SENT, Kind.RECEIVED)]
-    seen: dict[int, tuple[int, bool]] = {}
+    adversary, seen = Adversary(run.view_sources(tuple(row["corrupted"]))), dict[int, tuple[int, bool]]()
 
     def after(position: int) -> tuple[int, bool]:
         if position not in seen:
@@ -53,6 +44,7 @@ def _moments(run: RunFolder, row: dict[str, Any], prior: Prior, scorer: Scorer, 
 
     first = _bisect(len(messages), lambda position: after(position)[1])
     whole = _bisect(len(messages), lambda position: after(position)[1] and after(position)[0] >= row["samples"])
+    adversary.close()
     return {
         "criterion": criterion,
         "attacks_run": len(seen),

@@ -19,11 +19,11 @@ from parties.runtime.host import HostSpec
 from parties.runtime.inline import InlineRuntime
 from parties.transcript import Record
 from parties.transcript import edges as transcript_edges
-from protocols import nn
-from protocols.config import Config
+from protocols import nn, plain_fe
+from protocols.config import Config, Deviation
 from protocols.crypto.coins import derive
 from protocols.errors import KeyholeError
-from protocols.roles import DATA_OWNER, Role, party_name
+from protocols.roles import CLOUD_TRAINER, DATA_OWNER, Role, party_name
 from protocols.session import Session
 from scenarios.attacks import MakeAdversary, attack_run
 from scenarios.experiment import FULL_LIMIT_NBYTES, PUBLISHED, Experiment, step_count
@@ -278,10 +278,22 @@ def report(experiment: Experiment, run: RunFolder, epochs: list[dict[str, Any]])
         },
         "steps": step_count(experiment.scenario.protocol, experiment.config),
         **({"published": dict(PUBLISHED[experiment.preset])} if experiment.preset else {}),
+        **malicious(experiment, run),
         **traffic(run),
         "learned": [],
         "attacks": [],
     }  # fmt: skip
+
+
+def malicious(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
+    """Who deviated, as its transcript has it: empty for an honest run."""
+    if experiment.config.deviation is Deviation.NONE:
+        return {}
+    view, step = run.view(CLOUD_TRAINER.value), f"{plain_fe.__name__}.{plain_fe.unit_rows.__name__}"
+    replaced = sum(1 for row in view.steps() if row[3] == step)
+    view.close()
+    deviation = experiment.config.deviation.value
+    return {"malicious": [{"party": CLOUD_TRAINER.value, "deviation": deviation, "steps": replaced, "step": step}]}
 
 
 def security(experiment: Experiment) -> dict[str, str]:

@@ -119,6 +119,7 @@ ATTACK = _object(
         "controls": _(
             "with --controls: what the attack scores on runs with other secrets, swapped and ideal", "object"
         ),
+        "preset": _("the preset that named the attack and its coalition, if one did", "string"),
     },
 )
 
@@ -222,6 +223,10 @@ RESULT_SCHEMA: Schema = {
             "attacks": _list("attacks that were asked for", ATTACK),
         },
         {
+            "malicious": _list("parties that deviated from the protocol, if any did", _object("one", {
+                "party": _("which", "string"), "deviation": _("in what", "string"),
+                "steps": {**_COUNT, "description": "local steps that were replaced"},
+                "step": _("the local step in place of the protocol's, as the transcript names it", "string")})),
             "published": _object("what a paper reports for the experiment of a preset; not measured here", {
                 "accuracy": _share("on held-out samples"), "minutes": _("of training", "number"), "what": _("of what", "string"),
                 "source": _("where", "string")}),

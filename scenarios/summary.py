@@ -50,8 +50,12 @@ def headline(result: dict[str, Any]) -> str:
     """Scenario, data, owners, scheme, runtime and seed in one line."""
     config = result["config"]
     owners, samples = len(config["counts"]), sum(config["counts"])
+    deviating = [
+        f"MALICIOUS {each['party']} ({each['deviation'].replace('_', '-')})" for each in result.get("malicious", ())
+    ]
     parts = [
         result["scenario"].replace("_", "-"),
+        *deviating,
         f"{Path(config['name']).name}, {plural(samples, 'sample')}",
         plural(owners, "owner"),
         protection(result),
@@ -193,20 +197,26 @@ def meaning(quantity: str) -> str:
 
 def attack_table(attacks: list[dict[str, Any]], security: str = "", width: int = _WIDE) -> RenderableType:
     """What each attack rebuilt, beside its baselines in the same measure and what was meant to prevent it."""
-    corrupted = ", ".join(dict.fromkeys(party for row in attacks for party in row["corrupted"]))
-    wide = width >= _WIDE
-    table = _table(f"attacks on the view of {corrupted}", "attack", "samples", "measure", "rebuilt", *_BASELINES,
+    views = list(dict.fromkeys(", ".join(row["corrupted"]) for row in attacks))
+    wide, several = width >= _WIDE, len(views) > 1
+    table = _table(f"attacks on the view of {'; of '.join(views)}", "attack", "samples", "measure", "rebuilt", *_BASELINES,
                    "step", *(["seconds"] if wide else []), *(["protection"] if security else []), gap=2 if wide else 1)  # fmt: skip
     for row in attacks:
         metrics = row["metrics"]
         how, since = measure(metrics), metrics.get("solved_at_step")
         table.add_row(
-            row["attack"].replace("_", "-"), str(row["samples"]), how, value(metrics, how) or "-",
+            _named(row, several), str(row["samples"]), how, value(metrics, how) or "-",
             *(value(row["baseline"].get(name, {}), how) for name in _BASELINES), "" if since is None else str(since),
             *([f"{row['seconds']:.1f}"] if wide else []), *([security] if security else []),
         )  # fmt: skip
-    refused = [f"{row['attack'].replace('_', '-')}: not applicable: {row['why']}" for row in attacks if row["why"]]
+    refused = [f"{_named(row)}: not applicable: {row['why']}" for row in attacks if row["why"]]
     return Group(table, *map(Text, refused), _legend(_ATTACK_LEGEND))
+
+
+def _named(row: dict[str, Any], whose: bool = False) -> str:
+    """An attack, or the preset that stands for it; on whose view, where the rows differ in that."""
+    name = str(row.get("preset") or row["attack"]).replace("_", "-")
+    return f"{name} ({', '.join(row['corrupted'])})" if whose else name
 
 
 _BASELINES = ("guess", "swapped", "projection")

@@ -15,7 +15,7 @@ from tests.test_attacks import CLOUD, ENOUGH
 
 def controlled(run, name, known=None):
     prior = run.prior(known=known)
-    (row,) = with_controls(run, attack_run(run, [name], CLOUD, prior, Adversary), CLOUD, prior)
+    (row,) = with_controls(run, attack_run(run, [name], CLOUD, prior, Adversary), prior)
     return row
 
 

@@ -10,7 +10,7 @@ from tests.test_attacks import CLOUD, ENOUGH
 
 def moments(run, name):
     rows = attack_run(run, [name], CLOUD, run.prior(), Adversary)
-    (row,) = with_moments(run, rows, CLOUD, run.prior())
+    (row,) = with_moments(run, rows, run.prior())
     return row
 
 

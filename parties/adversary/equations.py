@@ -96,7 +96,7 @@ def independent_keys(view: View) -> Keys:
             vectors.append(np.asarray(sk.y, dtype=np.int64)[fresh])
             keys.append(replace(sk, y=sk.y[fresh], sk=sk.sk[fresh]))
         ranks.append((row.round, echelon.rank))
-        determined.append(echelon.determined)
+        determined.append(int(echelon.determined().sum()))
         if echelon.full:
             break
     stacked = np.vstack(vectors) if vectors else np.zeros((0, echelon.columns), dtype=np.int64)

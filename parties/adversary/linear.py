@@ -34,10 +34,12 @@ class Echelon:
         """Whether the rows determine every unknown."""
         return self.rank == self.columns
 
-    @property
-    def determined(self) -> int:
-        """How many unknowns the rows determine: those that stand alone in a row of the reduced echelon form."""
-        return int(((self._basis != 0).sum(axis=1) == 1).sum())
+    def determined(self) -> NDArray[np.bool_]:
+        """Which unknowns have one value in every solution (columns,): a row of the reduced form names them alone."""
+        found = np.zeros(self.columns, dtype=bool)
+        pivots = np.array(self._pivots, dtype=np.int64)
+        found[pivots[(self._basis != 0).sum(axis=1) == 1]] = True
+        return found
 
     def add(self, rows: NDArray[Any]) -> NDArray[np.int64]:
         """Add rows (m, columns); returns the positions of those that were independent of all before."""
@@ -110,6 +112,23 @@ def solve_exactly(a: NDArray[np.int64], b: NDArray[np.int64], sweeps: int = 20) 
             return None
         x += correction
     return None
+
+
+def solve_determined(a: NDArray[np.int64], b: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]] | None:
+    """(which unknowns are determined (u,), X (u, m) with their values) of integer equations A X = B; None if these contradict.
+
+    Modulo the prime, so exact for unknowns in [0, 2^26 - 6) however A is conditioned; rows that are not determined are zero.
+    """
+    unknowns, echelon = a.shape[1], Echelon(a.shape[1] + b.shape[1])
+    echelon.add(np.hstack([a, b]))
+    pivots = np.array(echelon._pivots, dtype=np.int64)
+    if (pivots >= unknowns).any():
+        return None
+    found, x = np.zeros(unknowns, dtype=bool), np.zeros((unknowns, b.shape[1]), dtype=np.int64)
+    alone = (echelon._basis[:, :unknowns] != 0).sum(axis=1) == 1
+    found[pivots[alone]] = True
+    x[pivots[alone]] = echelon._basis[alone, unknowns:]
+    return found, x
 
 
 def _exact_product(a: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.int64]:
