@@ -49,6 +49,29 @@ class Init(Enum):
     OWNER = "owner"
 
 
+class KeyScope(Enum):
+    """What a master key protects: the samples for the whole run, for an epoch (then they are encrypted anew), or one batch."""
+
+    RUN = "run"
+    EPOCH = "epoch"
+    BATCH = "batch"
+
+
+class Order(Enum):
+    """In which order an owner uses its samples: as they lie, or permuted in each epoch, publicly or by its own coins."""
+
+    FIXED = "fixed"
+    PUBLIC = "public"
+    PRIVATE = "private"
+
+
+class Aggregation(Enum):
+    """Whether the authority sees the copies that it averages, or their sum only."""
+
+    CLEAR = "clear"
+    SECURE = "secure"
+
+
 class Pixels(Enum):
     """How integer pixels enter the network: divided by x_max, or as they are."""
 
@@ -86,6 +109,8 @@ class Config:
     dZ1, 0 for no rounding; `weight_bound`: bound on |W1| and |dZ1|. `label_scale`: steps per unit of a probability under FEBO.
     Where owners train copies: `per_round` of them in a round (0: all), `local_steps` each before the copies are averaged, for
     `rounds` rounds (0: for `epochs` passes over the data).
+    Defences (`defence.py`), off by default: `key_budget` and `gradient_budget`, the largest rank of the keys that the authority
+    issues for W1 and for dZ1 (0: any); `keys_for`; `noise`, a bound on what is added to Z1 of integer pixels; `order`; `aggregation`.
     """
 
     features: int
@@ -113,6 +138,12 @@ class Config:
     weight_scale: int = 256
     weight_bound: float = 4.0
     label_scale: int = 4096
+    key_budget: int = 0
+    gradient_budget: int = 0
+    keys_for: KeyScope = KeyScope.RUN
+    noise: float = 0.0
+    order: Order = Order.FIXED
+    aggregation: Aggregation = Aggregation.CLEAR
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.epochs < 1 or not self.layers or min(self.layers) < 1:
@@ -125,6 +156,8 @@ class Config:
             raise ConfigError("--local-steps and --rounds must be at least 1, --per-round at most the number of owners")
         if self.weight_scale and not self.weights.limit:
             raise ConfigError("every weight would be rounded to 0: raise --weight-scale or --weight-bound")
+        if self.key_budget < 0 or self.gradient_budget < 0 or not 0 <= self.noise < math.inf:
+            raise ConfigError("a key budget and the bound of a noise must not be negative")
 
     def as_plain(self) -> dict[str, Any]:
         """The configuration as JSON-able data."""
@@ -166,10 +199,20 @@ class Config:
         """`one` or `many`: where many owners train copies of W1, a figure has the arrows of averaging."""
         return "one" if len(self.counts) == 1 else "many"
 
+    @property
+    def budget(self) -> str:
+        """`yes` where the authority may refuse keys: a figure then has the arrows of a refusal."""
+        return "yes" if self.key_budget or self.gradient_budget else "no"
+
+    @property
+    def query_keys(self) -> str:
+        """Whether a query asks for keys, or makes do with those that training was granted, as a budget leaves no others."""
+        return "kept" if self.budget == "yes" and self.keys_for is not KeyScope.BATCH else "asked"
+
 
 _ENUMS: MappingProxyType[str, type[Enum]] = MappingProxyType({
     "scheme": Scheme, "labels": Labels, "gradient": Gradient, "activation": Activation, "loss": Loss, "optimizer": Optimizer,
-    "pixels": Pixels, "init": Init, "authority": Authority,
+    "pixels": Pixels, "init": Init, "authority": Authority, "keys_for": KeyScope, "order": Order, "aggregation": Aggregation,
 })  # fmt: skip
 
 

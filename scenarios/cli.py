@@ -23,6 +23,7 @@ from parties.adversary.catalogue import ATTACKS, find_attack
 from parties.datasets import NAMES, Split
 from parties.transcript import Record
 from protocols.config import Activation, Authority, Gradient, Init, Labels, Loss, Optimizer, Pixels, Scheme
+from protocols.defence import DEFENCES
 from protocols.errors import ConfigError, KeyholeError
 from protocols.figure import as_mermaid, as_text
 from scenarios.catalogue import PROTOCOLS, SCENARIOS, find_protocol, find_scenario
@@ -109,6 +110,9 @@ def list_() -> None:
     table.add_row("scenario", "compare", "keyhole run compare: all protocols on one data set", "of each protocol")
     for name in ATTACKS:
         table.add_row("attack", _cli(name), find_attack(name).SUMMARY, "")
+    for name, defence in DEFENCES.items():
+        fits = f"of {', '.join(map(_cli, defence.protocols))}: {defence.meaning}"
+        table.add_row("defence", _cli(name) + (":VALUE" if defence.takes_value else ""), fits, "")
     for name in (*NAMES, "FILE.npz"):
         table.add_row("dataset", name, _DATASETS[name], "")
     for column in table.columns[:2]:
@@ -212,7 +216,8 @@ def run(
         str | None, _option("--first", help="A first convolution: conv:6x5x5, kernels and their size.", panel="Network")
     ] = None,
     defence: Annotated[
-        list[str] | None, _option("--defence", help="NAME or NAME:VALUE; repeatable.", panel="Protection")
+        list[str] | None,
+        _option("--defence", help="NAME or NAME:VALUE, as `keyhole list` has them; repeatable.", panel="Protection"),
     ] = None,
     budget: Annotated[
         float | None, _option("--budget", help="compare: seconds a protocol may take; beyond, it is extrapolated.")
@@ -226,7 +231,7 @@ def run(
         init=init, per_round=per_round, local_steps=local_steps, rounds=rounds, authority=authority, scheme=scheme, group=group,
         weight_scale=weight_scale, weight_bound=weight_bound, labels=labels, gradient=gradient,
         attack=tuple(dict.fromkeys(map(_plain, attack or ()))), period=period, threshold=threshold,
-        known=known, first=first, defence=tuple(dict.fromkeys(map(_plain, defence or ()))),
+        known=known, first=first, defence=tuple(dict.fromkeys(defence or ())),
     )  # fmt: skip
     with reported():
         from scenarios.run import execute

@@ -6,7 +6,7 @@ from scenarios.experiment import Scenario
 SCENARIO = Scenario(
     name="plain",
     protocol=plain,
-    options=frozenset({"weight_scale", "weight_bound", "labels", "gradient", "init"}),
+    options=frozenset({"weight_scale", "weight_bound", "labels", "gradient", "init", "defence"}),
     defaults={"weight_scale": 0},
 )
 

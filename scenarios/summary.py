@@ -105,6 +105,7 @@ MEANINGS = {
     "w1": "W1, first-layer weights",
     "dz1": "dZ1, first-layer errors",
     "dw1": "dW1, first-layer gradient",
+    "refused": "refusals of keys",
     "p": "P, the network's outputs",
     "z1": "Z1, first-layer outputs",
     "a": "input of the last layer",
