@@ -9,6 +9,10 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.crypto.coins import Stream, derive
 from protocols.errors import ConfigError
 from protocols.fixedpoint import FixedPoint
 
@@ -200,6 +204,11 @@ class Config:
         return "one" if len(self.counts) == 1 else "many"
 
     @property
+    def members(self) -> int:
+        """How many owners take part in a round."""
+        return self.per_round or len(self.counts)
+
+    @property
     def budget(self) -> str:
         """`yes` where the authority may refuse keys: a figure then has the arrows of a refusal."""
         return "yes" if self.key_budget or self.gradient_budget else "no"
@@ -209,6 +218,8 @@ class Config:
         """Whether a query asks for keys, or makes do with those that training was granted, as a budget leaves no others."""
         return "kept" if self.budget == "yes" and self.keys_for is not KeyScope.BATCH else "asked"
 
+
+_PUBLIC = b"keyhole public randomness, no. 1"  # a key that everybody knows: what follows from it is no secret
 
 _ENUMS: MappingProxyType[str, type[Enum]] = MappingProxyType({
     "scheme": Scheme, "labels": Labels, "gradient": Gradient, "activation": Activation, "loss": Loss, "optimizer": Optimizer,
@@ -264,13 +275,35 @@ class Visit:
         """Indices of the owners that take part."""
         return tuple((self.turn + j) % len(config.counts) for j in range(self.members))
 
-    def rows(self, config: Config, owner: int) -> slice:
-        """The batch that an owner uses: its batches in order, again and again."""
-        count = len(config.counts)
+    def position(self, config: Config, owner: int) -> tuple[int, slice]:
+        """(epoch, batch) of an owner: its batches in order, again and again, as positions in the order of that epoch."""
+        count, size = len(config.counts), config.batch
         times = (self.turn + (owner - self.turn) % count) // count
-        start = (times * config.local_steps + self.local) * config.batch
-        start %= -(-config.counts[owner] // config.batch) * config.batch
-        return slice(start, min(start + config.batch, config.counts[owner]))
+        epoch, number = divmod(times * config.local_steps + self.local, -(-config.counts[owner] // size))
+        return epoch, slice(number * size, min((number + 1) * size, config.counts[owner]))
+
+    def rows(self, config: Config, owner: int) -> slice | NDArray[np.int64]:
+        """The samples that an owner uses: a slice, or an index where the order is permuted for everybody to see.
+
+        Where the order is private it is the slice of an order that the owner alone knows (`split.own_rows`).
+        """
+        epoch, batch = self.position(config, owner)
+        return public_order(config, owner, epoch)[batch] if config.order is Order.PUBLIC else batch
+
+    def size(self, config: Config, owner: int) -> int:
+        """Samples in the batch of an owner."""
+        batch = self.position(config, owner)[1]
+        return int(batch.stop - batch.start)
+
+
+def public_order(config: Config, owner: int, epoch: int) -> NDArray[np.int64]:
+    """The permutation of an owner's samples in an epoch that everybody can compute: a public function of both numbers."""
+    return permutation(Stream(derive(_PUBLIC, "order", str(owner), str(epoch))), config.counts[owner])
+
+
+def permutation(stream: Stream, count: int) -> NDArray[np.int64]:
+    """A permutation of `count` samples: the order of as many 64-bit words (equal ones: 1 in 2^64 a pair)."""
+    return np.argsort(stream.words(count), kind="stable")
 
 
 def rounds(config: Config) -> Iterator[tuple[Visit, ...]]:

@@ -35,7 +35,7 @@ _MASKED = ("w1_masked", "head_masked")
 
 def learned(view: View) -> list[Learned]:
     """Everything that a view, of one party or of a coalition, gives away, as far as it is computed here."""
-    return [*clear_values(view), *labels_under_febo(view), *samples(view), *split.samples(view)]
+    return [*clear_values(view), *masked_values(view), *labels_under_febo(view), *samples(view), *split.samples(view)]
 
 
 def clear_values(view: View) -> list[Learned]:
@@ -54,6 +54,17 @@ def clear_values(view: View) -> list[Learned]:
             since_round=_since(rows[0]),
         )
         for label, rows in groups.items()
+    ]
+
+
+def masked_values(view: View) -> list[Learned]:
+    """Copies under masks, of which only the sum is known."""
+    found = {label: [row for row in view.rows(label, Kind.RECEIVED)] for label in _MASKED}
+    party, detail = ", ".join(view.parties), "uniform under masks that cancel in the sum of a round's copies alone"
+    return [
+        Learned(party, label, _senders(rows), "nothing", f"{len(rows)} messages, {detail}", None)
+        for label, rows in found.items()
+        if rows
     ]
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from parties.adversary.attack import Learned
 from parties.adversary.linear import Echelon, solve_exactly
 from parties.transcript import Kind, Row, View
-from protocols.config import Config, Optimizer, Visit, rounds
+from protocols.config import Aggregation, Config, Optimizer, Order, Visit, rounds
 from protocols.crypto import fhipe
 from protocols.crypto.coins import Coins
 from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, index_of, party_name, role_of
@@ -81,13 +81,15 @@ def opened(view: View) -> list[Learned]:
 def updates(view: View) -> list[Learned]:
     """The authority, and with the cloud: W1 - W1' of the first owner's first round."""
     config = view.config
+    if config.aggregation is Aggregation.SECURE:
+        return summed_updates(view)
     if config.owners == "one" or not any(True for _ in view.rows("w1_copy", Kind.RECEIVED)):
         return []
     visits, corrupted = next(rounds(config)), _owners(view)
     owner = next((i for i in visits[0].owners(config) if i not in corrupted), None)
     if owner is None:
         return []
-    count = sum(_size(visit, config, owner) for visit in visits)
+    count = sum(visit.size(config, owner) for visit in visits)
     of, h = f"{count} samples of {party_name(DATA_OWNER, owner)}, round 0", config.layers[0]
     if config.optimizer is Optimizer.ADAM:
         return [_line(view, of, "bounded", "W1 - W1' is no linear function of the samples under Adam", 0)]
@@ -98,6 +100,22 @@ def updates(view: View) -> list[Learned]:
         detail = f"W1 - W1' spans {min(count, _rank(change, _rounding(view, config)))} dimensions of their space"
         return [_line(view, of, "bounded", detail, 0)]
     return [_line(view, of, *_solved(change, _weights(view, owner, visits, config), config), 0)]
+
+
+def summed_updates(view: View) -> list[Learned]:
+    """The authority under secure aggregation: the average before and after the first round, so the sum of all W1 - W1'."""
+    config, visits = view.config, next(rounds(view.config))
+    owners = visits[0].owners(config)
+    count = sum(visit.size(config, owner) for visit in visits for owner in owners)
+    of = f"{count} samples of {len(owners)} owners, round 0"
+    detail = f"the sum of W1 - W1' over {len(owners)} owners is a combination of all their samples"
+    means = {row.round: row for row in view.rows("w1_mean", Kind.SENT)}
+    solvable = config.optimizer is Optimizer.SGD and view.has_payloads() and "dz1" in view and {0, 1} <= means.keys()
+    if not solvable or not config.everyone:
+        return [_line(view, of, "bounded", detail, 0)] if means else []
+    before, after = (np.asarray(view.value(means[number]), np.float64) for number in (0, 1))
+    weights = np.vstack([_weights(view, owner, visits, config) for owner in owners])
+    return [_line(view, of, *_solved((before - after) / config.lr * len(owners), weights, config), 0)]
 
 
 def others_of(view: View) -> list[Learned]:
@@ -113,10 +131,9 @@ def others_of(view: View) -> list[Learned]:
     first = next((n for n, v in enumerate(starts) if n in means and other in v.owners(config)), None)
     if first is None:
         return []
-    batch = starts[first].rows(config, other)
     every = view.protocol == "mitig1"  # its keys work on every ciphertext
     met = [n for n, v in enumerate(starts) if n in means and other in v.owners(config)
-           and (every or v.rows(config, other) == batch)]  # fmt: skip
+           and (every or _same(v, starts[first], config, other))]  # fmt: skip
     if every:
         return [_all_of(view, other, {n: config.weights.quantise(means[n]).astype(np.int64) for n in met})]
     known, name = np.vstack([means[n] for n in met]), party_name(DATA_OWNER, other)
@@ -253,9 +270,11 @@ def _integer(x: Reals, x_max: int) -> float:
     return float(np.mean(near & (np.rint(x) >= 0) & (np.rint(x) <= x_max)))
 
 
-def _size(visit: Visit, config: Config, owner: int) -> int:
-    rows = visit.rows(config, owner)
-    return int(rows.stop - rows.start)
+def _same(one: Visit, other: Visit, config: Config, owner: int) -> bool:
+    """Whether two visits are known to use the same samples in the same order."""
+    if config.order is Order.FIXED:
+        return one.rows(config, owner) == other.rows(config, owner)
+    return one == other
 
 
 def _line(view: View, of: str, how: str, detail: str, since: int) -> Learned:
