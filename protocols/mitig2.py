@@ -177,7 +177,8 @@ def describe(config: Config) -> dict[str, str]:
     """What protects this run, a line each."""
     clear = "in the clear to the cloud"
     labels = {"labels": clear if config.labels is Labels.CLEAR else "at the owner, with the last layer (U-shaped)"}
-    return {**labels, **split.described(config)}
+    sent = f"+-{config.noise:g} on Z1 of pixels from 0 to {config.x_max}, so +-{config.noise / config.pixel_unit:g} on Z1 as it is sent"
+    return {**labels, **split.described(config), **({"noise": sent} if config.noise else {})}
 
 
 def payload_nbytes(config: Config) -> int:

@@ -297,7 +297,7 @@ def kept(state: State) -> dict[str, Any]:
     """What a party needs to predict: A the master key, O and C the public one, C the network and, under a budget, its keys."""
     model = inference.model(state) if state.role is CLOUD_TRAINER else {}
     if state.config.keys_for is KeyScope.BATCH:
-        return model  # a query has an instance of its own
+        return {"msk": None} if state.role is KEY_AUTHORITY else model  # a query has an instance of its own
     if state.role is KEY_AUTHORITY:
         return {"msk": state.held["msk", "x"]}
     return {
@@ -379,6 +379,9 @@ def check(config: Config) -> None:
         raise ConfigError(
             f"--defence key-budget:{config.key_budget} would refuse the first h = {config.layers[0]} keys"
         )
+    if config.key_budget >= config.features or config.gradient_budget >= config.batch:
+        sizes = f"n = {config.features} for keys of W1, B = {config.batch} for keys of dZ1"
+        raise ConfigError(f"--defence key-budget and gradient-budget would never refuse: ranks are at most {sizes}")
     if config.gradient_budget and config.gradient is not Gradient.FE:
         raise ConfigError("--defence gradient-budget is for --gradient fe: else nobody asks keys for dZ1")
     get_group(config.group)
