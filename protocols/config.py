@@ -9,7 +9,11 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from protocols.conv import Convolution, parse
+from protocols.crypto.coins import Stream, derive
 from protocols.errors import ConfigError
 from protocols.fixedpoint import FixedPoint
 
@@ -60,6 +64,29 @@ class Deviation(Enum):
     UNIT_KEYS = "unit_keys"
 
 
+class KeyScope(Enum):
+    """What a master key protects: the samples for the whole run, for an epoch (then they are encrypted anew), or one batch."""
+
+    RUN = "run"
+    EPOCH = "epoch"
+    BATCH = "batch"
+
+
+class Order(Enum):
+    """In which order an owner uses its samples: as they lie, or permuted in each epoch, publicly or by its own coins."""
+
+    FIXED = "fixed"
+    PUBLIC = "public"
+    PRIVATE = "private"
+
+
+class Aggregation(Enum):
+    """Whether the authority sees the copies that it averages, or their sum only."""
+
+    CLEAR = "clear"
+    SECURE = "secure"
+
+
 class Pixels(Enum):
     """How integer pixels enter the network: divided by x_max, or as they are."""
 
@@ -99,6 +126,8 @@ class Config:
     |dZ1|. `label_scale`: steps per unit of a probability under FEBO.
     Where owners train copies: `per_round` of them in a round (0: all), `local_steps` each before the copies are averaged, for
     `rounds` rounds (0: for `epochs` passes over the data). `deviation`: no honest party's step reads it.
+    Defences (`defence.py`), off by default: `key_budget` and `gradient_budget`, the largest rank of the keys that the authority
+    issues for W1 and for dZ1 (0: any); `keys_for`; `noise`, a bound on what is added to Z1 of integer pixels; `order`; `aggregation`.
     """
 
     features: int
@@ -129,6 +158,12 @@ class Config:
     label_scale: int = 4096
     first: str = ""
     shape: tuple[int, ...] = ()
+    key_budget: int = 0
+    gradient_budget: int = 0
+    keys_for: KeyScope = KeyScope.RUN
+    noise: float = 0.0
+    order: Order = Order.FIXED
+    aggregation: Aggregation = Aggregation.CLEAR
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.epochs < 1 or not self.layers or min(self.layers) < 1:
@@ -143,6 +178,8 @@ class Config:
             raise ConfigError("every weight would be rounded to 0: raise --weight-scale or --weight-bound")
         if self.conv is not None and self.conv.features != self.features:
             raise ConfigError(f"--first: images of {self.features} pixels cannot be of shape {self.shape}")
+        if self.key_budget < 0 or self.gradient_budget < 0 or not 0 <= self.noise < math.inf:
+            raise ConfigError("a key budget and the bound of a noise must not be negative")
 
     def as_plain(self) -> dict[str, Any]:
         """The configuration as JSON-able data."""
@@ -201,10 +238,28 @@ class Config:
         """`one` or `many`: where many owners train copies of W1, a figure has the arrows of averaging."""
         return "one" if len(self.counts) == 1 else "many"
 
+    @property
+    def members(self) -> int:
+        """How many owners take part in a round."""
+        return self.per_round or len(self.counts)
+
+    @property
+    def budget(self) -> str:
+        """`yes` where the authority may refuse keys: a figure then has the arrows of a refusal."""
+        return "yes" if self.key_budget or self.gradient_budget else "no"
+
+    @property
+    def query_keys(self) -> str:
+        """Whether a query asks for keys, or makes do with those that training was granted, as a budget leaves no others."""
+        return "kept" if self.budget == "yes" and self.keys_for is not KeyScope.BATCH else "asked"
+
+
+_PUBLIC = b"keyhole public randomness, no. 1"  # a key that everybody knows: what follows from it is no secret
 
 _ENUMS: MappingProxyType[str, type[Enum]] = MappingProxyType({
     "scheme": Scheme, "labels": Labels, "gradient": Gradient, "activation": Activation, "loss": Loss, "optimizer": Optimizer,
-    "pixels": Pixels, "init": Init, "authority": Authority, "deviation": Deviation,
+    "pixels": Pixels, "init": Init, "authority": Authority, "deviation": Deviation, "keys_for": KeyScope, "order": Order,
+    "aggregation": Aggregation,
 })  # fmt: skip
 
 
@@ -256,13 +311,39 @@ class Visit:
         """Indices of the owners that take part."""
         return tuple((self.turn + j) % len(config.counts) for j in range(self.members))
 
-    def rows(self, config: Config, owner: int) -> slice:
-        """The batch that an owner uses: its batches in order, again and again."""
-        count = len(config.counts)
+    def position(self, config: Config, owner: int) -> tuple[int, slice]:
+        """(epoch, batch) of an owner: its batches in order, again and again, as positions in the order of that epoch."""
+        count, size = len(config.counts), config.batch
         times = (self.turn + (owner - self.turn) % count) // count
-        start = (times * config.local_steps + self.local) * config.batch
-        start %= -(-config.counts[owner] // config.batch) * config.batch
-        return slice(start, min(start + config.batch, config.counts[owner]))
+        epoch, number = divmod(times * config.local_steps + self.local, -(-config.counts[owner] // size))
+        return epoch, slice(number * size, min((number + 1) * size, config.counts[owner]))
+
+    def rows(self, config: Config, owner: int) -> slice | NDArray[np.int64]:
+        """The samples that an owner uses: a slice, or an index where the order is permuted for everybody to see.
+
+        Where the order is private it is the slice of an order that the owner alone knows (`split.own_rows`).
+        """
+        epoch, batch = self.position(config, owner)
+        return public_order(config, owner, epoch)[batch] if config.order is Order.PUBLIC else batch
+
+    def index(self, config: Config, owner: int) -> NDArray[np.int64]:
+        """The same as positions of samples, in an order that is public."""
+        return np.arange(config.counts[owner])[self.rows(config, owner)]
+
+    def size(self, config: Config, owner: int) -> int:
+        """Samples in the batch of an owner."""
+        batch = self.position(config, owner)[1]
+        return int(batch.stop - batch.start)
+
+
+def public_order(config: Config, owner: int, epoch: int) -> NDArray[np.int64]:
+    """The permutation of an owner's samples in an epoch that everybody can compute: a public function of both numbers."""
+    return permutation(Stream(derive(_PUBLIC, "order", str(owner), str(epoch))), config.counts[owner])
+
+
+def permutation(stream: Stream, count: int) -> NDArray[np.int64]:
+    """A permutation of `count` samples: the order of as many 64-bit words (equal ones: 1 in 2^64 a pair)."""
+    return np.argsort(stream.words(count), kind="stable")
 
 
 def rounds(config: Config) -> Iterator[tuple[Visit, ...]]:

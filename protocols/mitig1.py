@@ -32,7 +32,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from protocols import inference, split, training
-from protocols.config import Authority, Config, Labels, Visit, chunk_rows, chunks, round_count
+from protocols.config import Aggregation, Authority, Config, Labels, Visit, chunk_rows, chunks, round_count
 from protocols.crypto import fhipe, workers
 from protocols.crypto.api import Bounds
 from protocols.crypto.pairing import get_pairing
@@ -52,6 +52,7 @@ FIGURE = (
     Arrow("setup", KEY_AUTHORITY, DATA_OWNER, "msk", "(pp, msk) <- Setup(n), for each owner", when="authority=party"),
     Arrow("setup", KEY_AUTHORITY, CLOUD_TRAINER, "pp", when="authority=party"),
     Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "pp", "O: (pp, msk) <- Setup(n)", when="authority=owner"),
+    *split.KEY_ARROWS,
     Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "ct", "Enc(x_j) of every sample"),
     Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear"),
     Arrow("average", KEY_AUTHORITY, DATA_OWNER, "w1_mean", "W1, for the owners of a round", when="owners=many"),
@@ -59,7 +60,7 @@ FIGURE = (
     Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "sk_w1", "h hiding keys; C: Z1 = W1 X_B^T", when="authority=party"),
     Arrow("step", DATA_OWNER, CLOUD_TRAINER, "sk_w1", "h hiding keys; C: Z1 = W1 X_B^T", when="authority=owner"),
     Arrow("step", CLOUD_TRAINER, DATA_OWNER, "dz1", "dZ1; O: W1 <- W1 - lr dZ1 X_B / B"),
-    Arrow("average", DATA_OWNER, KEY_AUTHORITY, "w1_copy", "W1 after the round; A: mean", when="owners=many"),
+    *split.COPY_ARROWS[:2],
 )
 
 PREDICT = (
@@ -195,7 +196,7 @@ def upper_layers(state: State, sks: list[Any], visit: Visit) -> list[split.Float
 def z1(state: State, sk: Any, owner: int, visit: Visit) -> split.Float:
     """C: Z1 (B, h) of an owner's batch, by decryption on all processors."""
     config: Config = state.config
-    batch = visit.rows(config, owner)
+    _, batch = visit.position(config, owner)
     part, start = divmod(batch.start, upload_rows(config))
     ct = fhipe.rows(state.held["ct"][owner][part], start, start + batch.stop - batch.start)
     products = fhipe.decrypt(state.held["pp"][owner], sk, ct, workers.available())
@@ -254,6 +255,10 @@ def check(config: Config) -> None:
         raise ConfigError("mitig1 has its labels at the cloud: --labels clear")
     if config.first:
         raise ConfigError("mitig1 has a dense first layer: --first is for plain, plain-fe and mitig2")
+    if config.aggregation is Aggregation.SECURE and config.authority is Authority.PARTY:
+        raise ConfigError(
+            "--defence secure-aggregation hides nothing from an authority that is asked for keys: --authority owner"
+        )
     describe(config)
 
 
@@ -266,6 +271,7 @@ def describe(config: Config) -> dict[str, str]:
         "scheme": fhipe.describe(fhipe.parameters(bounds(config), config.group)),
         "master keys": holder,
         "labels": "in the clear to the cloud",
+        **split.described(config),
     }
 
 

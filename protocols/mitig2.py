@@ -17,6 +17,11 @@ With many owners each trains a copy of W1, and the authority A averages the copi
 * C + one owner know the W1 that all begin a round with: exact equations Z1 = W1 X^T on every other owner's first batch of the round.
 * U-shaped with many owners, A also sees the last layers.
 
+Defences (`defence.py`): `noise`, uniform in +-R on every entry of Z1, drawn anew in each step from the owner's coins; R is in units of Z1 with
+pixels as integers, as the authors' +-10 is, so R / x_max on what is sent where pixels enter as x / x_max. The owner's own backward pass
+has no noise in it, but dZ1 comes from a forward pass that had. A sample that comes back in every epoch gets fresh noise each time, so
+that averages over visits lose it. Those of `split.py`: secure aggregation, reshuffling, unlinkable samples.
+
 Deviations from the paper: its code divides gradients by 10 B and seeds both sides alike; here the mean over the batch and a generator
 of each party's own. Many owners and the U-shape are additions.
 """
@@ -27,6 +32,7 @@ from collections.abc import Iterator
 from math import prod
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from protocols import inference, nn, split, training
@@ -45,14 +51,14 @@ ROLES = (DATA_OWNER, KEY_AUTHORITY, CLOUD_TRAINER)
 
 FIGURE = (
     Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear", when="labels=clear"),
+    *split.KEY_ARROWS,
     Arrow("average", KEY_AUTHORITY, DATA_OWNER, "w1_mean", "W1, for the owners of a round", when="owners=many"),
     Arrow("average", KEY_AUTHORITY, DATA_OWNER, "head_mean", "the last layer", when="owners=many,labels=owner"),
     Arrow("step", DATA_OWNER, CLOUD_TRAINER, "z1", "Z1 = W1 X_B^T"),
     Arrow("step", CLOUD_TRAINER, DATA_OWNER, "a", "input of the last layer", when="labels=owner"),
     Arrow("step", DATA_OWNER, CLOUD_TRAINER, "da", "its gradient", when="labels=owner"),
     Arrow("step", CLOUD_TRAINER, DATA_OWNER, "dz1", "dZ1; O: W1 <- W1 - lr dZ1 X_B / B"),
-    Arrow("average", DATA_OWNER, KEY_AUTHORITY, "w1_copy", "W1 after the round; A: mean", when="owners=many"),
-    Arrow("average", DATA_OWNER, KEY_AUTHORITY, "head_copy", "the last layer", when="owners=many,labels=owner"),
+    *split.COPY_ARROWS,
 )
 
 PREDICT = (
@@ -98,8 +104,16 @@ def first_layer(state: State, visit: Visit) -> split.Float:
     """O: Z1 (B, h) of its batch, in float32."""
     config = state.config
     z1 = nn.first_layer(split.own_rows(state, visit), state.w1.value, config.pixel_unit, config.conv)
-    numbers: split.Float = z1.numpy()
-    return numbers
+    return noisy(state, z1.numpy())
+
+
+def noisy(state: State, z1: split.Float) -> split.Float:
+    """O: Z1 under the noise of this run, if it has any, drawn anew; its own backward pass uses none of it."""
+    config: Config = state.config
+    if not config.noise:
+        return z1
+    drawn = state.coins.stream("noise").uniform(config.noise / config.pixel_unit, *z1.shape)
+    return (z1 + drawn).astype(np.float32)
 
 
 def predict(s: Session, config: Config, count: int) -> Iterator[Any]:
@@ -120,6 +134,7 @@ def predict(s: Session, config: Config, count: int) -> Iterator[Any]:
 def queried_z1(state: State, part: int) -> split.Float:
     """O: Z1 (m, h) of a part of its samples."""
     z1: split.Float = training.first_layer(state, inference.queried(state, part, inference.ROWS), state.config).numpy()
+    z1 = noisy(state, z1)
     return z1
 
 
@@ -164,7 +179,9 @@ def check(config: Config) -> None:
 def describe(config: Config) -> dict[str, str]:
     """What protects this run, a line each."""
     clear = "in the clear to the cloud"
-    return {"labels": clear if config.labels is Labels.CLEAR else "at the owner, with the last layer (U-shaped)"}
+    labels = {"labels": clear if config.labels is Labels.CLEAR else "at the owner, with the last layer (U-shaped)"}
+    sent = f"+-{config.noise:g} on Z1 of pixels from 0 to {config.x_max}, so +-{config.noise / config.pixel_unit:g} on Z1 as it is sent"
+    return {**labels, **split.described(config), **({"noise": sent} if config.noise else {})}
 
 
 def payload_nbytes(config: Config) -> int:

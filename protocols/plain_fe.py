@@ -32,6 +32,14 @@ With `--malicious unit-keys` the cloud deviates: in its first ceil(n / h) steps 
 (`unit_rows` in the place of `quantised_w1`; nothing else changes, and the transcript names the step). What it then takes for Z1
 are pixels of the batch, so these few steps train on what is no output of W1; all later ones are honest. The keys open every
 ciphertext (attack `unit_keys`). The authority could see it: it is asked in the clear.
+Defences (`defence.py`), and what they leave open:
+
+    key_budget       A refuses keys for W1 beyond a rank (`budget.py`). C then returns to the last W1 that it was granted keys for, asks
+                     no more, and trains the layers above. Says nothing of dW1, from which C learns a batch without any key for W1
+    gradient_budget  the same for keys of dZ1 (`gradient=fe`), which belong to an instance of their own, of length B
+    fresh_keys       a new master key each epoch, and the samples encrypted anew under it. No key of one epoch opens another, but the
+                     samples are the same, so that their equations stack as before
+    batch_keys       a master key for each batch: h equations a sample for each of its own visits, in place of all steps
 
 Deviations from the papers: rounding to nearest instead of two decimals; a batch that is smaller than B is padded with zeros
 in the second instance (`gradient=fe`); samples are uploaded in chunks of about 64 MB, and their `ct_batch`, which is larger, with them.
@@ -48,13 +56,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols import conv, inference, training
+from protocols import budget, conv, defence, inference, training
 from protocols.config import (
     Batch,
     Config,
     Deviation,
     Gradient,
     Init,
+    KeyScope,
     Labels,
     Scheme,
     batches,
@@ -70,7 +79,7 @@ from protocols.figure import Arrow
 from protocols.message import wire
 from protocols.plain import sample_labels, samples
 from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
-from protocols.session import Session
+from protocols.session import Located, Session
 from protocols.state import State
 
 NAME = "plain_fe"
@@ -93,6 +102,7 @@ FIGURE = (
     Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "ct_labels", "FEBO(Y)", when="labels=febo"),
     Arrow("step", CLOUD_TRAINER, KEY_AUTHORITY, "w1", "[W1] rounded"),
     Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "sk_w1", "h keys; C: Z1 = W1 X_B^T"),
+    Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "refused", "in place of keys beyond the budget", when="budget=yes"),
     Arrow("step", CLOUD_TRAINER, KEY_AUTHORITY, "p", "(commitment, -, P)", when="labels=febo"),
     Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "sk_labels", "k B keys; C: Y - P", when="labels=febo"),
     Arrow("step", CLOUD_TRAINER, KEY_AUTHORITY, "dz1", "[dZ1] rounded", when="gradient=fe"),
@@ -102,8 +112,10 @@ FIGURE = (
 )
 
 PREDICT = (
-    Arrow("predict", CLOUD_TRAINER, KEY_AUTHORITY, "w1", "[W1] rounded"),
-    Arrow("predict", KEY_AUTHORITY, CLOUD_TRAINER, "sk_w1", "h keys"),
+    Arrow("predict", KEY_AUTHORITY, DATA_OWNER, "mpk", "an instance of their own", when="keys_for=batch"),
+    Arrow("predict", KEY_AUTHORITY, CLOUD_TRAINER, "mpk", when="keys_for=batch"),
+    Arrow("predict", CLOUD_TRAINER, KEY_AUTHORITY, "w1", "[W1] rounded", when="query_keys=asked"),
+    Arrow("predict", KEY_AUTHORITY, CLOUD_TRAINER, "sk_w1", "h keys", when="query_keys=asked"),
     Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "ct", "Enc(x)"),
     Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "classes", "C: Z1 = W1 x, layers above"),
 )
@@ -128,22 +140,42 @@ def run(s: Session, config: Config) -> Iterator[dict[str, Any]]:
     with s.phase("setup"):
         set_up(s, config)
         c.do(training.start_model)
-    rows = upload_rows(config)
-    for part in range(chunks(config, rows)):
-        with s.phase("upload", part):
-            upload(s, config, part, rows)
-    step = 0
-    for _ in range(config.epochs):
+    upload_all(s, config, 0)
+    step, granted = 0, Granted()
+    for epoch in range(config.epochs):
+        if epoch and config.keys_for is KeyScope.EPOCH and not granted.frozen:
+            with s.phase("setup", epoch):
+                set_up_samples(s, config)
+            upload_all(s, config, epoch)
         for batch in batches(config):
             with s.phase("step", step):
-                train_step(s, config, batch, step)
+                train_step(s, config, batch, step, granted)
             step += 1
         with s.phase("accuracy", step):
             yield s.reveal(c.do(training.weights), why="accuracy")
 
 
+class Granted:
+    """Handles of the keys at C, by instance, and whether A has refused more: then W1 is frozen."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, Located] = {}
+        self.frozen = False
+
+
 def set_up(s: Session, config: Config) -> None:
-    """A draws the master keys and publishes the public ones."""
+    """A draws the master keys and publishes the public ones; those of batches follow with their uploads."""
+    if config.keys_for is not KeyScope.BATCH:
+        set_up_samples(s, config)
+    if config.labels is Labels.FEBO:
+        o, a, c = s.each(DATA_OWNER), s.at(KEY_AUTHORITY), s.at(CLOUD_TRAINER)
+        mpk = a.do(setup_labels)
+        o.do(keep_key, "labels", a.send(o, mpk_labels=mpk))
+        c.do(keep_key, "labels", a.send(c, mpk_labels=mpk))
+
+
+def set_up_samples(s: Session, config: Config) -> None:
+    """An instance for all samples, and with `gradient=fe` one for their batches."""
     o, a, c = s.each(DATA_OWNER), s.at(KEY_AUTHORITY), s.at(CLOUD_TRAINER)
     mpk = a.do(setup_samples)
     o.do(keep_key, "x", a.send(o, mpk=mpk))
@@ -152,43 +184,71 @@ def set_up(s: Session, config: Config) -> None:
         mpk = a.do(setup_batches)
         o.do(keep_key, "batch", a.send(o, mpk_batch=mpk))
         c.do(keep_key, "batch", a.send(c, mpk_batch=mpk))
-    if config.labels is Labels.FEBO:
-        mpk = a.do(setup_labels)
-        o.do(keep_key, "labels", a.send(o, mpk_labels=mpk))
-        c.do(keep_key, "labels", a.send(c, mpk_labels=mpk))
+
+
+def set_up_part(s: Session, config: Config, part: int) -> None:
+    """`batch_keys`: an instance for the batch of this number of every owner (also of one that has no more; it stays unused)."""
+    o, a, c = s.each(DATA_OWNER), s.at(KEY_AUTHORITY), s.at(CLOUD_TRAINER)
+    mpks = a.do(setup_part, "x", part)
+    o.do(keep_key, "x", a.send(o, mpk=s.scatter(mpks, o)))
+    c.do(keep_part_keys, "x", part, a.send(c, mpk=mpks))
+    if config.gradient is Gradient.FE:
+        mpks = a.do(setup_part, "batch", part)
+        o.do(keep_key, "batch", a.send(o, mpk_batch=s.scatter(mpks, o)))
+        c.do(keep_part_keys, "batch", part, a.send(c, mpk_batch=mpks))
+
+
+def upload_all(s: Session, config: Config, epoch: int) -> None:
+    """All samples, in chunks; of an epoch with a fresh master key, in uploads of its own."""
+    rows = upload_rows(config)
+    parts = chunks(config, rows)
+    for part in range(parts):
+        if config.keys_for is KeyScope.BATCH:
+            with s.phase("setup", part):
+                set_up_part(s, config, part)
+        with s.phase("upload", epoch * parts + part):
+            upload(s, config, part, rows)
+            if epoch == 0:
+                upload_labels(s, config, part, rows)
 
 
 def upload(s: Session, config: Config, part: int, rows: int) -> None:
     """O encrypts a chunk of its samples; C keeps the ciphertexts."""
     o, c = s.each(DATA_OWNER), s.at(CLOUD_TRAINER)
-    c.do(store_ct, "x", s.gather(o.send(c, ct=o.do(encrypt_samples, part, rows))))
+    c.do(store_ct, part, s.gather(o.send(c, ct=o.do(encrypt_samples, part, rows))))
     if config.gradient is Gradient.FE:
-        c.do(store_ct_batches, s.gather(o.send(c, ct_batch=o.do(encrypt_batches, part, rows))))
+        c.do(store_ct_batches, part, s.gather(o.send(c, ct_batch=o.do(encrypt_batches, part, rows))))
+
+
+def upload_labels(s: Session, config: Config, part: int, rows: int) -> None:
+    """O hands over the labels of a chunk, in the clear or under FEBO."""
+    o, c = s.each(DATA_OWNER), s.at(CLOUD_TRAINER)
     if config.labels is Labels.CLEAR:
         c.do(store_labels, s.gather(o.send(c, labels=o.do(sample_labels, part, rows))))
     else:
         c.do(store_ct_labels, s.gather(o.send(c, ct_labels=o.do(encrypt_labels, part, rows))))
 
 
-def train_step(s: Session, config: Config, batch: Batch, step: int) -> None:
+def train_step(s: Session, config: Config, batch: Batch, step: int, granted: Granted) -> None:
     """One step on one batch: forward under functional encryption, backward in the clear."""
     o, a, c = s.at(DATA_OWNER, batch.owner), s.at(KEY_AUTHORITY), s.at(CLOUD_TRAINER)
     # fmt: off
-    w1 = c.do(unit_rows, step) if deviates(config, step) else c.do(training.quantised_w1)  # C: [W1], or units if malicious
-    sk = a.send(c, sk_w1=a.do(derive_first_keys, c.send(a, w1=w1)))              # A: sk of every row
-    p = c.do(forward, sk, batch)                                                # C: Z1 = Dec(sk, ct), P
+    if not granted.frozen or instance(config, "x", batch) not in granted.keys:
+        ask_keys(s, config, batch, step, granted)                                     # C: [W1]; A: sk of every row
+    p = c.do(forward, granted.keys[instance(config, "x", batch)], batch)        # C: Z1 = Dec(sk, ct), P
     if config.labels is Labels.CLEAR:
         dz1 = c.do(backward, p, batch)                                          # C: dZ1 from P - y
     else:
         asked = c.send(a, p=c.do(ask_labels, p, batch))                         # C: (commitment, -, P)
         sk = a.send(c, sk_labels=a.do(derive_label_keys, asked))                # A: a key for each element
         dz1 = c.do(backward_encrypted, sk, batch)                               # C: Y - P = Dec(sk, ct), dZ1
+    if granted.frozen:
+        return                                                                  # W1 stays: nobody is asked for dW1
     if config.gradient is Gradient.OWNER:
         dw1 = o.send(c, dw1=o.do(owner_gradient, c.send(o, dz1=dz1), batch))    # O: dW1 = dZ1 X_B / B
         c.do(update_from_owner, dw1)                                            # C: W1 <- W1 - lr v
-    else:
-        rows = c.send(a, dz1=c.do(rounded_dz1, dz1))                            # C: [dZ1]
-        sk = a.send(c, sk_dz1=a.do(derive_keys, "batch", rows))                 # A: sk of every row of dZ1
+    elif within_budget(s, config, "batch", batch, rows := c.send(a, dz1=c.do(rounded_dz1, dz1)), granted):  # C: [dZ1]
+        sk = a.send(c, sk_dz1=a.do(derive_keys, instance(config, "batch", batch), rows))  # A: sk of every row of dZ1
         c.do(update_from_ct, sk, batch)                                         # C: dW1 = Dec(sk, ct) / B, W1
     # fmt: on
 
@@ -211,6 +271,43 @@ def unit_rows(state: State, step: int) -> NDArray[Any]:
     return units
 
 
+def ask_keys(s: Session, config: Config, batch: Batch, step: int, granted: Granted) -> None:
+    """C asks for keys of W1, which it is granted or, beyond the budget, refused."""
+    a, c = s.at(KEY_AUTHORITY), s.at(CLOUD_TRAINER)
+    name = instance(config, "x", batch)
+    rows = (
+        c.do(unit_rows, step) if deviates(config, step) else c.do(training.quantised_w1)
+    )  # C: [W1], or units if malicious
+    w1 = c.send(a, w1=rows)
+    if not within_budget(s, config, "x", batch, w1, granted):
+        return
+    if config.budget == "no":
+        granted.keys.clear()
+    sk = granted.keys[name] = a.send(c, sk_w1=a.do(derive_first_keys, name, w1))
+    if config.budget == "yes":
+        c.do(keep_granted, sk)
+
+
+def within_budget(s: Session, config: Config, kind: str, batch: Batch, rows: Located, granted: Granted) -> bool:
+    """Whether A grants keys for these rows; if not, it says so, and C freezes W1."""
+    a, c, budget_ = (
+        s.at(KEY_AUTHORITY),
+        s.at(CLOUD_TRAINER),
+        config.key_budget if kind == "x" else config.gradient_budget,
+    )
+    name = instance(config, kind, batch)
+    if not budget_ or s.reveal(a.do(budget.judge, name, rows, budget_), why="granted"):
+        return True
+    c.do(freeze, a.send(c, refused=a.do(budget.refusal, name, budget_)))
+    granted.frozen = True
+    return False
+
+
+def instance(config: Config, kind: str, batch: Batch) -> str:
+    """The name of the instance that a batch is encrypted under, of the samples (`x`) or for their gradient (`batch`)."""
+    return f"{kind}:{batch.owner}:{batch.start // config.batch}" if config.keys_for is KeyScope.BATCH else kind
+
+
 def predict(s: Session, config: Config, count: int) -> Iterator[NDArray[Any]]:
     """Ask for the classes of the querier's samples, which stay encrypted; yields those of each part."""
     o, a, c = s.at(DATA_OWNER), s.at(KEY_AUTHORITY), s.at(CLOUD_TRAINER)
@@ -218,9 +315,15 @@ def predict(s: Session, config: Config, count: int) -> Iterator[NDArray[Any]]:
     for part in inference.parts(count, rows):
         with s.phase("predict", part):
             # fmt: off
-            if part == 0:
+            if part == 0 and config.keys_for is KeyScope.BATCH:
+                mpk = a.do(setup_samples)                                       # A: Setup(n), for what is asked
+                o.do(keep_key, "x", a.send(o, mpk=mpk))
+                c.do(keep_key, "x", a.send(c, mpk=mpk))
+            if part == 0 and config.query_keys == "asked":
                 w1 = c.do(training.quantised_w1)                                # C: [W1]
-                sk = a.send(c, sk_w1=a.do(derive_first_keys, c.send(a, w1=w1)))  # A: sk of every row
+                sk = a.send(c, sk_w1=a.do(derive_first_keys, "x", c.send(a, w1=w1)))  # A: sk of every row
+            elif part == 0:
+                sk = c.do(granted_keys)                                         # C: the last that it was granted
             ct = o.send(c, ct=o.do(encrypt_samples, part, rows))                # O: Enc(x)
             told = c.send(o, classes=c.do(decrypted_classes, sk, ct))           # C: Z1 = Dec(sk, ct)
             # fmt: on
@@ -235,22 +338,31 @@ def decrypted_classes(state: State, sk: Any, ct: Any) -> NDArray[Any]:
 
 
 def kept(state: State) -> dict[str, Any]:
-    """What a party needs to predict: A the master key, O and C the public one, C the network."""
+    """What a party needs to predict: A the master key, O and C the public one, C the network and, under a budget, its keys."""
+    model = inference.model(state) if state.role is CLOUD_TRAINER else {}
+    if state.config.keys_for is KeyScope.BATCH:
+        return {"msk": None} if state.role is KEY_AUTHORITY else model  # a query has an instance of its own
     if state.role is KEY_AUTHORITY:
         return {"msk": state.held["msk", "x"]}
-    return {"mpk": state.held["mpk", "x"], **(inference.model(state) if state.role is CLOUD_TRAINER else {})}
+    return {
+        "mpk": state.held["mpk", "x"],
+        **model,
+        **({"sk": state.held["sk", "x"]} if ("sk", "x") in state.held else {}),
+    }
 
 
 def restore(state: State, kept: dict[str, Any]) -> None:
     """Take back what `kept` returned."""
-    for name in ("msk", "mpk"):
+    for name in ("msk", "mpk", "sk"):
         if name in kept:
             state.held[name, "x"] = kept[name]
     inference.load_model(state, kept)
 
 
 def upload_rows(config: Config) -> int:
-    """Samples in a chunk; whole batches."""
+    """Samples in a chunk; whole batches, or one that has a master key of its own."""
+    if config.keys_for is KeyScope.BATCH:
+        return config.batch
     words = 2048 + config.features if config.scheme is Scheme.LWE else 9 * (config.features + 1)
     return chunk_rows(config, 8 * words)
 
@@ -268,12 +380,16 @@ def payload_nbytes(config: Config) -> int:
     def keys(length: int) -> int:
         return h * (2 * length + (4 * ipfe_lwe.DIMENSION if lwe else 32))
 
+    instances = {KeyScope.RUN: 1, KeyScope.EPOCH: config.epochs, KeyScope.BATCH: steps_per_epoch(config)}[
+        config.keys_for
+    ]
+    uploads = config.epochs if config.keys_for is KeyScope.EPOCH else 1
     upload = ciphertexts(samples, n) + (ciphertexts(samples // size * n, size) if fe else 0)
-    upload += samples * config.classes * 2 * _POINT if encrypted_labels else 8 * samples
+    labels = samples * config.classes * 2 * _POINT if encrypted_labels else 8 * samples
     public = (8 * ipfe_lwe.DIMENSION if lwe else _POINT) * (n + (size if fe else 0))
     step = 2 * first + keys(n) + (2 * h * size + keys(size) if fe else 4 * (h * size + first))
     step += size * config.classes * (2 * _POINT + 2) if encrypted_labels else 0
-    return 3 * public + 2 * (upload + config.epochs * steps_per_epoch(config) * step)
+    return 3 * instances * public + 2 * (uploads * upload + labels + config.epochs * steps_per_epoch(config) * step)
 
 
 def scheme_of(config: Config) -> ModuleType:
@@ -306,6 +422,21 @@ def check(config: Config) -> None:
         raise ConfigError("in plain-fe the cloud holds the whole network: --labels clear or febo")
     if config.first and config.deviation is not Deviation.NONE:
         raise ConfigError("--malicious unit-keys asks for rows of a dense W1: not with --first")
+    if config.first and (config.key_budget or config.gradient_budget or config.keys_for is not KeyScope.RUN):
+        raise ConfigError(
+            "--first: the keys of one step open every sample already; --defence with keys is for a dense W1"
+        )
+    if config.keys_for is KeyScope.BATCH and config.deviation is not Deviation.NONE:
+        raise ConfigError("--malicious unit-keys asks for keys of one instance: not with --defence batch-keys")
+    if 0 < config.key_budget < config.layers[0]:
+        raise ConfigError(
+            f"--defence key-budget:{config.key_budget} would refuse the first h = {config.layers[0]} keys"
+        )
+    if config.key_budget >= config.features or config.gradient_budget >= config.batch:
+        sizes = f"n = {config.features} for keys of W1, B = {config.batch} for keys of dZ1"
+        raise ConfigError(f"--defence key-budget and gradient-budget would never refuse: ranks are at most {sizes}")
+    if config.gradient_budget and config.gradient is not Gradient.FE:
+        raise ConfigError("--defence gradient-budget is for --gradient fe: else nobody asks keys for dZ1")
     get_group(config.group)
     describe(config)
 
@@ -322,7 +453,7 @@ def describe(config: Config) -> dict[str, str]:
         steps = min(deviating_steps(config), config.epochs * steps_per_epoch(config))
         lines["cloud"] = f"MALICIOUS: asks for keys of unit vectors in the place of W1, in the first {steps} steps"
     lines["labels"] = clear if config.labels is Labels.CLEAR else febo.describe(label_parameters(config))
-    return lines
+    return {**lines, **defence.described(config)}
 
 
 def setup_samples(state: State) -> Any:
@@ -333,6 +464,13 @@ def setup_samples(state: State) -> Any:
 def setup_batches(state: State) -> Any:
     """A: a second instance of length B, for the gradient."""
     return _setup(state, "batch", batch_bounds(state.config))
+
+
+def setup_part(state: State, kind: str, part: int) -> list[Any]:
+    """A: an instance for the batch of this number of every owner, of the samples (`x`) or for their gradient (`batch`)."""
+    config: Config = state.config
+    bounds = sample_bounds(config) if kind == "x" else batch_bounds(config)
+    return [_setup(state, f"{kind}:{owner}:{part}", bounds) for owner in range(len(config.counts))]
 
 
 def _setup(state: State, name: str, bounds: Bounds) -> Any:
@@ -349,8 +487,14 @@ def setup_labels(state: State) -> Any:
 
 
 def keep_key(state: State, name: str, mpk: Any) -> None:
-    """O, C: keep a public key."""
+    """O, C: keep a public key; what was encrypted under the one before is of no use any more."""
     state.held["mpk", name] = mpk
+    state.held.pop({"x": "ct", "batch": "ct_batch"}.get(name), None)
+
+
+def keep_part_keys(state: State, kind: str, part: int, mpks: list[Any]) -> None:
+    """C: keep the public keys of the batch of this number of every owner."""
+    state.held |= {("mpk", f"{kind}:{owner}:{part}"): mpk for owner, mpk in enumerate(mpks)}
 
 
 def encrypt_samples(state: State, part: int, rows: int) -> Any:
@@ -378,16 +522,23 @@ def encrypt_labels(state: State, part: int, rows: int) -> Any:
     return febo.encrypt(state.held["mpk", "labels"], y, state.coins)
 
 
-def store_ct(state: State, name: str, cts: list[Any]) -> None:
+def store_ct(state: State, part: int, cts: list[Any]) -> None:
     """C: check and keep each owner's ciphertexts."""
     scheme = scheme_of(state.config)
-    _store(state, "ct", [scheme.load(state.held["mpk", name], ct) for ct in cts])
+    _store(state, "ct", [scheme.load(_uploaded(state, "x", owner, part), ct) for owner, ct in enumerate(cts)])
 
 
-def store_ct_batches(state: State, cts: list[list[Any]]) -> None:
+def store_ct_batches(state: State, part: int, cts: list[list[Any]]) -> None:
     """C: check and keep each owner's ciphertexts of batches."""
     scheme = scheme_of(state.config)
-    _store(state, "ct_batch", [[scheme.load(state.held["mpk", "batch"], ct) for ct in some] for some in cts])
+    mpks = [_uploaded(state, "batch", owner, part) for owner in range(len(cts))]
+    _store(state, "ct_batch", [[scheme.load(mpk, ct) for ct in some] for mpk, some in zip(mpks, cts, strict=True)])
+
+
+def _uploaded(state: State, kind: str, owner: int, part: int) -> Any:
+    """C: the public key of an upload."""
+    scope = state.config.keys_for
+    return state.held["mpk", f"{kind}:{owner}:{part}" if scope is KeyScope.BATCH else kind]
 
 
 def store_ct_labels(state: State, cts: list[Any]) -> None:
@@ -411,17 +562,17 @@ def derive_keys(state: State, name: str, rows: NDArray[Any]) -> Any:
     return scheme_of(state.config).key_derive(state.held["msk", name], rows)
 
 
-def derive_first_keys(state: State, w1: NDArray[Any]) -> Any:
+def derive_first_keys(state: State, name: str, w1: NDArray[Any]) -> Any:
     """A: a function key for each row of W1; of a convolution, for each kernel at each position."""
     layer = state.config.conv
-    return derive_keys(state, "x", w1 if layer is None else conv.matrix(w1, layer))
+    return derive_keys(state, name, w1 if layer is None else conv.matrix(w1, layer))
 
 
 def forward(state: State, sk: Any, batch: Batch) -> Any:
     """C: Z1 = Dec(sk, ct) of a batch, and the forward pass."""
     config: Config = state.config
     scheme = scheme_of(config)
-    z1 = scheme.decrypt(state.held["mpk", "x"], sk, batch_ct(state, scheme, batch))
+    z1 = scheme.decrypt(state.held["mpk", instance(config, "x", batch)], sk, batch_ct(state, scheme, batch))
     return training.forward_upper(state, training.dequantise(z1, config))
 
 
@@ -485,12 +636,27 @@ def update_from_ct(state: State, sk: Any, batch: Batch) -> None:
     config: Config = state.config
     chunk, start = divmod(batch.start, upload_rows(config))
     ct = state.held["ct_batch"][batch.owner][chunk][start // config.batch]
-    products = scheme_of(config).decrypt(state.held["mpk", "batch"], sk, ct).T
+    products = scheme_of(config).decrypt(state.held["mpk", instance(config, "batch", batch)], sk, ct).T
     layer = config.conv
     whole = (
         products if layer is None else conv.folded(products, layer)
     )  # C learns a sum for each position before it adds them
     training.update_w1(state, training.rounded_dw1(whole, batch.size, config))
+
+
+def keep_granted(state: State, sk: Any) -> None:
+    """C: keep the keys that it was granted, and the W1 that they are for."""
+    state.held["sk", "x"], state.held["granted"] = sk, training.give_first(state).copy()
+
+
+def granted_keys(state: State) -> Any:
+    """C: the keys that it was granted last."""
+    return state.held["sk", "x"]
+
+
+def freeze(state: State, refused: budget.Refused) -> None:
+    """C: return to the last W1 that it has keys for."""
+    training.take_first(state, state.held["granted"])
 
 
 def label_parameters(config: Config) -> Any:

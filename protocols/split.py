@@ -5,6 +5,16 @@ every `local_steps` steps the authority averages the copies of those that took p
 network: it takes the batches of a step one after the other, as SplitFed V2 does (C. Thapa et al., AAAI 2022, arXiv:2004.12088); U-shaped,
 where a batch comes back for the backward pass, it takes them as one. Where not all take part in every round, an owner forgets its
 copy, and what its optimizer remembers, at the end of a round: 10 000 owners need not hold 10 000 copies.
+
+Defences (`defence.py`), and what they leave open:
+
+    secure_aggregation   owners mask their copies, so that A learns their sum alone (`crypto/aggregate.py`). With C it then holds
+                         sum_i (W - W_i') = lr sum_i dZ1_i X_i / B: the samples of *all* owners in a round as unknowns of h equations a
+                         pixel, exact while they are at most h together. A and all owners but one subtract their copies; the average,
+                         which every owner of the next round gets, is not protected
+    reshuffle            an order of its own in each epoch. The cloud holds the labels, so it must know who is who: it hides nothing
+    unlinkable           the same in private, with the labels at the owner: no message says which samples a batch holds. Z1 of one
+                         sample in two epochs is still similar while W1 moves little
 """
 
 from __future__ import annotations
@@ -15,14 +25,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols import inference, nn, training
-from protocols.config import Config, Init, Labels, Visit, round_count, rounds, rounds_per_epoch
+from protocols import defence, inference, nn, training
+from protocols.config import (
+    Aggregation,
+    Config,
+    Init,
+    Labels,
+    Order,
+    Visit,
+    permutation,
+    round_count,
+    rounds,
+    rounds_per_epoch,
+)
+from protocols.crypto import aggregate
 from protocols.errors import ConfigError
+from protocols.figure import Arrow
 from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.session import At, Session
 from protocols.state import State
 
 Float = NDArray[np.float32]
+
+KEY_ARROWS = (
+    Arrow("setup", DATA_OWNER, KEY_AUTHORITY, "pk", "X25519, for masks", when="aggregation=secure"),
+    Arrow("setup", KEY_AUTHORITY, DATA_OWNER, "pks", "those of all owners", when="aggregation=secure"),
+)
+COPY_ARROWS = (
+    Arrow("average", DATA_OWNER, KEY_AUTHORITY, "w1_copy", "W1 after the round; A: mean", when="owners=many,aggregation=clear"),
+    Arrow("average", DATA_OWNER, KEY_AUTHORITY, "w1_masked", "W1 + masks; A: their sum", when="aggregation=secure"),
+    Arrow("average", DATA_OWNER, KEY_AUTHORITY, "head_copy", "the last layer", when="owners=many,labels=owner,aggregation=clear"),
+    Arrow("average", DATA_OWNER, KEY_AUTHORITY, "head_masked", "the last layer", when="labels=owner,aggregation=secure"),
+)  # fmt: skip
 
 
 def check(config: Config) -> None:
@@ -31,6 +65,23 @@ def check(config: Config) -> None:
         raise ConfigError("--per-round and --local-steps are for many owners: give --owners too")
     if config.init is Init.CLOUD:
         raise ConfigError("in a split network the owner draws W1: --init owner, or shared for a public seed")
+    if config.aggregation is Aggregation.SECURE and not 1 < config.members <= aggregate.MEMBERS:
+        raise ConfigError(
+            f"--defence secure-aggregation is for rounds of 2 to {aggregate.MEMBERS} owners, not {config.members}: "
+            "set --owners and --per-round"
+        )
+    if config.order is Order.PRIVATE and config.labels is not Labels.OWNER:
+        raise ConfigError(
+            "--defence unlinkable needs --labels owner: with the labels the cloud would have to know who is who"
+        )
+
+
+def described(config: Config) -> dict[str, str]:
+    """The defences in force, a line each."""
+    lines = defence.described(config)
+    if config.aggregation is Aggregation.SECURE:
+        lines["aggregation"] = aggregate.SECURITY
+    return lines
 
 
 def steps(config: Config) -> int:
@@ -47,6 +98,10 @@ def start(s: Session, config: Config) -> None:
         s.at(CLOUD_TRAINER).do(training.start_hidden)
     else:
         s.at(CLOUD_TRAINER).do(training.start_upper)
+    if config.aggregation is Aggregation.SECURE:
+        o, a = s.each(DATA_OWNER), s.at(KEY_AUTHORITY)
+        keys = a.do(listed, s.gather(o.send(a, pk=o.do(draw_key))))
+        o.do(keep_public_keys, a.send(o, pks=keys))
 
 
 def train(
@@ -64,7 +119,7 @@ def train(
             with s.phase("step", step):
                 train_step(s, config, o, visit)
             step += 1
-        average(s, config, o, number - 1)
+        average(s, config, o, visits[-1], number - 1)
         if number % rounds_per_epoch(config) == 0 or number == round_count(config):
             with s.phase("accuracy", step):
                 yield reveal(s, config)
@@ -88,17 +143,33 @@ def hand_out_weights(s: Session, config: Config, o: At) -> None:
         o.do(training.take_output, a.send(o, head_mean=a.do(training.give_output)))
 
 
-def average(s: Session, config: Config, o: At, number: int) -> None:
-    """A averages the copies of a round."""
+def average(s: Session, config: Config, o: At, visit: Visit, number: int) -> None:
+    """A averages the copies of a round, which it sees, or only their sum."""
     if config.owners == "one":
         return
-    a = s.at(KEY_AUTHORITY)
     with s.phase("average", number):
-        a.do(average_first, s.gather(o.send(a, w1_copy=o.do(training.give_first))))
-        if config.labels is Labels.OWNER:
-            a.do(average_output, s.gather(o.send(a, head_copy=o.do(training.give_output))))
+        if config.aggregation is Aggregation.SECURE:
+            average_masked(s, config, o, visit, number)
+        else:
+            average_copies(s, config, o)
         if not config.everyone:
             o.do(forget)
+
+
+def average_copies(s: Session, config: Config, o: At) -> None:
+    """A adds up copies in the clear."""
+    a = s.at(KEY_AUTHORITY)
+    a.do(average_first, s.gather(o.send(a, w1_copy=o.do(training.give_first))))
+    if config.labels is Labels.OWNER:
+        a.do(average_output, s.gather(o.send(a, head_copy=o.do(training.give_output))))
+
+
+def average_masked(s: Session, config: Config, o: At, visit: Visit, number: int) -> None:
+    """A adds up masked copies: the masks cancel in the sum."""
+    a = s.at(KEY_AUTHORITY)
+    a.do(average_masked_first, s.gather(o.send(a, w1_masked=o.do(masked_first, visit, number))))
+    if config.labels is Labels.OWNER:
+        a.do(average_masked_output, s.gather(o.send(a, head_masked=o.do(masked_output, visit, number))))
 
 
 def reveal(s: Session, config: Config) -> dict[str, Any]:
@@ -126,7 +197,25 @@ def store_labels(state: State, labels: list[NDArray[Any]]) -> None:
 
 def own_rows(state: State, visit: Visit) -> NDArray[Any]:
     """O: X_B of its batch."""
-    return state.inputs["images"][visit.rows(state.config, state.index)]
+    return state.inputs["images"][own_order(state, visit)]
+
+
+def own_labels(state: State, visit: Visit) -> NDArray[Any]:
+    """O: y_B of its batch."""
+    return state.inputs["labels"][own_order(state, visit)]
+
+
+def own_order(state: State, visit: Visit) -> slice | NDArray[np.int64]:
+    """O: which of its samples are its batch; where the order is private, drawn anew from its coins in each epoch."""
+    config: Config = state.config
+    if config.order is not Order.PRIVATE:
+        return visit.rows(config, state.index)
+    epoch, batch = visit.position(config, state.index)
+    if state.held.get("order", (None,))[0] != epoch:
+        drawn = permutation(state.coins.stream("order"), config.counts[state.index])
+        state.held["order"] = epoch, drawn
+    order: NDArray[np.int64] = state.held["order"][1]
+    return order[batch]
 
 
 def upper_layers(state: State, z1: list[Float], visit: Visit) -> list[Float]:
@@ -154,7 +243,7 @@ def hidden_layers_backward(state: State, da: list[Float]) -> list[Float]:
 def last_layer(state: State, a: Float, visit: Visit) -> Float:
     """O, U-shaped: the last layer and the loss; updates it and returns dA."""
     config, held = state.config, training.tensor(a)
-    labels = state.inputs["labels"][visit.rows(config, state.index)]
+    labels = own_labels(state, visit)
     error = training.output_error(nn.forward_output(state.output, held, config), labels, config)
     da: Float = nn.backward_output(state.output, held, error, config).numpy()
     return da
@@ -176,6 +265,53 @@ def average_first(state: State, copies: list[Float]) -> None:
 def average_output(state: State, copies: list[Float]) -> None:
     """A: the last layer <- mean of the copies."""
     training.take_output(state, mean(copies))
+
+
+def draw_key(state: State) -> NDArray[np.uint8]:
+    """O: a key pair for its masks; returns the public key."""
+    state.held["x25519"], public = aggregate.key_pair(state.coins)
+    return public
+
+
+def listed(state: State, keys: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """A: the public keys (N, 32) of all owners, as it relays them."""
+    return np.stack(keys)
+
+
+def keep_public_keys(state: State, keys: NDArray[np.uint8]) -> None:
+    """O: keep everybody's public key."""
+    state.held["pks"] = keys
+
+
+def masked_first(state: State, visit: Visit, number: int) -> NDArray[np.uint64]:
+    """O: its copy of W1 under the masks of a round."""
+    return _masked(state, training.give_first(state), visit, f"w1 {number}")
+
+
+def masked_output(state: State, visit: Visit, number: int) -> NDArray[np.uint64]:
+    """O: its copy of the last layer under the masks of a round."""
+    return _masked(state, training.give_output(state), visit, f"head {number}")
+
+
+def _masked(state: State, copy: Float, visit: Visit, use: str) -> NDArray[np.uint64]:
+    members, held = visit.owners(state.config), state.held
+    words = aggregate.fixed(copy, len(members))
+    return aggregate.mask(words, state.index, members, held["x25519"], held["pks"], use)
+
+
+def average_masked_first(state: State, copies: list[NDArray[np.uint64]]) -> None:
+    """A: W1 <- mean of the copies, from their sum."""
+    training.take_first(state, mean_of_sum(copies))
+
+
+def average_masked_output(state: State, copies: list[NDArray[np.uint64]]) -> None:
+    """A: the last layer <- mean of the copies, from their sum."""
+    training.take_output(state, mean_of_sum(copies))
+
+
+def mean_of_sum(copies: list[NDArray[np.uint64]]) -> Float:
+    """Mean of arrays under masks that cancel in their sum."""
+    return (aggregate.restore(aggregate.total(copies)) / len(copies)).astype(np.float32)
 
 
 def forget(state: State) -> None:

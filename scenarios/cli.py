@@ -18,6 +18,7 @@ from parties.adversary.catalogue import ATTACKS, PRESETS, find_attack, find_targ
 from parties.datasets import NAMES, Split
 from parties.transcript import Record
 from protocols.config import Activation, Authority, Deviation, Gradient, Init, Labels, Loss, Optimizer, Pixels, Scheme
+from protocols.defence import DEFENCES
 from protocols.errors import ConfigError
 from protocols.figure import as_mermaid, as_text
 from scenarios.attack_command import attack
@@ -83,6 +84,9 @@ def list_() -> None:
         table.add_row("attack", dashed(name), find_attack(name).SUMMARY, "")
     for name, preset in PRESETS.items():
         table.add_row("preset", dashed(name), preset.describe(), "")
+    for name, defence in DEFENCES.items():
+        fits = f"of {', '.join(map(dashed, defence.protocols))}: {defence.meaning}"
+        table.add_row("defence", dashed(name) + (":VALUE" if defence.takes_value else ""), fits, "")
     for name in (*NAMES, "FILE.npz"):
         table.add_row("dataset", name, _DATASETS[name], "")
     for column in table.columns[:2]:
@@ -196,7 +200,8 @@ def run(
         str | None, _option("--first", help="A first convolution: conv:6x5x5, kernels and their size.", panel="Network")
     ] = None,
     defence: Annotated[
-        list[str] | None, _option("--defence", help="NAME or NAME:VALUE; repeatable.", panel="Protection")
+        list[str] | None,
+        _option("--defence", help="NAME or NAME:VALUE, as `keyhole list` has them; repeatable.", panel="Protection"),
     ] = None,
     budget: Annotated[
         float | None, _option("--budget", help="compare: seconds a protocol may take; beyond, it is extrapolated.")
@@ -210,7 +215,7 @@ def run(
         init=init, per_round=per_round, local_steps=local_steps, rounds=rounds, authority=authority, scheme=scheme, group=group,
         weight_scale=weight_scale, weight_bound=weight_bound, labels=labels, gradient=gradient,
         attack=tuple(dict.fromkeys(map(plain, attack or ()))), period=period, threshold=threshold,
-        known=known, first=first, defence=tuple(dict.fromkeys(map(plain, defence or ()))),
+        known=known, first=first, defence=tuple(dict.fromkeys(defence or ())),
     )  # fmt: skip
     with reported():
         from scenarios.run import execute

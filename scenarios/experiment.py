@@ -13,6 +13,7 @@ from typing import Any
 from parties.adversary.catalogue import find_target
 from parties.datasets import Dataset, DataSpec, Split, load, split
 from parties.transcript import Record
+from protocols import defence
 from protocols.config import (
     Activation,
     Authority,
@@ -228,6 +229,7 @@ def prepare(scenario: Scenario, options: Options) -> Experiment:
     # With one, that number is derived one-way: owners are told it, and must not learn the seed, which gives every key.
     entropy = derive(seed_bytes(given["seed"]), "data") if "seed" in given else os.urandom(4)
     data_seed = int.from_bytes(entropy[:4], "big")
+    given |= _defended(scenario, options)
     spec = DataSpec(
         name=given["dataset"],
         data_dir=None if given.get("data_dir") is None else str(given["data_dir"]),
@@ -274,6 +276,15 @@ def _check_needless(scenario: Scenario, options: Options) -> None:
         raise ConfigError("--group is for --scheme ddh and --labels febo")
 
 
+def _defended(scenario: Scenario, options: Options) -> dict[str, Any]:
+    """What the defences set; `ConfigError` where an option was given that says otherwise."""
+    found = defence.parse(options.defence or (), scenario.protocol.NAME)
+    for name, value in found.items():
+        if options.given().get(name, value) != value:
+            raise ConfigError(f"--defence and --{name.replace('_', '-')} say different things: give one of them")
+    return found
+
+
 def _check_protocol(scenario: Scenario, config: Config) -> None:
     """What the options cannot be carried out with is wrong usage, whichever scheme says so."""
     try:
@@ -314,7 +325,8 @@ def unprotected(experiment: Experiment) -> Config:
     """The configuration of the baseline: the same training without rounding."""
     config = experiment.config
     labels = Labels.CLEAR if config.labels is Labels.FEBO else config.labels
-    return replace(config, weight_scale=0, labels=labels, gradient=Gradient.OWNER, deviation=Deviation.NONE)
+    kept = replace(defence.without(config), deviation=Deviation.NONE)
+    return replace(kept, weight_scale=0, labels=labels, gradient=Gradient.OWNER)
 
 
 def _given(scenario: Scenario, options: Options) -> dict[str, Any]:
@@ -340,7 +352,8 @@ def _defaults(dataset: str) -> dict[str, Any]:
 def _config(given: dict[str, Any], data: Dataset, counts: tuple[int, ...]) -> Config:
     switches: dict[str, Any] = {name: given[name] for name in (
         "activation", "loss", "batch", "epochs", "lr", "momentum", "optimizer", "pixels", "init", "authority", "per_round",
-        "local_steps", "rounds", "scheme", "group", "weight_scale", "weight_bound", "labels", "gradient", "first") if name in given}  # fmt: skip
+        "local_steps", "rounds", "scheme", "group", "weight_scale", "weight_bound", "labels", "gradient", "first", "key_budget",
+        "gradient_budget", "keys_for", "noise", "order", "aggregation") if name in given}  # fmt: skip
     if "malicious" in given:
         switches["deviation"] = given["malicious"]
     sizes = {

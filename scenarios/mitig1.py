@@ -8,7 +8,18 @@ SCENARIO = Scenario(
     name="mitig1",
     protocol=mitig1,
     options=frozenset(
-        {"group", "weight_scale", "weight_bound", "labels", "authority", "per_round", "local_steps", "rounds", "init"}
+        {
+            "group",
+            "weight_scale",
+            "weight_bound",
+            "labels",
+            "authority",
+            "per_round",
+            "local_steps",
+            "rounds",
+            "init",
+            "defence",
+        }
     ),
     defaults={"weight_scale": 64, "init": Init.OWNER, "group": "bn254"},
     digits={"hidden": 16, "epochs": 5},

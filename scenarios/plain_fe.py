@@ -6,7 +6,9 @@ from scenarios.experiment import Scenario
 SCENARIO = Scenario(
     name="plain_fe",
     protocol=plain_fe,
-    options=frozenset({"scheme", "group", "weight_scale", "weight_bound", "labels", "gradient", "first", "malicious"}),
+    options=frozenset(
+        {"scheme", "group", "weight_scale", "weight_bound", "labels", "gradient", "first", "malicious", "defence"}
+    ),
 )
 
 if __name__ == "__main__":

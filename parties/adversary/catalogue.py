@@ -20,6 +20,7 @@ ATTACKS = (
     "lp",
     "master_key",
     "smooth",
+    "smooth_stack",
     "stack",
     "unit_keys",
     "update",

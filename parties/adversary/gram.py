@@ -225,16 +225,34 @@ def _pivoted(m: Reals) -> tuple[int, NDArray[np.int64], Reals, NDArray[np.bool_]
 
 
 def _from_z1(view: View, path: Trajectory) -> Iterator[Seen]:
-    """MITIG2: each batch, where the cloud saw its Z1 at least twice."""
-    rows, batches = by_use(view, "z1", Kind.RECEIVED), dict[int, list[int]]()
+    """MITIG2: samples that the cloud saw Z1 of at least twice, those together that were used in the same steps.
+
+    Where batches stay the same a group is a batch; where the samples are shuffled in each epoch it is a sample or a few.
+    """
+    rows, met = by_use(view, "z1", Kind.RECEIVED), dict[int, list[int]]()
     for k, use in enumerate(path.uses):
         if (use.step, use.owner) in rows:
-            batches.setdefault(use.start, []).append(k)
-    for numbers in batches.values():
-        if len(numbers) > 1:
-            met = [path.uses[k] for k in numbers]
-            z = [np.asarray(view.value(rows[use.step, use.owner]), np.float64) for use in met]
-            yield Seen(met[0].index, met[-1].step, path.at[numbers], z)
+            for sample in use.index:
+                met.setdefault(int(sample), []).append(k)
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for sample, numbers in met.items():
+        groups.setdefault(tuple(numbers), []).append(sample)
+    z1 = {
+        k: np.asarray(view.value(rows[use.step, use.owner]))
+        for k, use in enumerate(path.uses)
+        if (use.step, use.owner) in rows
+    }
+    for times, samples in groups.items():
+        if len(times) > 1:
+            index, uses_ = np.array(samples), [path.uses[k] for k in times]
+            z = [z1[k][_places(use.index, index)].astype(np.float64) for k, use in zip(times, uses_, strict=True)]
+            yield Seen(index, uses_[-1].step, path.at[list(times)], z)
+
+
+def _places(index: NDArray[np.int64], samples: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where some samples stand in a batch."""
+    order = np.argsort(index)
+    return order[np.searchsorted(index, samples, sorter=order)]
 
 
 def _from_keys(view: View, path: Trajectory, known: int, products: int) -> Iterator[Seen]:

@@ -31,7 +31,7 @@ from parties.adversary.equations import need, offsets, received
 from parties.adversary.polytope import Vector
 from parties.adversary.single import LIMIT
 from parties.transcript import View
-from protocols.config import Config, Visit, rounds
+from protocols.config import Order, rounds
 from protocols.roles import index_of
 
 NAME = "inversion"
@@ -74,6 +74,8 @@ def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstru
             "the first layer is a convolution: Z1 has more numbers than the image, and the surrogate is a dense layer"
         )
     need(view, *CONSUMES)
+    if view.config.order is Order.PRIVATE:
+        raise NotApplicable("the owner shuffles its samples in private: which sample is which is not in the view")
     if not received(view, "z1"):
         raise NotApplicable(f"{', '.join(view.parties)} received no z1")
     if int(np.prod(prior.shape)) != view.config.features:
@@ -104,17 +106,12 @@ def first_batches(view: View) -> Iterator[Seen]:
     visits = [visit for local in rounds(config) for visit in local]
     for row in view.rows("z1"):
         owner = index_of(row.sender)
-        index = first[owner] + _rows(visits[row.round], config, owner)
+        index = first[owner] + visits[row.round].index(config, owner)
         if not covered.issuperset(index):
             yield Seen(row.round, index, np.asarray(view.value(row), dtype=np.float64))
             covered.update(index.tolist())
         if len(covered) >= LIMIT:
             return
-
-
-def _rows(visit: Visit, config: Config, owner: int) -> NDArray[np.int64]:
-    rows = visit.rows(config, owner)
-    return np.arange(rows.start, rows.stop)
 
 
 def start(z: Vector, prior: Prior, rng: np.random.Generator) -> Vector:

@@ -10,26 +10,46 @@ import numpy as np
 
 from parties.adversary import split
 from parties.adversary.attack import Learned, NotApplicable
-from parties.adversary.equations import Keys, ciphertexts, independent_keys, public_key, received
+from parties.adversary.equations import (
+    Keys,
+    independent_keys,
+    inner_products,
+    instances,
+    public_key,
+    received,
+    systems,
+)
 from parties.adversary.linear import solve_exactly
 from parties.adversary.master_key import solve_master_key
 from parties.transcript import Kind, Row, View
 from protocols import plain_fe
+from protocols.budget import Refused
+from protocols.config import KeyScope
 
 _TRIED = 64  # samples that are solved for, to confirm what the rank says
-_CLEAR_RECORDS = (plain_fe.LabelRequest.__name__,)  # records that carry plain numbers: P
+# Records that carry plain numbers: P, and the rank that a refusal tells.
+_CLEAR_RECORDS = (plain_fe.LabelRequest.__name__, Refused.__name__)
+# Numbers that look plain and are not: copies under masks, which cancel in their sum.
+_MASKED = ("w1_masked", "head_masked")
 
 
 def learned(view: View) -> list[Learned]:
     """Everything that a view, of one party or of a coalition, gives away, as far as it is computed here."""
-    return [*clear_values(view), *own_weights(view), *labels_under_febo(view), *samples(view), *split.samples(view)]
+    return [
+        *clear_values(view),
+        *own_weights(view),
+        *masked_values(view),
+        *labels_under_febo(view),
+        *samples(view),
+        *split.samples(view),
+    ]
 
 
 def clear_values(view: View) -> list[Learned]:
     """Plain numbers that the parties received, by label."""
     groups: dict[str, list[Row]] = {}
     for row in view.rows(None, Kind.RECEIVED):
-        if _is_plain(row.dtype):
+        if _is_plain(row.dtype) and row.label not in _MASKED:
             groups.setdefault(row.label, []).append(row)
     return [
         Learned(
@@ -51,6 +71,17 @@ def own_weights(view: View) -> list[Learned]:
         return []
     party, detail = ", ".join(view.parties), "it trains the network itself and asks keys for the rows"
     return [Learned(party, "weights", row.sender, "clear", detail, _since(row))] if row.sender in view.parties else []
+
+
+def masked_values(view: View) -> list[Learned]:
+    """Copies under masks, of which only the sum is known."""
+    found = {label: [row for row in view.rows(label, Kind.RECEIVED)] for label in _MASKED}
+    party, detail = ", ".join(view.parties), "uniform under masks that cancel in the sum of a round's copies alone"
+    return [
+        Learned(party, label, _senders(rows), "nothing", f"{len(rows)} messages, {detail}", None)
+        for label, rows in found.items()
+        if rows
+    ]
 
 
 def labels_under_febo(view: View) -> list[Learned]:
@@ -77,27 +108,32 @@ def samples(view: View) -> list[Learned]:
         return [Learned(party, "samples", total, "nothing", "ciphertexts without function keys", None)]
     if not view.has_payloads():
         return []  # headers alone give no rank, so nothing is said
-    keys = independent_keys(view)
-    rank = keys.ranks[-1][1]
+    every = [independent_keys(view, scope) for scope in systems(view.config)]
+    keys = max(every, key=lambda keys: keys.rank)
     curve = {
         "unknowns": keys.columns,
         "curve": [[step, rank, solved] for (step, rank), solved in zip(keys.ranks, keys.determined, strict=True)],
     }
-    if not keys.full:
-        detail = f"at least {rank} equations a sample: rank {rank} of {keys.columns} of the keys for W1 (gradients not counted)"
-        return [Learned(party, "samples", total, "bounded", detail, keys.ranks[0][0], curve)]
+    full = [keys for keys in every if keys.full]
+    since = keys.ranks[0][0] if keys.ranks else 0
+    which = "" if len(every) == 1 else f" of a batch ({len(full)} of {len(every)} batches have as many as pixels)"
+    if len(full) < len(every):
+        detail = (
+            f"at least {keys.rank} equations a sample: rank {keys.rank} of {keys.columns} of the keys for W1{which} "
+            "(gradients not counted)"
+        )
+        found = [Learned(party, "samples", total, "bounded", detail, since, curve)]
+        return [*found, *_master_key(view, every)] if full else found
     tried, solved = confirm(view, keys)
     how = "exact" if solved == tried > 0 else "bounded"
-    detail = f"rank {rank} of {keys.columns}; {solved} of {tried} tried are solved in integers"
-    return [Learned(party, "samples", total, how, detail, keys.solved_at_step, curve), *_master_key(view, keys)]
+    detail = f"rank {keys.rank} of {keys.columns}{which}; {solved} of {tried} tried are solved in integers"
+    step = max(keys.ranks[-1][0] for keys in every)
+    return [Learned(party, "samples", total, how, detail, step, curve), *_master_key(view, every)]
 
 
 def confirm(view: View, keys: Keys) -> tuple[int, int]:
     """(tried, solved): solve for the first samples of the view."""
-    scheme, mpk = plain_fe.scheme_of(view.config), public_key(view)
-    for _, ct in ciphertexts(view):
-        some = scheme.rows(ct, 0, min(_TRIED, ct.shape[0]))
-        z = np.hstack([scheme.decrypt(mpk, key, some) for key in keys.keys])
+    for _, z in inner_products(view, keys, _TRIED):
         solved = solve_exactly(keys.vectors, z.T.copy())
         return len(z), len(z) if solved is not None else 0
     return 0, 0
@@ -122,7 +158,11 @@ def queried(training: View, query: View) -> list[Learned]:
         return line(
             "bounded", f"Z1 = W1 x for the W1 of all {steps} steps of training and the last, all of them unknown"
         )
-    keys, scheme, mpk = independent_keys(training), plain_fe.scheme_of(training.config), public_key(training)
+    config = training.config
+    if config.keys_for is KeyScope.BATCH:
+        return line("bounded", "they have an instance of their own: the keys of training do not work on them")
+    scope = list(instances(config))[-1]  # under the master key that was used last
+    keys, scheme, mpk = independent_keys(training, scope), plain_fe.scheme_of(config), public_key(training, scope=scope)
     detail = f"the keys of training work on them: rank {keys.ranks[-1][1]} of {keys.columns}"
     if not keys.full:
         return line("bounded", detail)
@@ -136,13 +176,23 @@ def queried(training: View, query: View) -> list[Learned]:
     )
 
 
-def _master_key(view: View, keys: Keys) -> list[Learned]:
-    scheme, mpk = plain_fe.scheme_of(view.config), public_key(view)
-    secret = solve_master_key(view, keys)
-    if secret is None or not scheme.check_master_key(mpk, secret):
+def _master_key(view: View, systems: list[Keys]) -> list[Learned]:
+    """The master keys that n independent keys of their own determine."""
+    config = view.config
+    steps: list[int] = []
+    known = {keys.scope: keys for keys in systems}
+    for scope in instances(config):
+        keys, mpk = known.get(scope) or independent_keys(view, scope), public_key(view, scope=scope)
+        secret = solve_master_key(view, keys) if keys.full else None
+        if secret is not None and plain_fe.scheme_of(config).check_master_key(mpk, secret):
+            steps.append(keys.ranks[-1][0])
+    if not steps:
         return []
-    detail = "solved from the function keys, matches the public key"
-    return [Learned(", ".join(view.parties), "master key", "key_authority", "exact", detail, keys.solved_at_step)]
+    count = len(list(instances(config)))
+    detail = "solved from the function keys, matches the public key" + (
+        f"; {len(steps)} of {count}" if count > 1 else ""
+    )
+    return [Learned(", ".join(view.parties), "master key", "key_authority", "exact", detail, min(steps))]
 
 
 def _is_plain(dtype: str) -> bool:

@@ -30,6 +30,7 @@ from parties.adversary.trajectory import (
     Use,
     by_use,
     errors_of,
+    need_same_batches,
     need_split,
     owners_of,
     spread,
@@ -52,6 +53,7 @@ def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstru
     """Return the samples of the owners outside of the view that were used, solved or smoothed."""
     del rng  # nothing here is drawn
     need_split(view, *("ct", "sk_w1") if view.protocol == "mitig1" else ("z1",))
+    need_same_batches(view.config)
     means = averages(view)
     if not means:
         raise NotApplicable(f"the view of {', '.join(view.parties)} holds no w1_mean: W1 is unknown to it")

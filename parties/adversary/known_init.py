@@ -23,7 +23,7 @@ from parties.adversary.hiding import PRODUCTS, Hiding
 from parties.adversary.linear import Echelon, solve_exactly
 from parties.adversary.polytope import equations
 from parties.adversary.single import LIMIT
-from parties.adversary.trajectory import Use, by_use, need_split, uses
+from parties.adversary.trajectory import Use, by_use, need_same_batches, need_split, uses
 from parties.adversary.weights import Stack
 from parties.transcript import Kind, Row, View
 from protocols import nn, split
@@ -41,6 +41,7 @@ def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstru
     """Return the samples that W1(0) gives away, solved or smoothed."""
     del rng  # nothing here is drawn
     need_split(view, *("ct", "sk_w1") if view.protocol == "mitig1" else ("z1", "dz1"))
+    need_same_batches(view.config)
     if view.config.init is not Init.SHARED:
         raise NotApplicable("W1 was drawn in private: no seed is shared (--init shared)")
     return _on_ciphertexts(view, prior) if view.protocol == "mitig1" else _on_z1(view, prior)

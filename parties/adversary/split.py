@@ -35,7 +35,7 @@ from parties.adversary.trajectory import (
 )
 from parties.adversary.update import changes, span
 from parties.transcript import Kind, View
-from protocols.config import Config, Optimizer
+from protocols.config import Aggregation, Config, Optimizer
 from protocols.crypto import fhipe
 from protocols.crypto.coins import Coins
 from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, index_of, party_name, role_of
@@ -130,6 +130,8 @@ def opened(view: View) -> list[Learned]:
 def updates(view: View) -> list[Learned]:
     """The authority, and with the cloud: W1 - W1' of the first owner's first round."""
     config = view.config
+    if config.aggregation is Aggregation.SECURE:
+        return summed_updates(view)
     if config.owners == "one" or not any(True for _ in view.rows("w1_copy", Kind.RECEIVED)):
         return []
     _, steps = next(uses(config, len(config.counts) * config.local_steps))
@@ -153,6 +155,24 @@ def updates(view: View) -> list[Learned]:
     return [_line(view, of, *_solved(found[0] * config.pixel_unit, _weights(view, owner, mine), config), 0)]
 
 
+def summed_updates(view: View) -> list[Learned]:
+    """The authority under secure aggregation: the average before and after the first round, so the sum of all W1 - W1'."""
+    config = view.config
+    _, steps = next(uses(config, len(config.counts) * config.local_steps))
+    owners, count = {use.owner for use in steps[0]}, sum(use.size for step in steps for use in step)
+    of = f"{count} samples of {len(owners)} owners, round 0"
+    detail = f"the sum of W1 - W1' over {len(owners)} owners is a combination of all their samples"
+    means = {row.round: row for row in view.rows("w1_mean", Kind.SENT)}
+    solvable = config.optimizer is Optimizer.SGD and view.has_payloads() and "dz1" in view and {0, 1} <= means.keys()
+    if not solvable or not config.everyone:
+        return [_line(view, of, "bounded", detail, 0)] if means else []
+    before, after = (np.asarray(view.value(means[number]), np.float64) for number in (0, 1))
+    path = trajectory(config, 2 * len(owners) * config.local_steps)
+    placed = spread(path.starts[1], path.uses, errors_of(view, path.uses), sum(config.counts))
+    used = np.abs(placed).max(axis=1) > 0
+    return [_line(view, of, *_solved((before - after) * config.pixel_unit, placed[used], config), 0)]
+
+
 def others_of(view: View) -> list[Learned]:
     """Cloud and one owner: the equations on the first batch of the next owner, each time that it opens a round."""
     config, corrupted = view.config, owners_of(view)
@@ -165,7 +185,8 @@ def others_of(view: View) -> list[Learned]:
         return []
     if view.protocol == "mitig1":  # its keys work on every ciphertext
         return [_all_of(view, other, {use.step: means[use.round] for use in met})]
-    same = [use for use in met if use.start == met[0].start]
+    same = [use for use in met if np.array_equal(use.index, met[0].index)]
+    same = same[:1] if config.order is Order.PRIVATE else same  # then the same places hold other samples
     return [_first_batch(view, other, same, [means[use.round] for use in same])]
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from parties.adversary.attack import NotApplicable
 from parties.adversary.equations import offsets
 from parties.transcript import Kind, Row, View
-from protocols.config import Config, Optimizer, Visit, rounds
+from protocols.config import Config, Optimizer, Order, Visit, rounds
 from protocols.roles import DATA_OWNER, index_of, role_of
 
 PROTOCOLS = ("mitig1", "mitig2")
@@ -30,25 +30,24 @@ _WAYS = {"dz1": (Kind.SENT,), "w1_mean": ()}
 Reals = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Use:
-    """One use of a batch: which step and round, whose, and which samples: `start` to `stop` among those of all owners."""
+    """One use of a batch: which step and round, whose, and which samples: their positions `index` (B,) among those of all owners."""
 
     step: int
     round: int
     owner: int
-    start: int
-    stop: int
+    index: NDArray[np.int64]
 
     @property
     def size(self) -> int:
         """Number of samples."""
-        return self.stop - self.start
+        return len(self.index)
 
     @property
-    def index(self) -> NDArray[np.int64]:
-        """Positions of the samples."""
-        return np.arange(self.start, self.stop)
+    def start(self) -> int:
+        """The first of them, by which a batch is told where batches stay the same."""
+        return int(self.index[0])
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,19 @@ def need_split(view: View, *labels: str) -> None:
             raise NotApplicable(f"the view of {', '.join(view.parties)} holds no {label}")
     if view.protocol not in PROTOCOLS:
         raise NotApplicable(f"{view.protocol} is no split network")
+    if view.config.order is Order.PRIVATE:
+        raise NotApplicable("the owner shuffles its samples in private: which sample is which is not in the view")
     if view.config.first:
         raise NotApplicable(
             "the first layer is a convolution: its changes are sums over patches, which this attack does not solve"
+        )
+
+
+def need_same_batches(config: Config) -> None:
+    """Raise `NotApplicable` where the samples are shuffled anew in each epoch."""
+    if config.order is not Order.FIXED:
+        raise NotApplicable(
+            "the samples are shuffled anew in each epoch, and this attack follows batches that stay the same"
         )
 
 
@@ -157,13 +166,12 @@ def spread(coefficients: Reals, every: tuple[Use, ...], errors: list[Reals], sam
     total = np.zeros((samples, errors[0].shape[1]))
     for a, use, dz1 in zip(coefficients, every, errors, strict=False):
         if a:
-            total[use.start : use.stop] += a * dz1
+            total[use.index] += a * dz1
     return total
 
 
 def _uses(config: Config, visit: Visit, first: tuple[int, ...], step: int, number: int) -> tuple[Use, ...]:
     found = []
     for owner in visit.owners(config):
-        rows = visit.rows(config, owner)
-        found.append(Use(step, number, owner, first[owner] + rows.start, first[owner] + rows.stop))
+        found.append(Use(step, number, owner, first[owner] + visit.index(config, owner)))
     return tuple(found)

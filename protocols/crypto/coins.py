@@ -80,6 +80,12 @@ class Stream:
             out.extend(d for d in draws if d < q)
         return out[:n]
 
+    def uniform(self, bound: float, *shape: int) -> NDArray[np.float64]:
+        """Reals uniform in [-bound, bound], in steps of bound / 2^52."""
+        steps = (self.words(*shape) >> np.uint64(11)).astype(np.float64)  # 53 bits
+        reals: NDArray[np.float64] = (steps * 2.0**-52 - 1.0) * bound
+        return reals
+
     def centred_binomial(self, *shape: int) -> NDArray[np.int8]:
         """Centred binomial with parameter 2: the difference of two sums of two bits; variance 1, values -2 to 2."""
         count = int(np.prod(shape, dtype=np.int64))
