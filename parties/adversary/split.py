@@ -35,7 +35,7 @@ from parties.adversary.trajectory import (
 )
 from parties.adversary.update import changes, span
 from parties.transcript import Kind, View
-from protocols.config import Aggregation, Config, Optimizer
+from protocols.config import Aggregation, Config, Optimizer, Order
 from protocols.crypto import fhipe
 from protocols.crypto.coins import Coins
 from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, index_of, party_name, role_of
