@@ -172,7 +172,12 @@ def run(
         Pixels | None, _option("--pixels", help="unit: divided by their maximum; raw: as they are.", panel="Network")
     ] = None,
     init: Annotated[
-        Init | None, _option("--init", help="Who draws W1: owner, as in a split network; shared: the owner from a public seed; cloud: plain only.", panel="Network")
+        Init | None,
+        _option(
+            "--init",
+            help="Who draws W1: owner, as in a split network; shared: the owner from a public seed; cloud: plain only.",
+            panel="Network",
+        ),
     ] = None,
     per_round: Annotated[
         int | None, _option("--per-round", min=1, help="Owners that take part in a round.", panel="Owners")

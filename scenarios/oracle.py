@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from parties.adversary.split import PROTOCOLS as SPLIT
+from parties.adversary.trajectory import PROTOCOLS as SPLIT
 from parties.runtime.inline import InlineRuntime
 from parties.transcript import Record
 from protocols import mitig2, plain

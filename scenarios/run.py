@@ -15,7 +15,7 @@ from typing import Any
 
 from parties.adversary.adversary import Adversary
 from parties.adversary.attack import Learned
-from parties.adversary.split import PROTOCOLS as SPLIT
+from parties.adversary.trajectory import PROTOCOLS as SPLIT
 from parties.log import open_log
 from parties.runtime.host import HostSpec
 from parties.runtime.inline import InlineRuntime

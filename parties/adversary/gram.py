@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,8 +154,8 @@ def solve_gram(designs: list[Reals], seen: list[Reals]) -> Solved:
 
     `designs`: C (N, h) of each observation; `seen`: Z (m, h) of each, in network units. Samples that occur in no C are no unknowns.
     """
-    c = np.hstack([after - before for before, after in zip(designs, designs[1:], strict=False)])
-    y = np.hstack([after - before for before, after in zip(seen, seen[1:], strict=False)])
+    c = np.hstack([after - before for before, after in pairwise(designs)])
+    y = np.hstack([after - before for before, after in pairwise(seen)])
     (used,) = np.nonzero(np.abs(c).max(axis=1))
     values = np.full((len(c), len(y)), np.nan)
     if not len(used):
@@ -260,5 +261,3 @@ def _which(found: Gram) -> dict[str, object]:
     """Which samples have all their pairs determined, where not all have."""
     whole = np.isfinite(found.values).all(axis=1)
     return {} if whole.all() else {"samples_with_all_pairs": int(whole.sum())}
-
-

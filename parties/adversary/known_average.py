@@ -58,7 +58,11 @@ def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstru
     corrupted = owners_of(view)
     if len(corrupted) == len(view.config.counts):
         raise NotApplicable("every owner is corrupted: nothing is left to rebuild")
-    return _on_ciphertexts(view, prior, means, corrupted) if view.protocol == "mitig1" else _on_z1(view, prior, means, corrupted)
+    return (
+        _on_ciphertexts(view, prior, means, corrupted)
+        if view.protocol == "mitig1"
+        else _on_z1(view, prior, means, corrupted)
+    )
 
 
 def averages(view: View) -> dict[int, Reals]:
@@ -145,7 +149,9 @@ def _on_ciphertexts(view: View, prior: Prior, means: dict[int, Reals], corrupted
     others = [i for i in range(len(config.counts)) if i not in corrupted]
     where, images, notes, last, solved = [], [], [], 0, 0
     for owner in others:
-        opening = [steps[0][0].step for n, steps in uses(config) if n in means and any(u.owner == owner for u in steps[0])]
+        opening = [
+            steps[0][0].step for n, steps in uses(config) if n in means and any(u.owner == owner for u in steps[0])
+        ]
         w, keys, step = independent(config, hiding, owner, {s: means[s // config.local_steps] for s in opening})
         if not len(w):
             continue
@@ -160,9 +166,7 @@ def _on_ciphertexts(view: View, prior: Prior, means: dict[int, Reals], corrupted
         raise NotApplicable("the view ends before another owner's keys for a W1 that is known")
     index = np.concatenate(where)
     said = {"owner_rank_samples": notes, "solved": solved}
-    return Reconstruction(
-        Quantity.IMAGES, index, np.vstack(images), last if solved == len(index) else None, notes=said
-    )
+    return Reconstruction(Quantity.IMAGES, index, np.vstack(images), last if solved == len(index) else None, notes=said)
 
 
 def independent(

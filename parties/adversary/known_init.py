@@ -79,7 +79,9 @@ def _replay(
     mean = first_w1(config).value
     copies: dict[int, nn.Weight] = {}
     for _, steps in uses(config, _STEPS):
-        for use in steps[0]:  # handed out to the owners of the round; the optimizer's memory stays where everyone takes part
+        for use in steps[
+            0
+        ]:  # handed out to the owners of the round; the optimizer's memory stays where everyone takes part
             if use.owner not in copies or not config.everyone:
                 copies[use.owner] = nn.track(mean.clone(), config)
             copies[use.owner].value.copy_(mean)

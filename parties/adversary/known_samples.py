@@ -59,7 +59,9 @@ def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstru
     )
 
 
-def solve_known(z_known: NDArray[np.int64], x_known: NDArray[np.int64], z: NDArray[np.int64], x_max: int) -> tuple[NDArray[np.int64], int]:
+def solve_known(
+    z_known: NDArray[np.int64], x_known: NDArray[np.int64], z: NDArray[np.int64], x_max: int
+) -> tuple[NDArray[np.int64], int]:
     """Integer pixels (m, n) with z (m, K) = x W^T for the unknown W of z_known (k, K) = x_known W^T, and the rank of z_known."""
     c, _, rank, _ = np.linalg.lstsq(z_known.T.astype(np.float64), z.T.astype(np.float64), rcond=_RANK)
     pixels = np.rint(np.clip(x_known.T @ c, 0, x_max)).T
@@ -77,7 +79,9 @@ def groups(config: Config, hiding: Hiding) -> list[tuple[tuple[int, ...], list[i
         everybody = tuple(range(len(config.counts)))
         steps = sorted({step[0].step for step in plan})
         return [(everybody, _spread(_with_keys(hiding, steps, 0), config))]
-    own = [((i,), sorted({use.step for step in plan for use in step if use.owner == i})) for i in range(len(config.counts))]
+    own = [
+        ((i,), sorted({use.step for step in plan for use in step if use.owner == i})) for i in range(len(config.counts))
+    ]
     return [(who, _spread(_with_keys(hiding, steps, who[0]), config)) for who, steps in own]
 
 

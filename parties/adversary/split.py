@@ -109,7 +109,6 @@ def _first_update(view: View) -> tuple[str, str, int | None]:
     return "bounded", detail, 1
 
 
-
 def opened(view: View) -> list[Learned]:
     """Authority and cloud: the master key opens ciphertexts; one is opened to prove it."""
     msks, row = list(view.values("msk", Kind.SENT)), next(iter(view.rows("ct", Kind.RECEIVED)), None)

@@ -103,7 +103,8 @@ def trajectory(config: Config, limit: int = USES) -> Trajectory:
     numbers = {(use.step, use.owner): k for k, use in enumerate(every)}
     at, starts = np.zeros((len(every), len(every))), np.zeros((len(plan), len(every)))
     ends: dict[tuple[int, int], Reals] = {}
-    mean, velocity = np.zeros(len(every)), dict[int, Reals]()
+    mean: Reals = np.zeros(len(every))
+    velocity: dict[int, Reals] = {}
     for number, steps in plan:
         starts[number] = mean
         copies = {use.owner: mean.copy() for use in steps[0]}

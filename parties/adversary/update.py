@@ -33,7 +33,9 @@ from protocols.config import Config
 from protocols.roles import index_of
 
 NAME = "update"
-SUMMARY = "many owners: samples from the copies of W1 that the authority averages, with the cloud's dZ1; their span without"
+SUMMARY = (
+    "many owners: samples from the copies of W1 that the authority averages, with the cloud's dZ1; their span without"
+)
 CONSUMES = ("w1_mean", "w1_copy", "dz1 for more than the span")
 
 Reals = NDArray[np.float64]
@@ -78,7 +80,9 @@ def solve_updates(
         if number >= len(path.starts) or not mine or mine[-1] >= len(errors):
             continue
         weights = path.ends[number, owner] - path.starts[number]
-        fresh = rows.add(spread(weights, path.uses, errors, len(rows.x)), change * config.pixel_unit, noise * config.pixel_unit)
+        fresh = rows.add(
+            spread(weights, path.uses, errors, len(rows.x)), change * config.pixel_unit, noise * config.pixel_unit
+        )
         found.setdefault(number, []).extend(fresh.tolist())
     return rows, found
 
