@@ -112,7 +112,7 @@ def trajectory(config: Config, limit: int = USES) -> Trajectory:
             velocity = {}  # who does not take part in every round forgets
         for step in steps:
             for use in step:
-                k, v = numbers[use.step, use.owner], velocity.setdefault(use.owner, np.zeros(len(every)))
+                k, v = numbers[use.step, use.owner], velocity.setdefault(use.owner, np.zeros_like(mean))
                 at[k] = copies[use.owner]
                 v *= config.momentum
                 v[k] += config.lr / use.size
@@ -124,8 +124,8 @@ def trajectory(config: Config, limit: int = USES) -> Trajectory:
 
 def by_use(view: View, label: str, kind: Kind) -> dict[tuple[int, int], Row]:
     """{(step, owner): row} of what crossed between the cloud and an owner in a step."""
-    own = (lambda row: row.sender) if kind is Kind.RECEIVED else (lambda row: row.receiver)
-    return {(row.round, index_of(own(row))): row for row in view.rows(label, kind) if row.phase == "step"}
+    end = "sender" if kind is Kind.RECEIVED else "receiver"
+    return {(row.round, index_of(getattr(row, end))): row for row in view.rows(label, kind) if row.phase == "step"}
 
 
 def owners_of(view: View) -> list[int]:
