@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from scenarios.catalogue import find_scenario
@@ -43,6 +44,15 @@ class Runs:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """Finished small runs: do not write into their folders."""
     return Runs(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
+def stamps(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """16 smooth images of 4x4 pixels: under real function-hiding encryption a product takes a quarter of one of digits."""
+    rng, path = np.random.default_rng(0), tmp_path_factory.mktemp("stamps") / "stamps.npz"
+    images = np.clip(rng.integers(0, 64, (16, 4, 4)) + 16 * rng.integers(0, 9, (16, 4, 1)), 0, 255).astype(np.uint8)
+    np.savez(path, images=images, labels=np.arange(16) % 4)
+    return str(path)
 
 
 @pytest.fixture(scope="session")

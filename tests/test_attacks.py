@@ -165,7 +165,7 @@ def test_the_small_runs_are_what_the_tests_say():
     assert small().config.layers == (8,) and sum(small().config.counts) == 48
 
 
-@pytest.mark.parametrize("name", ["labels", "lp", "master_key", "smooth", "stack", "known_samples"])
+@pytest.mark.parametrize("name", ["labels", "lp", "master_key", "smooth", "stack"])
 @pytest.mark.parametrize("others", [(), ("data_owner:2",)], ids=str)
 def test_owners_and_the_authority_hold_no_ciphertexts_but_their_own(runs, name, others):
     run, _ = runs("plain_fe", **ENOUGH, owners=3, split=Split.LABEL, labels=Labels.FEBO)

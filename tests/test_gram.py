@@ -9,10 +9,11 @@ from parties.adversary.trajectory import errors_of, spread, trajectory
 from parties.transcript import Kind, View
 from protocols.config import Labels, Optimizer
 from scenarios.metrics import gram_error, score
-from tests.conftest import MANY, TINY
+from tests.conftest import MANY
 
 ENOUGH = {"hidden": 40, "epochs": 6}  # 48 samples in 3 batches: 5 revisits of 40 equations for 48 unknowns
-STEP = {**TINY, "hidden": 16, "lr": 0.5, "momentum": 0.0, "rounds": 2, "epochs": None, "weight_scale": 10_000}
+STEP = {"samples": 16, "hidden": 8, "batch": 4, "lr": 0.5, "momentum": 0.0, "rounds": 2, "epochs": None,
+        "weight_scale": 10_000}  # fmt: skip
 
 
 def truth(run):
@@ -47,11 +48,11 @@ def test_one_update_of_mitig1_gives_the_inner_products_of_its_batch_with_all(run
     run, _ = runs("mitig1", **STEP)
     found = attack(run)
     assert gram_error(found.values, truth(run)[found.index]) < 0.02
-    assert np.isfinite(found.values[:8]).all() and np.isnan(found.values[8:, 8:]).all()
-    assert found.notes["samples_with_all_pairs"] == 8 and found.solved_at_step == 1
+    assert np.isfinite(found.values[:4]).all() and np.isnan(found.values[4:, 4:]).all()
+    assert found.notes["samples_with_all_pairs"] == 4 and found.solved_at_step == 1
 
 
-@pytest.mark.parametrize(("known", "bound"), [(16, 0.02), (40, 0.004)])
+@pytest.mark.parametrize(("known", "bound"), [(16, 0.06), (40, 0.01)])
 def test_known_samples_turn_the_gram_matrix_into_images(runs, known, bound):
     run, _ = runs("mitig2", **ENOUGH)
     found = attack(run, known=known)
@@ -100,10 +101,10 @@ def test_views_that_do_not_fit_are_not_applicable_with_the_reason(runs, scenario
         attack(runs(scenario, **options)[0])
 
 
-def test_a_view_that_ends_early_is_not_applicable(runs):
+def test_a_view_that_ends_before_the_second_keys_is_not_applicable(runs):
     run, _ = runs("mitig1", **STEP)
-    rows = list(run.view("cloud_trainer").rows())
-    for seq in sorted({row.seq for row in rows})[::3]:
+    *_, second = run.view("cloud_trainer").rows("sk_w1")
+    for seq in range(second.seq):
         view = View(run.view_sources(("cloud_trainer",)), until=seq)
         with pytest.raises(NotApplicable):
             gram.reconstruct(view, run.prior(), np.random.default_rng(0))

@@ -40,14 +40,14 @@ def test_with_fewer_neurons_the_first_batch_is_smoothed_and_there_it_stops(runs)
     assert mse < 0.3 * ((run.prior().guess() - truth.pixels(found.index)) ** 2).mean()
 
 
-def test_keys_of_the_first_step_work_on_all_ciphertexts_of_mitig1(runs):
-    run, _ = runs("mitig1", **{**TINY, "hidden": 72, "rounds": 1, "epochs": None, "init": Init.SHARED})
+def test_keys_of_the_first_step_work_on_all_ciphertexts_of_mitig1(runs, stamps):
+    run, _ = runs("mitig1", samples=None, hidden=20, batch=4, rounds=1, epochs=None, init=Init.SHARED, dataset=stamps)
     found = attack(run)
-    assert np.array_equal(np.rint(found.values * 16), run.truth().images) and found.solved_at_step == 0
+    assert np.array_equal(np.rint(found.values * 255), run.truth().images) and found.solved_at_step == 0
 
 
-def test_with_few_keys_mitig1_gives_smoothed_images(runs):
-    run, _ = runs("mitig1", **TINY, init=Init.SHARED)
+def test_with_few_keys_mitig1_gives_smoothed_images(runs, stamps):
+    run, _ = runs("mitig1", samples=None, hidden=4, batch=4, rounds=1, epochs=None, init=Init.SHARED, dataset=stamps)
     found = attack(run)
     assert len(found.index) == 16 and found.notes["equations_per_sample"] == 4 and found.solved_at_step is None
 

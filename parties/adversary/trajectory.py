@@ -125,7 +125,7 @@ def trajectory(config: Config, limit: int = USES) -> Trajectory:
             velocity = {}  # who does not take part in every round forgets
         for step in steps:
             for use in step:
-                k, v = numbers[use.step, use.owner], velocity.setdefault(use.owner, np.zeros(len(every)))
+                k, v = numbers[use.step, use.owner], velocity.setdefault(use.owner, np.zeros_like(mean))
                 at[k] = copies[use.owner]
                 v *= config.momentum
                 v[k] += config.lr / use.size
