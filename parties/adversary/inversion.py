@@ -9,7 +9,8 @@ breaks the tie: box, total variation, and what public images say. (With a convol
 What helps is that W1 begins with independent entries of one variance, the public recipe: inner products of Z1 are then, to about
 1 / sqrt(h) relative, those of the samples. How bright a sample is and how it resembles the others of its batch survives
 every rotation; it is regressed on public images that went through surrogates drawn here. There the fit starts, and there it is held. The
-surrogate is no better known afterwards. Expect little: some per cent less error than the mean image, hardly a likeness.
+surrogate is no better known afterwards. Expect little: on MNIST (1024 samples, h = 300, B = 64; four seeds) an MSE of .053 to .065 where
+the mean image has .062 to .069; on digits (h = 32, B = 16), where Z1 is small, nothing beyond chance (.071 against .072).
 
 Assumes public images of the same distribution (without them it starts at mid-gray, as the paper does, and ends far worse than the mean
 image) and looks at the first visit of a batch, before W1 has moved far. What later visits add is exact, and `gram`'s:
