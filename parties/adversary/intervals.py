@@ -8,8 +8,9 @@ not the solver's optimum, which may be off by its tolerance, but what its multip
 pixels reach both ends of the box; some projections find such points and save the program (`_reaches`).
 
 Cost, for each coordinate: at most 50 projections (n x r) and, where they find no point, a program of r dense rows and n columns, twice.
-On one core of a busy machine a coordinate took .01 s with digits at rank 32 and .06 s at rank 56 (n = 64); with MNIST (n = 784) .05 s at
-rank 300, where projections suffice, and about 17 s at rank 600, where they do not, and where the box pins the pixel. That is why a fixed sample of coordinates stands for the image: `spread`.
+On one core of a busy machine a coordinate took .01 s with digits (n = 64) at rank 32 and .06 s at rank 56; with MNIST (n = 784) .05 s
+at rank 300, where projections suffice, and about 17 s at rank 600, where they do not, and where the box pins the pixel. That is why a
+fixed sample of coordinates stands for the image: `spread`.
 """
 
 from __future__ import annotations

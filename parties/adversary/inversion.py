@@ -43,7 +43,7 @@ CONSUMES = ("z1",)
 TV_WEIGHT, PULL, RIDGE = 0.1, 1.0, 1e-6
 ROUNDS, INPUT_STEPS, LEARNING_RATE = 10, 20, 1e-3
 SHADOWS, SHRINK = 32, 1e-2  # surrogates through which public images go; ridge of the regression, a share of its rows
-_FAR = 3.0  # standard deviations
+_FAR, _TINY = 3.0, 1e-300  # standard deviations at which features are cut; what a zero is divided by
 _QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 _TOO_FEW = 3  # samples of a batch, or public images, without which nothing is said of how samples resemble one another
 
@@ -139,10 +139,10 @@ def _shadows(public: Vector, shape: tuple[int, ...], rng: np.random.Generator) -
     """(invariants, images) of public images under one drawn surrogate after another, in batches of m, `shape` = (m, h)."""
     (m, h), (count, n) = shape, public.shape
     for _ in range(SHADOWS):
-        order = rng.permutation(count)
-        z = public @ draw_surrogate(h, n, rng).T
-        batches = [order[i : i + m] for i in range(0, max(1, count - m + 1), m)]
-        yield np.vstack([invariants(z[batch]) for batch in batches]), public[np.concatenate(batches)]
+        m = min(m, count)
+        order = rng.permutation(count)[: count // m * m]
+        z = (public @ draw_surrogate(h, n, rng).T)[order].reshape(-1, m, h)
+        yield invariants(z).reshape(len(order), -1), public[order]
 
 
 def draw_surrogate(h: int, n: int, rng: np.random.Generator) -> Vector:
@@ -152,17 +152,19 @@ def draw_surrogate(h: int, n: int, rng: np.random.Generator) -> Vector:
 
 
 def invariants(z: Vector) -> Vector:
-    """What no rotation, and no change of scale, of samples changes (m, 8), from Z1 (m, h): norms, inner products, cosines.
+    """What no rotation, and no change of scale, of samples changes (..., m, 8), from the Z1 of batches (..., m, h).
 
     Squared norm; inner product with the mean of the other samples of the batch; quantiles of the cosines with them.
     """
-    gram = z @ z.T
-    squares = np.diag(gram).copy()
-    others = (gram.sum(axis=1) - squares) / (len(z) - 1)
-    norms = np.sqrt(np.maximum(squares, 1e-300))
-    cosines = (gram / np.outer(norms, norms))[~np.eye(len(z), dtype=bool)].reshape(len(z), -1)
-    unit = max(float(squares.mean()), 1e-300)
-    return np.column_stack([squares / unit, others / unit, np.quantile(cosines, _QUANTILES, axis=1).T])
+    m, gram = z.shape[-2], z @ z.swapaxes(-1, -2)
+    squares = np.diagonal(gram, axis1=-2, axis2=-1)
+    others = (gram.sum(axis=-1) - squares) / (m - 1)
+    norms = np.sqrt(np.maximum(squares, _TINY))
+    cosines = (gram / (norms[..., :, None] * norms[..., None, :]))[..., ~np.eye(m, dtype=bool)]
+    quantiles = np.quantile(cosines.reshape(*z.shape[:-1], m - 1), _QUANTILES, axis=-1)
+    unit = np.maximum(squares.mean(axis=-1, keepdims=True), _TINY)
+    found: Vector = np.stack([squares / unit, others / unit, *quantiles], axis=-1)
+    return found
 
 
 def _quadratic(features: Vector) -> Vector:
