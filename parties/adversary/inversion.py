@@ -39,7 +39,8 @@ NAME = "inversion"
 SUMMARY = "UnSplit on MITIG2: fit a surrogate of W1 and inputs to Z1; the prior alone breaks the tie"
 CONSUMES = ("z1",)
 
-# The ridge was chosen on runs of seed 0, the number of surrogates after digits of seed 1 too; nothing hangs on a run now. TV weight and learning rate are those of the authors' code; it runs 1000 rounds of 100 steps of each kind.
+# The ridge was chosen on runs of seed 0, the number of surrogates after digits of seed 1 too; nothing hangs on a run now. TV weight
+# and learning rate are those of the authors' code, which runs 1000 rounds of 100 steps of each kind.
 TV_WEIGHT, PULL, RIDGE = 0.1, 1.0, 1e-6
 ROUNDS, INPUT_STEPS, LEARNING_RATE = 10, 20, 1e-3
 SHADOWS, SHRINK = 32, 1e-2  # surrogates through which public images go; ridge of the regression, a share of its rows
