@@ -6,6 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from parties.adversary import intervals as module
 from parties.adversary.equations import first_observations, independent_keys
 from parties.adversary.intervals import COORDINATES, determined, intervals, spread
 
@@ -93,9 +94,19 @@ def test_equations_of_no_image_give_nan_and_no_equations_the_box():
     assert intervals(np.zeros((0, 3)), np.zeros(0), np.arange(3)).tolist() == [[0.0, 1.0]] * 3
 
 
+def test_a_point_that_projections_find_is_one_that_the_program_finds_too():
+    rng = np.random.default_rng(0)
+    a, x = rng.integers(-500, 500, (6, 12)), rng.random(12)
+    eq, right = module._orthonormal(a), module._orthonormal(a).to_b.T @ (a @ x)
+    reached = [module._reaches(eq, right, k, 0.0) for k in range(12)]
+    bounds = [module._bound(eq, right, k, 1.0, 9.0) for k in range(12)]
+    assert any(reached) and all(abs(b) < 1e-9 for b, r in zip(bounds, reached, strict=True) if r)
+    assert not any(r for b, r in zip(bounds, reached, strict=True) if b > 1e-6) and max(bounds) > 1e-6
+
+
 def test_a_program_that_runs_out_of_time_is_a_failure_of_its_coordinate():
     rng = np.random.default_rng(0)
-    a, x = rng.integers(-500, 500, (60, 200)), rng.random(200)
+    a, x = rng.integers(-500, 500, (195, 200)), rng.random(200)
     assert np.isnan(intervals(a, a @ x, np.array([3]), seconds=0.0)).all()
 
 

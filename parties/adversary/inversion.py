@@ -9,7 +9,8 @@ breaks the tie: box, total variation, and what public images say. (With a convol
 What helps is that W1 begins with independent entries of one variance, the public recipe: inner products of Z1 are then, to about
 1 / sqrt(h) relative, those of the samples. How bright a sample is and how it resembles the others of its batch survives
 every rotation; it is regressed on public images that went through surrogates drawn here. There the fit starts, and there it is held. The
-surrogate is no better known afterwards. Expect little: some per cent less error than the mean image, hardly a likeness.
+surrogate is no better known afterwards. Expect little: on MNIST (1024 samples, h = 300, B = 64; four seeds) an MSE of .053 to .065 where
+the mean image has .062 to .069; on digits (h = 32, B = 16), where Z1 is small, nothing beyond chance (.071 against .072).
 
 Assumes public images of the same distribution (without them it starts at mid-gray, as the paper does, and ends far worse than the mean
 image) and looks at the first visit of a batch, before W1 has moved far. What later visits add is exact, and `gram`'s:
@@ -38,11 +39,12 @@ NAME = "inversion"
 SUMMARY = "UnSplit on MITIG2: fit a surrogate of W1 and inputs to Z1; the prior alone breaks the tie"
 CONSUMES = ("z1",)
 
-# Fixed beforehand. TV weight and learning rate are those of the authors' code; it runs 1000 rounds of 100 steps of each kind.
+# The ridge was chosen on runs of seed 0, the number of surrogates after digits of seed 1 too; nothing hangs on a run now. TV weight
+# and learning rate are those of the authors' code, which runs 1000 rounds of 100 steps of each kind.
 TV_WEIGHT, PULL, RIDGE = 0.1, 1.0, 1e-6
 ROUNDS, INPUT_STEPS, LEARNING_RATE = 10, 20, 1e-3
 SHADOWS, SHRINK = 32, 1e-2  # surrogates through which public images go; ridge of the regression, a share of its rows
-_FAR = 3.0  # standard deviations
+_FAR, _TINY = 3.0, 1e-300  # standard deviations at which features are cut; what a zero is divided by
 _QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 _TOO_FEW = 3  # samples of a batch, or public images, without which nothing is said of how samples resemble one another
 
@@ -139,10 +141,10 @@ def _shadows(public: Vector, shape: tuple[int, ...], rng: np.random.Generator) -
     """(invariants, images) of public images under one drawn surrogate after another, in batches of m, `shape` = (m, h)."""
     (m, h), (count, n) = shape, public.shape
     for _ in range(SHADOWS):
-        order = rng.permutation(count)
-        z = public @ draw_surrogate(h, n, rng).T
-        batches = [order[i : i + m] for i in range(0, max(1, count - m + 1), m)]
-        yield np.vstack([invariants(z[batch]) for batch in batches]), public[np.concatenate(batches)]
+        m = min(m, count)
+        order = rng.permutation(count)[: count // m * m]
+        z = (public @ draw_surrogate(h, n, rng).T)[order].reshape(-1, m, h)
+        yield invariants(z).reshape(len(order), -1), public[order]
 
 
 def draw_surrogate(h: int, n: int, rng: np.random.Generator) -> Vector:
@@ -152,17 +154,19 @@ def draw_surrogate(h: int, n: int, rng: np.random.Generator) -> Vector:
 
 
 def invariants(z: Vector) -> Vector:
-    """What no rotation, and no change of scale, of samples changes (m, 8), from Z1 (m, h): norms, inner products, cosines.
+    """What no rotation, and no change of scale, of samples changes (..., m, 8), from the Z1 of batches (..., m, h).
 
     Squared norm; inner product with the mean of the other samples of the batch; quantiles of the cosines with them.
     """
-    gram = z @ z.T
-    squares = np.diag(gram).copy()
-    others = (gram.sum(axis=1) - squares) / (len(z) - 1)
-    norms = np.sqrt(np.maximum(squares, 1e-300))
-    cosines = (gram / np.outer(norms, norms))[~np.eye(len(z), dtype=bool)].reshape(len(z), -1)
-    unit = max(float(squares.mean()), 1e-300)
-    return np.column_stack([squares / unit, others / unit, np.quantile(cosines, _QUANTILES, axis=1).T])
+    m, gram = z.shape[-2], z @ z.swapaxes(-1, -2)
+    squares = np.diagonal(gram, axis1=-2, axis2=-1)
+    others = (gram.sum(axis=-1) - squares) / (m - 1)
+    norms = np.sqrt(np.maximum(squares, _TINY))
+    cosines = (gram / (norms[..., :, None] * norms[..., None, :]))[..., ~np.eye(m, dtype=bool)]
+    quantiles = np.quantile(cosines.reshape(*z.shape[:-1], m - 1), _QUANTILES, axis=-1)
+    unit = np.maximum(squares.mean(axis=-1, keepdims=True), _TINY)
+    found: Vector = np.stack([squares / unit, others / unit, *quantiles], axis=-1)
+    return found
 
 
 def _quadratic(features: Vector) -> Vector:
