@@ -7,7 +7,7 @@ from types import ModuleType
 
 from protocols.errors import ConfigError
 
-ATTACKS = ("labels", "lp", "master_key", "smooth", "stack")
+ATTACKS = ("labels", "lp", "master_key", "smooth", "stack", "tv")
 
 
 def find_attack(name: str) -> ModuleType:
