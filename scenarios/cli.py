@@ -27,6 +27,7 @@ from protocols.errors import ConfigError, KeyholeError
 from protocols.figure import as_mermaid, as_text
 from scenarios.catalogue import PROTOCOLS, SCENARIOS, find_protocol, find_scenario
 from scenarios.experiment import Experiment, Options, Preset, prepare, step_count
+from scenarios.sweep_command import sweep
 
 
 class OneLine(TyperGroup):
@@ -384,6 +385,9 @@ def bench(
         from scenarios.bench import run_benches
 
         run_benches(tuple(what or ()), data_dir, samples, epochs, hidden, out, _console())
+
+
+app.command()(sweep)
 
 
 def _compare(options: Options, budget: float | None, as_json: bool, quiet: bool) -> None:
