@@ -79,10 +79,19 @@ def preset_named(name: str) -> str:
 
 
 def _row(run: RunFolder, attacked: Attacked, prior: Prior, truth: Truth | None, preset: str) -> dict[str, Any]:
+    row, rebuilt = scored(attacked, prior, truth), attacked.reconstruction
+    if preset:
+        row["preset"] = preset
+    if rebuilt is not None and truth is not None and rebuilt.quantity is Quantity.IMAGES and len(rebuilt.index):
+        row["figure"] = _picture(run, attacked, rebuilt, truth, preset or attacked.attack)
+    return row
+
+
+def scored(attacked: Attacked, prior: Prior, truth: Truth | None) -> dict[str, Any]:
+    """A row for `attacks` in result.json, without a figure; `truth` may be None where nothing was rebuilt."""
     rebuilt = attacked.reconstruction
     row: dict[str, Any] = {
         "attack": attacked.attack,
-        **({"preset": preset} if preset else {}),
         "corrupted": list(attacked.corrupted),
         "applicable": rebuilt is not None,
         "why": attacked.why,
@@ -98,8 +107,6 @@ def _row(run: RunFolder, attacked: Attacked, prior: Prior, truth: Truth | None, 
     row["metrics"] = score(rebuilt, truth, prior, _SCORING_SEED)
     row["baseline"] = baselines(rebuilt, truth, prior)
     row["notes"] = {**rebuilt.notes, **_per_image(rebuilt)}
-    if rebuilt.quantity is Quantity.IMAGES and len(rebuilt.index):
-        row["figure"] = _picture(run, attacked, rebuilt, truth, preset or attacked.attack)
     return row
 
 

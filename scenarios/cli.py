@@ -25,6 +25,7 @@ from scenarios.attack_command import attack
 from scenarios.catalogue import PROTOCOLS, SCENARIOS, find_protocol, find_scenario
 from scenarios.experiment import Experiment, Options, Preset, prepare
 from scenarios.learned_command import coalitions, learned
+from scenarios.sweep_command import sweep
 from scenarios.terminal import OneLine, console, dashed, parties_named, plain, progress, reported, show_tracebacks
 
 app = typer.Typer(
@@ -343,6 +344,9 @@ def bench(
         from scenarios.bench import run_benches
 
         run_benches(tuple(what or ()), data_dir, samples, epochs, hidden, out, console())
+
+
+app.command()(sweep)
 
 
 def _compare(options: Options, budget: float | None, as_json: bool, quiet: bool) -> None:

@@ -73,7 +73,7 @@ def test_labels_of_plain_training_are_read_too(runs):
     assert attacked(runs("plain")[0], "labels")["metrics"]["labels_right"] == 1.0
 
 
-@pytest.mark.parametrize("name", ["lp", "smooth"])
+@pytest.mark.parametrize("name", ["lp", "smooth", "tv"])
 def test_one_observation_beats_its_baselines(runs, name):
     run, _ = runs("plain_fe", **{**ENOUGH, "hidden": 40})
     row = attacked(run, name)
@@ -106,7 +106,7 @@ def test_headers_hold_nothing_to_attack(runs, name, options):
     assert result.reconstruction is None and result.why == "payloads not recorded"
 
 
-@pytest.mark.parametrize("name", ["lp", "smooth", "stack", "master_key"])
+@pytest.mark.parametrize("name", ["lp", "smooth", "tv", "stack", "master_key"])
 def test_swapped_secrets_give_no_image(runs, name, tmp_path):
     """The keys of one run on the ciphertexts of another: refused, or no better than the prior's guess."""
     run, _ = runs("plain_fe", **ENOUGH)

@@ -7,9 +7,9 @@ import pytest
 from scipy.optimize import linprog
 
 from parties.adversary import lp, single
-from parties.adversary.attack import NotApplicable, Prior
+from parties.adversary.attack import LIMIT, NotApplicable, Prior
 from parties.adversary.polytope import equations, neighbour_rows
-from parties.adversary.single import BOX_MARGIN, LIMIT, Outcome
+from parties.adversary.single import BOX_MARGIN, Outcome
 
 PRIOR = Prior(16, (8, 8), threshold=6)
 

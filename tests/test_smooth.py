@@ -6,8 +6,9 @@ from scipy.optimize import minimize
 
 from parties.adversary import lp, smooth
 from parties.adversary.attack import Prior
+from parties.adversary.interior import Interior
 from parties.adversary.polytope import differences, equations
-from parties.adversary.single import Outcome
+from parties.adversary.single import Outcome, box
 from tests.test_lp import PRIOR, blobs, fake, weights
 
 
@@ -89,3 +90,14 @@ def test_one_failure_does_not_spoil_the_other_samples(monkeypatch):
     got = smooth.reconstruct(fake(monkeypatch, (0, range(3), w, x)), PRIOR, np.random.default_rng(0))
     assert np.isnan(got.values).any(axis=1).tolist() == [False, False, True]
     assert (got.notes["feasible"], got.notes["infeasible"]) == (2, 1)
+
+
+def test_the_kernel_of_the_equations_and_their_range_lead_to_the_same_point():
+    x, w = blobs(1)[0], weights(40)
+    eq = equations(w, PRIOR)
+    rows, bounds = box(64)
+    by_kernel, by_range = (Interior(eq.a, rows, differences((8, 8))) for _ in range(2))
+    assert by_kernel._kernel.shape == (64, 24)
+    by_range._kernel = None
+    points = [interior.solve(eq.right_side(w @ x), bounds) for interior in (by_kernel, by_range)]
+    assert np.allclose(points[0].x, points[1].x, atol=1e-6) and points[0].iterations == points[1].iterations

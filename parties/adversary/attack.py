@@ -21,6 +21,11 @@ from numpy.typing import NDArray
 
 from protocols.errors import KeyholeError
 
+LIMIT = 20  # samples that an attack on one observation works on, unless told otherwise
+
+
+LIMIT = 20  # samples that an attack with a solver on each rebuilds: some tenths of a second each
+
 
 class NotApplicable(KeyholeError):
     """The view does not hold what the attack consumes, or the run does not fit it; says which and why."""
@@ -51,6 +56,7 @@ class Prior:
     `x_max`: pixels are integers in [0, x_max]. `shape`: (rows, columns) or (rows, columns, channels) of an image.
     `public`: images of the same distribution, (P, n) in [0, 1], or None. `period` and `threshold` (in steps
     of this data set's pixels) belong to the smoothness rows of `lp`. `known`: training samples that it knows, or None.
+    `limit`: how many samples, the first ones, an attack that spends up to seconds on each works on.
     """
 
     x_max: int
@@ -59,6 +65,7 @@ class Prior:
     period: int = 4
     threshold: float = 25.0
     known: Known | None = None
+    limit: int = LIMIT
 
     def guess(self) -> NDArray[np.float64]:
         """The best guess from the prior alone, (n,) in [0, 1]: the public mean image, or mid-range without one."""

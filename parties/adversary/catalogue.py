@@ -22,6 +22,7 @@ ATTACKS = (
     "smooth",
     "smooth_stack",
     "stack",
+    "tv",
     "unit_keys",
     "update",
 )
@@ -43,6 +44,7 @@ class Preset:
 PRESETS: MappingProxyType[str, Preset] = MappingProxyType({
     "authority": Preset("master_key", ("key_authority", "cloud_trainer"), "plain-fe, the master key opens every ciphertext"),
     "authority_alone": Preset("gradient", ("key_authority",), "plain-fe --gradient fe, an estimate without any ciphertext"),
+    "collusion": Preset("known_average", ("cloud_trainer", "data_owner:1"), "mitig1 and mitig2 of many owners, the averaged W1"),
 })  # fmt: skip
 
 

@@ -9,6 +9,8 @@ Each iteration of cvxopt's `conelp` or `coneqp` asks for a solution of
 with W diagonal (all inequalities are scalar) and uz scaled by W. Eliminating uz leaves H = P + G' W^-2 G, which is as
 sparse as the image is local: a sparse Cholesky factor H = L L' and the small dense matrix S = A H^-1 A' replace a dense
 factorisation with thousands of rows (L. Vandenberghe, The CVXOPT linear and quadratic cone program solvers, 2010).
+With more equations than remaining dimensions it is cheaper to move within A x = b: with the columns of N an orthonormal basis
+of A's kernel, N' H N is the small dense matrix.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import numpy as np
 import scipy.sparse as sp
 from cvxopt import cholmod, matrix, solvers, spmatrix
 from numpy.typing import NDArray
-from scipy.linalg import blas, lapack
+from scipy.linalg import blas, lapack, qr
 
 Vector = NDArray[np.float64]
 Solve = Callable[[Any, Any, Any], None]
@@ -42,7 +44,7 @@ class Point:
 class Interior:
     """min |F x|^2 (or no objective) subject to A x = b, G x <= g; prepared once for many b and g.
 
-    `a` (r, n) dense with full row rank, `inequalities` G and `squares` F sparse with n columns; every pixel must occur
+    `a` (r, n) dense with orthonormal rows, `inequalities` G and `squares` F sparse with n columns; every pixel must occur
     in G (the box sees to it), so that H is positive definite.
     """
 
@@ -61,6 +63,7 @@ class Interior:
         self._lower = h.indices >= row  # the upper triangle by rows is the lower triangle by columns, cvxopt's order
         self._h = spmatrix(h.data[self._lower], h.indices[self._lower].tolist(), row[self._lower].tolist(), (n, n))
         self._factor = cholmod.symbolic(self._h)
+        self._kernel = np.ascontiguousarray(qr(a.T)[0][:, len(a) :]) if 2 * len(a) > n else None
 
     def solve(self, b: Vector, g: Vector) -> Point:
         """Return the point at which the interior point method ends.
@@ -70,7 +73,12 @@ class Interior:
         """
         n = self._a.shape[1]
         zero, options = matrix(0.0, (n, 1)), {"show_progress": False, "maxiters": _MAX_ITERATIONS}
-        rest = {"A": self._a_cvxopt, "b": _dense(b), "kktsolver": self._factorise, "options": options}
+        rest = {
+            "A": self._a_cvxopt,
+            "b": _dense(b),
+            "kktsolver": self._range if self._kernel is None else self._null,
+            "options": options,
+        }
         try:
             if self._quadratic is None:
                 end = solvers.conelp(zero, self._g_cvxopt, _dense(g), **rest)
@@ -88,7 +96,25 @@ class Interior:
         h.sort_indices()
         return h
 
-    def _factorise(self, scaling: dict[str, Any]) -> Solve:
+    def _null(self, scaling: dict[str, Any]) -> Solve:
+        """cvxopt's `kktsolver` by way of A's kernel."""
+        assert self._kernel is not None
+        a, kernel, d = self._a, self._kernel, _flat(scaling["d"])
+        weights = d**-2.0
+        h = self._normal(weights)
+        chol, fault = lapack.dpotrf(kernel.T @ (h @ kernel), lower=1, overwrite_a=1)
+        if fault:
+            raise ArithmeticError("the Hessian is not positive definite on the kernel of the equations")
+
+        def solve(x: Any, y: Any, z: Any) -> None:
+            bz = _flat(z)
+            right, fixed = _flat(x) + self._g.T @ (weights * bz), a.T @ _flat(y)
+            ux = fixed + kernel @ lapack.dpotrs(chol, kernel.T @ (right - h @ fixed), lower=1)[0]
+            x[:], y[:], z[:] = _dense(ux), _dense(a @ (right - h @ ux)), _dense((self._g @ ux - bz) / d)
+
+        return solve
+
+    def _range(self, scaling: dict[str, Any]) -> Solve:
         """cvxopt's `kktsolver`: factorise for one scaling W and return the function that solves with it in place."""
         d = _flat(scaling["d"])
         weights = d**-2.0

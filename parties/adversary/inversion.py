@@ -27,10 +27,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction
+from parties.adversary.attack import LIMIT, NotApplicable, Prior, Quantity, Reconstruction
 from parties.adversary.equations import need, offsets, received
 from parties.adversary.polytope import Vector
-from parties.adversary.single import LIMIT
 from parties.transcript import View
 from protocols.config import Order, rounds
 from protocols.roles import index_of

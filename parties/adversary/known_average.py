@@ -18,13 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.adversary import smooth
-from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction
+from parties.adversary.attack import LIMIT, NotApplicable, Prior, Quantity, Reconstruction
 from parties.adversary.equations import offsets
 from parties.adversary.hiding import PRODUCTS, Hiding
 from parties.adversary.linear import Echelon, solve_exactly
 from parties.adversary.polytope import equations
 from parties.adversary.rows import Rows
-from parties.adversary.single import LIMIT
 from parties.adversary.trajectory import (
     Trajectory,
     Use,

@@ -17,12 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from parties.adversary import smooth
-from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction
+from parties.adversary.attack import LIMIT, NotApplicable, Prior, Quantity, Reconstruction
 from parties.adversary.equations import offsets
 from parties.adversary.hiding import PRODUCTS, Hiding
 from parties.adversary.linear import Echelon, solve_exactly
 from parties.adversary.polytope import equations
-from parties.adversary.single import LIMIT
 from parties.adversary.trajectory import Use, by_use, need_same_batches, need_split, uses
 from parties.adversary.weights import Stack
 from parties.transcript import Kind, Row, View

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import scipy.sparse as sp
@@ -16,8 +16,6 @@ from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruct
 from parties.adversary.equations import first_observations, need
 from parties.adversary.polytope import Equations, Vector, equations
 from parties.transcript import View
-
-LIMIT = 20  # samples attacked, the first ones: a solver spends some tenths of a second on each
 
 # The box is wider than [0, 1] by this much on each side. Images with many black pixels otherwise leave feasible sets
 # without an interior, on which an interior point method stalls; 1e-4 is far below a quantum of 1/255.
@@ -48,6 +46,13 @@ class Info:
 Solver = Callable[[NDArray[Any]], tuple[Vector, Info]]
 
 
+@runtime_checkable
+class Together(Protocol):
+    """A solver that is faster on many samples (m, h) at once."""
+
+    def many(self, samples: NDArray[Any]) -> list[tuple[Vector, Info]]: ...
+
+
 def box(n: int) -> tuple[sp.csr_matrix, Vector]:
     """(G, g) of 0 <= x <= 1 for n pixels, with the margin."""
     one = sp.identity(n, format="csr")
@@ -72,7 +77,7 @@ def only_solution(eq: Equations, z: NDArray[Any]) -> Vector | None:
 def attack(
     view: View, prior: Prior, prepare: Callable[[Equations, Prior], Solver], consumes: tuple[str, ...]
 ) -> Reconstruction:
-    """Rebuild the first `LIMIT` samples of a view, each from the step at which its batch was first used.
+    """Rebuild the first `prior.limit` samples of a view, each from the step at which its batch was first used.
 
     `prepare` makes a solver for one W1, which serves all samples of the batch. Raises `NotApplicable` where the view
     lacks what the attack consumes or gives no equations.
@@ -80,11 +85,8 @@ def attack(
     need(view, *consumes)
     index, rows, infos, seconds, steps, ranks = [], [], [], [], [], []
     for step, where, samples, eq in _batches(view, prior):
-        solve = prepare(eq, prior)
-        for position, z in zip(where, samples, strict=True):
-            start = perf_counter()
-            x, info = solve(z)
-            seconds.append(perf_counter() - start)
+        for position, (x, info, spent) in zip(where, _solved(prepare(eq, prior), samples), strict=True):
+            seconds.append(spent)
             index.append(int(position))
             rows.append(x)
             infos.append(info)
@@ -106,9 +108,23 @@ def attack(
     )
 
 
+def _solved(solve: Solver, samples: NDArray[Any]) -> Iterator[tuple[Vector, Info, float]]:
+    """(image, how it was found, seconds) for each of the samples (m, h)."""
+    start = perf_counter()
+    if isinstance(solve, Together):
+        found = solve.many(samples)
+        each = (perf_counter() - start) / max(1, len(found))
+        yield from ((x, info, each) for x, info in found)
+        return
+    for z in samples:
+        start = perf_counter()
+        x, info = solve(z)
+        yield x, info, perf_counter() - start
+
+
 def _batches(view: View, prior: Prior) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64], Equations]]:
-    """(step, positions, z, equations) of the first batches, `LIMIT` samples in all."""
-    left = LIMIT
+    """(step, positions, z, equations) of the first batches, `prior.limit` samples in all."""
+    left = prior.limit
     for seen in first_observations(view):
         yield seen.step, seen.index[:left], seen.z[:left], equations(seen.w, prior)
         left -= len(seen.index[:left])

@@ -13,10 +13,9 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction
+from parties.adversary.attack import LIMIT, NotApplicable, Prior, Quantity, Reconstruction
 from parties.adversary.equations import Keys, independent_keys, inner_products, need, systems
 from parties.adversary.polytope import equations
-from parties.adversary.single import LIMIT
 from parties.adversary.smooth import prepare
 from parties.transcript import View
 

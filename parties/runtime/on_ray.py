@@ -32,6 +32,7 @@ WINDOW = 32
 _CHUNK = 16 << 20
 _SMALL_GROUP = 4
 _INLINE = 1 << 20  # bytes of a value that travels with its call
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 Progress = Callable[[str, int], None]
 Frames = list[tuple[int, Frame]]
@@ -444,6 +445,48 @@ def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[Non
         yield
     finally:
         ray.shutdown()
+
+
+def as_completed(
+    function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], processes: int
+) -> Iterator[tuple[int, Any]]:
+    """(position, function(*task)) in the order in which they are done, by processes of one processor each; inside `cluster`.
+
+    `function` belongs to a module; its refusals are raised here. At most `processes` tasks are under way, and none is tried twice.
+    """
+    single = {"num_cpus": 1, "max_retries": 0, "runtime_env": {"env_vars": _ONE_THREAD}}
+    remote: Any = ray.remote(_attempted).options(**single)
+    waiting, under_way = deque(enumerate(tasks)), dict[Any, int]()
+    try:
+        while waiting or under_way:
+            while waiting and len(under_way) < processes:
+                position, task = waiting.popleft()
+                under_way[remote.remote(function, task)] = position
+            (ref,), _ = ray.wait(list(under_way), num_returns=1)
+            yield under_way.pop(ref), _outcome(ref)
+    finally:
+        for ref in under_way:
+            ray.cancel(ref, force=True)
+
+
+def _attempted(function: Callable[..., Any], task: tuple[Any, ...]) -> tuple[Any, str, str]:
+    """(result, failure, type of the failure)."""
+    try:
+        return function(*task), "", ""
+    except KeyholeError as error:
+        return None, str(error), type(error).__name__
+
+
+def _outcome(ref: Any) -> Any:
+    try:
+        result, failure, cause = ray.get(ref)
+    except ray.exceptions.WorkerCrashedError:
+        raise HostLost("a process that carried a task died") from None
+    except ray.exceptions.OutOfMemoryError:
+        raise HostLost("a process that carried a task was ended because memory ran out; use fewer processes") from None
+    if failure:
+        raise _named_error(cause)(failure)
+    return result
 
 
 def version() -> str:
