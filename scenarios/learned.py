@@ -84,9 +84,13 @@ def reads(item: Learned) -> bool:
 
 
 def strongest(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any] | None:
-    """Of a party's lines about a quantity, the one that says most; of equals the earliest."""
+    """Of a party's lines about a quantity, the one that says most: first how sure, then of how many, then how early."""
     mine = [row for row in rows if row["quantity"] in names and (names[0] != "gram" or _gives_gram(row))]
-    return min(mine, key=lambda row: (-_STRENGTH.index(row["how"]), row["since_round"] or 0), default=None)
+    return min(mine, key=_rank, default=None)
+
+
+def _rank(row: dict[str, Any]) -> tuple[int, bool, int]:
+    return -_STRENGTH.index(row["how"]), not row["of"].startswith("all "), row["since_round"] or 0
 
 
 def _gives_gram(row: dict[str, Any]) -> bool:

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from parties.adversary import inversion
-from parties.adversary.attack import NotApplicable, Prior, Quantity
-from parties.adversary.single import LIMIT
+from parties.adversary.attack import LIMIT, NotApplicable, Prior, Quantity
 from parties.transcript import Record, View
 from protocols.config import Labels, Optimizer
 from tests.conftest import MANY, TINY

@@ -3,6 +3,7 @@
 import shutil
 import sqlite3
 
+import numpy as np
 import pytest
 
 from parties.adversary.adversary import Adversary
@@ -12,7 +13,8 @@ from tests.test_attacks import ENOUGH, attacked
 
 
 def known(run, *parties):
-    return {item.quantity: item for item in Adversary(run.view_sources(parties)).learned()}
+    items = Adversary(run.view_sources(parties)).learned()
+    return {item.quantity: item for item in reversed(items)}  # of several the first
 
 
 @pytest.mark.parametrize("scheme", Scheme)
@@ -81,6 +83,28 @@ def test_ciphertexts_without_keys_tell_nothing(runs, tmp_path):
     alone = tmp_path / "view.sqlite"
     shutil.copyfile(run.sources["cloud_trainer"], alone)
     with sqlite3.connect(alone) as db:
-        db.execute("DELETE FROM rows WHERE label = 'sk_w1'")
+        db.execute("DELETE FROM rows WHERE label IN ('sk_w1', 'dw1')")
     items = {item.quantity: item for item in Adversary([(str(alone), "cloud_trainer")]).learned()}
     assert items["samples"].how == "nothing" and items["samples"].since_round is None and "master key" not in items
+
+
+def test_fewer_keys_than_pixels_leave_intervals_that_hold_the_truth(runs):
+    run, _ = runs("plain_fe", samples=16, hidden=40)
+    line = known(run, "cloud_trainer")["samples"]
+    found = [(c, lo, hi) for c, lo, hi in line.data["intervals"] if lo is not None]
+    true = run.truth().pixels(np.array([0]))[0]
+    assert found and all(lo - 1e-6 <= true[c] <= hi + 1e-6 for c, lo, hi in found)
+    assert "rank 40 of 64" in line.detail and "pixels tried" in line.detail
+
+
+@pytest.mark.parametrize("gradient", Gradient)
+def test_the_first_gradient_gives_its_batch_away_before_the_rank_is_full(runs, gradient):
+    run, _ = runs("plain_fe", **{**ENOUGH, "hidden": 32}, gradient=gradient)
+    lines = [item for item in Adversary(run.view_sources(("cloud_trainer",))).learned() if "first batch" in item.of]
+    assert [(item.how, item.since_round) for item in lines] == [("exact", 0)]
+
+
+def test_authority_and_cloud_open_everything_with_the_coins(runs):
+    run, _ = runs("plain_fe", samples=16)
+    lines = Adversary(run.view_sources(("key_authority", "cloud_trainer"))).learned()
+    assert ("exact", 0) in {(item.how, item.since_round) for item in lines if item.quantity == "samples"}

@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from parties.adversary import split
+from parties.adversary import encrypted, split
 from parties.adversary.attack import Learned, NotApplicable
 from parties.adversary.equations import (
-    Keys,
     independent_keys,
-    inner_products,
     instances,
     public_key,
     received,
-    systems,
 )
 from parties.adversary.linear import solve_exactly
-from parties.adversary.master_key import solve_master_key
 from parties.transcript import Kind, Row, View
 from protocols import plain_fe
 from protocols.budget import Refused
@@ -40,7 +36,7 @@ def learned(view: View) -> list[Learned]:
         *own_weights(view),
         *masked_values(view),
         *labels_under_febo(view),
-        *samples(view),
+        *encrypted.samples(view),
         *split.samples(view),
     ]
 
@@ -99,46 +95,6 @@ def labels_under_febo(view: View) -> list[Learned]:
     return [Learned(", ".join(view.parties), "labels", of, "exact", "Y = P + (Y - P)", found.solved_at_step)]
 
 
-def samples(view: View) -> list[Learned]:
-    """Samples and the master key, from the rank of the function keys over the ciphertexts."""
-    party, total = ", ".join(view.parties), f"all {sum(view.config.counts)} samples"
-    if "mpk" not in view or not received(view, "ct"):  # what an owner sent is its own
-        return []
-    if "sk_w1" not in view:
-        return [Learned(party, "samples", total, "nothing", "ciphertexts without function keys", None)]
-    if not view.has_payloads():
-        return []  # headers alone give no rank, so nothing is said
-    every = [independent_keys(view, scope) for scope in systems(view.config)]
-    keys = max(every, key=lambda keys: keys.rank)
-    curve = {
-        "unknowns": keys.columns,
-        "curve": [[step, rank, solved] for (step, rank), solved in zip(keys.ranks, keys.determined, strict=True)],
-    }
-    full = [keys for keys in every if keys.full]
-    since = keys.ranks[0][0] if keys.ranks else 0
-    which = "" if len(every) == 1 else f" of a batch ({len(full)} of {len(every)} batches have as many as pixels)"
-    if len(full) < len(every):
-        detail = (
-            f"at least {keys.rank} equations a sample: rank {keys.rank} of {keys.columns} of the keys for W1{which} "
-            "(gradients not counted)"
-        )
-        found = [Learned(party, "samples", total, "bounded", detail, since, curve)]
-        return [*found, *_master_key(view, every)] if full else found
-    tried, solved = confirm(view, keys)
-    how = "exact" if solved == tried > 0 else "bounded"
-    detail = f"rank {keys.rank} of {keys.columns}{which}; {solved} of {tried} tried are solved in integers"
-    step = max(keys.ranks[-1][0] for keys in every)
-    return [Learned(party, "samples", total, how, detail, step, curve), *_master_key(view, every)]
-
-
-def confirm(view: View, keys: Keys) -> tuple[int, int]:
-    """(tried, solved): solve for the first samples of the view."""
-    for _, z in inner_products(view, keys, _TRIED):
-        solved = solve_exactly(keys.vectors, z.T.copy())
-        return len(z), len(z) if solved is not None else 0
-    return 0, 0
-
-
 def queried(training: View, query: View) -> list[Learned]:
     """What the cloud knows of samples that it was asked about: the keys of training work on their ciphertexts too."""
     rows = [row for label in ("x", "ct", "z1") for row in query.rows(label, Kind.RECEIVED)]
@@ -174,25 +130,6 @@ def queried(training: View, query: View) -> list[Learned]:
         "exact" if solved else "bounded",
         f"{detail}; {len(z) if solved else 0} of {len(z)} tried are solved in integers",
     )
-
-
-def _master_key(view: View, systems: list[Keys]) -> list[Learned]:
-    """The master keys that n independent keys of their own determine."""
-    config = view.config
-    steps: list[int] = []
-    known = {keys.scope: keys for keys in systems}
-    for scope in instances(config):
-        keys, mpk = known.get(scope) or independent_keys(view, scope), public_key(view, scope=scope)
-        secret = solve_master_key(view, keys) if keys.full else None
-        if secret is not None and plain_fe.scheme_of(config).check_master_key(mpk, secret):
-            steps.append(keys.ranks[-1][0])
-    if not steps:
-        return []
-    count = len(list(instances(config)))
-    detail = "solved from the function keys, matches the public key" + (
-        f"; {len(steps)} of {count}" if count > 1 else ""
-    )
-    return [Learned(", ".join(view.parties), "master key", "key_authority", "exact", detail, min(steps))]
 
 
 def _is_plain(dtype: str) -> bool:
