@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 _DPI = 150
-_FLOOR = 1 / 255**2 / 12  # the mean squared error of rounding to a quantum: what is below it is the original
+_FLOOR = 1 / 255**2 / 12  # the mean squared error of rounding to a quantum: what is below it is drawn on it
 _SMOOTH, _TV, _GRAY = "#ee7733", "#cc3311", "0.45"
 
 
@@ -45,9 +45,9 @@ def _line(axes: Axes, rows: Sequence[dict[str, Any]], what: str, label: str, **s
 
 def _finish(axes: Axes, widths: list[int]) -> None:
     axes.set_yscale("log")
-    axes.set_ylim(bottom=_FLOOR / 1.6)
+    axes.set_ylim(bottom=_FLOOR / 2.2)
     axes.axhline(_FLOOR, color="0.8", linewidth=0.8, zorder=0)
-    axes.annotate("exact to a rounding, or below", (0.01, _FLOOR), xycoords=("axes fraction", "data"), xytext=(0, 3),
+    axes.annotate("no more than the error of rounding to 1/255", (0.01, _FLOOR), xycoords=("axes fraction", "data"), xytext=(0, -4), va="top",
                   textcoords="offset points", fontsize=7.5, color=_GRAY)  # fmt: skip
     axes.set_xticks(widths)
     axes.set_xlabel("h, neurons of the first layer = equations a sample", fontsize=9)

@@ -148,12 +148,17 @@ def _table(grid: Grid, dataset: str, rows: list[dict[str, Any]]) -> Table:
     for h in grid.hidden:
         first = found[(h, *names[0])]
         cells = [_cell(found[(h, *name)]) for name in names]
-        table.add_row(str(h), *cells, f"{first['projection_mse']:.4f}", f"{first['guess_mse']:.4f}", first["security"])
+        table.add_row(str(h), *cells, _figure(first["projection_mse"]), _figure(first["guess_mse"]), first["security"])
     return table
 
 
 def _cell(row: dict[str, Any]) -> str:
-    return f"{row['mse']:.4f}" + (f" !{row['failures']}" if row["failures"] else "")
+    return _figure(row["mse"]) + (f" !{row['failures']}" if row["failures"] else "")
+
+
+def _figure(mse: float) -> str:
+    """Four digits, or the size of what these would show as 0; below 1e-12 there is nothing but rounding of floats."""
+    return f"{mse:.4f}" if mse >= 5e-5 else "0" if mse < 1e-12 else f"{mse:.0e}"
 
 
 def _listed(text: str) -> tuple[str, ...]:
