@@ -13,8 +13,10 @@ Defences (`defence.py`), and what they leave open:
                          pixel, exact while they are at most h together. A and all owners but one subtract their copies; the average,
                          which every owner of the next round gets, is not protected
     reshuffle            an order of its own in each epoch. The cloud holds the labels, so it must know who is who: it hides nothing
-    unlinkable           the same in private, with the labels at the owner: no message says which samples a batch holds. Z1 of one
-                         sample in two epochs is still similar while W1 moves little
+    unlinkable           the same in private, with the labels at the owner: no message says which samples a batch holds. But Z1 of a
+                         sample moves little from one epoch to the next: on digits (480 samples, h = 48) the nearest Z1 of the epoch before
+                         is the same sample's for 10 % after the first epoch and for 96 % after the fifth (chance .2 %; with noise +-10
+                         44 %), so who keeps all Z1 links them again
 """
 
 from __future__ import annotations

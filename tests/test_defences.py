@@ -9,7 +9,7 @@ import pytest
 from parties.adversary.adversary import Adversary
 from parties.adversary.equations import first_observations, independent_keys, systems
 from parties.transcript import Kind, View
-from protocols.config import Authority, Config, Gradient, Labels, Order, Scheme, Visit, public_order
+from protocols.config import Authority, Config, Gradient, Labels, Order, Scheme, Visit, permutation, public_order
 from protocols.crypto import aggregate
 from protocols.crypto.coins import Coins, Stream, derive
 from protocols.defence import DEFENCES, parse, without
@@ -212,6 +212,16 @@ def test_unlinkable_samples_are_ordered_by_the_owners_coins_alone(runs):
     assert result["accuracy"]["test"] > 0.75 and "labels" not in run.view("cloud_trainer")
     images = {r.view("data_owner")["images"][0].tobytes() for r in (run, again)}
     assert len(images) == 1 and run.view("data_owner")["z1"][0].shape == again.view("data_owner")["z1"][0].shape
+
+
+def test_unlinkable_samples_are_linked_again_by_their_nearest_z1(runs):
+    """What the defence leaves open: the owner's coins, which the cloud lacks, tell here who was who."""
+    run, _ = runs("mitig2", epochs=12, samples=200, hidden=16, labels=Labels.OWNER, defence=("unlinkable",))
+    coins = Coins(bytes(next(run.view("data_owner").values("coins", Kind.COINS))[1]))
+    orders = [permutation(coins.stream("order"), 200) for _ in range(12)]
+    z1 = np.vstack(run.view("cloud_trainer")["z1"]).reshape(12, 200, 16)
+    nearest = np.square(z1[11][:, None] - z1[10][None]).sum(axis=2).argmin(axis=1)
+    assert np.mean(orders[10][nearest] == orders[11]) > 0.5
 
 
 def test_masks_cancel_in_the_sum_exactly_and_in_no_part_of_it():
