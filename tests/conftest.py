@@ -35,7 +35,7 @@ class Runs:
     def __call__(self, scenario: str = "plain_fe", **options: Any) -> tuple[RunFolder, dict[str, Any]]:
         key = (scenario, tuple(sorted(options.items(), key=str)))
         if key not in self._done:
-            out = self._root / str(len(self._done))
+            out = self._root / str(len(list(self._root.iterdir())))  # one that failed leaves its folder
             self._done[key] = execute(replace(small(scenario, **options), out=out))
         return self._done[key]
 

@@ -103,8 +103,8 @@ def test_a_prefix_of_a_view_gives_the_samples_seen_so_far(runs):
 
 
 @pytest.mark.parametrize(("scenario", "party", "options", "said"), [
-    ("mitig1", "cloud_trainer", TINY, "mitig1"),
-    ("plain_fe", "cloud_trainer", {}, "plain_fe"),
+    ("mitig1", "cloud_trainer", TINY, "holds no z1"),
+    ("plain_fe", "cloud_trainer", {}, "holds no z1"),
     ("mitig2", "data_owner:0", {}, "received no z1"),
     ("mitig2", "cloud_trainer", {"record": Record.HEADERS}, "payloads not recorded"),
 ])  # fmt: skip

@@ -106,6 +106,10 @@ def first_gradient(view: View) -> list[Learned]:
     """The samples of the first batch, from the gradient of its first step: solved for and checked."""
     if not view.has_payloads() or not (received(view, "ct_batch") or received(view, "dw1")):
         return []
+    try:
+        gradient.fits(view.config)
+    except NotApplicable:
+        return []
     config, how = view.config, "keys for dZ1 on ct_batch" if received(view, "ct_batch") else "dZ1 and dW1"
     if received(view, "ct_batch"):
         opened = next(opened_batches(view), None)

@@ -23,7 +23,7 @@ from parties.adversary.equations import need, received
 from parties.adversary.gradients import Reals, Visit, opened_batches, owner_visits, positions
 from parties.transcript import View
 from protocols import plain_fe
-from protocols.config import batches
+from protocols.config import Config, Gradient, KeyScope, batches
 
 NAME = "gradient"
 SUMMARY = "dW1 = dZ1 X_B / B: exact integers from a batch's gradients once dZ1 has rank B"
@@ -40,6 +40,7 @@ def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstru
     """Solve for the samples of every batch, or estimate them where only the authority's requests are in the view."""
     if view.protocol != plain_fe.NAME:
         raise NotApplicable(f"{view.protocol} sends no gradient of W1: the view holds no ct_batch and no dw1")
+    fits(view.config)
     if received(view, "ct_batch"):
         need(view, "mpk_batch", "ct_batch", "sk_dz1")
         return _exact(view, prior, _from_keys(view), "function keys for dZ1 on ct_batch: integers, modulo a prime")
@@ -47,6 +48,18 @@ def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstru
         need(view, "dw1", "dz1")
         return _exact(view, prior, _from_owner(view), "dZ1 and dW1 in float32, rounded to integers and checked")
     return key_requests.estimate(view, prior)
+
+
+def fits(config: Config) -> None:
+    """Raise `NotApplicable` for a run whose gradients have another form."""
+    if config.first:
+        raise NotApplicable(
+            "the first layer is a convolution: its gradient is a sum over patches, which this attack does not solve"
+        )
+    if config.gradient is Gradient.FE and config.keys_for is KeyScope.BATCH:
+        raise NotApplicable(
+            "every batch has an instance of its own for its gradient: the keys of others do not work on it"
+        )
 
 
 class Solved:

@@ -68,13 +68,15 @@ class Fit:
 
 def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstruction:
     """Rebuild the first samples whose Z1 the cloud received, batch by batch."""
+    if not view.has_payloads():
+        raise NotApplicable("payloads not recorded")
+    need(view, *CONSUMES)
     if view.protocol != "mitig2":
         raise NotApplicable(f"inverts the plain Z1 of mitig2; this is a run of {view.protocol}")
     if view.config.first:
         raise NotApplicable(
             "the first layer is a convolution: Z1 has more numbers than the image, and the surrogate is a dense layer"
         )
-    need(view, *CONSUMES)
     if view.config.order is Order.PRIVATE:
         raise NotApplicable("the owner shuffles its samples in private: which sample is which is not in the view")
     if not received(view, "z1"):
