@@ -13,6 +13,7 @@ That averaging and split learning leak updates is known; the equations above are
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,7 @@ from protocols.crypto.coins import Coins
 from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, index_of, party_name, role_of
 
 _GRAM_SAMPLES = 256  # up to which a Gram matrix is computed at the end of every run: a second
+_EVERY = 1_000_000  # uses of batches that are counted
 _GRAM_ERROR = 0.01  # expected relative error of an entry up to which a Gram matrix counts as exact
 Reals = NDArray[np.float64]
 
@@ -180,7 +182,7 @@ def others_of(view: View) -> list[Learned]:
         return []
     other = next(i for i in range(len(config.counts)) if i not in corrupted)
     means = averages(view)
-    met = [use for number, steps in uses(config) if number in means for use in steps[0] if use.owner == other]
+    met = [use for number, steps in uses(config, _EVERY) if number in means for use in steps[0] if use.owner == other]
     if not met:
         return []
     if view.protocol == "mitig1":  # its keys work on every ciphertext
@@ -225,11 +227,13 @@ def _full_at(matrices: list[Reals], columns: int) -> int | None:
 
 def _weights(view: View, owner: int, mine: list[Use]) -> Reals:
     """a_u dZ1_u (samples, h) of an owner's first round, a row for each of its samples."""
-    config = view.config
-    path = trajectory(config, len(config.counts) * config.local_steps)
-    placed = spread(path.ends[0, owner], path.uses, errors_of(view, path.uses), sum(config.counts))
-    rows: Reals = placed[np.unique(np.concatenate([use.index for use in mine]))]
-    return rows
+    # As if it were the only owner: before the first average the others do not matter, and thousands of them would take memory.
+    alone = replace(view.config, counts=(view.config.counts[owner],), per_round=0)
+    path, rows = trajectory(alone, len(mine)), by_use(view, "dz1", Kind.SENT)
+    errors = [np.asarray(view.value(rows[use.step, owner]), np.float64) for use in mine]
+    placed = spread(path.ends[0, 0], path.uses, errors, alone.counts[0])
+    rows_used: Reals = placed[np.unique(np.concatenate([use.index for use in path.uses]))]
+    return rows_used
 
 
 def _solved(change: Reals, weights: Reals, config: Config) -> tuple[str, str]:

@@ -112,6 +112,8 @@ def uses(config: Config, limit: int = USES) -> Iterator[tuple[int, tuple[tuple[U
 def trajectory(config: Config, limit: int = USES) -> Trajectory:
     """Follow the copies of W1 through the run, symbolically."""
     plan = list(uses(config, limit))
+    if not plan:
+        raise NotApplicable(f"a round has more than {limit} batches, which is as many as are followed")
     every = tuple(use for _, steps in plan for step in steps for use in step)
     numbers = {(use.step, use.owner): k for k, use in enumerate(every)}
     at, starts = np.zeros((len(every), len(every))), np.zeros((len(plan), len(every)))
