@@ -25,8 +25,8 @@ keys are told apart before the mathematics does.
 
 `encrypt_float` and what follows is the float encoding of phe, which LEAKS: each weight's exponent crosses in the clear.
 
-On one core of a busy Xeon at 2.5 GHz, at best, head 256 -> 10, dense features of 8 bits, 2048 bit (3072 bit): server 2.7 ms (5.5), of which
-the blinding 1.0 (2.2); by buckets, without tables of the head, 3.8 (7.5); authority 4.0 (17). `keyhole bench paillier` measures again.
+On one core of a busy Xeon at 2.5 GHz, at best, head 256 -> 10, dense features of 8 bits, 2048 bit (3072 bit): server 2.4 ms (5.3), of which
+the blinding 0.9 (2.2); by buckets, without tables of the head, 3.6 (7.5); authority 3.9 (12.3). `keyhole bench paillier` measures again.
 """
 
 from __future__ import annotations
