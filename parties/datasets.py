@@ -36,6 +36,13 @@ class Split(Enum):
     LABEL = "label"
 
 
+# What stands in the place of the training samples in a control run; its attacks are scored against the true ones.
+#   swapped    each sample in the place of another, half the data away
+#   drawn      held-out samples
+#   relabelled held-out images, each of the class of the sample that it stands for: what who knows the labels could draw
+CONTROLS = ("", "swapped", "drawn", "relabelled")
+
+
 @wire
 @dataclass(frozen=True)
 class DataSpec:
@@ -46,8 +53,11 @@ class DataSpec:
     gray: bool = False
     samples: int | None = None
     seed: int = 0
+    control: str = ""
 
     def __post_init__(self) -> None:
+        if self.control not in CONTROLS:
+            raise ConfigError(f"a control is one of {', '.join(CONTROLS[1:])}, got {self.control!r}")
         if not isinstance(self.name, str) or not (self.name in NAMES or self.name.endswith(".npz")):
             raise ConfigError(f"--dataset: expected {', '.join(NAMES)} or a file ending in .npz, got {self.name!r}")
         if not (self.data_dir is None or isinstance(self.data_dir, str)) or not isinstance(self.gray, bool):
@@ -87,8 +97,27 @@ def load(spec: DataSpec) -> Dataset:
     keep = _draw(raw.labels, spec.samples, spec.seed)
     test = None if raw.test_images is None else _frozen(raw.test_images.reshape(len(raw.test_images), -1))
     test_labels = None if raw.test_labels is None else _frozen(raw.test_labels)
-    train = _frozen(raw.images[keep].reshape(len(keep), -1))
-    return Dataset(spec.name, train, _frozen(raw.labels[keep]), test, test_labels, raw.images.shape[1:], classes, x_max)
+    x, y = _controlled(raw, keep, spec)
+    train, labels = _frozen(x.reshape(len(keep), -1)), _frozen(y)
+    return Dataset(spec.name, train, labels, test, test_labels, raw.images.shape[1:], classes, x_max)
+
+
+def _controlled(raw: Raw, keep: NDArray[np.int64], spec: DataSpec) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The training samples, or what a control puts in their place."""
+    if spec.control == "swapped":
+        keep = np.roll(keep, len(keep) // 2)
+    if spec.control in ("", "swapped"):
+        return raw.images[keep], raw.labels[keep]
+    if raw.test_images is None or raw.test_labels is None:
+        raise DataError("a control needs held-out samples, and this data set has none")
+    rng, labels = np.random.default_rng((spec.seed, 2)), raw.labels[keep]
+    chosen = rng.integers(0, len(raw.test_labels), len(keep))
+    if spec.control == "relabelled":
+        for c in np.unique(labels):
+            same = np.flatnonzero(raw.test_labels == c)
+            chosen[labels == c] = rng.choice(same if len(same) else chosen, int((labels == c).sum()))
+        return raw.test_images[chosen], labels
+    return raw.test_images[chosen], raw.test_labels[chosen]
 
 
 def split(labels: NDArray[np.int64], owners: int, how: Split, seed: int) -> tuple[NDArray[np.int64], ...]:

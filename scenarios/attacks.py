@@ -11,7 +11,7 @@ import numpy as np
 from parties.adversary.adversary import Attacked
 from parties.adversary.attack import Prior, Quantity, Reconstruction
 from parties.adversary.catalogue import find_attack
-from scenarios.metrics import Truth, baseline_guess, baseline_projection, score
+from scenarios.metrics import Truth, baseline_guess, baseline_projection, gain, score
 from scenarios.pictures import COLUMNS, grid
 from scenarios.runs import RunFolder
 
@@ -41,6 +41,25 @@ def attack_run(
         adversary.close()
     truth = run.truth() if any(a.reconstruction is not None for a in attacked) else None
     return [_row(run, a, prior, truth) for a in attacked]
+
+
+class Scorer:
+    """Scores attacks against the samples of one run."""
+
+    def __init__(self, run: RunFolder, prior: Prior) -> None:
+        self._truth, self._prior = run.truth(), prior
+
+    def metrics(self, rebuilt: Reconstruction) -> dict[str, Any]:
+        """The metrics of one reconstruction."""
+        return score(rebuilt, self._truth, self._prior, _SCORING_SEED)
+
+    def control(self, attacked: Attacked) -> dict[str, Any]:
+        """What an attack on another run scores here: its metrics, and by how much it beats the prior's guess."""
+        rebuilt = attacked.reconstruction
+        if rebuilt is None:
+            return {"applicable": False, "why": attacked.why, "metrics": {}, "gain": None}
+        won = gain(rebuilt, self._truth, self._prior)
+        return {"applicable": True, "why": "", "metrics": self.metrics(rebuilt), "gain": won}
 
 
 def _row(run: RunFolder, attacked: Attacked, prior: Prior, truth: Truth | None) -> dict[str, Any]:
@@ -86,15 +105,20 @@ def baselines(rebuilt: Reconstruction, truth: Truth, prior: Prior) -> dict[str, 
     """
     away = max(1, len(truth.images) // 2)  # half the data away: neighbours of one owner may be of one class
     swapped = replace(rebuilt, index=(rebuilt.index + away) % len(truth.images))
-    if rebuilt.quantity is Quantity.LABELS:
-        share = float(np.bincount(truth.labels[rebuilt.index]).max() / max(1, len(rebuilt.index)))
-        return {"guess": {"labels_right": share}, "swapped": score(swapped, truth, prior, _SCORING_SEED)}
     found: dict[str, Any] = {
-        "guess": baseline_guess(truth, prior, rebuilt.index, _SCORING_SEED),
+        "guess": baseline_guess(rebuilt, truth, prior, _SCORING_SEED),
         "swapped": score(swapped, truth, prior, _SCORING_SEED),
     }
     projection = baseline_projection(rebuilt, truth, prior, _SCORING_SEED)
     return found if projection is None else {**found, "projection": projection}
+
+
+def _of_whom(run: RunFolder, attacked: Attacked) -> str:
+    """Part of a file name: empty for the coalition that the run itself names, so that others do not overwrite its pictures."""
+    own = run.view_sources(tuple(run.settings.get("corrupted", ())))
+    if [party for _, party in own] == list(attacked.corrupted):
+        return ""
+    return "--" + "+".join(attacked.corrupted).replace(":", "")
 
 
 def _picture(run: RunFolder, attacked: Attacked, rebuilt: Reconstruction, truth: Truth) -> str:
@@ -104,6 +128,6 @@ def _picture(run: RunFolder, attacked: Attacked, rebuilt: Reconstruction, truth:
         rows["projection"] = rebuilt.projection[:COLUMNS]
     titles = [f"label {truth.labels[i]}" for i in drawn]
     heading = f"{name}: rebuilt from the view of {', '.join(attacked.corrupted)}, the first {len(drawn)} of {len(rebuilt.index)} samples"
-    path = run.path / "figures" / f"{attacked.attack}.png"
+    path = run.path / "figures" / f"{attacked.attack}{_of_whom(run, attacked)}.png"
     grid(path, truth.pixels(drawn), rows, truth.shape, titles, heading)
     return str(path.relative_to(run.path))

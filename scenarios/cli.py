@@ -3,58 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
-import sqlite3
 import sys
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
-from typer.core import TyperGroup
 
 from parties.adversary.catalogue import ATTACKS, find_attack
 from parties.datasets import NAMES, Split
 from parties.transcript import Record
 from protocols.config import Activation, Authority, Gradient, Init, Labels, Loss, Optimizer, Pixels, Scheme
-from protocols.errors import ConfigError, KeyholeError
+from protocols.errors import ConfigError
 from protocols.figure import as_mermaid, as_text
+from scenarios.attack_command import attack
 from scenarios.catalogue import PROTOCOLS, SCENARIOS, find_protocol, find_scenario
-from scenarios.experiment import Experiment, Options, Preset, prepare, step_count
-
-
-class OneLine(TyperGroup):
-    """Says what is wrong with a command line as everything else is said: in one line."""
-
-    def main(
-        self,
-        args: Sequence[str] | None = None,
-        prog_name: str | None = None,
-        complete_var: str | None = None,
-        standalone_mode: bool = True,
-        windows_expand_args: bool = True,
-        **extra: Any,
-    ) -> Any:
-        given = (args, prog_name, complete_var, False, windows_expand_args)
-        if not standalone_mode:
-            return super().main(*given, **extra)
-        try:
-            sys.exit(super().main(*given, **extra) or 0)
-        except Exception as error:  # typer brings its own click, whose errors have no public name
-            if not hasattr(error, "format_message") or not hasattr(error, "exit_code"):
-                raise
-            context, said = getattr(error, "ctx", None), " ".join(error.format_message().split()).rstrip(".")
-            remedy = f"; see {context.command_path} --help" if context is not None else ""
-            if said:  # nothing is said where the help was printed instead
-                print(f"keyhole: {said}{remedy}", file=sys.stderr)
-            sys.exit(error.exit_code)
-
+from scenarios.experiment import Experiment, Options, Preset, prepare
+from scenarios.learned_command import coalitions, learned
+from scenarios.terminal import OneLine, console, dashed, parties_named, plain, progress, reported, show_tracebacks
 
 app = typer.Typer(
     name="keyhole",
@@ -64,7 +34,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_DEBUG = False
+
+for _command in (attack, learned, coalitions):
+    app.command()(_command)
+
 _NAMES = " | ".join(name.replace("_", "-") for name in SCENARIOS)
 
 
@@ -83,8 +56,7 @@ def _option(*names: str, panel: str = "Run", **settings: Any) -> Any:
 def main(
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
 ) -> None:
-    global _DEBUG
-    _DEBUG = debug
+    show_tracebacks(debug)
 
 
 @app.command("list")
@@ -97,7 +69,7 @@ def list_() -> None:
     table = Table("kind", "name", "what it is", "security", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for name in PROTOCOLS:
         module = find_protocol(name)
-        table.add_row("protocol", _cli(name), module.SUMMARY, module.SECURITY)
+        table.add_row("protocol", dashed(name), module.SUMMARY, module.SECURITY)
     table.add_row("scheme", "lwe", "inner products over Z_2^64 (default)", ipfe_lwe.SECURITY)
     table.add_row("scheme", "ddh", f"inner products; --group {' | '.join(GROUPS)}", ipfe_ddh.SECURITY)
     table.add_row(
@@ -105,15 +77,15 @@ def list_() -> None:
     )
     table.add_row("scheme", "febo", "labels element by element: --labels febo", febo.SECURITY)
     for name in SCENARIOS:
-        table.add_row("scenario", _cli(name), f"keyhole run {_cli(name)}", "of the protocol and its scheme")
+        table.add_row("scenario", dashed(name), f"keyhole run {dashed(name)}", "of the protocol and its scheme")
     table.add_row("scenario", "compare", "keyhole run compare: all protocols on one data set", "of each protocol")
     for name in ATTACKS:
-        table.add_row("attack", _cli(name), find_attack(name).SUMMARY, "")
+        table.add_row("attack", dashed(name), find_attack(name).SUMMARY, "")
     for name in (*NAMES, "FILE.npz"):
         table.add_row("dataset", name, _DATASETS[name], "")
     for column in table.columns[:2]:
         column.no_wrap = True
-    _console().print(table)
+    console().print(table)
 
 
 _DATASETS = {
@@ -225,8 +197,8 @@ def run(
         activation=activation, loss=loss, batch=batch, epochs=epochs, lr=lr, momentum=momentum, optimizer=optimizer, pixels=pixels,
         init=init, per_round=per_round, local_steps=local_steps, rounds=rounds, authority=authority, scheme=scheme, group=group,
         weight_scale=weight_scale, weight_bound=weight_bound, labels=labels, gradient=gradient,
-        attack=tuple(dict.fromkeys(map(_plain, attack or ()))), period=period, threshold=threshold,
-        known=known, first=first, defence=tuple(dict.fromkeys(map(_plain, defence or ()))),
+        attack=tuple(dict.fromkeys(map(plain, attack or ()))), period=period, threshold=threshold,
+        known=known, first=first, defence=tuple(dict.fromkeys(map(plain, defence or ()))),
     )  # fmt: skip
     with reported():
         from scenarios.run import execute
@@ -235,19 +207,19 @@ def run(
         for name in options.attack or ():
             find_attack(name)
         if corrupt is not None:
-            options = replace(options, corrupt=_parties(corrupt))
-        if _plain(scenario) == "compare":
+            options = replace(options, corrupt=parties_named(corrupt))
+        if plain(scenario) == "compare":
             _compare(options, budget, as_json, quiet)
             return
         if budget is not None:
-            raise ConfigError(f"--budget is no option of {_cli(scenario)}")
+            raise ConfigError(f"--budget is no option of {dashed(scenario)}")
         experiment = prepare(find_scenario(scenario), options)
         with progress(experiment, silent=as_json or quiet) as observe:
             folder, result = execute(experiment, observe)
         if as_json:
             print(json.dumps(result, indent=1))
         else:
-            show_result(_console(), folder, result)
+            show_result(console(), folder, result)
 
 
 @app.command()
@@ -268,11 +240,11 @@ def show(
 
         folder = load_run(run_folder)
         if verify:
-            verified(folder, _console())
+            verified(folder, console())
         elif dump is not None:
             print(dump_payload(folder, party, label, dump))
         else:
-            _console().print(rows_table(folder, party, label, limit))
+            console().print(rows_table(folder, party, label, limit))
 
 
 @app.command()
@@ -284,38 +256,6 @@ def figure(
     with reported():
         drawn = find_protocol(protocol).FIGURE
         print(as_mermaid(drawn) if mermaid else as_text(drawn))
-
-
-@app.command()
-def attack(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN")],
-    attack: Annotated[list[str], typer.Option("--attack", help="Repeatable.")],
-    corrupt: Annotated[str, typer.Option("--corrupt", help="Such as cloud_trainer,data_owner:2.")] = "cloud_trainer",
-    period: Annotated[int | None, typer.Option("--period", min=1)] = None,
-    threshold: Annotated[int | None, typer.Option("--threshold", min=0)] = None,
-    known: Annotated[
-        int | None, typer.Option("--known", min=0, help="Training samples that the adversary knows.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
-) -> None:
-    """Attack a stored transcript again, offline: the attack sees the stored view and nothing else."""
-    with reported():
-        from parties.adversary.adversary import Adversary
-        from scenarios.attacks import attack_run
-        from scenarios.runs import load_run
-        from scenarios.summary import attack_table, protection
-
-        folder = load_run(run_folder)
-        names = tuple(dict.fromkeys(map(_plain, attack)))
-        rows = attack_run(folder, names, _parties(corrupt), folder.prior(period, threshold, known), Adversary)
-        if as_json:
-            print(json.dumps(rows, indent=1))
-        else:
-            console, finished = _console(), (folder.path / "result.json").exists()
-            console.print(attack_table(rows, protection(folder.result) if finished else "", console.width))
-            for row in rows:
-                if row.get("figure"):
-                    print(f"{folder.path / row['figure']}")
 
 
 @app.command()
@@ -339,7 +279,7 @@ def predict(
         if as_json:
             print(json.dumps(result, indent=1))
         else:
-            show_prediction(_console(), folder, result)
+            show_prediction(console(), folder, result)
 
 
 @app.command()
@@ -362,7 +302,7 @@ def compare(
         if as_json:
             print(json.dumps(content, indent=1))
         else:
-            show_comparison(_console(), content, out)
+            show_comparison(console(), content, out)
 
 
 @app.command()
@@ -383,7 +323,7 @@ def bench(
     with reported():
         from scenarios.bench import run_benches
 
-        run_benches(tuple(what or ()), data_dir, samples, epochs, hidden, out, _console())
+        run_benches(tuple(what or ()), data_dir, samples, epochs, hidden, out, console())
 
 
 def _compare(options: Options, budget: float | None, as_json: bool, quiet: bool) -> None:
@@ -396,14 +336,14 @@ def _compare(options: Options, budget: float | None, as_json: bool, quiet: bool)
 
     def watch(experiment: Experiment) -> AbstractContextManager[Callable[[str, int], None]]:
         if not silent:
-            print(_cli(experiment.scenario.name), file=sys.stderr)
+            print(dashed(experiment.scenario.name), file=sys.stderr)
         return progress(experiment, silent)
 
     folder, content = run_all(options, BUDGET_SECONDS if budget is None else budget, watch)
     if as_json:
         print(json.dumps(content, indent=1))
     else:
-        show_comparison(_console(), content, folder)
+        show_comparison(console(), content, folder)
     if failed(content):
         raise typer.Exit(1)
 
@@ -411,81 +351,3 @@ def _compare(options: Options, budget: float | None, as_json: bool, quiet: bool)
 def script(scenario: str) -> None:
     """Entry of `python -m scenarios.<scenario>`: the options of `keyhole run <scenario>`."""
     app(["run", scenario, *sys.argv[1:]], prog_name=f"python -m scenarios.{scenario}")
-
-
-@contextmanager
-def reported() -> Iterator[None]:
-    """Turn what went wrong into one line and an exit status: 1 the run failed, 2 wrong usage."""
-    try:
-        with warnings.catch_warnings():
-            if not _DEBUG:
-                warnings.simplefilter("ignore")  # of libraries; what a user has to know is said in one line
-            yield
-    except typer.Exit:
-        raise
-    except ConfigError as error:
-        _fail(error, 2)
-    except KeyholeError as error:
-        _fail(error, 1)
-    except KeyboardInterrupt as error:
-        _fail(error, 1, "interrupted; what was recorded so far is kept")
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader went away, as with `| head`
-        raise typer.Exit(1) from None
-    except (OSError, sqlite3.OperationalError) as error:
-        named = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
-        _fail(error, 1, f"{named}{getattr(error, 'strerror', None) or error}")
-    except Exception as error:
-        _fail(error, 1, f"internal error: {type(error).__name__}; run again with `keyhole --debug ...` for a traceback")
-
-
-def _fail(error: BaseException, status: int, text: str | None = None) -> None:
-    if _DEBUG:
-        raise error
-    print(f"keyhole: {' '.join((text or str(error)).split())}", file=sys.stderr)
-    raise typer.Exit(status) from None
-
-
-@contextmanager
-def progress(experiment: Experiment, silent: bool) -> Iterator[Callable[[str, int], None]]:
-    """A progress bar on a terminal, nothing elsewhere."""
-    if silent or not sys.stderr.isatty():
-        yield lambda event, value: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    steps = step_count(experiment.scenario.protocol, experiment.config)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("set-up", total=steps)
-
-        def observe(event: str, value: int) -> None:
-            if event == "step":
-                bar.update(task, description="training", completed=value + 1)
-            elif event == "upload":
-                bar.update(task, description="encrypting")
-            elif event == "report":
-                bar.update(task, description="attacking")
-
-        yield observe
-
-
-def _console() -> Console:
-    """Standard output: as wide as the terminal; without one as wide as COLUMNS says, or wide enough for tables."""
-    return Console() if sys.stdout.isatty() or os.environ.get("COLUMNS") else Console(width=140)
-
-
-def _parties(text: str) -> tuple[str, ...]:
-    """Names of parties from a list such as cloud_trainer,data_owner:2; `-` and `_` are the same."""
-    names = tuple(dict.fromkeys(_plain(name.strip()) for name in text.split(",") if name.strip()))
-    if not names:
-        raise ConfigError("--corrupt: expected the names of parties, such as cloud_trainer,data_owner:2")
-    return names
-
-
-def _plain(name: str) -> str:
-    return name.replace("-", "_")
-
-
-def _cli(name: str) -> str:
-    return name.replace("_", "-")

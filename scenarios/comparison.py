@@ -9,8 +9,9 @@ from typing import Any
 from protocols.config import Scheme
 from scenarios.cost import Cost, counts, extrapolate
 from scenarios.experiment import Experiment, step_count
+from scenarios.learned import learned_rows
 from scenarios.probe import Amounts
-from scenarios.run import learned_rows, security
+from scenarios.run import security
 from scenarios.runs import RunFolder, load_run
 from scenarios.summary import meaning
 
@@ -143,7 +144,8 @@ def seen(row: dict[str, Any], how: str) -> dict[str, list[str]]:
     """By party, what it saw in the clear (`clear`) or solved for (`exact`), in words."""
     found: dict[str, list[str]] = {}
     for item in row["learned"]:
-        if item["how"] == how:
+        together = ", " in item["party"] and how == "clear"  # what crossed is listed where it arrived
+        if item["how"] == how and not together:
             found.setdefault(item["party"], []).append(meaning(item["quantity"]))
     return found
 

@@ -7,7 +7,7 @@ Pixels are in [0, 1] here (x / x_max). A failure is a row of NaN: it is scored a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -69,11 +69,62 @@ def score(recon: Reconstruction, truth: Truth, prior: Prior, seed: int) -> dict[
     return {**common, **_score_images(recon, truth, prior, seed)}
 
 
-def baseline_guess(truth: Truth, prior: Prior, index: NDArray[np.int64] | None = None, seed: int = 0) -> dict[str, Any]:
-    """The same metrics for the prior's best guess, one image for all samples (of `index`, or every one)."""
-    index = np.arange(len(truth.images)) if index is None else index
-    same = np.broadcast_to(prior.guess(), (len(index), truth.images.shape[1]))
-    return score(Reconstruction(Quantity.IMAGES, index, same), truth, prior, seed)
+def baseline_guess(recon: Reconstruction, truth: Truth, prior: Prior, seed: int = 0) -> dict[str, Any]:
+    """The same metrics for the best guess from the prior alone, for the samples of a reconstruction.
+
+    Images: one image for all, `Prior.guess`. Labels: the most frequent class. Gram matrix: that of images that are the guess and
+    vary about it as the public ones do. Span: the principal directions of the public images, as many as the attack found.
+    """
+    if recon.quantity is Quantity.LABELS:
+        return {"labels_right": _majority(recon, truth)}
+    if recon.quantity is Quantity.MASTER_KEY or not len(recon.index):
+        return {}
+    return score(replace(recon, values=_guessed(recon, prior), solved_at_step=None), truth, prior, seed)
+
+
+def _guessed(recon: Reconstruction, prior: Prior) -> NDArray[Any]:
+    guess = prior.guess()
+    public = np.zeros((0, len(guess))) if prior.public is None else prior.public
+    if recon.quantity is Quantity.GRAM:
+        spread = float(public.var(axis=0).sum()) if len(public) else len(guess) / 12
+        return np.full((len(recon.index),) * 2, float(guess @ guess)) + spread * np.eye(len(recon.index))
+    if recon.quantity is Quantity.SPAN:
+        sample = public[:SSIM_IMAGES] if len(public) else guess[None]
+        directions: NDArray[Any] = np.linalg.svd(sample, full_matrices=False)[2][: len(recon.values)]
+        return directions
+    return np.broadcast_to(guess, (len(recon.index), len(guess)))
+
+
+def _majority(recon: Reconstruction, truth: Truth) -> float:
+    return float(np.bincount(truth.labels[recon.index]).max(initial=0) / max(1, len(recon.index)))
+
+
+def gain(recon: Reconstruction, truth: Truth, prior: Prior) -> dict[str, Any] | None:
+    """How much better than the prior's guess a reconstruction is, with a 95 % interval; None for what is one number.
+
+    Images: guess's MSE less the attack's, mean over images. Labels: the attack's share less that of the most frequent class. Above
+    zero by more than the interval, the attack found something.
+    """
+    if recon.quantity is Quantity.IMAGES and len(recon.index) > 1:
+        guess = np.broadcast_to(prior.guess(), (len(recon.index), truth.images.shape[1]))
+        return _interval(_errors(guess, recon.index, truth, prior) - _errors(recon.values, recon.index, truth, prior))
+    if recon.quantity is Quantity.LABELS and len(recon.index) > 1:
+        right = (np.asarray(recon.values) == truth.labels[recon.index]).astype(np.float64)
+        return _interval(right - _majority(recon, truth))
+    return None
+
+
+def _errors(values: NDArray[Any], index: NDArray[np.int64], truth: Truth, prior: Prior) -> Images:
+    """Mean squared error of each image."""
+    starts = range(0, len(index), _BLOCK)
+    return np.concatenate(
+        [_score_block(values[i : i + _BLOCK], index[i : i + _BLOCK], truth, prior)[0] for i in starts]
+    )
+
+
+def _interval(differences: Images) -> dict[str, Any]:
+    mean, half = float(differences.mean()), 1.96 * float(differences.std(ddof=1)) / len(differences) ** 0.5
+    return {"mean": mean, "interval": [mean - half, mean + half]}
 
 
 def baseline_projection(recon: Reconstruction, truth: Truth, prior: Prior, seed: int) -> dict[str, Any] | None:

@@ -24,7 +24,8 @@ from protocols.roles import CLOUD_TRAINER, DATA_OWNER, party_name
 from protocols.session import Session
 from scenarios.catalogue import find_protocol
 from scenarios.experiment import roles
-from scenarios.run import Runtimes, learned, learned_rows, runtime_named, traffic
+from scenarios.learned import learned, learned_rows
+from scenarios.run import Runtimes, runtime_named, traffic
 from scenarios.runs import RunFolder, new_folder, write_json
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from parties.adversary.attack import Learned
-from parties.adversary.knowledge import clear_values
+from parties.adversary.knowledge import clear_values, own_weights
 from parties.datasets import split
 from parties.log import open_log
 from parties.transcript import Kind
@@ -126,7 +126,7 @@ def _clear(run: RunFolder, experiment: Experiment) -> list[Learned]:
     found = []
     for name in sorted(names, key=lambda name: (name != CLOUD_TRAINER.value, name)):
         view = run.view(name)
-        found += clear_values(view)
+        found += [*clear_values(view), *own_weights(view)]
         view.close()
     return found
 

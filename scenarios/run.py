@@ -14,8 +14,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from parties.adversary.adversary import Adversary
-from parties.adversary.attack import Learned
-from parties.adversary.split import PROTOCOLS as SPLIT
 from parties.log import open_log
 from parties.runtime.host import HostSpec
 from parties.runtime.inline import InlineRuntime
@@ -25,10 +23,12 @@ from protocols import nn
 from protocols.config import Config
 from protocols.crypto.coins import derive
 from protocols.errors import KeyholeError
-from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role, party_name
+from protocols.roles import DATA_OWNER, Role, party_name
 from protocols.session import Session
 from scenarios.attacks import MakeAdversary, attack_run
 from scenarios.experiment import FULL_LIMIT_NBYTES, PUBLISHED, Experiment, step_count
+from scenarios.knowledge_chart import draw_knowledge
+from scenarios.learned import learned, learned_rows
 from scenarios.runs import RunFolder, new_folder, write_json
 
 SCHEMA = 1
@@ -57,6 +57,10 @@ def execute(experiment: Experiment, observe: Observe = lambda event, value: None
             result = report(experiment, run, epochs)
             clock.lap("report")
             result["learned"] = learned_rows(learned(run, make.adversary))
+            write_json(
+                run.path / "result.json", {**result, "seconds": clock.seconds()}
+            )  # whatever becomes of the attacks
+            draw_knowledge(run.path, result["learned"])
             clock.lap("report")
             if experiment.attacks:
                 prior = run.prior()
@@ -314,37 +318,6 @@ def traffic(run: RunFolder) -> dict[str, Any]:
 _COUNTERS = ("messages_sent", "messages_received", "bytes_sent", "bytes_received")
 
 
-def learned(run: RunFolder, make: MakeAdversary) -> list[Learned]:
-    """What each role learned, each computed from that party's own view; of many owners, the first.
-
-    Where the network is split, also what the cloud learns of samples together with the authority, and with one of many owners.
-    """
-    names = list(dict.fromkeys(next(p for p in run.sources if _role(p) == role) for role in map(_role, run.sources)))
-    names.sort(key=lambda name: name != CLOUD_TRAINER.value)
-    adversary = make(run.view_sources((names[0],)))
-    try:
-        found = [item for name in names for item in _learned(run, adversary, (name,))]
-        for coalition in _coalitions(run):
-            found += [item for item in _learned(run, adversary, coalition) if item.quantity == "samples"]
-        return found
-    finally:
-        adversary.close()
-
-
-def _coalitions(run: RunFolder) -> list[tuple[str, str]]:
-    """Pairs of parties whose joint view says more of samples than their own."""
-    if run.settings["protocol"] not in SPLIT or "asked" in run.settings:
-        return []
-    partners = [KEY_AUTHORITY.value] + ([party_name(DATA_OWNER)] if run.config().owners == "many" else [])
-    return [(CLOUD_TRAINER.value, partner) for partner in partners if partner in run.sources]
-
-
-def _learned(run: RunFolder, adversary: Any, parties: tuple[str, ...]) -> list[Learned]:
-    adversary.call("corrupt", run.view_sources(parties))
-    found: list[Learned] = adversary.call("learned")
-    return found
-
-
 def versions(runtime: str) -> dict[str, str]:
     """Versions of Python, of this project and of what its results rest on."""
     found = {"python": platform.python_version()}
@@ -358,8 +331,3 @@ def versions(runtime: str) -> dict[str, str]:
 
 def _role(party: str) -> str:
     return party.partition(":")[0]
-
-
-def learned_rows(items: list[Learned]) -> list[dict[str, Any]]:
-    """What was learned, as plain data."""
-    return [dataclasses.asdict(item) for item in items]

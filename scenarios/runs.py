@@ -71,6 +71,9 @@ class RunFolder:
         for candidate in (name, f"{name}:0"):
             if candidate in self.sources:
                 return candidate
+        missing = [party for party in (name, f"{name}:0") if party in self.settings.get("parties", ())]
+        if missing:
+            raise DataError(f"{self.path}: the transcript of {missing[0]} is missing")
         known = list(self.sources)
         listed = ", ".join(known[:6]) + (f" and {len(known) - 6} more" if len(known) > 6 else "")
         raise ConfigError(f"no party {party!r} took part in this run; parties: {listed}")

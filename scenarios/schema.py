@@ -111,7 +111,15 @@ ATTACK = _object(
             "object",
         ),
     },
-    {"figure": _("picture of originals and rebuilt images, relative to the run folder", "string")},
+    {
+        "figure": _("picture of originals and rebuilt images, relative to the run folder", "string"),
+        "first_success": _(
+            "with --when: the first message after which the attack succeeds, for any sample and for all", "object"
+        ),
+        "controls": _(
+            "with --controls: what the attack scores on runs with other secrets, swapped and ideal", "object"
+        ),
+    },
 )
 
 CONFIG = _object(

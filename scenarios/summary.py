@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from scenarios.learned import QUANTITIES, strongest
 from scenarios.runs import RunFolder
 
 _WIDE = 110  # columns from which on a derivation stands beside what it derives
@@ -101,6 +102,8 @@ MEANINGS = {
     "samples": "training images",
     "master key": "master secret key",
     "labels": "labels",
+    "weights": "W1, first-layer weights",
+    "gram": "Gram matrix of the images",
     "x": "training images",
     "w1": "W1, first-layer weights",
     "dz1": "dZ1, first-layer errors",
@@ -129,8 +132,10 @@ def learned_table(learned: list[dict[str, Any]], width: int = _WIDE) -> Renderab
     wide = width >= _WIDE
     table = _table("who learned what (computed from each party's own view)",
                    "party", "what", "of", "how", "since step" if wide else "step", *(["derivation"] if wide else []))  # fmt: skip
-    before = ""
+    before, alone = "", {(item["party"], *_said(item)) for item in learned}
     for item in learned:
+        if any((member, *_said(item)) in alone for member in item["party"].split(", ") if member != item["party"]):
+            continue  # what a member knows by itself is said there
         party, before = "" if item["party"] == before else item["party"], item["party"]
         since = "" if item["since_round"] is None else str(item["since_round"])
         exposed = item["how"] in ("exact", "clear") and item["quantity"] in _PRIVATE
@@ -140,6 +145,45 @@ def learned_table(learned: list[dict[str, Any]], width: int = _WIDE) -> Renderab
     legend = [_legend(" · ".join(f"{how}: {_HOW[how]}" for how in used))]
     derived = [item for item in learned if item["how"] != "clear" and not wide]
     return Group(table, *(Text(f"{meaning(item['quantity'])}: {item['detail']}") for item in derived), *legend)
+
+
+def _said(item: dict[str, Any]) -> tuple[Any, ...]:
+    return item["quantity"], item["of"], item["how"], item["since_round"]
+
+
+def matrix_table(learned: list[dict[str, Any]], parties: list[str]) -> RenderableType:
+    """Party by quantity: the strongest thing that its view says of each, and since which step."""
+    table = _table("who knows what", "party", *(meaning(name) for name, _ in QUANTITIES))
+    for party in parties:
+        mine = [row for row in learned if row["party"] == party]
+        table.add_row(party, *(_cell(strongest(mine, names)) for _, names in QUANTITIES))
+    told = (
+        "nothing: no message of the view says anything of it, or only ciphertexts do; a party's own inputs are not listed; "
+        "images that are known give their Gram matrix"
+    )
+    return Group(table, _legend(told))
+
+
+def _cell(row: dict[str, Any] | None) -> Text:
+    if row is None or row["how"] == "nothing":
+        return Text("nothing", style="dim")
+    since = "" if row["since_round"] is None else f", since step {row['since_round']}"
+    return Text(
+        f"{row['how']}{since}", style="red" if row["how"] in ("exact", "clear") and row["quantity"] in _PRIVATE else ""
+    )
+
+
+def coalition_table(rows: list[dict[str, Any]], width: int = _WIDE) -> RenderableType:
+    """Coalitions by size, those that read another owner's samples and those that do not."""
+    table = _table("smallest coalitions that read another owner's samples exactly", "coalition", "reads", "how", "since step",
+                   *(["derivation"] if width >= _WIDE else []))  # fmt: skip
+    for row in rows:
+        line = row["line"] or {"of": "no other owner's samples", "how": "", "since_round": None, "detail": ""}
+        since = "" if line["since_round"] is None else str(line["since_round"])
+        cells = (", ".join(row["coalition"]), line["of"], line["how"], since)
+        table.add_row(*cells, *([line["detail"]] if width >= _WIDE else []), style="red" if row["reads"] else "dim")
+    told = "owners are alike to a protocol: data_owner:0 stands for any, data_owner:0 and :1 for any two; up to three parties were tried"
+    return Group(table, _legend(told))
 
 
 def meaning(quantity: str) -> str:
@@ -167,10 +211,66 @@ def attack_table(attacks: list[dict[str, Any]], security: str = "", width: int =
 
 _BASELINES = ("guess", "swapped", "projection")
 _ATTACK_LEGEND = (
-    "mse: mean squared error, pixels in [0, 1], 0 is best · pixels, labels: share exactly right · the same measure for "
+    "mse: mean squared error, pixels in [0, 1], 0 is best · pixels, labels: share exactly right · error: relative, of a Gram matrix "
+    "or a span · the same measure for "
     "guess: the best without the view · swapped: the same output against other samples · projection: a gray image "
     "corrected to fit the equations"
 )
+
+
+def moment_table(attacks: list[dict[str, Any]]) -> RenderableType:
+    """The first message after which each attack succeeds, for some sample and for all."""
+    table = _table("when it leaked (bisection over the messages of the view)", "attack", "success means", "for", "message",
+                   "phase", "round", "label", "from", "to")  # fmt: skip
+    for row in attacks:
+        found = row.get("first_success")
+        if found is None:
+            continue
+        for which, name in (("any", "some sample"), ("all", "every sample it rebuilds")):
+            message = found[which]
+            cells = ("never",) if message is None else tuple(
+                str(message[key]) for key in ("seq", "phase", "round", "label", "sender", "receiver")
+            )  # fmt: skip
+            table.add_row(row["attack"].replace("_", "-"), found["criterion"], name, *cells)
+    return table
+
+
+def control_table(attacks: list[dict[str, Any]]) -> RenderableType:
+    """What each attack scores on runs of the same protocol with other secrets."""
+    table = _table("zero lines: the protocol and the attack run again where the secrets are others", "attack", "control",
+                   "measure", "scored", "guess", "better than the guess by", "verdict")  # fmt: skip
+    for row in attacks:
+        for name, control in row.get("controls", {}).items():
+            if not control["applicable"]:
+                table.add_row(
+                    row["attack"].replace("_", "-"), name, "", "", "", "", f"not applicable: {control['why']}"
+                )
+                continue
+            how, gain = measure(control["metrics"]), control["gain"]
+            cells = (how, value(control["metrics"], how), value(row["baseline"].get("guess", {}), how))
+            told = (
+                "" if gain is None else f"{gain['mean']:+.4f}  [{gain['interval'][0]:+.4f}, {gain['interval'][1]:+.4f}]"
+            )
+            table.add_row(row["attack"].replace("_", "-"), name, *cells, told, verdict(row, control, how))
+    return Group(table, _legend(_CONTROL_LEGEND))
+
+
+_CONTROL_LEGEND = (
+    "swapped: every sample in another's place · ideal: a view that a simulator makes from the allowed outputs alone · both scored "
+    "against the samples of this run; 95 % interval over samples"
+)
+
+
+def verdict(row: dict[str, Any], control: dict[str, Any], how: str) -> str:
+    """Whether an attack on other secrets stays at its prior, in words."""
+    gain = control["gain"]
+    if gain is not None:
+        return "no better than its prior" if gain["interval"][0] <= 0 else "better than its prior"
+    key = _KEYS.get(how, "")
+    if key in control["metrics"] and key in row["baseline"].get("guess", {}):
+        better = control["metrics"][key] < row["baseline"]["guess"][key]
+        return "better than its prior" if better else "no better than its prior"
+    return ""
 
 
 def measure(metrics: dict[str, Any]) -> str:
@@ -179,15 +279,18 @@ def measure(metrics: dict[str, Any]) -> str:
         return "labels"
     if metrics.get("exact_pixels", 0.0) > 0.5:
         return "pixels"
-    return "mse" if "mse" in metrics else ""
+    return next((name for name in ("mse", "error") if _KEYS[name] in metrics), "")
 
 
 def value(metrics: dict[str, Any], how: str) -> str:
     """One metric in a few characters; empty where it is missing."""
-    key = {"labels": "labels_right", "pixels": "exact_pixels", "mse": "mse"}.get(how, "")
+    key = _KEYS.get(how, "")
     if key not in metrics:
         return ""
-    return f"{metrics[key]:.4f}" if how == "mse" else f"{metrics[key]:.1%}"
+    return f"{metrics[key]:.4f}" if how in ("mse", "error") else f"{metrics[key]:.1%}"
+
+
+_KEYS = {"labels": "labels_right", "pixels": "exact_pixels", "mse": "mse", "error": "relative_error"}
 
 
 def _table(title: str, *columns: str, gap: int = 2) -> Table:

@@ -235,7 +235,7 @@ def test_a_damaged_run_folder_is_one_line(stored, tmp_path, damage):
     else:
         path.write_bytes(path.read_bytes()[:3000])
     outcome = keyhole("attack", tmp_path / "run", "--attack", "stack")
-    one_line(outcome, 2 if damage == "missing" else 1, "cloud_trainer" if damage != "config" else "config.json")
+    one_line(outcome, 1, "cloud_trainer" if damage != "config" else "config.json")
 
 
 def test_a_large_full_transcript_is_asked_for(tmp_path):

@@ -22,8 +22,8 @@ def test_the_cloud_knows_samples_and_master_key_from_the_step_that_the_attacks_n
     assert (items["samples"].how, items["samples"].since_round) == ("exact", step)
     assert (items["master key"].how, items["master key"].since_round) == ("exact", step)
     assert "64 of 64 tried" in items["samples"].detail
-    ranks = items["samples"].data["ranks"]
-    assert ranks[0] == [0, 16] and ranks[-1] == [step, 64]
+    curve = items["samples"].data["curve"]
+    assert curve[0][:2] == [0, 16] and curve[-1] == [step, 64, 64] and items["samples"].data["unknowns"] == 64
 
 
 def test_too_few_keys_bound_the_samples(runs):

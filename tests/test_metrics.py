@@ -13,6 +13,7 @@ from scenarios.metrics import (
     Truth,
     baseline_guess,
     baseline_projection,
+    gain,
     labels_right,
     match,
     relative_error,
@@ -129,9 +130,10 @@ def test_a_reconstruction_that_does_not_fit_the_truth_is_refused(values, index):
 
 def test_the_guess_is_the_public_mean_or_mid_range():
     public = RNG.random((5, 64))
-    with_public = baseline_guess(TRUTH, Prior(16, (8, 8), public))
+    everything = images(np.zeros((6, 64)))
+    with_public = baseline_guess(everything, TRUTH, Prior(16, (8, 8), public))
     assert with_public["mse"] == pytest.approx(((TRUTH.images / 16 - public.mean(0)) ** 2).mean())
-    assert baseline_guess(TRUTH, PRIOR)["mse"] == pytest.approx(((TRUTH.images / 16 - 0.5) ** 2).mean())
+    assert baseline_guess(everything, TRUTH, PRIOR)["mse"] == pytest.approx(((TRUTH.images / 16 - 0.5) ** 2).mean())
 
 
 def test_baselines_cover_the_samples_of_the_attack():
@@ -139,7 +141,34 @@ def test_baselines_cover_the_samples_of_the_attack():
     recon = images(np.zeros((2, 64)), index, projection=TRUTH.images[index] / 16)
     assert baseline_projection(recon, TRUTH, PRIOR, 0)["mse"] == 0.0
     assert baseline_projection(images(np.zeros((2, 64)), index), TRUTH, PRIOR, 0) is None
-    assert baseline_guess(TRUTH, PRIOR, index)["samples"] == 2
+    assert baseline_guess(recon, TRUTH, PRIOR)["samples"] == 2
+
+
+def test_a_gram_matrix_and_a_span_are_scored_by_their_relative_error():
+    true, index = TRUTH.images / 16, np.arange(6)
+    gram = Reconstruction(Quantity.GRAM, index, 1.1 * true @ true.T)
+    assert score(gram, TRUTH, PRIOR, 0)["relative_error"] == pytest.approx(0.1)
+    basis = np.linalg.qr(true[:3].T)[0].T
+    rest = true[3:] - true[3:] @ basis.T @ basis
+    expected = np.linalg.norm(rest) / np.linalg.norm(true)
+    assert score(Reconstruction(Quantity.SPAN, index, basis), TRUTH, PRIOR, 0)["relative_error"] == pytest.approx(
+        expected
+    )
+
+
+def test_the_guess_of_a_gram_matrix_comes_from_public_images_alone():
+    public = TRUTH.images / 16 + RNG.normal(0, 0.01, (6, 64))
+    recon = Reconstruction(Quantity.GRAM, np.arange(6), np.zeros((6, 6)))
+    guess = baseline_guess(recon, TRUTH, Prior(16, (8, 8), public))["relative_error"]
+    assert 0.02 < guess < 0.5 and guess < baseline_guess(recon, TRUTH, PRIOR)["relative_error"] < 1.0
+
+
+def test_a_gain_over_the_guess_has_an_interval_that_noise_does_not_leave():
+    near, noise = images(TRUTH.images / 16), images(RNG.random((6, 64)))
+    assert gain(near, TRUTH, PRIOR)["interval"][0] > 0 > gain(noise, TRUTH, PRIOR)["interval"][1]
+    labels = Reconstruction(Quantity.LABELS, np.arange(6), TRUTH.labels)
+    assert gain(labels, TRUTH, PRIOR)["mean"] == pytest.approx(2 / 3)
+    assert gain(Reconstruction(Quantity.GRAM, np.arange(6), np.eye(6)), TRUTH, PRIOR) is None
 
 
 def test_scores_are_plain_json():

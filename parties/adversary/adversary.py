@@ -31,16 +31,21 @@ class Adversary:
 
     def __init__(self, views: Sequence[tuple[str, str]]) -> None:
         """`views`: (path of a transcript, corrupted party) pairs."""
-        self._view = View(views)
+        self._views, self._view = views, View(views)
 
-    def attack(self, name: str, prior: Prior, seed: int) -> Attacked:
-        """Run one attack; "not applicable" is a result. `seed` drives the adversary's own draws."""
+    def attack(self, name: str, prior: Prior, seed: int, until: int | None = None) -> Attacked:
+        """Run one attack; "not applicable" is a result. `seed` drives the adversary's own draws.
+
+        With `until`, on what the parties had seen when the message of that number arrived.
+        """
         start = time.perf_counter()
-        rebuilt, why = None, ""
+        rebuilt, why, view = None, "", self._view if until is None else View(self._views, until)
         try:
-            rebuilt = find_attack(name).reconstruct(self._view, prior, np.random.default_rng(seed))
+            rebuilt = find_attack(name).reconstruct(view, prior, np.random.default_rng(seed))
         except NotApplicable as reason:
             why = str(reason)
+        if view is not self._view:
+            view.close()
         return Attacked(name.replace("-", "_"), self._view.parties, rebuilt, why, time.perf_counter() - start)
 
     def learned(self) -> list[Learned]:
@@ -50,7 +55,7 @@ class Adversary:
     def corrupt(self, views: Sequence[tuple[str, str]]) -> None:
         """Turn to the views of other parties; nothing of the old ones is kept."""
         self._view.close()
-        self._view = View(views)
+        self._views, self._view = views, View(views)
 
     def queried(self, views: Sequence[tuple[str, str]]) -> list[Learned]:
         """What the view, of a training, says of the samples in the transcript of a query."""

@@ -34,12 +34,16 @@ class Observation:
 
 @dataclass(frozen=True)
 class Keys:
-    """n independent function keys (or as many as there are): their vectors, the keys themselves, and the rank by step."""
+    """n independent function keys (or as many as there are): their vectors, the keys themselves, and the rank by step.
+
+    `determined`: how many pixels the equations determine after each message, as `ranks` has the rank.
+    """
 
     vectors: NDArray[np.int64]
     keys: tuple[Any, ...]
     ranks: tuple[tuple[int, int], ...]
     columns: int
+    determined: tuple[int, ...] = ()
 
     @property
     def full(self) -> bool:
@@ -84,17 +88,18 @@ def independent_keys(view: View) -> Keys:
     from parties.adversary.linear import Echelon
 
     echelon = Echelon(view.config.features)
-    vectors, keys, ranks = [], [], []
+    vectors, keys, ranks, determined = [], [], [], []
     for row, sk in view.values("sk_w1", Kind.RECEIVED, Kind.SENT):
         fresh = echelon.add(sk.y)
         if len(fresh):
             vectors.append(np.asarray(sk.y, dtype=np.int64)[fresh])
             keys.append(replace(sk, y=sk.y[fresh], sk=sk.sk[fresh]))
         ranks.append((row.round, echelon.rank))
+        determined.append(echelon.determined)
         if echelon.full:
             break
     stacked = np.vstack(vectors) if vectors else np.zeros((0, echelon.columns), dtype=np.int64)
-    return Keys(stacked, tuple(keys), tuple(ranks), echelon.columns)
+    return Keys(stacked, tuple(keys), tuple(ranks), echelon.columns, tuple(determined))
 
 
 def ciphertexts(view: View) -> Iterator[tuple[int, Any]]:

@@ -22,7 +22,7 @@ _CLEAR_RECORDS = (plain_fe.LabelRequest.__name__,)  # records that carry plain n
 
 def learned(view: View) -> list[Learned]:
     """Everything that a view, of one party or of a coalition, gives away, as far as it is computed here."""
-    return [*clear_values(view), *labels_under_febo(view), *samples(view), *split.samples(view)]
+    return [*clear_values(view), *own_weights(view), *labels_under_febo(view), *samples(view), *split.samples(view)]
 
 
 def clear_values(view: View) -> list[Learned]:
@@ -42,6 +42,15 @@ def clear_values(view: View) -> list[Learned]:
         )
         for label, rows in groups.items()
     ]
+
+
+def own_weights(view: View) -> list[Learned]:
+    """W1 where a party of the view trains it: what it asks keys for, or what it is told to average."""
+    row = next(iter(view.rows("w1", Kind.SENT)), None)
+    if row is None:
+        return []
+    party, detail = ", ".join(view.parties), "it trains the network itself and asks keys for the rows"
+    return [Learned(party, "weights", row.sender, "clear", detail, _since(row))] if row.sender in view.parties else []
 
 
 def labels_under_febo(view: View) -> list[Learned]:
@@ -70,7 +79,10 @@ def samples(view: View) -> list[Learned]:
         return []  # headers alone give no rank, so nothing is said
     keys = independent_keys(view)
     rank = keys.ranks[-1][1]
-    curve = {"ranks": [list(point) for point in keys.ranks]}
+    curve = {
+        "unknowns": keys.columns,
+        "curve": [[step, rank, solved] for (step, rank), solved in zip(keys.ranks, keys.determined, strict=True)],
+    }
     if not keys.full:
         detail = f"at least {rank} equations a sample: rank {rank} of {keys.columns} of the keys for W1 (gradients not counted)"
         return [Learned(party, "samples", total, "bounded", detail, keys.ranks[0][0], curve)]

@@ -33,6 +33,11 @@ class Echelon:
         """Whether the rows determine every unknown."""
         return self.rank == self.columns
 
+    @property
+    def determined(self) -> int:
+        """How many unknowns the rows determine: those that stand alone in a row of the reduced echelon form."""
+        return int(((self._basis != 0).sum(axis=1) == 1).sum())
+
     def add(self, rows: NDArray[Any]) -> NDArray[np.int64]:
         """Add rows (m, columns); returns the positions of those that were independent of all before."""
         fresh = [i for i, row in enumerate(np.asarray(rows, dtype=np.int64) % _P) if not self.full and self._add(row)]

@@ -94,7 +94,7 @@ def updates(view: View) -> list[Learned]:
     if not view.has_payloads():
         return [_line(view, of, "bounded", f"W1 - W1' spans them ({count} samples, h = {h}; payloads not recorded)", 0)]
     change = _change(view, owner, config)
-    if "dz1" not in view:
+    if CLOUD_TRAINER.value not in view.parties:
         detail = f"W1 - W1' spans {min(count, _rank(change, _rounding(view, config)))} dimensions of their space"
         return [_line(view, of, "bounded", detail, 0)]
     return [_line(view, of, *_solved(change, _weights(view, owner, visits, config), config), 0)]
