@@ -6,22 +6,29 @@ A quantity is `clear` when it crossed as plain numbers, `exact` when the equatio
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import numpy as np
 
-from parties.adversary import split
+from parties.adversary import head_knowledge, split
 from parties.adversary.attack import Learned, NotApplicable
 from parties.adversary.equations import Keys, ciphertexts, independent_keys, public_key, received
 from parties.adversary.linear import solve_exactly
 from parties.adversary.master_key import solve_master_key
 from parties.transcript import Kind, Row, View
-from protocols import plain_fe
+from protocols import plain_fe, reverse_he
 
 _TRIED = 64  # samples that are solved for, to confirm what the rank says
+_QUANTITIES: MappingProxyType[tuple[str, str], str] = MappingProxyType(
+    {(reverse_he.NAME, "x"): "queries"}
+)  # no training samples
 _CLEAR_RECORDS = (plain_fe.LabelRequest.__name__,)  # records that carry plain numbers: P
 
 
 def learned(view: View) -> list[Learned]:
     """Everything that a view, of one party or of a coalition, gives away, as far as it is computed here."""
+    if view.protocol == reverse_he.NAME:
+        return [*clear_values(view), *head_knowledge.lines(view)]
     return [*clear_values(view), *own_weights(view), *labels_under_febo(view), *samples(view), *split.samples(view)]
 
 
@@ -34,7 +41,7 @@ def clear_values(view: View) -> list[Learned]:
     return [
         Learned(
             party=", ".join(view.parties),
-            quantity=label,
+            quantity=_QUANTITIES.get((view.protocol, label), label),
             of=_senders(rows),
             how="clear",
             detail=f"{len(rows)} messages, the first {rows[0].dtype} {tuple(rows[0].shape)}",
