@@ -44,6 +44,7 @@ from protocols.errors import BoundError, ConfigError, MalformedError
 from protocols.figure import Arrow
 from protocols.fixedpoint import FixedPoint
 from protocols.frozen import FrozenBase
+from protocols.gaussian_dp import epsilon_for, usual_delta
 from protocols.head import Protect, coin_noise, train_heads
 from protocols.head_config import Encoding, HeadConfig, Release
 from protocols.head_integers import integer_logits, quantise_features, quantise_head
@@ -245,16 +246,16 @@ def upper(z: NDArray[Any], layer: NDArray[Any]) -> NDArray[Any]:
 
 
 def decrypted(state: State, r: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """A: what the ciphertexts hold (m, rows), and for which of them it lies within its bound."""
-    sk, config = state.held["sk"], state.config
-    opened: Any = paillier.decrypt_float if config.encoding is Encoding.FLOAT else paillier.decrypt
-    try:
-        found: NDArray[Any] = opened(sk, r)
-        return found, np.ones(len(found), np.bool_)
-    except BoundError:
-        pass  # of one image, which must not take the others' answers with it
-    kind = np.float64 if config.encoding is Encoding.FLOAT else np.int64
-    found, fine = np.zeros((len(r.elements), config.rows), kind), np.zeros(len(r.elements), dtype=np.bool_)
+    """A: what the ciphertexts hold (m, rows), and for which of them it lies within its bound.
+
+    One by one: a refused result must not take the others with it, nor the time that a second try would.
+    """
+    sk, config, floats = state.held["sk"], state.config, state.config.encoding is Encoding.FLOAT
+    if not isinstance(r, PaillierFloats if floats else PaillierLogits):
+        raise MalformedError(f"expected encrypted logits, got {type(r).__name__}")
+    opened: Any = paillier.decrypt_float if floats else paillier.decrypt
+    found = np.zeros((len(r.elements), config.rows), np.float64 if floats else np.int64)
+    fine = np.zeros(len(found), dtype=np.bool_)
     for i in range(len(found)):
         try:
             found[i], fine[i] = opened(sk, _row(r, i))[0], True
@@ -315,10 +316,21 @@ def describe(config: HeadConfig) -> dict[str, str]:
         Release.DECISION: "decisions go back to the server, which can extract the head with them",
         Release.LOGITS: f"logits go back to the server, which solves for the head after {config.features + 1} queries",
     }
-    lines = {"scheme": line, "release": told[config.release], "training": config.recipe.protect.value}
+    lines = {"scheme": line, "release": told[config.release], "training": _training(config)}
     if config.depth == "two":
         lines["hidden layer"] = f"the authority holds the last layer and sees {config.rows} pre-activations a query"
     return lines
+
+
+def _training(config: HeadConfig) -> str:
+    recipe, delta = config.recipe, usual_delta(sum(config.counts))
+    if recipe.protect is not Protect.DP:
+        return f"{recipe.protect.value}: what opens the head reads its samples in it"
+    epsilon = epsilon_for(recipe.sigma, delta, recipe.steps)
+    return (
+        f"dp: noise of {recipe.sigma:.2f} times the clip in each of {recipe.steps} steps: epsilon {epsilon:.3g} at delta {delta:.2g}, "
+        f"one sample added or removed (with so few samples a delta that promises little)"
+    )
 
 
 def payload_nbytes(config: HeadConfig) -> int:

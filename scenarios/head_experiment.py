@@ -11,7 +11,7 @@ from parties.transcript import Record
 from protocols import reverse_he
 from protocols.errors import ConfigError
 from protocols.frozen import FrozenBase
-from protocols.gaussian_dp import sigma_for
+from protocols.gaussian_dp import sigma_for, usual_delta
 from protocols.head import Protect, Recipe
 from protocols.head_config import HeadConfig
 from protocols.head_integers import HeadFormat
@@ -106,7 +106,7 @@ def _recipe(given: dict[str, Any], hidden: tuple[int, ...], samples: int) -> Rec
         except ValueError:
             raise ConfigError(f"--defence expects dp:EPSILON or relaxloss:LEVEL, got {text!r}") from None
         if name == "dp":
-            return replace(plain, protect=Protect.DP, sigma=sigma_for(value, samples**-1.1, plain.steps))
+            return replace(plain, protect=Protect.DP, sigma=sigma_for(value, usual_delta(samples), plain.steps))
         if name == "relaxloss":
             return replace(plain, protect=Protect.RELAXLOSS, level=value)
         raise ConfigError(f"--defence: reverse-he knows dp:EPSILON and relaxloss:LEVEL, got {text!r}")

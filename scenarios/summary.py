@@ -119,7 +119,7 @@ MEANINGS = {
     "samples": "training images",
     "master key": "master secret key",
     "labels": "labels",
-    "weights": "W1, first-layer weights",
+    "weights": "W1, or the head",
     "gram": "Gram matrix of the images",
     "x": "training images",
     "w1": "W1, first-layer weights",
