@@ -9,9 +9,10 @@ import pytest
 from parties import party
 from parties.adversary.adversary import Adversary
 from parties.adversary.catalogue import ATTACKS
+from parties.adversary.knowledge import learned
 from parties.party import fresh_state
 from parties.runtime.inline import InlineRuntime
-from parties.transcript import Kind, Record
+from parties.transcript import Kind, Record, View
 from protocols import reverse_he
 from protocols.confine import check_step
 from protocols.crypto import paillier
@@ -172,6 +173,23 @@ def test_knowledge_and_attacks_bear_with_every_kind_of_record(runs, record):
     assert len(run.truth().images) == 5 and run.config() == HeadConfig.from_plain(
         json.loads(json.dumps(run.settings["config"]))
     )
+
+
+@pytest.mark.parametrize("options", [{"release": Release.LOGITS}, {"release": Release.LOGITS, **HIDDEN}], ids=str)
+def test_every_prefix_of_every_view_can_be_asked(runs, options):
+    run, _ = runs("reverse_he", **options)
+    for parties in ((name,) for name in run.sources):
+        sizes = [len(lines_of(View(run.view_sources(parties), until))) for until in range(-1, 16)]
+        assert sizes == sorted(sizes) and len(lines_of(View(run.view_sources(parties)))) >= sizes[-1]
+    together = ("server", "key_authority")
+    found = [lines_of(View(run.view_sources(together), until)) for until in range(-1, 16)]
+    assert found[0] == [] and ("head", "exact") in {(item.quantity, item.how) for item in found[-1]}
+
+
+def lines_of(view):
+    found = learned(view)
+    view.close()
+    return found
 
 
 def test_the_digest_depends_on_the_seed_only(runs, tmp_path):

@@ -67,7 +67,7 @@ def of_answers(view: View) -> Iterator[Learned]:
         if label == "decision":
             told = f"{count} decisions about features that it knows, {config.classes - 1} inequalities each"
             yield _line(view, "head", rows[0].sender, "bounded", told, 0)
-        elif config.depth == "two" or not view.has_payloads():
+        elif config.depth == "two" or not view.has_payloads() or "x" not in view:
             told = f"{count} times {config.classes} logits of inputs that it knows (no equations are counted)"
             yield _line(view, "head", rows[0].sender, "bounded", told, 0)
         else:
