@@ -46,7 +46,10 @@ CONTROLS = ("", "swapped", "drawn", "relabelled")
 @wire
 @dataclass(frozen=True)
 class DataSpec:
-    """Which data to read: one of `NAMES` or the path of an .npz file; `samples` training samples of it (None: all)."""
+    """Which data to read: one of `NAMES` or the path of an .npz file; `samples` training samples of it (None: all).
+
+    For a small task: the first `task_classes` classes only, and `shots` training samples of every class (0: all of them).
+    """
 
     name: str
     data_dir: str | None = None
@@ -54,6 +57,8 @@ class DataSpec:
     samples: int | None = None
     seed: int = 0
     control: str = ""
+    task_classes: int = 0
+    shots: int = 0
 
     def __post_init__(self) -> None:
         if self.control not in CONTROLS:
@@ -66,6 +71,8 @@ class DataSpec:
             raise ConfigError(f"--samples: expected an integer of at least 1, got {self.samples!r}")
         if not (_is_int(self.seed) and self.seed >= 0):
             raise ConfigError(f"--seed: expected an integer of at least 0, got {self.seed!r}")
+        if not all(map(_is_int, (self.task_classes, self.shots))) or min(self.task_classes, self.shots) < 0:
+            raise ConfigError("--shots and the classes of a task must be integers of at least 0")
 
 
 @dataclass(frozen=True)
@@ -93,8 +100,9 @@ def load(spec: DataSpec) -> Dataset:
     raw, x_max = _read(spec)
     raw = _hold_out(raw, spec.seed) if raw.test_images is None and not spec.name.endswith(".npz") else raw
     raw = _to_gray(raw) if spec.gray else raw
+    raw = _of_task(raw, spec.task_classes)
     classes = int(raw.labels.max()) + 1
-    keep = _draw(raw.labels, spec.samples, spec.seed)
+    keep = _shots(raw.labels, spec.shots, spec.seed) if spec.shots else _draw(raw.labels, spec.samples, spec.seed)
     test = None if raw.test_images is None else _frozen(raw.test_images.reshape(len(raw.test_images), -1))
     test_labels = None if raw.test_labels is None else _frozen(raw.test_labels)
     x, y = _controlled(raw, keep, spec)
@@ -202,6 +210,28 @@ def _draw(labels: NDArray[np.int64], count: int | None, seed: int) -> NDArray[np
     take[np.argsort(take - exact, kind="stable")[: count - int(take.sum())]] += 1
     chosen = [rng.permutation(np.flatnonzero(labels == c))[:k] for c, k in enumerate(take)]
     return rng.permutation(np.concatenate(chosen))
+
+
+def _shots(labels: NDArray[np.int64], shots: int, seed: int) -> NDArray[np.int64]:
+    """Positions of `shots` samples of every class, shuffled."""
+    rng = np.random.default_rng((seed, 3))
+    chosen = [rng.permutation(np.flatnonzero(labels == c))[:shots] for c in range(int(labels.max()) + 1)]
+    if min(map(len, chosen)) < shots:
+        raise ConfigError(f"--shots {shots}: a class of this data set has {min(map(len, chosen))} training samples")
+    return rng.permutation(np.concatenate(chosen))
+
+
+def _of_task(raw: Raw, classes: int) -> Raw:
+    """The samples of the first classes."""
+    if not classes:
+        return raw
+    if classes > int(raw.labels.max()) + 1:
+        raise ConfigError(f"a task of {classes} classes: this data set has {int(raw.labels.max()) + 1}")
+    train = raw.labels < classes
+    if raw.test_images is None or raw.test_labels is None:
+        return Raw(raw.images[train], raw.labels[train])
+    test = raw.test_labels < classes
+    return Raw(raw.images[train], raw.labels[train], raw.test_images[test], raw.test_labels[test])
 
 
 def _hold_out(raw: Raw, seed: int) -> Raw:

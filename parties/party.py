@@ -32,16 +32,7 @@ class Party:
         self.name = name
         self._transcript = transcript
         self._heap: dict[int, Any] = {}
-        self.state = State(
-            party=name,
-            role=role_of(name),
-            index=index_of(name),
-            config=config,
-            inputs={},
-            coins=Coins(key),
-            rng=np.random.default_rng(list(derive(key, "weights"))),
-            held={},
-        )
+        self.state = fresh_state(name, config, key)
         transcript.note(name, Kind.COINS, "coins", np.frombuffer(key, np.uint8))
 
     def give_input(self, label: str, value: NDArray[Any]) -> None:
@@ -107,6 +98,20 @@ class Party:
     def free(self, handle: int) -> None:
         """Forget a value that the script has no handle for any more."""
         self._heap.pop(handle, None)
+
+
+def fresh_state(name: str, config: Any, key: bytes) -> State:
+    """The state that a party starts with; from it and the party's inputs a scorer can repeat what the party computed."""
+    return State(
+        party=name,
+        role=role_of(name),
+        index=index_of(name),
+        config=config,
+        inputs={},
+        coins=Coins(key),
+        rng=np.random.default_rng(list(derive(key, "weights"))),
+        held={},
+    )
 
 
 @cache

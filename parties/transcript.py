@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import protocols.mitig1
-import protocols.plain_fe  # noqa: F401  (reading a transcript needs every class that may cross)
-from protocols.config import Config
+import protocols.plain_fe
+import protocols.reverse_he  # noqa: F401  (reading a transcript needs every class that may cross)
+from protocols.configs import read_config
 from protocols.errors import ConfigError, DataError, EncodingError
 from protocols.message import decode, describe
 from protocols.roles import EXPERIMENTER
@@ -167,11 +168,11 @@ class View:
         return _meta(self._open(self._sources[0][0]), "protocol")
 
     @property
-    def config(self) -> Config:
-        """The configuration of the run, which is public."""
+    def config(self) -> Any:
+        """The configuration of the run, which is public: a `Config`, or a `HeadConfig` of reverse_he."""
         path = self._sources[0][0]
         try:
-            return Config.from_plain(json.loads(_meta(self._open(path), "config")))
+            return read_config(self.protocol, json.loads(_meta(self._open(path), "config")))
         except (ValueError, AttributeError, ConfigError):
             raise DataError(f"{path}: a transcript is damaged: its configuration cannot be read") from None
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from parties.transcript import SCHEMA, Frame, Kind, Record
-from protocols.config import Config
 from protocols.errors import TranscriptError
 from protocols.message import Header, describe, digest, encode
 from protocols.session import NO_ROUND, Ref
@@ -40,8 +39,8 @@ CREATE TABLE IF NOT EXISTS steps (id INTEGER PRIMARY KEY, party TEXT, after_row 
 class TranscriptWriter:
     """Appends to one host's transcript; memory does not grow with the run."""
 
-    def __init__(self, path: Path | str, record: Record, protocol: str = "", config: Config | None = None) -> None:
-        """Create the file with mode 0600."""
+    def __init__(self, path: Path | str, record: Record, protocol: str = "", config: Any = None) -> None:
+        """Create the file with mode 0600; `config` is the public configuration, of the protocol's own class."""
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         self._file = _File(path, record)
         public = json.dumps(config.as_plain() if config else {})

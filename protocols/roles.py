@@ -11,6 +11,9 @@ class Role(Enum):
     DATA_OWNER = "data_owner"
     KEY_AUTHORITY = "key_authority"
     CLOUD_TRAINER = "cloud_trainer"
+    SERVER = "server"
+    QUERIER = "querier"
+    CONSUMER = "consumer"
 
     @property
     def many(self) -> bool:
@@ -21,6 +24,9 @@ class Role(Enum):
 DATA_OWNER = Role.DATA_OWNER
 KEY_AUTHORITY = Role.KEY_AUTHORITY
 CLOUD_TRAINER = Role.CLOUD_TRAINER
+SERVER = Role.SERVER
+QUERIER = Role.QUERIER
+CONSUMER = Role.CONSUMER
 
 # Who a revealed value goes to: the person that runs the experiment, who is no party of the protocol.
 EXPERIMENTER = "experimenter"

@@ -8,8 +8,8 @@ from types import ModuleType
 from protocols.errors import ConfigError
 from scenarios.experiment import Scenario
 
-SCENARIOS = ("plain", "plain_fe", "mitig1", "mitig2")
-PROTOCOLS = ("plain", "plain_fe", "mitig1", "mitig2")
+SCENARIOS = ("plain", "plain_fe", "mitig1", "mitig2", "reverse_he")
+PROTOCOLS = ("plain", "plain_fe", "mitig1", "mitig2", "reverse_he")
 
 
 def find_scenario(name: str) -> Scenario:

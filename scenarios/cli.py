@@ -21,6 +21,7 @@ from protocols.config import Activation, Authority, Deviation, Gradient, Init, L
 from protocols.defence import DEFENCES
 from protocols.errors import ConfigError
 from protocols.figure import as_mermaid, as_text
+from protocols.head_config import Encoding, Release
 from scenarios.attack_command import attack
 from scenarios.catalogue import PROTOCOLS, SCENARIOS, find_protocol, find_scenario
 from scenarios.experiment import Experiment, Options, Preset, prepare
@@ -64,7 +65,7 @@ def main(
 @app.command("list")
 def list_() -> None:
     """List protocols, schemes, scenarios, attacks and data sets."""
-    from protocols.crypto import febo, fhipe, ipfe_ddh, ipfe_lwe
+    from protocols.crypto import febo, fhipe, ipfe_ddh, ipfe_lwe, paillier
     from protocols.crypto.group import NAMES as GROUPS
     from protocols.crypto.pairing import NAMES as PAIRINGS
 
@@ -78,6 +79,7 @@ def list_() -> None:
         "scheme", "fhipe", f"function-hiding inner products, of mitig1; --group {' | '.join(PAIRINGS)}", fhipe.SECURITY
     )
     table.add_row("scheme", "febo", "labels element by element: --labels febo", febo.SECURITY)
+    table.add_row("scheme", "paillier", "encrypted heads, of reverse-he; --key-bits 3072 | 2048", paillier.SECURITY)
     for name in SCENARIOS:
         table.add_row("scenario", dashed(name), f"keyhole run {dashed(name)}", "of the protocol and its scheme")
     table.add_row("scenario", "compare", "keyhole run compare: all protocols on one data set", "of each protocol")
@@ -204,6 +206,28 @@ def run(
         list[str] | None,
         _option("--defence", help="NAME or NAME:VALUE, as `keyhole list` has them; repeatable.", panel="Protection"),
     ] = None,
+    head: Annotated[
+        str | None, _option("--head", help="reverse-he: widths of the head, such as 64-5 or 64-16-5.", panel="Head")
+    ] = None,
+    shots: Annotated[
+        int | None, _option("--shots", min=1, help="reverse-he: the owner's samples of every class.", panel="Head")
+    ] = None,
+    queries: Annotated[
+        int | None, _option("--queries", min=1, help="reverse-he: held-out images to ask about.", panel="Head")
+    ] = None,
+    release: Annotated[
+        Release | None, _option("--release", help="reverse-he: what goes back to the server.", panel="Head")
+    ] = None,
+    key_bits: Annotated[
+        int | None, _option("--key-bits", help="reverse-he: 3072, or 2048 on request.", panel="Head")
+    ] = None,
+    encoding: Annotated[
+        Encoding | None, _option("--encoding", help="reverse-he: int; float is phe's, and leaks.", panel="Head")
+    ] = None,
+    base: Annotated[
+        Path | None,
+        _option("--base", help="reverse-he: a base of yours, the state dict of dense layers (.pt).", panel="Head"),
+    ] = None,
     budget: Annotated[
         float | None, _option("--budget", help="compare: seconds a protocol may take; beyond, it is extrapolated.")
     ] = None,
@@ -216,7 +240,8 @@ def run(
         init=init, per_round=per_round, local_steps=local_steps, rounds=rounds, authority=authority, scheme=scheme, group=group,
         weight_scale=weight_scale, weight_bound=weight_bound, labels=labels, gradient=gradient,
         attack=tuple(dict.fromkeys(map(plain, attack or ()))), period=period, threshold=threshold,
-        known=known, first=first, defence=tuple(dict.fromkeys(defence or ())),
+        known=known, first=first, defence=tuple(dict.fromkeys(defence or ())), head=head, shots=shots,
+        queries=queries, release=release, key_bits=key_bits, encoding=encoding, base=base,
     )  # fmt: skip
     with reported():
         from scenarios.run import execute
@@ -330,7 +355,7 @@ def bench(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            help="groups | digits | seeds | febo | mnist | cifar | mitig2 | owners | mitig1 | mitig1-mnist | gradient | gram | known | averages | noise; all without any."
+            help="groups | digits | seeds | febo | mnist | cifar | mitig2 | owners | mitig1 | mitig1-mnist | gradient | gram | known | averages | noise | paillier; all without any."
         ),
     ] = None,
     data_dir: Annotated[Path, typer.Option("--data-dir", help="Holds mnist/ and cifar10/.")] = Path("../shared/data"),

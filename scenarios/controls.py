@@ -21,6 +21,7 @@ from parties.log import open_log
 from parties.transcript import Record
 from protocols.config import Config, Labels
 from protocols.crypto.coins import derive
+from protocols.errors import ConfigError
 from scenarios.attacks import Scorer
 from scenarios.catalogue import find_scenario
 from scenarios.experiment import Experiment, seed_bytes
@@ -46,6 +47,8 @@ def with_controls(run: RunFolder, rows: list[dict[str, Any]], prior: Prior) -> l
 
 def rerun(run: RunFolder, control: str, folder: Path) -> RunFolder:
     """Carry out a run again with other samples; `folder` is empty."""
+    if find_scenario(run.settings["scenario"]).scoring is not None:
+        raise ConfigError("--controls repeats training under encryption; of an encrypted head, the matrix has the null")
     experiment = repeated(run, control)
     (folder / "transcripts").mkdir(mode=0o700)
     again = RunFolder(folder)

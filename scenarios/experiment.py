@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from pathlib import Path
@@ -31,6 +32,8 @@ from protocols.config import (
 )
 from protocols.crypto.coins import derive
 from protocols.errors import ConfigError, SchemeError
+from protocols.frozen import FrozenBase
+from protocols.head_config import Encoding, Release
 from protocols.roles import Role, party_name
 
 FULL_LIMIT_NBYTES = 2_000_000_000
@@ -135,6 +138,14 @@ class Options:
     period: int | None = None
     threshold: int | None = None
     known: int | None = None
+    shots: int | None = None
+    release: Release | None = None
+    key_bits: int | None = None
+    encoding: Encoding | None = None
+    head: str | None = None
+    queries: int | None = None
+    base: Path | None = None
+    toy: bool | None = None  # keys that protect nothing: for tests, and no option of the command line
 
     def given(self) -> dict[str, Any]:
         """The options that were given."""
@@ -144,18 +155,24 @@ class Options:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A named experiment: a protocol, the options it understands beyond the common ones, and its own defaults."""
+    """A named experiment: a protocol, the options it understands beyond the common ones, and its own defaults.
+
+    One that does not train brings what fills in its options, `prepare`, and the module that scores it (`scored`, `baseline`).
+    """
 
     name: str
     protocol: ModuleType
     options: frozenset[str] = frozenset()
     defaults: dict[str, Any] = field(default_factory=dict)
     digits: dict[str, Any] = field(default_factory=dict)  # defaults on the smallest data set
+    common: frozenset[str] = COMMON
+    prepare: Callable[[Scenario, Options], Experiment] | None = None
+    scoring: ModuleType | None = None
 
     def check(self, options: Options) -> None:
         """Raise `ConfigError` for options that this scenario does not have."""
         for name in options.given():
-            if name not in COMMON | self.options:
+            if name not in self.common | self.options:
                 raise ConfigError(f"--{name.replace('_', '-')} is no option of {self.name.replace('_', '-')}")
 
 
@@ -166,7 +183,7 @@ class Experiment:
     scenario: Scenario
     spec: DataSpec
     how: Split
-    config: Config
+    config: Any  # of the protocol's own class: a Config, or a HeadConfig of reverse_he
     runtime: str
     address: str | None
     seed: int | None
@@ -180,6 +197,7 @@ class Experiment:
     threshold: int
     known: int = 0
     preset: Preset | None = None
+    base: FrozenBase | None = field(default=None, repr=False)
 
     @property
     def data(self) -> Dataset:
@@ -217,25 +235,23 @@ class Experiment:
 def prepare(scenario: Scenario, options: Options) -> Experiment:
     """Fill in the defaults and read the data set; raises `ConfigError` or `DataError` with one line."""
     scenario.check(options)
+    if scenario.prepare is not None:
+        experiment = scenario.prepare(scenario, options)
+        _check_protocol(scenario, experiment.config)
+        return experiment
     if options.hidden is not None and options.layers is not None:
         raise ConfigError("--hidden N is the same as --layers N: give one of them")
     if options.rounds is not None and options.epochs is not None:
         raise ConfigError("--rounds N stands in place of --epochs: give one of them")
-    if options.address is not None and options.runtime == "inline":
-        raise ConfigError("--address is for --runtime ray")
-    _check_needless(scenario, options)
+    check_needless(scenario, options)
     given = _given(scenario, options)
-    # Without --seed the data are still shuffled by a number that the run notes, drawn from the system.
-    # With one, that number is derived one-way: owners are told it, and must not learn the seed, which gives every key.
-    entropy = derive(seed_bytes(given["seed"]), "data") if "seed" in given else os.urandom(4)
-    data_seed = int.from_bytes(entropy[:4], "big")
     given |= _defended(scenario, options)
     spec = DataSpec(
         name=given["dataset"],
         data_dir=None if given.get("data_dir") is None else str(given["data_dir"]),
         gray=bool(given.get("gray", False)),
         samples=given.get("samples"),
-        seed=data_seed,
+        seed=data_seed(given),
     )
     data = load(spec)
     counts = tuple(len(part) for part in split(data.y_train, given["owners"], given["split"], spec.seed))
@@ -244,7 +260,7 @@ def prepare(scenario: Scenario, options: Options) -> Experiment:
         _check_protocol(scenario, config)
     named = [find_target(name)[1] or () for name in given.get("attack", ())]
     for coalition in (given["corrupt"], *named):
-        _check_parties(scenario, coalition, config)
+        check_known_parties(scenario, coalition, config)
     return Experiment(
         scenario=scenario,
         spec=spec,
@@ -253,7 +269,7 @@ def prepare(scenario: Scenario, options: Options) -> Experiment:
         runtime=given["runtime"],
         address=given.get("address"),
         seed=given.get("seed"),
-        run_key=derive(seed_bytes(given["seed"]), "run") if "seed" in given else os.urandom(32),
+        run_key=run_key(given),
         record=given["record"],
         record_given=options.record is not None,
         out=given.get("out"),
@@ -266,8 +282,25 @@ def prepare(scenario: Scenario, options: Options) -> Experiment:
     )
 
 
-def _check_needless(scenario: Scenario, options: Options) -> None:
+def data_seed(given: dict[str, Any]) -> int:
+    """The number by which the data are shuffled, which the run notes.
+
+    Without --seed it is drawn from the system. With one it is derived one-way: owners are told it, and must not learn the seed, which
+    gives every key.
+    """
+    entropy = derive(seed_bytes(given["seed"]), "data") if "seed" in given else os.urandom(4)
+    return int.from_bytes(entropy[:4], "big")
+
+
+def run_key(given: dict[str, Any]) -> bytes:
+    """The key from which every party's coins are derived."""
+    return derive(seed_bytes(given["seed"]), "run") if "seed" in given else os.urandom(32)
+
+
+def check_needless(scenario: Scenario, options: Options) -> None:
     """`ConfigError` for an option that would be ignored: who gives it expects something else."""
+    if options.address is not None and options.runtime == "inline":
+        raise ConfigError("--address is for --runtime ray")
     if options.data_dir is not None and (options.dataset or "digits") == "digits" and not options.preset:
         raise ConfigError("--data-dir: digits has no files; name the data set with --dataset")
     encrypted_labels = options.labels is Labels.FEBO
@@ -285,7 +318,7 @@ def _defended(scenario: Scenario, options: Options) -> dict[str, Any]:
     return found
 
 
-def _check_protocol(scenario: Scenario, config: Config) -> None:
+def _check_protocol(scenario: Scenario, config: Any) -> None:
     """What the options cannot be carried out with is wrong usage, whichever scheme says so."""
     try:
         scenario.protocol.check(config)
@@ -293,7 +326,7 @@ def _check_protocol(scenario: Scenario, config: Config) -> None:
         raise ConfigError(str(cause)) from None
 
 
-def _check_parties(scenario: Scenario, corrupted: tuple[str, ...], config: Config) -> None:
+def check_known_parties(scenario: Scenario, corrupted: tuple[str, ...], config: Any) -> None:
     """`ConfigError` for the name of a party that takes no part."""
     taking_part = roles(scenario.protocol, config)
     known = {role.value for role in taking_part}
@@ -304,13 +337,13 @@ def _check_parties(scenario: Scenario, corrupted: tuple[str, ...], config: Confi
             raise ConfigError(f"--corrupt: no party {name!r} takes part in {scenario.name}; roles: {names}")
 
 
-def roles(protocol: ModuleType, config: Config) -> tuple[Role, ...]:
+def roles(protocol: ModuleType, config: Any) -> tuple[Role, ...]:
     """The roles that are played in a run: all of a protocol's, unless it says that some are not needed."""
     chosen: tuple[Role, ...] = protocol.roles(config) if hasattr(protocol, "roles") else protocol.ROLES
     return chosen
 
 
-def step_count(protocol: ModuleType, config: Config) -> int:
+def step_count(protocol: ModuleType, config: Any) -> int:
     """Training steps of a run."""
     count: int = protocol.steps(config) if hasattr(protocol, "steps") else config.epochs * steps_per_epoch(config)
     return count
@@ -323,7 +356,7 @@ def seed_bytes(seed: int) -> bytes:
 
 def unprotected(experiment: Experiment) -> Config:
     """The configuration of the baseline: the same training without rounding."""
-    config = experiment.config
+    config: Config = experiment.config
     labels = Labels.CLEAR if config.labels is Labels.FEBO else config.labels
     kept = replace(defence.without(config), deviation=Deviation.NONE)
     return replace(kept, weight_scale=0, labels=labels, gradient=Gradient.OWNER)

@@ -10,7 +10,7 @@ from typing import Any
 
 from parties.adversary.attack import Learned
 from parties.adversary.trajectory import PROTOCOLS as SPLIT
-from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, party_name
+from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, SERVER, party_name
 from scenarios.attacks import AdversaryHandle, MakeAdversary
 from scenarios.runs import RunFolder
 
@@ -20,7 +20,7 @@ Coalition = tuple[str, ...]
 QUANTITIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("samples", ("samples", "x")),
     ("labels", ("labels",)),
-    ("weights", ("weights", "w1", "w1_mean", "w1_copy")),
+    ("weights", ("weights", "w1", "w1_mean", "w1_copy", "head")),
     ("master key", ("master key", "msk")),
     ("gram", ("gram", "samples", "x")),
 )
@@ -37,7 +37,7 @@ def learned(run: RunFolder, make: MakeAdversary, coalition: Coalition = ()) -> l
     """
     roles = list(dict.fromkeys(map(_role, run.sources)))
     names = [next(party for party in run.sources if _role(party) == role) for role in roles]
-    names.sort(key=lambda name: name != CLOUD_TRAINER.value)
+    names.sort(key=lambda name: name not in (CLOUD_TRAINER.value, SERVER.value))
     adversary = make(run.view_sources(coalition or (names[0],)))
     try:
         if coalition:
@@ -106,7 +106,9 @@ def _candidates(run: RunFolder) -> Iterator[Coalition]:
 
 
 def _pairs(run: RunFolder) -> list[Coalition]:
-    """Pairs of parties whose joint view says more of samples than their own."""
+    """Pairs of parties whose joint view says more of samples, or of an encrypted head, than their own."""
+    if run.settings["protocol"] == "reverse_he":
+        return [(SERVER.value, KEY_AUTHORITY.value)]
     if run.settings["protocol"] not in SPLIT or "asked" in run.settings:
         return []
     partners = [KEY_AUTHORITY.value] + ([party_name(DATA_OWNER)] if run.config().owners == "many" else [])

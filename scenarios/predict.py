@@ -42,7 +42,8 @@ class Query:
     @property
     def config(self) -> Config:
         """The configuration of the training."""
-        return self.run.config()
+        config: Config = self.run.config()
+        return config
 
 
 def query(
@@ -52,6 +53,10 @@ def query(
     if not (run.path / "state").is_dir():
         raise DataError(f"{run.path}: holds no state/, so the run did not finish; nothing can be predicted")
     protocol, config = find_protocol(run.settings["protocol"]), run.config()
+    if not hasattr(protocol, "predict"):
+        raise ConfigError(
+            f"{protocol.NAME.replace('_', '-')} asks within its run, and nobody keeps a key: use keyhole run --queries N"
+        )
     for role in roles(protocol, config):
         if role is not DATA_OWNER and not (run.path / "state" / role.value).is_file():
             raise DataError(f"{run.path / 'state' / role.value}: missing; nothing can be predicted")

@@ -23,7 +23,7 @@ from protocols import nn, plain_fe
 from protocols.config import Config, Deviation
 from protocols.crypto.coins import derive
 from protocols.errors import KeyholeError
-from protocols.roles import CLOUD_TRAINER, DATA_OWNER, Role, party_name
+from protocols.roles import CLOUD_TRAINER, DATA_OWNER, QUERIER, SERVER, Role, party_name
 from protocols.session import Session
 from scenarios.attacks import MakeAdversary, attack_run
 from scenarios.experiment import FULL_LIMIT_NBYTES, PUBLISHED, Experiment, step_count
@@ -33,6 +33,8 @@ from scenarios.runs import RunFolder, new_folder, write_json
 
 SCHEMA = 1
 _PACKAGES = ("ray", "numpy", "torch", "phe", "cvxopt", "structlog", "cryptography", "mclbn256")
+
+STEPS = ("step", "query")  # the phases that a run repeats
 
 Observe = Callable[[str, int], None]
 
@@ -171,12 +173,12 @@ def runtime_named(name: str, address: str | None) -> Iterator[Runtimes]:
 def train(
     experiment: Experiment, run: RunFolder, make: Runtimes, clock: Clock, observe: Observe, log: Any
 ) -> list[dict[str, Any]]:
-    """Run the protocol; returns one entry an epoch with the weights that were revealed and when."""
+    """Run the protocol; returns one entry an epoch, or a message of queries, with what was revealed and when."""
     started = False
 
     def progress(phase: str, round: int) -> None:
         nonlocal started
-        if phase == "step" and not started:
+        if phase in STEPS and not started:
             started = True
             clock.lap("setup")
             log.info("training_started")
@@ -191,7 +193,8 @@ def train(
         for epoch, weights in enumerate(protocol.run(session, config), start=1):
             trained = clock.since("setup")
             epochs.append({"weights": weights, "test": accuracy(experiment, weights), "seconds": trained})
-            log.info("epoch_finished", epoch=epoch, test_accuracy=epochs[-1]["test"])
+            if experiment.scenario.scoring is None:
+                log.info("epoch_finished", epoch=epoch, test_accuracy=epochs[-1]["test"])
             observe("epoch", epoch)
         runtime.finish()
     except BaseException:
@@ -217,7 +220,8 @@ def host_specs(experiment: Experiment, run: RunFolder) -> list[HostSpec]:
 def _host_spec(
     experiment: Experiment, run: RunFolder, role: Role, name: str, here: tuple[str, ...], key: bytes
 ) -> HostSpec:
-    owner = role is DATA_OWNER
+    owner, querier, base = role is DATA_OWNER, role is QUERIER, experiment.base
+    given = base is not None and role in (DATA_OWNER, SERVER)
     return HostSpec(
         name=name,
         role=role,
@@ -228,17 +232,19 @@ def _host_spec(
         transcript=str((run.path / "transcripts" / f"{name}.sqlite").resolve()),
         log=str((run.path / "run.log").resolve()),
         record=experiment.record,
-        data=experiment.spec if owner else None,
+        data=experiment.spec if owner or querier else None,
         owners=experiment.owners if owner else 0,
         split=experiment.how,
         state=str((run.path / "state").resolve()),
+        limit=experiment.config.queries if querier else None,
+        public=experiment.scenario.protocol.base_inputs(base) if given else (),
     )
 
 
 def accuracy(experiment: Experiment, weights: dict[str, Any]) -> float | None:
-    """Accuracy on the held-out images; None without any."""
+    """Accuracy on the held-out images; None without any, and of a head that nobody reveals, which is scored at the end."""
     data = experiment.data
-    if data.x_test is None or data.y_test is None:
+    if experiment.scenario.scoring is not None or data.x_test is None or data.y_test is None:
         return None
     return _accuracy(weights, experiment.config, data.x_test, data.y_test)
 
@@ -251,6 +257,9 @@ def baseline(experiment: Experiment) -> float | None:
     """Test accuracy of the same training without any protection or rounding, in this process; with the same coins if the run has a seed."""
     if experiment.data.x_test is None:
         return None
+    if experiment.scenario.scoring is not None:
+        found: float = experiment.scenario.scoring.baseline(experiment)
+        return found
     from scenarios.oracle import train_unprotected
 
     return accuracy(experiment, train_unprotected(experiment))
@@ -258,7 +267,7 @@ def baseline(experiment: Experiment) -> float | None:
 
 def report(experiment: Experiment, run: RunFolder, epochs: list[dict[str, Any]]) -> dict[str, Any]:
     """The parts of result.json that follow from the configuration and the transcripts."""
-    data, last = experiment.data, epochs[-1]
+    scoring = experiment.scenario.scoring
     return {
         "schema": SCHEMA,
         "scenario": experiment.scenario.name,
@@ -269,14 +278,7 @@ def report(experiment: Experiment, run: RunFolder, epochs: list[dict[str, Any]])
                    "record": experiment.record.value},
         "versions": versions(experiment.runtime),
         "transcript_digest": run.digest(),
-        "accuracy": {
-            "train": _accuracy(last["weights"], experiment.config, data.x_train, data.y_train),
-            "test": last["test"],
-            "baseline_test": None,
-            "test_by_epoch": [epoch["test"] for epoch in epochs],
-            "seconds_by_epoch": [epoch["seconds"] for epoch in epochs],
-        },
-        "steps": step_count(experiment.scenario.protocol, experiment.config),
+        **(scored(experiment, epochs) if scoring is None else scoring.scored(experiment, run, epochs)),
         **({"published": dict(PUBLISHED[experiment.preset])} if experiment.preset else {}),
         **malicious(experiment, run),
         **traffic(run),
@@ -285,9 +287,24 @@ def report(experiment: Experiment, run: RunFolder, epochs: list[dict[str, Any]])
     }  # fmt: skip
 
 
+def scored(experiment: Experiment, epochs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Accuracy of the weights after each epoch, and the steps that led there."""
+    data, last = experiment.data, epochs[-1]
+    return {
+        "accuracy": {
+            "train": _accuracy(last["weights"], experiment.config, data.x_train, data.y_train),
+            "test": last["test"],
+            "baseline_test": None,
+            "test_by_epoch": [epoch["test"] for epoch in epochs],
+            "seconds_by_epoch": [epoch["seconds"] for epoch in epochs],
+        },
+        "steps": step_count(experiment.scenario.protocol, experiment.config),
+    }
+
+
 def malicious(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
     """Who deviated, as its transcript has it: empty for an honest run."""
-    if experiment.config.deviation is Deviation.NONE:
+    if getattr(experiment.config, "deviation", Deviation.NONE) is Deviation.NONE:
         return {}
     view, step = run.view(CLOUD_TRAINER.value), f"{plain_fe.__name__}.{plain_fe.unit_rows.__name__}"
     replaced = sum(1 for row in view.steps() if row[3] == step)

@@ -20,7 +20,7 @@ import numpy as np
 from parties.adversary.attack import Known, Prior
 from parties.datasets import DataSpec, Split, load, split
 from parties.transcript import Kind, View, parties_in, transcript_digest, verify
-from protocols.config import Config
+from protocols.configs import read_config
 from protocols.errors import ConfigError, DataError
 from protocols.message import digest, encode
 from protocols.roles import DATA_OWNER, index_of, party_name
@@ -92,9 +92,9 @@ class RunFolder:
             faults.append(f"transcript digest is {self.digest()[:16]}..., result.json says {stored[:16]}...")
         return faults
 
-    def config(self) -> Config:
-        """The protocol's configuration."""
-        return Config.from_plain(self.settings["config"])
+    def config(self) -> Any:
+        """The protocol's configuration: a `Config`, or a `HeadConfig` of reverse_he."""
+        return read_config(self.settings.get("protocol", ""), self.settings["config"])
 
     def spec(self) -> tuple[DataSpec, Split]:
         """Which data the owners read."""

@@ -161,6 +161,47 @@ CONFIG = _object(
     closed=False,  # a protocol to come brings options of its own
 )  # fmt: skip
 
+HEAD_CONFIG = _object(
+    "every option of a run with an encrypted head, and what follows from the data and the base",
+    {
+        **{name: CONFIG["properties"][name] for name in
+           ("name", "data_dir", "gray", "seed", "split", "x_max", "counts", "runtime", "record")},
+        "classes": _("k, the first classes of the data set", "integer"),
+        "shape": _list("of an image: rows, columns and, in colour, channels", {"type": "integer"}),
+        "pool": _("the base averages pixels in squares of this side", "integer"),
+        "features": _("d, features that the base gives", "integer"),
+        "base": {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": "SHA-256 of the base"},
+        "task_classes": _("as classes", "integer"),
+        "shots": _("the owner's samples of every class", "integer"),
+        "queries": _("held-out images that were asked about", "integer"),
+        "batch": _("queries in a message", "integer"),
+        "form": _("fractional bits and bounds of the integers of weights and features", "object"),
+        "recipe": _("how the head was trained: steps, lr, init, hidden, protect, clip, sigma, level", "object"),
+        "release": {"enum": ["none", "decision", "logits"], "description": "what went back to the server"},
+        "encoding": {"enum": ["int", "float"], "description": "integers with one exponent, or phe's floats, which leak theirs"},
+        "key_bits": _("bits of the modulus", "integer"),
+        "toy": _("whether the key protects nothing: in tests only", "boolean"),
+    },
+    closed=False,
+)  # fmt: skip
+
+HEAD = _object(
+    "what is measured of an encrypted head",
+    {
+        "queries": {**_COUNT, "description": "decisions that the consumer was told"},
+        "refused": {**_COUNT, "description": "of them, those whose result exceeded its bound"},
+        "argmax_agreement": _share("share of decisions that are those of the head in float, in the clear"),
+        "bytes": _object("sizes", {
+            "ciphertext": {**_COUNT, "description": "one ciphertext"},
+            "head": {**_COUNT, "description": "the message that carried the encrypted head"},
+            "answer": {**_COUNT, "description": "what the server sends for a query"}}),
+        "milliseconds": _object("mean time of a query, in batches", {
+            name: {**_SECONDS, "description": about} for name, about in (
+                ("server", "features, encrypted logits, blinding; by the clock"), ("server_processor", "the same, processor time"),
+                ("authority", "decryption and decision; by the clock"), ("authority_processor", "the same, processor time"))}),
+    },
+)  # fmt: skip
+
 RESULT_SCHEMA: Schema = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     **_object(
@@ -176,7 +217,7 @@ RESULT_SCHEMA: Schema = {
                 "additionalProperties": {"type": "string"},
             },
             "seed": _("null: coins from the operating system", "integer", "null"),
-            "config": CONFIG,
+            "config": {"anyOf": [CONFIG, HEAD_CONFIG], "description": "every option with its value: of training, or of an encrypted head"},
             "versions": {
                 "type": "object",
                 "description": "of Python, keyhole and the libraries that results rest on",
@@ -227,6 +268,7 @@ RESULT_SCHEMA: Schema = {
                 "party": _("which", "string"), "deviation": _("in what", "string"),
                 "steps": {**_COUNT, "description": "local steps that were replaced"},
                 "step": _("the local step in place of the protocol's, as the transcript names it", "string")})),
+            "head": HEAD,
             "published": _object("what a paper reports for the experiment of a preset; not measured here", {
                 "accuracy": _share("on held-out samples"), "minutes": _("of training", "number"), "what": _("of what", "string"),
                 "source": _("where", "string")}),

@@ -88,9 +88,26 @@ def figures(result: dict[str, Any]) -> Table:
             "",
             f"published {told['accuracy']:.3f}, {told['minutes']} minutes: {told['what']}, {told['source']}; not measured here",
         )
+    for name, line in head_lines(result).items():
+        table.add_row(name, line)
     table.add_row("time", laps)
     table.add_row("traffic", f"{size(nbytes)} in {plural(messages, 'message')}")
     return table
+
+
+def head_lines(result: dict[str, Any]) -> dict[str, str]:
+    """Of an encrypted head: how it agrees with the one in the clear, what a query takes, and bytes; nothing of other runs."""
+    if "head" not in result:
+        return {}
+    head = result["head"]
+    took, nbytes = head["milliseconds"], head["bytes"]
+    refused = f" · {plural(head['refused'], 'answer')} refused" if head["refused"] else ""
+    return {
+        "agreement": f"{head['argmax_agreement']:.1%} of {plural(head['queries'], 'decision')} as of the head in float{refused}",
+        "a query": f"server {took['server']:.1f} ms, authority {took['authority']:.1f} ms (processor: {took['server_processor']:.1f} and "
+                   f"{took['authority_processor']:.1f}), in batches",
+        "ciphertexts": f"head {size(nbytes['head'])}, an answer {size(nbytes['answer'])}",
+    }  # fmt: skip
 
 
 def security_lines(result: dict[str, Any]) -> Table:
@@ -107,7 +124,7 @@ MEANINGS = {
     "gram": "inner products of images",
     "master key": "master secret key",
     "labels": "labels",
-    "weights": "W1, first-layer weights",
+    "weights": "W1, or the head",
     "x": "training images",
     "w1": "W1, first-layer weights",
     "dz1": "dZ1, first-layer errors",
@@ -126,8 +143,14 @@ MEANINGS = {
     "head_mean": "last layer, the average",
     "head_copy": "last layer, each owner's copy",
     "classes": "predicted classes",
+    "head": "the head",
+    "queries": "queries",
+    "logits": "logits",
+    "pre-activations": "hidden pre-activations",
+    "decision": "decisions",
+    "last_layer": "last layer of the head",
 }
-_PRIVATE = ("samples", "labels", "master key", "x")
+_PRIVATE = ("samples", "labels", "master key", "x", "head")
 _HOW = {
     "clear": "crossed as plain numbers",
     "exact": "solved for",

@@ -100,8 +100,8 @@ def progress(experiment: Experiment, silent: bool) -> Iterator[Callable[[str, in
         task = bar.add_task("set-up", total=steps)
 
         def observe(event: str, value: int) -> None:
-            if event == "step":
-                bar.update(task, description="training", completed=value + 1)
+            if event in ("step", "query"):
+                bar.update(task, description="training" if event == "step" else "asking", completed=value + 1)
             elif event == "upload":
                 bar.update(task, description="encrypting")
             elif event == "report":

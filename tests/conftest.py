@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from scenarios.catalogue import find_scenario
 from scenarios.experiment import Experiment, Options, prepare
@@ -21,9 +24,24 @@ TINY: dict[str, Any] = {"samples": 16, "hidden": 4, "batch": 8}  # for mitig1: 6
 MANY: dict[str, Any] = {"owners": 4, "samples": 48, "batch": 4, "epochs": 2}  # copies of W1 that are averaged
 
 
+# For reverse_he: a key that protects nothing, and a small base that nobody trained.
+HEAD: dict[str, Any] = {"seed": 7, "runtime": "inline", "queries": 40, "key_bits": 512, "toy": True}
+
+
 def small(scenario: str = "plain_fe", **options: Any) -> Experiment:
-    """A run of a second on 48 digits; `options` replace or add to `SMALL`."""
-    return prepare(find_scenario(scenario), Options(**{**SMALL, **options}))
+    """A run of a second on 48 digits; `options` replace or add to `SMALL`, or to `HEAD`."""
+    given = {**HEAD, "base": random_base()} if scenario == "reverse_he" else SMALL
+    return prepare(find_scenario(scenario), Options(**{**given, **options}))
+
+
+@lru_cache
+def random_base(pixels: int = 64, width: int = 24) -> Path:
+    """A file with one dense layer of random weights, as a user's own base comes."""
+    path = Path(tempfile.mkdtemp(prefix="keyhole-")) / "base.pt"
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn((width, pixels), generator=generator) / pixels**0.5
+    torch.save({"0.weight": weight, "0.bias": torch.zeros(width)}, path)
+    return path
 
 
 class Runs:

@@ -7,6 +7,7 @@ import pytest
 from parties.transcript import Kind, View
 from protocols.config import Authority, Gradient, Init, Labels, Scheme
 from protocols.figure import as_mermaid, as_text
+from protocols.head_config import Release
 from scenarios.catalogue import PROTOCOLS, find_protocol
 from tests.conftest import TINY
 
@@ -18,6 +19,8 @@ CASES = [
     ("plain_fe", {"scheme": Scheme.DDH}),
     *(("mitig1", {**TINY, "authority": a, "owners": n}) for a, n in itertools.product(Authority, (1, 2))),
     *(("mitig2", {"labels": lab, "owners": n}) for lab, n in itertools.product((Labels.CLEAR, Labels.OWNER), (1, 3))),
+    *(("reverse_he", {"release": release}) for release in Release),
+    ("reverse_he", {"head": "24-6-5"}),
 ]  # fmt: skip
 
 

@@ -34,7 +34,7 @@ class ToyHost(Host):
     """A host of parties without data, in memory."""
 
     def __init__(self, names, path):
-        self.name, self._said, self._groups = names[0], set(), {}
+        self.name, self._said, self._groups, self._took = names[0], set(), {}, {}
         self._transcript = TranscriptWriter(path, Record.FULL)
         self._parties = {name: Party(name, None, name.encode().ljust(32, b"."), self._transcript) for name in names}
         self._note, self.keep_state = lambda *args: None, lambda: None

@@ -6,9 +6,11 @@ A quantity is `clear` when it crossed as plain numbers, `exact` when the equatio
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import numpy as np
 
-from parties.adversary import encrypted, split
+from parties.adversary import encrypted, head_knowledge, split
 from parties.adversary.attack import Learned, NotApplicable
 from parties.adversary.equations import (
     independent_keys,
@@ -18,7 +20,7 @@ from parties.adversary.equations import (
 )
 from parties.adversary.linear import solve_exactly
 from parties.transcript import Kind, Row, View
-from protocols import plain_fe
+from protocols import plain_fe, reverse_he
 from protocols.budget import Refused
 from protocols.config import KeyScope
 
@@ -27,10 +29,15 @@ _TRIED = 64  # samples that are solved for, to confirm what the rank says
 _CLEAR_RECORDS = (plain_fe.LabelRequest.__name__, Refused.__name__)
 # Numbers that look plain and are not: copies under masks, which cancel in their sum.
 _MASKED = ("w1_masked", "head_masked")
+_QUANTITIES: MappingProxyType[tuple[str, str], str] = MappingProxyType(
+    {(reverse_he.NAME, "x"): "queries"}
+)  # no training samples
 
 
 def learned(view: View) -> list[Learned]:
     """Everything that a view, of one party or of a coalition, gives away, as far as it is computed here."""
+    if view.protocol == reverse_he.NAME:
+        return [*clear_values(view), *head_knowledge.lines(view)]
     return [
         *clear_values(view),
         *own_weights(view),
@@ -50,7 +57,7 @@ def clear_values(view: View) -> list[Learned]:
     return [
         Learned(
             party=", ".join(view.parties),
-            quantity=label,
+            quantity=_QUANTITIES.get((view.protocol, label), label),
             of=_senders(rows),
             how="clear",
             detail=f"{len(rows)} messages, the first {rows[0].dtype} {tuple(rows[0].shape)}",

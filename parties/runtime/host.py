@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import importlib
 import os
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
 from parties.cloud_trainer import CloudTrainer
+from parties.consumer import Consumer
 from parties.data_owner import DataOwner, Querier
 from parties.datasets import DataSpec, Split
 from parties.key_authority import KeyAuthority
 from parties.log import open_log
 from parties.party import Party
+from parties.server import Server
 from parties.transcript import Frame, Record
 from parties.transcript_writer import TranscriptWriter
-from protocols.config import Config
 from protocols.errors import DataError, EncodingError
 from protocols.message import Header, decode, encode
 from protocols.roles import EXPERIMENTER, Role
@@ -33,7 +37,8 @@ from protocols.session import DoStep, Group, Reveal, Transfer
 class HostSpec:
     """Everything that a host is told: who lives there, and what they may know.
 
-    `keys` holds each party's own coin key and nobody else's; `data` is given to data owners only. What the parties keep at the end
+    `keys` holds each party's own coin key and nobody else's; `data` is given to data owners and queriers only, who are told how many of
+    the held-out samples to ask about; `public` arrays become inputs of each party by their labels. What the parties keep at the end
     goes into the folder `state`, one file for each; with `asking`, they are restored from `restored` and the data owner asks.
     """
 
@@ -42,7 +47,7 @@ class HostSpec:
     parties: tuple[str, ...]
     keys: tuple[bytes, ...]
     protocol: str
-    config: Config
+    config: Any  # of the protocol's own class
     transcript: str
     log: str
     record: Record
@@ -53,6 +58,7 @@ class HostSpec:
     restored: str | None = None
     asking: bool = False
     limit: int | None = None
+    public: tuple[tuple[str, NDArray[Any]], ...] = field(default=(), repr=False)
 
     def __repr__(self) -> str:
         return f"HostSpec({self.name}, {len(self.parties)} parties)"
@@ -74,6 +80,7 @@ class Host:
             self._restore(Path(spec.restored))
         self._groups: dict[int, tuple[tuple[int, Party], ...]] = {}
         self._said: set[tuple[str, str]] = set()
+        self._took: dict[str, list[tuple[float, float]]] = {}
         self._log.info("parties_started", role=spec.role.value, parties=len(spec.parties), record=spec.record.value)
 
     def members(self, group: Group) -> tuple[tuple[int, Party], ...]:
@@ -85,8 +92,10 @@ class Host:
 
     def do(self, step: DoStep) -> None:
         """Run a step at every member of its group that lives here."""
+        began, before = time.perf_counter(), time.thread_time()
         for _, party in self.members(step.group):
             party.call(step)
+        self._took.setdefault(step.step, []).append((time.perf_counter() - began, time.thread_time() - before))
 
     def emit(self, transfer: Transfer) -> list[tuple[int, Frame]]:
         """(message index, frame) of every message of a transfer that is sent from here; a broadcast is encoded once."""
@@ -159,6 +168,9 @@ class Host:
     def close(self) -> None:
         """Finish the transcript."""
         self._transcript.close()
+        for step, laps in self._took.items():
+            seconds, processor = (sum(column) for column in zip(*laps, strict=True))
+            self._log.info("step_timed", step=step, calls=len(laps), seconds=seconds, processor_seconds=processor)
         self._log.info("transcript_closed")
 
     def _note(self, event: str, transfer: Transfer, frames: Sequence[tuple[int, Frame]]) -> None:
@@ -184,6 +196,13 @@ def header(transfer: Transfer, i: int) -> Header:
 
 
 def _party(spec: HostSpec, name: str, key: bytes, transcript: TranscriptWriter) -> Party:
+    party = _without_public_inputs(spec, name, key, transcript)
+    for label, array in spec.public:
+        party.give_input(label, array)
+    return party
+
+
+def _without_public_inputs(spec: HostSpec, name: str, key: bytes, transcript: TranscriptWriter) -> Party:
     match spec.role:
         case Role.DATA_OWNER:
             assert spec.data is not None
@@ -194,3 +213,10 @@ def _party(spec: HostSpec, name: str, key: bytes, transcript: TranscriptWriter) 
             return KeyAuthority(name, spec.config, key, transcript)
         case Role.CLOUD_TRAINER:
             return CloudTrainer(name, spec.config, key, transcript)
+        case Role.SERVER:
+            return Server(name, spec.config, key, transcript)
+        case Role.QUERIER:
+            assert spec.data is not None
+            return Querier(name, spec.config, key, transcript, spec.data, spec.limit)
+        case Role.CONSUMER:
+            return Consumer(name, spec.config, key, transcript)
