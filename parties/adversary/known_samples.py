@@ -1,9 +1,9 @@
 """Samples from some known ones under MITIG1, with no weight known: every hiding key works on every ciphertext.
 
 The cloud decrypts Z = X W^T for the keys of as many steps as it likes, rows of an unknown W of rank n. Known samples X_k have known Z_k = X_k W^T,
-so for another sample z = Z_k^T c gives x = X_k^T c: exact once the known samples span the others, and the share of x in their span otherwise. No
-learning rate, no W1 and no dZ1 is needed, and no optimizer matters. Of all solutions the one with the least norm is taken, clipped to the pixel
-range and rounded to integers.
+so for another sample z = Z_k^T c gives x = X_k^T c: exact once the known samples span the others. No learning rate, no W1 and no dZ1 is needed, and
+no optimizer matters. Where they do not span them, x is regressed on z, with a ridge chosen by leaving each known sample out. Clipped to the
+pixel range and rounded to integers.
 
 This project's observation. Assumes known samples; cost: (n + 8) decryptions a sample, at 5 to 8 ms each, and one least-squares system.
 """
@@ -27,6 +27,9 @@ CONSUMES = ("pp", "ct", "sk_w1")
 
 _MARGIN = 8  # keys beyond n: some rows are linearly dependent
 _RANK = 1e-9  # singular values of integers below it, relative to the largest, count as zero
+_POWERS = (1.0, 0.5, 0.0)  # of the singular values of Z, from as it is to white
+_RIDGES = tuple(10.0**p for p in range(-8, 2))  # relative to the mean square of the known features
+_CONSTANT = 10.0
 
 Reals = NDArray[np.float64]
 
@@ -48,7 +51,7 @@ def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstru
         found, rank = solve_known(z[known], images, z[~known], prior.x_max)
         index.append(where[~known])
         values.append(found / prior.x_max)
-        ranks.append([rank, int(np.linalg.matrix_rank(z.astype(float), tol=_RANK * np.linalg.norm(z, 2)))])
+        ranks.append([rank, _rank(z)])
         last, keys = max(last, steps[-1]), max(keys, z.shape[1])
     if not index:
         raise NotApplicable("none of the known samples lies among those that are decrypted")
@@ -64,8 +67,33 @@ def solve_known(
 ) -> tuple[NDArray[np.int64], int]:
     """Integer pixels (m, n) with z (m, K) = x W^T for the unknown W of z_known (k, K) = x_known W^T, and the rank of z_known."""
     c, _, rank, _ = np.linalg.lstsq(z_known.T.astype(np.float64), z.T.astype(np.float64), rcond=_RANK)
-    pixels = np.rint(np.clip(x_known.T @ c, 0, x_max)).T
-    return pixels.astype(np.int64), int(rank)
+    spans = int(rank) == _rank(np.vstack([z_known, z]))
+    pixels = (x_known.T @ c).T if spans else regressed(z_known, x_known, z)
+    return np.rint(np.clip(pixels, 0, x_max)).astype(np.int64), int(rank)
+
+
+def regressed(z_known: NDArray[np.int64], x_known: NDArray[np.int64], z: NDArray[np.int64]) -> Reals:
+    """Pixels (m, n) where the known samples do not span the others: ridge regression of x on z from the k known pairs.
+
+    The rows of W are far from orthogonal, so that least squares fit the few directions in which they are long and little else. How much
+    those are shortened, and the ridge, are chosen by the error that each known sample has when it is left out: not by the truth.
+    """
+    every = np.vstack([z_known, z]).astype(np.float64)
+    u, s, _ = np.linalg.svd(every - every.mean(axis=0), full_matrices=False)
+    kept, mean, k = s > s[0] * _RANK, x_known.mean(axis=0), len(x_known)
+    best, found = np.inf, np.broadcast_to(mean, (len(z), len(mean)))
+    for power in _POWERS:
+        features = u[:, kept] * s[kept] ** power
+        products = (features - features[:k].mean(axis=0)) @ (features[:k] - features[:k].mean(axis=0)).T
+        unit = np.trace(products[:k]) / k
+        products = products + _CONSTANT * unit  # a constant term that is hardly held back
+        for ridge in _RIDGES:
+            inverse = np.linalg.inv(products[:k] + ridge * unit * np.eye(k))
+            weights = inverse @ (x_known - mean)
+            error = float(((weights / np.diag(inverse)[:, None]) ** 2).mean())  # of each when left out, in closed form
+            if error < best:
+                best, found = error, mean + products[k:] @ weights
+    return found
 
 
 def groups(config: Config, hiding: Hiding) -> list[tuple[tuple[int, ...], list[int]]]:
@@ -115,3 +143,8 @@ def _decrypted(
             parts.append(hiding.some(i, sk, mine))
             where.append(first[i] + mine)
     return np.concatenate(where), np.vstack(parts)
+
+
+def _rank(z: NDArray[np.int64]) -> int:
+    values = np.linalg.svd(z.astype(np.float64), compute_uv=False)
+    return int((values > _RANK * values.max(initial=0.0)).sum())
