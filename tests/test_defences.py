@@ -31,7 +31,7 @@ def attacked(run, name, *corrupted):
 
 
 def known(run, *parties):
-    return {item.quantity: item for item in Adversary(run.view_sources(parties)).learned()}
+    return {item.quantity: item for item in reversed(Adversary(run.view_sources(parties)).learned())}
 
 
 def everyone(run):
@@ -308,7 +308,7 @@ def test_defended_runs_send_the_arrows_of_their_figure(runs, scenario, options):
 
 @pytest.mark.ray
 @pytest.mark.parametrize(("scenario", "options"), [
-    ("mitig2", SECURE), ("plain_fe", {**FOUR, "defence": ("key_budget:32",)}), ("plain_fe", {**FOUR, "defence": ("batch_keys",)}),
+    ("mitig2", SECURE), ("plain_fe", {**FOUR, "epochs": 2, "defence": ("key_budget:32", "batch_keys")}),
 ], ids=str)  # fmt: skip
 def test_ray_and_inline_write_the_same_transcript(ray_session, runs, scenario, options):
     inline, ray = runs(scenario, **options), runs(scenario, runtime="ray", **options)

@@ -38,8 +38,8 @@ _PIXELS = 1024  # of an image up to which intervals are computed
 
 def samples(view: View) -> list[Learned]:
     """Lines about samples and the master key of plain FE; empty for other protocols."""
-    if view.protocol != plain_fe.NAME:
-        return []
+    if view.protocol != plain_fe.NAME or any(row.phase == "predict" for row in view.rows("sk_w1")):
+        return []  # of a query: `knowledge.queried` says what the keys of training do to it
     return [*opened_with_coins(view), *keys_on_ciphertexts(view), *first_gradient(view)]
 
 

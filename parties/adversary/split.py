@@ -43,7 +43,9 @@ from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, index_of, 
 
 _GRAM_SAMPLES = 256  # up to which a Gram matrix is computed at the end of every run: a second
 _EVERY = 1_000_000  # uses of batches that are counted
-_GRAM_ERROR = 0.001  # expected relative error up to which a Gram matrix counts as exact: the estimate can be some times too low
+_GRAM_ERROR = (
+    0.001  # expected relative error up to which a Gram matrix counts as exact: the estimate can be some times too low
+)
 Reals = NDArray[np.float64]
 
 
