@@ -57,7 +57,7 @@ class Recipe:
     """
 
     steps: int = 32
-    lr: float = 0.1
+    lr: float = 1.0
     init: float = 1e-3
     hidden: tuple[int, ...] = ()
     protect: Protect = Protect.NONE
