@@ -67,6 +67,18 @@ class FrozenBase:
         return FrozenBase((*self.layers[:-1], self.layers[-1] * np.float32(factor)), self.shape, self.pool)
 
 
+def unpooled(inputs: NDArray[np.floating], shape: tuple[int, ...], pool: int, x_max: int) -> NDArray[np.int64]:
+    """Integer images (m, n) in [0, x_max] that pool to inputs (m, n') as nearly as integers can: to half a step of 1 / (x_max pool^2)."""
+    rows, columns, *rest = pooled_shape(shape, pool)
+    sums = (
+        np.rint(np.asarray(inputs, np.float64) * (x_max * pool**2)).astype(np.int64).reshape(-1, rows, columns, *rest)
+    )
+    images = np.empty((len(sums), *shape), dtype=np.int64)
+    for place in range(pool**2):  # of a sum 4 q + r, r pixels hold q + 1 and the others q
+        images[:, place // pool :: pool, place % pool :: pool] = (sums + place) // pool**2
+    return images.reshape(len(sums), -1)
+
+
 def pooled_shape(shape: tuple[int, ...], pool: int) -> tuple[int, ...]:
     """The shape of an image after pooling; `ConfigError` if squares of this side do not tile it."""
     if pool < 1 or shape[0] % pool or shape[1] % pool:
