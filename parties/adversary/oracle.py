@@ -57,7 +57,7 @@ def recover(compare: Compare, limits: Ints, classes: int, queries: int | None = 
         if queries is not None and asked + len(open_) > queries:
             break
         middle = (low + high)[open_] // 2
-        shifts = _shifts(rivals[open_], middle, reach[open_], classes)
+        shifts = shifts_of(rivals[open_], middle, reach[open_], classes)
         first = compare(columns[open_], shifts) == 0  # w_0 + t >= w_c: the difference is at most t
         high[open_], low[open_] = np.where(first, middle, high[open_]), np.where(first, low[open_], middle)
         asked += len(open_)
@@ -80,7 +80,7 @@ def shifted(pk: PaillierPublicKey, head: PaillierHead, columns: Ints, shifts: In
     return PaillierLogits(head.tag, bytes_of(values, pk.params, len(columns), pk.params.chunks))
 
 
-def _shifts(rivals: Ints, t: Ints, reach: Ints, classes: int) -> Ints:
+def shifts_of(rivals: Ints, t: Ints, reach: Ints, classes: int) -> Ints:
     """t on class 0, nothing on its rival, and on all others so little that they cannot win."""
     shifts = np.repeat(-4 * (reach[:, None] + 1), classes, axis=1)
     shifts[:, 0] = t
