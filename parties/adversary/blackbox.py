@@ -6,8 +6,9 @@ to its scale and to what is added to all rows alike, so rows sum to zero (gradie
 shadows as for the victim.
 
 Deviation: the singular vector of the smallest singular value solves the equations only if boundaries show every class and every feature. A head of few
-samples may never decide for some class, and a feature may be dead there. So the shadows' mean and covariance are a prior for the head, and the
-solution is the likeliest head, which is the singular vector where the equations say all and the shadows' best guess where they say nothing.
+samples may never decide for some class, and a feature may be dead there. So the shadows' mean and covariance are a prior, and the solution is
+the likeliest head among those whose logits vary over the boundary points as much as heads of the prior do: without that, equations with zero on
+the right shrink what they determine. It is the singular vector, features scaled by their spread, where the prior says nothing.
 
 Each query is one input. They go out in batches, one for each bisection that is under way.
 """
@@ -32,6 +33,7 @@ _HALVINGS = 14  # of a line; more do not help where features are integers of 8 b
 _STARTS = 0.02  # share of the queries that go to the ends of lines
 _FEWEST = 50
 _RESIDUAL = 1e-3  # of an equation on a head of norm one: what the last halving and integer features leave
+_LEAST_SPREAD = 1e-3  # of a feature at the boundary, relative to the largest
 _LEAST_VARIANCE = 1e-4  # of a direction, relative to their mean
 
 Floats = NDArray[np.float64]
@@ -103,10 +105,27 @@ def solve(features: NDArray[np.floating], a: Ints, b: Ints, belief: Belief) -> F
     size = len(belief.mean)
     rows = (sides[:, :, None] * x[:, None, :]).reshape(len(x), size)
     normal = rows.T @ rows / _RESIDUAL**2 + belief.precision
-    found = np.linalg.solve(normal, belief.precision @ belief.mean)
+    spread = np.sqrt(np.square(x).mean(0))
+    unit = np.tile(np.maximum(spread, _LEAST_SPREAD * spread.max()), belief.gauge.shape[1])
+    expected = np.square(belief.mean) + np.diag(np.linalg.inv(belief.precision))
+    linear, radius = belief.precision @ belief.mean / unit, np.sqrt(np.square(unit) @ expected)
+    found = _on_sphere(normal / np.outer(unit, unit), linear, radius) / unit
     head = belief.gauge @ found.reshape(belief.gauge.shape[1], -1)
     normed: Floats = head / np.linalg.norm(head)
     return normed
+
+
+def _on_sphere(quadratic: Floats, linear: Floats, radius: float) -> Floats:
+    """The t of this norm with the least t^T Q t - 2 l^T t: (Q + m)^-1 l, its multiplier m found by bisection."""
+    values, vectors = np.linalg.eigh(quadratic)
+    along = vectors.T @ linear
+    low, high = 0.0, float(np.linalg.norm(along)) / radius  # of m + the least eigenvalue
+    for _ in range(100):
+        middle = (low + high) / 2
+        longer = np.linalg.norm(along / (values - values[0] + middle)) > radius
+        low, high = (middle, high) if longer else (low, middle)
+    found: Floats = vectors @ (along / (values - values[0] + high))
+    return found
 
 
 def _boundary(
