@@ -9,6 +9,7 @@ Deviation: the singular vector of the smallest singular value solves the equatio
 samples may never decide for some class, and a feature may be dead there. So the shadows' mean and covariance are a prior, and the solution is
 the likeliest head among those whose logits vary over the boundary points as much as heads of the prior do: without that, equations with zero on
 the right shrink what they determine. It is the singular vector, features scaled by their spread, where the prior says nothing.
+Classes that never meet leave a scale between them to the prior.
 
 Each query is one input. They go out in batches, one for each bisection that is under way.
 """
