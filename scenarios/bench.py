@@ -20,6 +20,7 @@ from rich.table import Table
 from parties.transcript import Record
 from protocols.config import Gradient, Labels, Scheme
 from protocols.errors import ConfigError
+from scenarios.bench_ckks import ckks_head
 from scenarios.bench_groups import measure_groups
 from scenarios.bench_paillier import paillier_head
 from scenarios.bench_split import mitig1, mitig1_mnist, mitig2, owners
@@ -36,7 +37,7 @@ def run_benches(
 ) -> None:  # fmt: skip
     """Run some benches, or all, one after another; prints each as it ends and may write them all as JSON."""
     known = {"groups": groups, "digits": digits, "seeds": seeds, "febo": febo, "mnist": mnist, "cifar": cifar, "mitig2": mitig2,
-             "owners": owners, "mitig1": mitig1, "mitig1-mnist": mitig1_mnist, "paillier": paillier_head}  # fmt: skip
+             "owners": owners, "mitig1": mitig1, "mitig1-mnist": mitig1_mnist, "paillier": paillier_head, "ckks": ckks_head}  # fmt: skip
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ConfigError(f"unknown bench {unknown[0]!r}; known: {', '.join(known)}")

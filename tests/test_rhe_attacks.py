@@ -1,5 +1,6 @@
 """Attacks on heads, on a toy task: images are points, the base is a random layer, and a head is its training set."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from protocols.errors import ConfigError
 from protocols.frozen import FrozenBase, pooled, unpooled
 from protocols.head import Protect, Recipe, train_heads
 from protocols.head_integers import HeadFormat, quantise_head
+from scenarios import bench_ckks
 from scenarios.encrypted_heads import RealService, seal, served, service
 from scenarios.matrix import MatrixOptions, matrix
 from scenarios.matrix_files import table, write_matrix
@@ -179,6 +181,12 @@ def test_integer_images_pool_to_the_inputs_that_they_stand_for():
     images = unpooled(inputs, (4, 4), 2, 255)
     assert images.min() >= 0 and images.max() <= 255
     np.testing.assert_allclose(pooled(images / 255, (4, 4), 2), inputs, atol=1e-6)
+
+
+def test_the_comparison_with_ckks_says_when_its_library_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tenseal", None)
+    (figure,) = bench_ckks.ckks_head(None)
+    assert figure.measured == "not measured" and "ckks" in figure.stated
 
 
 @pytest.fixture(scope="module")
