@@ -21,6 +21,7 @@ from parties.transcript import Record
 from protocols.config import Gradient, Labels, Scheme
 from protocols.errors import ConfigError
 from scenarios import bench_attacks
+from scenarios.bench_ckks import ckks_head
 from scenarios.bench_groups import measure_groups
 from scenarios.bench_paillier import paillier_head
 from scenarios.bench_split import mitig1, mitig1_mnist, mitig2, owners
@@ -39,7 +40,7 @@ def run_benches(
     known = {"groups": groups, "digits": digits, "seeds": seeds, "febo": febo, "mnist": mnist, "cifar": cifar, "mitig2": mitig2,
              "owners": owners, "mitig1": mitig1, "mitig1-mnist": mitig1_mnist,
              "gradient": bench_attacks.gradient, "gram": bench_attacks.gram, "known": bench_attacks.known,
-             "averages": bench_attacks.averages, "noise": bench_attacks.noise, "paillier": paillier_head}  # fmt: skip
+             "averages": bench_attacks.averages, "noise": bench_attacks.noise, "paillier": paillier_head, "ckks": ckks_head}  # fmt: skip
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ConfigError(f"unknown bench {unknown[0]!r}; known: {', '.join(known)}")

@@ -355,7 +355,7 @@ def bench(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            help="groups | digits | seeds | febo | mnist | cifar | mitig2 | owners | mitig1 | mitig1-mnist | gradient | gram | known | averages | noise | paillier; all without any."
+            help="groups | digits | seeds | febo | mnist | cifar | mitig2 | owners | mitig1 | mitig1-mnist | gradient | gram | known | averages | noise | paillier | ckks; all without any."
         ),
     ] = None,
     data_dir: Annotated[Path, typer.Option("--data-dir", help="Holds mnist/ and cifar10/.")] = Path("../shared/data"),

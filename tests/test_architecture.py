@@ -63,8 +63,9 @@ def test_only_owners_and_scenarios_read_data_sets():
     assert {p for p in importers("parties.readers")} == {"parties/datasets.py"}
 
 
-def test_truth_meets_reconstructions_in_one_module():
+def test_truth_meets_reconstructions_where_they_are_scored_and_nowhere_else():
     assert importers("scenarios.metrics") <= {"scenarios/attacks.py", "scenarios/runs.py"}
+    assert importers("scenarios.roc") <= {"scenarios/matrix.py", "scenarios/matrix_files.py"}
 
 
 @pytest.mark.parametrize(
