@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from parties.adversary.catalogue import ATTACKS, PRESETS, find_attack, find_target
+from parties.adversary.catalogue import ATTACKS, HEAD_ATTACKS, PRESETS, find_attack, find_head_attack, find_target
 from parties.datasets import NAMES, Split
 from parties.transcript import Record
 from protocols.config import Activation, Authority, Deviation, Gradient, Init, Labels, Loss, Optimizer, Pixels, Scheme
@@ -26,6 +26,7 @@ from scenarios.attack_command import attack
 from scenarios.catalogue import PROTOCOLS, SCENARIOS, find_protocol, find_scenario
 from scenarios.experiment import Experiment, Options, Preset, prepare
 from scenarios.learned_command import coalitions, learned
+from scenarios.matrix_command import matrix
 from scenarios.sweep_command import sweep
 from scenarios.terminal import OneLine, console, dashed, parties_named, plain, progress, reported, show_tracebacks
 
@@ -85,6 +86,8 @@ def list_() -> None:
     table.add_row("scenario", "compare", "keyhole run compare: all protocols on one data set", "of each protocol")
     for name in ATTACKS:
         table.add_row("attack", dashed(name), find_attack(name).SUMMARY, "")
+    for name in HEAD_ATTACKS:
+        table.add_row("attack", dashed(name), f"{find_head_attack(name).SUMMARY} (keyhole matrix)", "")
     for name, preset in PRESETS.items():
         table.add_row("preset", dashed(name), preset.describe(), "")
     for name, defence in DEFENCES.items():
@@ -372,6 +375,7 @@ def bench(
 
 
 app.command()(sweep)
+app.command()(matrix)
 
 
 def _compare(options: Options, budget: float | None, as_json: bool, quiet: bool) -> None:

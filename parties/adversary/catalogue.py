@@ -28,6 +28,10 @@ ATTACKS = (
 )
 
 
+# Attacks on the heads of reverse HE: they take heads, ciphertexts or answers, of many victims at once (`keyhole matrix`).
+HEAD_ATTACKS = ("blackbox", "exponents", "informed", "logits", "oracle", "whitebox", "whitebox_net")
+
+
 @dataclass(frozen=True)
 class Preset:
     """An attack on the joint view of some parties, with what it is about."""
@@ -51,10 +55,17 @@ PRESETS: MappingProxyType[str, Preset] = MappingProxyType({
 def find_attack(name: str) -> ModuleType:
     """The module of an attack; `-` and `_` are the same. Raises `ConfigError` that lists the names."""
     plain = name.replace("-", "_")
+    if plain in HEAD_ATTACKS:
+        raise ConfigError(f"{name}: an attack on the heads of reverse-he, which `keyhole matrix` runs")
     if plain not in ATTACKS:
         known = ", ".join(a.replace("_", "-") for a in (*ATTACKS, *PRESETS))
         raise ConfigError(f"unknown attack {name!r}; known: {known}")
     return importlib.import_module(f"parties.adversary.{plain}")
+
+
+def find_head_attack(name: str) -> ModuleType:
+    """The module of an attack on heads."""
+    return importlib.import_module(f"parties.adversary.{name}")
 
 
 def find_target(name: str) -> tuple[ModuleType, tuple[str, ...] | None]:
