@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from parties.adversary.adversary import Adversary
-from protocols.config import Gradient
+from protocols.config import Deviation, Gradient, Init
 from scenarios.attacks import attack_run
 from scenarios.bench_tools import Figure, Run, Sizes
 from scenarios.controls import with_controls
@@ -81,9 +81,9 @@ def averages(sizes: Sizes) -> Iterator[Figure]:
 
 def noise(sizes: Sizes) -> Iterator[Figure]:
     """Every attack where the secrets are others: swapped samples, and a simulated view."""
-    for name, scenario, options, names, prior in _CONTROLLED:
+    for name, scenario, options, corrupted, names, prior in _CONTROLLED:
         with Run(scenario, {**options, "runtime": "inline"}) as (_, run, _result):
-            rows = attack_run(run, names, CLOUD, run.prior(known=prior), Adversary)
+            rows = attack_run(run, names, corrupted, run.prior(known=prior), Adversary)
             for row in with_controls(run, rows, run.prior(known=prior)):
                 for control, scored in row.get("controls", {}).items():
                     how, won = measure(scored["metrics"]), scored["gain"]
@@ -98,12 +98,19 @@ def noise(sizes: Sizes) -> Iterator[Figure]:
 
 
 _SMALL: dict[str, Any] = {"samples": 64, "hidden": 16, "batch": 16, "epochs": 3}
-_CONTROLLED: tuple[tuple[str, str, dict[str, Any], tuple[str, ...], int], ...] = (
-    ("plain FE", "plain_fe", {**_SMALL, "hidden": 32},
+_MANY: dict[str, Any] = {**_SMALL, "owners": 4, "batch": 8, "epochs": 6}
+_CONTROLLED: tuple[tuple[str, str, dict[str, Any], tuple[str, ...], tuple[str, ...], int], ...] = (
+    ("plain FE", "plain_fe", {**_SMALL, "hidden": 32}, CLOUD,
      ("lp", "smooth", "tv", "stack", "smooth_stack", "master_key", "gradient", "labels", "authority"), 0),
-    ("MITIG2", "mitig2", {**_SMALL, "hidden": 48, "epochs": 8}, ("gram", "inversion"), 0),
-    ("MITIG2, 20 known", "mitig2", {**_SMALL, "hidden": 48, "epochs": 8}, ("gram",), 20),
-    ("MITIG2, 4 owners", "mitig2", {**_SMALL, "owners": 4, "batch": 8, "epochs": 6}, ("collusion", "update"), 0),
+    ("plain FE, malicious", "plain_fe", {**_SMALL, "malicious": Deviation.UNIT_KEYS}, CLOUD, ("unit_keys",), 0),
+    ("plain FE, convolution", "plain_fe", {**_SMALL, "first": "conv:4x3x3"}, CLOUD, ("conv",), 0),
+    ("MITIG1, 40 known", "mitig1", {"samples": 64, "hidden": 16, "batch": 16, "rounds": 4}, CLOUD, ("known_samples",), 40),
+    ("MITIG2", "mitig2", {**_SMALL, "hidden": 48, "epochs": 8}, CLOUD, ("gram", "inversion"), 0),
+    ("MITIG2, shared seed", "mitig2", {**_SMALL, "init": Init.SHARED}, CLOUD, ("known_init",), 0),
+    ("MITIG2, 20 known", "mitig2", {**_SMALL, "hidden": 48, "epochs": 8}, CLOUD, ("gram",), 20),
+    ("MITIG2, 4 owners", "mitig2", _MANY, CLOUD, ("collusion",), 0),
+    ("MITIG2, 4 owners", "mitig2", _MANY, ("key_authority", "cloud_trainer"), ("update",), 0),
+    ("MITIG2, 4 owners", "mitig2", _MANY, AUTHORITY, ("update",), 0),
 )  # fmt: skip
 
 

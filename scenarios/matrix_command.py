@@ -10,14 +10,17 @@ from typing import Annotated, Any
 
 import typer
 
+from protocols.errors import ConfigError
 from scenarios.terminal import console, reported
+
+FEWEST = 500  # decisions with which a black box finds boundary points at all
 
 
 def matrix(
     dataset: Annotated[str, typer.Option("--dataset", help="mnist | digits | FILE.npz")] = "mnist",
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Folder of the data set's files.")] = None,
     shots: Annotated[int, typer.Option("--shots", min=1, help="Private images of each class.")] = 1,
-    victims: Annotated[int, typer.Option("--victims", min=2, help="Heads that are attacked.")] = 250,
+    victims: Annotated[int, typer.Option("--victims", min=30, help="Heads that are attacked.")] = 250,
     shadows: Annotated[
         int, typer.Option("--shadows", min=100, help="Heads that the adversary trains itself.")
     ] = 10_000,
@@ -27,7 +30,7 @@ def matrix(
     asked: Annotated[int, typer.Option("--asked", min=1, help="Victims that decisions are asked of.")] = 24,
     queries: Annotated[str, typer.Option("--queries", help="Budgets of decisions, a list.")] = "2000,10000,50000",
     real_queries: Annotated[
-        int, typer.Option("--real-queries", min=1, help="Through real ciphertexts, of one victim.")
+        int, typer.Option("--real-queries", min=200, help="Through real ciphertexts, of one victim.")
     ] = 500,
     epsilon: Annotated[str, typer.Option("--epsilon", help="Of DP-SGD, a list.")] = "160,40,10,2",
     key_bits: Annotated[int, typer.Option("--key-bits", help="2048, or 3072.")] = 2048,
@@ -49,7 +52,7 @@ def matrix(
         from scenarios.matrix import name_of
         from scenarios.matrix_bench import MatrixOptions
         from scenarios.matrix_files import table, write_matrix
-        from scenarios.runs import new_folder, write_json
+        from scenarios.runs import free_path, write_json
 
         drawn = secrets.randbits(31) if seed is None else seed
         spec = DataSpec(name=dataset, data_dir=None if data_dir is None else str(data_dir), seed=drawn)
@@ -58,14 +61,17 @@ def matrix(
             asked_victims=asked, queries=_numbers("--queries", queries, int), real_queries=real_queries,
             epsilons=_numbers("--epsilon", epsilon, float), key_bits=key_bits, net=net, seed=drawn,
         )  # fmt: skip
+        if min(options.queries) < FEWEST:
+            raise ConfigError(f"--queries: expected budgets of at least {FEWEST}, got {queries}")
         silent = as_json or quiet or not sys.stderr.isatty()
 
         def observe(row: dict[str, Any]) -> None:
             if not silent:
                 print(name_of(row), file=sys.stderr)
 
-        folder = new_folder(out, "matrix").path
+        folder = free_path(out, "matrix")
         found = measure(options, observe)
+        folder.mkdir(parents=True, exist_ok=True)
         names = write_matrix(folder, found)
         content = {"schema": 1, "scenario": "matrix", "protocol": "reverse_he", "seed": drawn, **found.plain()}
         write_json(folder / "result.json", content)
@@ -77,8 +83,6 @@ def matrix(
 
 
 def _numbers(option: str, text: str, kind: type[int] | type[float]) -> tuple[Any, ...]:
-    from protocols.errors import ConfigError
-
     try:
         found = tuple(kind(part) for part in text.split(",") if part.strip())
     except ValueError:

@@ -59,8 +59,12 @@ def extract(
     """
     first = min(len(starts), max(_FEWEST, int(_STARTS * queries)))
     ends = starts[rng.permutation(len(starts))[:first]]
-    labels = decide(ends)
     lines = (queries - first) // _HALVINGS
+    if lines < 1:
+        raise NotApplicable(
+            f"{queries} queries are too few: {first} are asked first, and {_HALVINGS} for each boundary point"
+        )
+    labels = decide(ends)
     points, a, b = _boundary(decide, ends, labels, lines, rng)
     head = solve(phi(points), a, b, belief)
     inputs = np.hstack([phi(ends).astype(np.float64), np.ones((first, 1))])
