@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)  ## plain FE on digits through Ray with real cryptography, then the attacks
 	$(BIN)/keyhole run plain-fe --dataset digits --seed 0 \
-	    --attack lp --attack smooth --attack stack --attack labels --attack master-key
+	    --attack lp --attack smooth --attack tv --attack gradient --attack stack --attack labels --attack master-key
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

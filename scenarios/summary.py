@@ -25,6 +25,7 @@ def show_result(console: Console, run: RunFolder, result: dict[str, Any]) -> Non
     if result["attacks"]:
         console.print(_indented(attack_table(result["attacks"], protection(result), console.width), above=1))
     pictures = [row["figure"] for row in result["attacks"] if row.get("figure")]
+    pictures += ["figures/knowledge.png"] if (run.path / "figures" / "knowledge.png").exists() else []
     console.print(f"\n  {run.path}/   transcripts · result.json" + "".join(f" · {p}" for p in pictures), highlight=False,
                   soft_wrap=True)  # fmt: skip
 
