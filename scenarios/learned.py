@@ -10,6 +10,7 @@ from typing import Any
 
 from parties.adversary.attack import Learned
 from parties.adversary.trajectory import PROTOCOLS as SPLIT
+from protocols.errors import DataError
 from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, SERVER, party_name
 from scenarios.attacks import AdversaryHandle, MakeAdversary
 from scenarios.runs import RunFolder
@@ -35,6 +36,7 @@ def learned(run: RunFolder, make: MakeAdversary, coalition: Coalition = ()) -> l
     Where the network is split, also what the cloud learns of samples together with the authority, and with one of many owners. With
     a `coalition`, what that one learned.
     """
+    _complete(run)
     roles = list(dict.fromkeys(map(_role, run.sources)))
     names = [next(party for party in run.sources if _role(party) == role) for role in roles]
     names.sort(key=lambda name: name not in (CLOUD_TRAINER.value, SERVER.value))
@@ -66,6 +68,7 @@ def smallest_coalitions(run: RunFolder, make: MakeAdversary) -> list[Found]:
 
     By size, up to three parties; one that holds a smaller one that reads is not asked. Owners are alike, so two stand for all.
     """
+    _complete(run)
     found: list[Found] = []
     adversary = make(run.view_sources((next(iter(run.sources)),)))
     try:
@@ -76,6 +79,14 @@ def smallest_coalitions(run: RunFolder, make: MakeAdversary) -> list[Found]:
     finally:
         adversary.close()
     return found
+
+
+def _complete(run: RunFolder) -> None:
+    """`DataError` for a run of which a transcript is missing: what its party knows could not be told."""
+    run.config()
+    missing = [party for party in run.settings.get("parties", ()) if party not in run.sources]
+    if missing:
+        raise DataError(f"{run.path}: the transcript of {missing[0]} is missing")
 
 
 def reads(item: Learned) -> bool:

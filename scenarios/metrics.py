@@ -213,16 +213,19 @@ def _score_images(recon: Reconstruction, truth: Truth, prior: Prior, seed: int) 
         "psnr": float(np.median(psnr(errors))),
         **_ssim(recon, truth, prior, seed),
         "exact_pixels": sum(block[2] for block in blocks) / (shape[0] * shape[1]),
+        "exact_images": sum(block[3] for block in blocks),
     }
 
 
-def _score_block(values: NDArray[Any], index: NDArray[np.int64], truth: Truth, prior: Prior) -> tuple[Images, int, int]:
-    """(mean squared error of each image, failures, exact pixels)."""
+def _score_block(
+    values: NDArray[Any], index: NDArray[np.int64], truth: Truth, prior: Prior
+) -> tuple[Images, int, int, int]:
+    """(mean squared error of each image, failures, exact pixels, images of which all are)."""
     scored, failed = _filled(values, prior)
     true = truth.pixels(index)
     # Half a quantum, open: rounding to integers gives the true pixel. A half itself would be right for two of them.
     exact = (np.abs(scored - true) * truth.x_max < 0.5) & ~failed[:, None]
-    return mse(scored, true), int(failed.sum()), int(exact.sum())
+    return mse(scored, true), int(failed.sum()), int(exact.sum()), int(exact.all(axis=1).sum())
 
 
 def _filled(values: NDArray[Any], prior: Prior) -> tuple[Images, NDArray[np.bool_]]:

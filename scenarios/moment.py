@@ -35,14 +35,14 @@ def _moments(run: RunFolder, row: dict[str, Any], prior: Prior, scorer: Scorer) 
     if met is None:
         return {"criterion": "none met: the attack did not succeed", "any": None, "all": None}
     messages = [m for m in run.view(*row["corrupted"]).rows(None, Kind.SENT, Kind.RECEIVED)]
-    adversary, seen = Adversary(run.view_sources(tuple(row["corrupted"]))), dict[int, tuple[int, bool]]()
+    adversary, seen = Adversary(run.view_sources(tuple(row["corrupted"]))), dict[int, tuple[int, bool, bool]]()
 
-    def after(position: int) -> tuple[int, bool]:
+    def after(position: int) -> tuple[int, bool, bool]:
         if position not in seen:
             seen[position] = _after(adversary, row["attack"], prior, scorer, messages[position].seq, met)
         return seen[position]
 
-    first = _bisect(len(messages), lambda position: after(position)[1])
+    first = _bisect(len(messages), lambda position: after(position)[2])
     whole = _bisect(len(messages), lambda position: after(position)[1] and after(position)[0] >= row["samples"])
     adversary.close()
     return {
@@ -53,13 +53,13 @@ def _moments(run: RunFolder, row: dict[str, Any], prior: Prior, scorer: Scorer) 
     }
 
 
-def _after(adversary: Adversary, name: str, prior: Prior, scorer: Scorer, seq: int, met: Met) -> tuple[int, bool]:
-    """(samples rebuilt, success) on the view up to a message."""
+def _after(adversary: Adversary, name: str, prior: Prior, scorer: Scorer, seq: int, met: Met) -> tuple[int, bool, bool]:
+    """(samples rebuilt, success with them, success with one of them) on the view up to a message."""
     attacked: Attacked = adversary.attack(name, prior, _SEED, seq)
     if attacked.reconstruction is None:
-        return 0, False
+        return 0, False, False
     scored = scorer.metrics(attacked.reconstruction)
-    return scored["samples"], met(scored)
+    return scored["samples"], met(scored), met(scored) or (met is _exact and scored.get("exact_images", 0) > 0)
 
 
 def _criterion(row: dict[str, Any]) -> tuple[str, Met | None]:

@@ -42,6 +42,7 @@ METRICS = _object(
     {},
     {
         "mse": _("mean squared error, mean over images", "number"),
+        "exact_images": _("images of which every pixel is exact", "integer"),
         "mse_median": _("median over images", "number"),
         "mse_iqr": _list("first and third quartile over images", {"type": "number"}),
         "psnr": _("dB, median over images, each capped at 99", "number"),

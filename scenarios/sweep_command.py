@@ -44,7 +44,7 @@ def sweep(
     ] = None,
     runtime: Annotated[str, typer.Option("--runtime", help="ray | inline: all in this process.")] = "ray",
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the sweep; one that was begun is gone on with.")
+        Path | None, typer.Option("--out", help="Folder of the sweep; lp goes on with one that was begun.")
     ] = None,
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Make the runs repeatable; drawn if not given.")

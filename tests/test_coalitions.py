@@ -46,9 +46,19 @@ def test_cloud_and_one_owner_solve_for_another_owners_batch_once_averages_have_f
     how, detail = by_coalition(result)["cloud_trainer, data_owner:0", "the first batch of data_owner:1"]
     assert how == "exact" and "rank 64 of 64; 100%" in detail
     (row,) = [
-        r for r in result["learned"] if r["party"] == "cloud_trainer, data_owner:0" and r["quantity"] == "samples"
+        r
+        for r in result["learned"]
+        if (r["party"], r["of"]) == ("cloud_trainer, data_owner:0", "the first batch of data_owner:1")
     ]
     assert row["since_round"] in (3, 6, 9)  # an epoch is three rounds: the batch is used again in round 3
+
+
+def test_cloud_and_one_owner_solve_for_all_others_of_a_round_while_these_are_at_most_h(runs):
+    few = by_coalition(runs("mitig2", **{**MANY, "hidden": 16})[1])
+    assert few["cloud_trainer, data_owner:0", "12 samples of 3 other owners, round 0"][0] == "exact"
+    many = by_coalition(runs("mitig2", **{**MANY, "hidden": 8})[1])
+    assert many["cloud_trainer, data_owner:0", "12 samples of 3 other owners, round 0"][0] == "bounded"
+    assert few["data_owner:0", "12 samples of 3 other owners, round 0"][0] == "bounded"
 
 
 def test_authority_and_cloud_of_mitig1_open_the_ciphertexts(runs):

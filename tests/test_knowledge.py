@@ -35,12 +35,14 @@ def test_too_few_keys_bound_the_samples(runs):
 
 def test_headers_tell_what_crossed_in_the_clear_but_no_rank(runs):
     items = known(runs("plain_fe", **ENOUGH, record=Record.HEADERS)[0], "cloud_trainer")
-    assert items["labels"].how == items["dw1"].how == "clear" and "samples" not in items
+    assert items["labels"].how == items["dw1"].how == "clear"
+    assert items["samples"].how == "bounded" and "not recorded" in items["samples"].detail
 
 
 def test_the_authority_sees_the_key_requests(runs):
     items = known(runs("plain_fe", gradient=Gradient.FE)[0], "key_authority")
-    assert items["w1"].how == items["dz1"].how == "clear" and "samples" not in items
+    assert items["w1"].how == items["dz1"].how == "clear"
+    assert items["samples"].how == "bounded" and "up to rounding" in items["samples"].detail
 
 
 def test_labels_under_febo_are_exact_and_in_the_clear_without(runs):
@@ -75,7 +77,8 @@ def test_a_coalition_with_the_cloud_knows_what_the_cloud_knows(runs, other):
 
 def test_what_an_owner_encrypted_itself_is_no_finding(runs):
     run, _ = runs("plain_fe", **ENOUGH, owners=3, labels=Labels.FEBO)
-    assert known(run, "data_owner:0", "key_authority").keys().isdisjoint({"samples", "labels", "master key"})
+    found = known(run, "data_owner:0", "key_authority")
+    assert found.keys().isdisjoint({"labels", "master key"}) and found["samples"].how == "bounded"
 
 
 def test_ciphertexts_without_keys_tell_nothing(runs, tmp_path):
@@ -100,7 +103,7 @@ def test_fewer_keys_than_pixels_leave_intervals_that_hold_the_truth(runs):
 @pytest.mark.parametrize("gradient", Gradient)
 def test_the_first_gradient_gives_its_batch_away_before_the_rank_is_full(runs, gradient):
     run, _ = runs("plain_fe", **{**ENOUGH, "hidden": 32}, gradient=gradient)
-    lines = [item for item in Adversary(run.view_sources(("cloud_trainer",))).learned() if "first batch" in item.of]
+    lines = [item for item in Adversary(run.view_sources(("cloud_trainer",))).learned() if "batch 0" in item.of]
     assert [(item.how, item.since_round) for item in lines] == [("exact", 0)]
 
 

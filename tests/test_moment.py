@@ -40,6 +40,11 @@ def test_labels_are_known_with_the_upload(runs):
     assert (found["phase"], found["label"]) == ("upload", "labels")
 
 
+def test_the_first_sample_of_an_attack_that_grows_is_dated_before_the_last(runs):
+    found = moments(runs("plain_fe", **{**ENOUGH, "hidden": 32})[0], "gradient")["first_success"]
+    assert (found["any"]["round"], found["any"]["label"], found["all"]["round"]) == (0, "dw1", 3)
+
+
 def test_an_attack_that_never_succeeds_is_never_dated(runs):
     row = moments(runs("plain_fe", samples=16)[0], "lp")
     assert row["applicable"] and row["first_success"]["any"] is None and "none met" in row["first_success"]["criterion"]

@@ -24,9 +24,6 @@ from protocols.errors import KeyholeError
 LIMIT = 20  # samples that an attack on one observation works on, unless told otherwise
 
 
-LIMIT = 20  # samples that an attack with a solver on each rebuilds: some tenths of a second each
-
-
 class NotApplicable(KeyholeError):
     """The view does not hold what the attack consumes, or the run does not fit it; says which and why."""
 

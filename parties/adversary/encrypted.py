@@ -9,6 +9,7 @@ What is said to be exact was solved for, on some samples.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
@@ -24,15 +25,17 @@ from parties.adversary.equations import (
     received,
     systems,
 )
-from parties.adversary.gradients import opened_batches, owner_visits, positions
+from parties.adversary.gradients import opened_batches, owner_visits
 from parties.adversary.linear import solve_exactly
 from parties.adversary.master_key import solve_master_key
 from parties.transcript import View
 from protocols import plain_fe
+from protocols.config import batches
 from protocols.roles import KEY_AUTHORITY
 
 _TRIED = 64  # samples that are solved for, to confirm what the rank says
 _SECONDS = 0.5  # a linear program that takes longer says nothing of its pixel
+_BATCHES = 8  # that are tried for a gradient that separates its samples
 _PIXELS = 1024  # of an image up to which intervals are computed
 
 
@@ -40,7 +43,17 @@ def samples(view: View) -> list[Learned]:
     """Lines about samples and the master key of plain FE; empty for other protocols."""
     if view.protocol != plain_fe.NAME or any(row.phase == "predict" for row in view.rows("sk_w1")):
         return []  # of a query: `knowledge.queried` says what the keys of training do to it
-    return [*opened_with_coins(view), *keys_on_ciphertexts(view), *first_gradient(view)]
+    return [*opened_with_coins(view), *keys_on_ciphertexts(view), *first_gradient(view), *requested(view)]
+
+
+def requested(view: View) -> list[Learned]:
+    """The authority without ciphertexts: what its key requests say."""
+    if KEY_AUTHORITY.value not in view.parties or received(view, "ct") or not received(view, "w1"):
+        return []
+    detail = "W1(t) - W1(t+1) of the key requests are combinations of the samples, up to rounding"
+    if received(view, "dz1"):
+        detail += "; dZ1 says which (the attack gradient estimates them)"
+    return [Learned(", ".join(view.parties), "samples", f"all {sum(view.config.counts)} samples", "bounded", detail, 0)]
 
 
 def keys_on_ciphertexts(view: View) -> list[Learned]:
@@ -51,7 +64,8 @@ def keys_on_ciphertexts(view: View) -> list[Learned]:
     if "sk_w1" not in view:
         return [Learned(party, "samples", total, "nothing", "ciphertexts without function keys", None)]
     if not view.has_payloads():
-        return []  # headers alone give no rank, so nothing is said
+        detail = "every key works on every ciphertext (how many are independent is not computed: payloads not recorded)"
+        return [Learned(party, "samples", total, "bounded", detail, 0)]
     every = [independent_keys(view, scope) for scope in systems(view.config)]
     keys = max(every, key=lambda keys: keys.rank)
     curve = {
@@ -110,24 +124,41 @@ def first_gradient(view: View) -> list[Learned]:
         gradient.fits(view.config)
     except NotApplicable:
         return []
-    config, how = view.config, "keys for dZ1 on ct_batch" if received(view, "ct_batch") else "dZ1 and dW1"
-    if received(view, "ct_batch"):
-        opened = next(opened_batches(view), None)
-        solved, size, step = (
-            (0, 0, 0) if opened is None else (len(opened.index), config.batch, int(opened.steps.max(initial=0)))
-        )
-    else:
-        batch, visits = next(owner_visits(view))
-        stack = gradient.Stack(batch.size, config.features, config.x_max)
-        for visit in islice(visits, 1):
-            stack.add(visit)
-        solved, size, step = int(stack.known.sum()), len(positions(config, batch)), 0
-    party, of = ", ".join(view.parties), f"{solved} of the {size} samples of the first batch"
+    how = "keys for dZ1 on ct_batch" if received(view, "ct_batch") else "dZ1 and dW1"
+    batches_ = _from_keys(view) if received(view, "ct_batch") else _from_owner(view)
+    solved, size, number, step = max(
+        islice(batches_, _BATCHES), default=(0, 0, 0, 0), key=lambda batch: batch[0] == batch[1]
+    )
+    party, of = ", ".join(view.parties), f"{solved} of the {size} samples of batch {number}"
     if not solved:
         return []
     return [
-        Learned(party, "samples", of, "exact", f"{how}: solved in integers; other batches alike at their visits", step)
+        Learned(
+            party,
+            "samples",
+            of,
+            "exact",
+            f"{how}: solved in integers; of up to {_BATCHES} batches tried the first whole one",
+            step,
+        )
     ]
+
+
+def _from_keys(view: View) -> Iterator[tuple[int, int, int, int]]:
+    """(samples solved, size, number, step) of batch after batch, from keys for dZ1."""
+    sizes = [batch.size for batch in batches(view.config)]
+    for number, opened in enumerate(opened_batches(view)):
+        yield len(opened.index), sizes[number], number, int(opened.steps.max(initial=0))
+
+
+def _from_owner(view: View) -> Iterator[tuple[int, int, int, int]]:
+    """The same from dZ1 and dW1, at the first visit of each batch."""
+    config = view.config
+    for number, (batch, visits) in enumerate(owner_visits(view)):
+        stack = gradient.Stack(batch.size, config.features, config.x_max)
+        for visit in islice(visits, 1):
+            stack.add(visit)
+        yield int(stack.known.sum()), batch.size, number, number
 
 
 def opened_with_coins(view: View) -> list[Learned]:

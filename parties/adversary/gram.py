@@ -128,7 +128,7 @@ def solve(view: View, products: int = PRODUCTS, samples: int = SAMPLES) -> Gram:
     estimate, weight, parts, last = np.zeros((total, total)), np.zeros((total, total)), [], 0
     for group in seen:
         designs = [spread(row, path.uses, errors, total) for row in group.at]
-        part = solve_gram(designs, group.z)
+        part = solve_gram(designs, group.z, _rounding(view, group.z))
         known = np.isfinite(part.values)
         estimate[:, group.index] += np.where(known, part.values, 0.0)
         weight[:, group.index] += known
@@ -149,7 +149,16 @@ def solve(view: View, products: int = PRODUCTS, samples: int = SAMPLES) -> Gram:
                 float(np.sqrt(np.mean([p.residual for p in parts]))))  # fmt: skip
 
 
-def solve_gram(designs: list[Reals], seen: list[Reals]) -> Solved:
+def _rounding(view: View, seen: list[Reals]) -> float:
+    """About the error of a change of Z1: float32 on the wire under MITIG2, the rounding of W1 under MITIG1, for pixels of mean square 1/4."""
+    config = view.config
+    if view.protocol == "mitig1":
+        pixels: float = config.x_max / config.pixel_unit
+        return float(np.sqrt(2 * config.features / 48) * pixels / config.weight_scale)
+    return float(np.finfo(np.float32).eps) / 2 * max(float(np.abs(z).max(initial=0.0)) for z in seen)
+
+
+def solve_gram(designs: list[Reals], seen: list[Reals], rounding: float = 0.0) -> Solved:
     """Solve Z' - Z = -G^T (C' - C) between successive observations for G (N, m), by least squares.
 
     `designs`: C (N, h) of each observation; `seen`: Z (m, h) of each, in network units. Samples that occur in no C are no unknowns.
@@ -171,6 +180,7 @@ def solve_gram(designs: list[Reals], seen: list[Reals]) -> Solved:
     rest = y.T + a.T @ x
     freedom = max(a.shape[1] - rank, 0)
     spare = float((rest**2).sum() / max(1, freedom * len(y))) if freedom else 0.0
+    spare = max(spare, rounding**2)  # few equations fit everything, rounding errors too
     inverse = cho_solve((lower, True), np.eye(rank))
     variance = np.full(len(used), np.nan)
     variance[kept] = np.diag(inverse) / size[kept] ** 2

@@ -22,7 +22,7 @@ from parties.adversary.linear import solve_exactly
 from parties.transcript import Kind, Row, View
 from protocols import plain_fe, reverse_he
 from protocols.budget import Refused
-from protocols.config import KeyScope
+from protocols.config import Deviation, KeyScope
 
 _TRIED = 64  # samples that are solved for, to confirm what the rank says
 # Records that carry plain numbers: P, and the rank that a refusal tells.
@@ -73,6 +73,8 @@ def own_weights(view: View) -> list[Learned]:
     if row is None:
         return []
     party, detail = ", ".join(view.parties), "it trains the network itself and asks keys for the rows"
+    if view.config.deviation is not Deviation.NONE:
+        detail += ", in its first steps for unit vectors in their place"
     return [Learned(party, "weights", row.sender, "clear", detail, _since(row))] if row.sender in view.parties else []
 
 

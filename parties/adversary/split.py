@@ -18,8 +18,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.adversary import gram, kernels
-from parties.adversary.attack import Learned, NotApplicable
+from parties.adversary import gram, kernels, known_init
+from parties.adversary.attack import Learned, NotApplicable, Prior
+from parties.adversary.equations import offsets
 from parties.adversary.hiding import Hiding
 from parties.adversary.known_average import averages, independent
 from parties.adversary.linear import solve_exactly
@@ -36,13 +37,14 @@ from parties.adversary.trajectory import (
 )
 from parties.adversary.update import changes, span
 from parties.transcript import Kind, View
-from protocols.config import Aggregation, Config, Optimizer, Order
+from protocols.config import Aggregation, Config, Init, Optimizer, Order
 from protocols.crypto import fhipe
 from protocols.crypto.coins import Coins
 from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, index_of, party_name, role_of
 
 _GRAM_SAMPLES = 256  # up to which a Gram matrix is computed at the end of every run: a second
 _EVERY = 1_000_000  # uses of batches that are counted
+_WHOLE = 1e-4  # of a pixel's quantum: float32 images that were solved in integers
 _GRAM_ERROR = (
     0.001  # expected relative error up to which a Gram matrix counts as exact: the estimate can be some times too low
 )
@@ -61,6 +63,10 @@ def samples(view: View) -> list[Learned]:
         found += opened(view)
     if KEY_AUTHORITY in roles:
         found += updates(view)
+    elif DATA_OWNER in roles and view.config.owners == "many":
+        found += summed_updates(view)
+    if KEY_AUTHORITY in roles and CLOUD_TRAINER not in roles and view.config.owners == "one":
+        found += requested(view)
     if CLOUD_TRAINER in roles and DATA_OWNER in roles:
         found += others_of(view)
     return found if roles != {CLOUD_TRAINER} else hidden(view)
@@ -78,8 +84,32 @@ def hidden(view: View) -> list[Learned]:
         if label == "z1"
         else "of every sample in every step, as keys work on all ciphertexts"
     )
+    if view.config.init is Init.SHARED:
+        detail = f"Z1 = W1 x with W1(0) public and later ones followed as far as samples are solved: {h} numbers a step, {seen}"
+        return [*from_public_start(view), _line(view, f"all {total} samples", "bounded", detail, 0), gram_line(view)]
     detail = f"Z1 = W1 x with W1 unknown: {h} numbers a step, {seen}"
     return [_line(view, f"all {total} samples", "bounded", detail, 0), gram_line(view)]
+
+
+def from_public_start(view: View) -> list[Learned]:
+    """The cloud, where W1(0) was drawn from a public seed: W1, and the samples that it solves for."""
+    config = view.config
+    party = ", ".join(view.parties)
+    found = [Learned(party, "weights", "W1(0)", "exact", "drawn from a public seed", 0)]
+    try:
+        rebuilt = known_init.reconstruct(
+            view, Prior(config.x_max, config.shape or (1, config.features)), np.random.default_rng(0)
+        )
+    except NotApplicable:
+        return found
+    exact = (
+        np.abs(rebuilt.values * config.x_max - np.rint(rebuilt.values * config.x_max)).max(axis=1, initial=0.0) < _WHOLE
+    )
+    count, total = int(exact.sum()), sum(config.counts)
+    if not count:
+        return found
+    of = f"all {total} samples" if count == total else f"{count} of {total} samples"
+    return [*found, _line(view, of, "exact", "Z1 = W1 x with W1 known: solved in integers", 0)]
 
 
 def gram_line(view: View) -> Learned:
@@ -94,8 +124,7 @@ def gram_line(view: View) -> Learned:
     try:
         found = gram.solve(view, samples=_GRAM_SAMPLES)
     except NotApplicable as reason:
-        undecided = view.config.optimizer is Optimizer.SGD and sum(view.config.counts) > _GRAM_SAMPLES
-        return line("bounded" if undecided else "nothing", f"not computed: {reason}")
+        return line("bounded", f"not determined: {reason}")
     error = found.noise / float(np.sqrt(np.nanmean(found.values**2)))
     detail = f"from changes of Z1: rank {found.ranks[0]} of {found.unknowns}, {found.pairs:.0%} of the pairs, expected error {error:.1g}"
     return line("exact" if found.pairs == 1.0 and error < _GRAM_ERROR else "bounded", detail, found.step)
@@ -105,15 +134,23 @@ def _first_update(view: View) -> tuple[str, str, int | None]:
     """MITIG1: what the first update shows, without a decryption."""
     config = view.config
     if config.optimizer is Optimizer.ADAM:
-        return "nothing", "not computed: the owner uses Adam, W1 is no linear function of the samples", None
+        return "bounded", "not determined: the owner uses Adam, W1 is no linear function of the samples", None
     first = next(uses(config), None)
     errors = errors_of(view, () if first is None else first[1][0][:1])
     if not errors or len(by_use(view, "sk_w1", Kind.RECEIVED)) < 2:
-        return "nothing", "the view ends before an update of W1 was seen", None
+        return "bounded", "the view ends before an update of W1 was seen", None
     rank, size = int(np.linalg.matrix_rank(errors[0])), len(errors[0])
     which = "their" if rank == size else "some of their"
     detail = f"Z1' - Z1 of all samples after an update with rank dZ1 = {rank} for {size} samples: {which} inner products with all (not decrypted here)"
     return "bounded", detail, 1
+
+
+def requested(view: View) -> list[Learned]:
+    """The authority that is asked for keys: the rounded W1 of every step."""
+    if not any(row.phase == "step" for row in view.rows("w1", Kind.RECEIVED)):
+        return []
+    detail = "W1(t) - W1(t+1) of its key requests are combinations of the samples, up to rounding"
+    return [_line(view, f"all {sum(view.config.counts)} samples", "bounded", detail, 0)]
 
 
 def opened(view: View) -> list[Learned]:
@@ -160,21 +197,35 @@ def updates(view: View) -> list[Learned]:
 
 
 def summed_updates(view: View) -> list[Learned]:
-    """The authority under secure aggregation: the average before and after the first round, so the sum of all W1 - W1'."""
-    config = view.config
+    """Who knows the average before and after the first round, and not the copies: the sum of all W1 - W1', of which an owner knows its part.
+
+    The authority under secure aggregation, and every owner. With dZ1 of the cloud the others' samples follow while they are at most h in all.
+    """
+    config, corrupted = view.config, owners_of(view)
     _, steps = next(uses(config, len(config.counts) * config.local_steps))
-    owners, count = {use.owner for use in steps[0]}, sum(use.size for step in steps for use in step)
-    of = f"{count} samples of {len(owners)} owners, round 0"
-    detail = f"the sum of W1 - W1' over {len(owners)} owners is a combination of all their samples"
-    means = {row.round: row for row in view.rows("w1_mean", Kind.SENT)}
-    solvable = config.optimizer is Optimizer.SGD and view.has_payloads() and "dz1" in view and {0, 1} <= means.keys()
-    if not solvable or not config.everyone:
-        return [_line(view, of, "bounded", detail, 0)] if means else []
+    every = [use for step in steps for use in step]
+    others = [use for use in every if use.owner not in corrupted]
+    means = {row.round: row for row in view.rows("w1_mean") if row.phase == "average"}
+    if not others or not means:
+        return []
+    count, owners = sum(use.size for use in others), len({use.owner for use in others})
+    of = f"{count} samples of {owners} other owners, round 0"
+    detail = f"W1 - W1' of the average, less one's own part, is a combination of them ({min(count, config.layers[0])} dimensions)"
+    solvable = config.optimizer is Optimizer.SGD and view.has_payloads() and CLOUD_TRAINER.value in view.parties
+    if not solvable or not config.everyone or not {0, 1} <= means.keys() or config.order is not Order.FIXED:
+        return [_line(view, of, "bounded", detail, 0)]
     before, after = (np.asarray(view.value(means[number]), np.float64) for number in (0, 1))
-    path = trajectory(config, 2 * len(owners) * config.local_steps)
-    placed = spread(path.starts[1], path.uses, errors_of(view, path.uses), sum(config.counts))
-    used = np.abs(placed).max(axis=1) > 0
-    return [_line(view, of, *_solved((before - after) * config.pixel_unit, placed[used], config), 0)]
+    path = trajectory(config, 2 * len(config.counts) * config.local_steps)
+    errors = errors_of(view, path.uses)
+    if not errors:
+        return [_line(view, of, "bounded", detail, 0)]
+    placed = spread(path.starts[1], path.uses, errors, sum(config.counts))
+    change, first = (before - after) * config.pixel_unit, offsets(config)
+    for row, images in ((r, v) for r, v in view.values("images", Kind.INPUT) if index_of(r.party) in corrupted):
+        start = first[index_of(row.party)]
+        change -= placed[start : start + len(images)].T @ np.asarray(images, np.float64)
+    index = np.unique(np.concatenate([use.index for use in others]))
+    return [_line(view, of, *_solved(change, placed[index], config), 0)]
 
 
 def others_of(view: View) -> list[Learned]:
