@@ -253,6 +253,8 @@ def decrypted(state: State, r: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     sk, config, floats = state.held["sk"], state.config, state.config.encoding is Encoding.FLOAT
     if not isinstance(r, PaillierFloats if floats else PaillierLogits):
         raise MalformedError(f"expected encrypted logits, got {type(r).__name__}")
+    if floats and tuple(r.shape)[1:] != (config.rows,):
+        raise MalformedError(f"expected {config.rows} encrypted floats an answer, got {tuple(r.shape)[1:]}")
     opened: Any = paillier.decrypt_float if floats else paillier.decrypt
     found = np.zeros((len(r.elements), config.rows), np.float64 if floats else np.int64)
     fine = np.zeros(len(found), dtype=np.bool_)

@@ -27,13 +27,13 @@ def matrix(
     encrypted_shadows: Annotated[
         int, typer.Option("--encrypted-shadows", min=10, help="Of them, those that it encrypts as well.")
     ] = 1000,
-    asked: Annotated[int, typer.Option("--asked", min=1, help="Victims that decisions are asked of.")] = 24,
+    asked: Annotated[int, typer.Option("--asked", min=4, help="Victims that decisions are asked of.")] = 24,
     queries: Annotated[str, typer.Option("--queries", help="Budgets of decisions, a list.")] = "2000,10000,50000",
     real_queries: Annotated[
         int, typer.Option("--real-queries", min=200, help="Through real ciphertexts, of one victim.")
     ] = 500,
     epsilon: Annotated[str, typer.Option("--epsilon", help="Of DP-SGD, a list.")] = "160,40,10,2",
-    key_bits: Annotated[int, typer.Option("--key-bits", help="2048, or 3072.")] = 2048,
+    key_bits: Annotated[int, typer.Option("--key-bits", help="3072, or 2048 on request.")] = 3072,
     base: Annotated[
         Path | None, typer.Option("--base", help="A base of yours: a state dict (.pt) or features (.npz).")
     ] = None,

@@ -60,7 +60,10 @@ def draw_curves(path: Path, found: Matrix) -> None:
 def draw_images(path: Path, found: Matrix) -> None:
     """The first victims' images, and below them what each row made of them."""
     shape = found.shape[:2] if found.shape[2:] == (1,) else found.shape
-    named = {name.replace(": ", "\n").replace(", ", "\n"): images for name, images in found.pictures.items()}
+    named = {
+        name.replace(": ", "\n").replace(", ", "\n").replace("000 queries", "k queries"): images
+        for name, images in found.pictures.items()
+    }
     grid(path, found.truth, named, shape, heading=_title(found))
 
 
@@ -73,6 +76,7 @@ def table(found: Matrix) -> Table:
         "accuracy",
         "TPR at FPR 1 %",
         "95 %",
+        "one null for all",
         "TPR at 10 %",
         "AUC",
         "nulls",
@@ -91,10 +95,10 @@ def _cells(row: Row) -> list[str]:
         defence += f", delta {row['delta']:.2g}"
     start = [defence, attack, f"{row['accuracy']:.3f}"]
     if not row["applicable"]:
-        return [*start, "not applicable", "", "", "", "", "", ""]
+        return [*start, "not applicable", "", "", "", "", "", "", ""]
     low, high = row["interval_01"]
     rate = f"{row['tpr_at_fpr_01']:.3f}"
-    return [*start, f"[bold]{rate}[/bold]" if low > 0.01 else rate, f"{low:.3f} to {high:.3f}",
+    return [*start, f"[bold]{rate}[/bold]" if low > 0.01 else rate, f"{low:.3f} to {high:.3f}", f"{row['tpr_pooled_01']:.3f}",
             f"{row['tpr_at_fpr_10']:.3f}", f"{row['auc']:.3f}", str(row["nulls"]), str(row["queries"] or ""),
             f"{row['seconds']:.1f}"]  # fmt: skip
 

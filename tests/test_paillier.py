@@ -469,3 +469,12 @@ def step(state, pk, sk, matrix):
 
 def test_steps_may_use_every_verb():
     check_step(step)
+
+
+@pytest.mark.parametrize("exponent", [400, 1000])
+def test_a_forged_exponent_is_refused_in_the_way_of_every_other_overflow(exponent):
+    bounds, weights, bias, _ = floats()
+    pk, sk, coins = keys(bounds)
+    head = paillier.encrypt_float(pk, weights, bias, coins)
+    with pytest.raises(BoundError):
+        paillier.decrypt_float(sk, replace(head, exponents=np.full_like(head.exponents, exponent)))

@@ -87,6 +87,9 @@ def test_bytes_of_ciphertexts_tell_nothing_and_those_of_the_integers_do(world):
     images = whitebox.rebuild(sealed.elements[V:], shadows.images[:200], sealed.elements[:V])
     low, high = rates(trial(images, truth, 10))["interval_10"]
     assert low <= 0.1 <= high and sealed.nbytes == (D + 1) * 64
+    weights = both.layers[0].reshape(len(both.layers[0]), truth.shape[1], -1)
+    control = whitebox.rebuild(np.rint(weights[V:] * 64), shadows.images[:200], np.rint(weights[:V] * 64))
+    assert rates(trial(control, truth, 10))["interval_10"][0] > high
 
 
 def test_exponents_of_floats_tell_their_victims_images(world):

@@ -224,12 +224,15 @@ def decrypt_float(sk: PaillierSecretKey, ct: PaillierFloats) -> NDArray[np.float
     _check_floats(sk.pk, ct, getattr(ct, "shape", ()))
     key = phe_secret(sk)
     try:
-        found = [key.decrypt(number) for row in phe_numbers(sk.pk, ct) for number in row]
+        found = [float(key.decrypt(number)) for row in phe_numbers(sk.pk, ct) for number in row]
     except (OverflowError, ValueError):
         raise BoundError(
             "an encrypted float overflowed, or the key and the ciphertext do not belong together"
         ) from None
-    return np.array(found, dtype=np.float64).reshape(ct.shape)
+    values = np.array(found, dtype=np.float64).reshape(ct.shape)
+    if not np.isfinite(values).all():
+        raise BoundError("an encrypted float overflowed, or the key and the ciphertext do not belong together")
+    return values
 
 
 def float_exponents(values: NDArray[Any]) -> NDArray[np.int16]:
