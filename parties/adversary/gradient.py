@@ -56,9 +56,9 @@ def fits(config: Config) -> None:
         raise NotApplicable(
             "the first layer is a convolution: its gradient is a sum over patches, which this attack does not solve"
         )
-    if config.gradient is Gradient.FE and config.keys_for is KeyScope.BATCH:
+    if config.gradient is Gradient.FE and config.keys_for is not KeyScope.RUN:
         raise NotApplicable(
-            "every batch has an instance of its own for its gradient: the keys of others do not work on it"
+            "batches are encrypted under several instances, or anew in each epoch, which this attack does not follow"
         )
 
 
