@@ -234,7 +234,7 @@ def train_step(s: Session, config: Config, batch: Batch, step: int, granted: Gra
     o, a, c = s.at(DATA_OWNER, batch.owner), s.at(KEY_AUTHORITY), s.at(CLOUD_TRAINER)
     # fmt: off
     if not granted.frozen or instance(config, "x", batch) not in granted.keys:
-        ask_keys(s, config, batch, step, granted)                                     # C: [W1]; A: sk of every row
+        ask_keys(s, config, batch, step, granted)                               # C: [W1]; A: sk of every row
     p = c.do(forward, granted.keys[instance(config, "x", batch)], batch)        # C: Z1 = Dec(sk, ct), P
     if config.labels is Labels.CLEAR:
         dz1 = c.do(backward, p, batch)                                          # C: dZ1 from P - y
@@ -275,10 +275,10 @@ def ask_keys(s: Session, config: Config, batch: Batch, step: int, granted: Grant
     """C asks for keys of W1, which it is granted or, beyond the budget, refused."""
     a, c = s.at(KEY_AUTHORITY), s.at(CLOUD_TRAINER)
     name = instance(config, "x", batch)
-    rows = (
+    w1 = (
         c.do(unit_rows, step) if deviates(config, step) else c.do(training.quantised_w1)
-    )  # C: [W1], or units if malicious
-    w1 = c.send(a, w1=rows)
+    )  # a malicious C asks for unit vectors
+    w1 = c.send(a, w1=w1)
     if not within_budget(s, config, "x", batch, w1, granted):
         return
     if config.budget == "no":
@@ -290,15 +290,11 @@ def ask_keys(s: Session, config: Config, batch: Batch, step: int, granted: Grant
 
 def within_budget(s: Session, config: Config, kind: str, batch: Batch, rows: Located, granted: Granted) -> bool:
     """Whether A grants keys for these rows; if not, it says so, and C freezes W1."""
-    a, c, budget_ = (
-        s.at(KEY_AUTHORITY),
-        s.at(CLOUD_TRAINER),
-        config.key_budget if kind == "x" else config.gradient_budget,
-    )
-    name = instance(config, kind, batch)
-    if not budget_ or s.reveal(a.do(budget.judge, name, rows, budget_), why="granted"):
+    a, c, name = s.at(KEY_AUTHORITY), s.at(CLOUD_TRAINER), instance(config, kind, batch)
+    limit = config.key_budget if kind == "x" else config.gradient_budget
+    if not limit or s.reveal(a.do(budget.judge, name, rows, limit), why="granted"):
         return True
-    c.do(freeze, a.send(c, refused=a.do(budget.refusal, name, budget_)))
+    c.do(freeze, a.send(c, refused=a.do(budget.refusal, name, limit)))
     granted.frozen = True
     return False
 
