@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.datasets import DataSpec, Split, load, split
+from parties.data.datasets import DataSpec, Split, load, split
 from parties.party import Party
-from parties.transcript_writer import TranscriptWriter
+from parties.record.writer import TranscriptWriter
 
 
 @lru_cache(maxsize=2)
@@ -22,7 +22,11 @@ def shares(spec: DataSpec, owners: int, how: Split) -> tuple[NDArray[np.int64], 
 def queried(spec: DataSpec, limit: int | None) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Samples (N, n) and labels (N,) that a querier asks about: the held-out ones, or all if none are held out."""
     data = load(spec)
-    x, y = (data.x_train, data.y_train) if data.x_test is None or data.y_test is None else (data.x_test, data.y_test)
+    x, y = (
+        (data.x_train, data.y_train)
+        if data.x_test is None or data.y_test is None
+        else (data.x_test, data.y_test)
+    )
     return x[:limit], y[:limit]
 
 
@@ -30,7 +34,13 @@ class Querier(Party):
     """A data owner that asks the trained network: `state.inputs["images"]` (N, n) integers; nobody needs labels."""
 
     def __init__(
-        self, name: str, config: Any, key: bytes, transcript: TranscriptWriter, spec: DataSpec, limit: int | None
+        self,
+        name: str,
+        config: Any,
+        key: bytes,
+        transcript: TranscriptWriter,
+        spec: DataSpec,
+        limit: int | None,
     ) -> None:
         """Read the samples on the querier's own node."""
         super().__init__(name, config, key, transcript)
@@ -41,7 +51,14 @@ class DataOwner(Party):
     """A party with private samples: `state.inputs["images"]` (N_i, n) integers and `["labels"]` (N_i,)."""
 
     def __init__(
-        self, name: str, config: Any, key: bytes, transcript: TranscriptWriter, spec: DataSpec, owners: int, how: Split
+        self,
+        name: str,
+        config: Any,
+        key: bytes,
+        transcript: TranscriptWriter,
+        spec: DataSpec,
+        owners: int,
+        how: Split,
     ) -> None:
         """Read the data set on the owner's own node and keep this owner's share of it."""
         super().__init__(name, config, key, transcript)

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.transcript import Frame, Kind
-from parties.transcript_writer import TranscriptWriter
-from protocols.confine import check_step
+from parties.record.transcript import Frame, Kind
+from parties.record.writer import TranscriptWriter
 from protocols.crypto.coins import Coins, derive
-from protocols.errors import KeyholeError, StepError
-from protocols.message import Header, decode, encode
-from protocols.roles import index_of, role_of
-from protocols.session import DoStep, Ref
-from protocols.state import State
+from protocols.language.confine import check_step
+from protocols.language.errors import KeyholeError, StepError
+from protocols.language.message import Header, decode, encode
+from protocols.language.roles import index_of, role_of
+from protocols.language.session import DoStep, Ref
+from protocols.language.state import State
 
 
 class Party:
@@ -50,7 +50,9 @@ class Party:
         try:
             result = step(self.state, *values)
         except Exception as cause:
-            raise StepError(f"{self.name}: {do.step} failed in {at(do.phase, do.round)}: {_reason(cause)}") from cause
+            raise StepError(
+                f"{self.name}: {do.step} failed in {at(do.phase, do.round)}: {_reason(cause)}"
+            ) from cause
         results = result if do.split else (result,)
         if len(results) != len(do.outs):
             raise StepError(

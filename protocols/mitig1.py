@@ -31,17 +31,27 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from protocols import inference, split, training
-from protocols.config import Aggregation, Authority, Config, Labels, Visit, chunk_rows, chunks, round_count
 from protocols.crypto import fhipe, workers
 from protocols.crypto.api import Bounds
 from protocols.crypto.pairing import get_pairing
-from protocols.errors import ConfigError
-from protocols.figure import Arrow
+from protocols.language.errors import ConfigError
+from protocols.language.figure import Arrow
+from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role
+from protocols.language.session import At, Located, Session
+from protocols.language.state import State
+from protocols.network import inference, training
+from protocols.network.config import (
+    Aggregation,
+    Authority,
+    Config,
+    Labels,
+    Visit,
+    chunk_rows,
+    chunks,
+    round_count,
+)
+from protocols.parts import split
 from protocols.plain import sample_labels, samples
-from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role
-from protocols.session import At, Located, Session
-from protocols.state import State
 
 NAME = "mitig1"
 SUMMARY = "the owner keeps W1, the cloud decrypts Z1 with function-hiding keys"
@@ -49,16 +59,34 @@ SECURITY = "inner products only, of hidden vectors, by the scheme; the cloud see
 ROLES = (DATA_OWNER, KEY_AUTHORITY, CLOUD_TRAINER)
 
 FIGURE = (
-    Arrow("setup", KEY_AUTHORITY, DATA_OWNER, "msk", "(pp, msk) <- Setup(n), for each owner", when="authority=party"),
+    Arrow(
+        "setup",
+        KEY_AUTHORITY,
+        DATA_OWNER,
+        "msk",
+        "(pp, msk) <- Setup(n), for each owner",
+        when="authority=party",
+    ),
     Arrow("setup", KEY_AUTHORITY, CLOUD_TRAINER, "pp", when="authority=party"),
     Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "pp", "O: (pp, msk) <- Setup(n)", when="authority=owner"),
     *split.KEY_ARROWS,
     Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "ct", "Enc(x_j) of every sample"),
     Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear"),
-    Arrow("average", KEY_AUTHORITY, DATA_OWNER, "w1_mean", "W1, for the owners of a round", when="owners=many"),
+    Arrow(
+        "average", KEY_AUTHORITY, DATA_OWNER, "w1_mean", "W1, for the owners of a round", when="owners=many"
+    ),
     Arrow("step", DATA_OWNER, KEY_AUTHORITY, "w1", "[W1] rounded", when="authority=party"),
-    Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "sk_w1", "h hiding keys; C: Z1 = W1 X_B^T", when="authority=party"),
-    Arrow("step", DATA_OWNER, CLOUD_TRAINER, "sk_w1", "h hiding keys; C: Z1 = W1 X_B^T", when="authority=owner"),
+    Arrow(
+        "step",
+        KEY_AUTHORITY,
+        CLOUD_TRAINER,
+        "sk_w1",
+        "h hiding keys; C: Z1 = W1 X_B^T",
+        when="authority=party",
+    ),
+    Arrow(
+        "step", DATA_OWNER, CLOUD_TRAINER, "sk_w1", "h hiding keys; C: Z1 = W1 X_B^T", when="authority=owner"
+    ),
     Arrow("step", CLOUD_TRAINER, DATA_OWNER, "dz1", "dZ1; O: W1 <- W1 - lr dZ1 X_B / B"),
     *split.COPY_ARROWS[:2],
 )
@@ -190,7 +218,9 @@ def derive_own(state: State, w1: NDArray[Any]) -> Any:
 def upper_layers(state: State, sks: list[Any], visit: Visit) -> list[split.Float]:
     """C: Z1 = Dec(sk, ct) for each owner's batch, then forward and backward; dZ1 for each."""
     owners = visit.owners(state.config)
-    return split.upper_layers(state, [z1(state, sk, i, visit) for sk, i in zip(sks, owners, strict=True)], visit)
+    return split.upper_layers(
+        state, [z1(state, sk, i, visit) for sk, i in zip(sks, owners, strict=True)], visit
+    )
 
 
 def z1(state: State, sk: Any, owner: int, visit: Visit) -> split.Float:
@@ -265,7 +295,9 @@ def check(config: Config) -> None:
 def describe(config: Config) -> dict[str, str]:
     """Parameters and security of what protects this run, a line each."""
     holder = (
-        "a party of its own, and each owner its own" if config.authority is Authority.PARTY else "each owner its own"
+        "a party of its own, and each owner its own"
+        if config.authority is Authority.PARTY
+        else "each owner its own"
     )
     return {
         "scheme": fhipe.describe(fhipe.parameters(bounds(config), config.group)),

@@ -35,14 +35,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols import inference, nn, split, training
-from protocols.config import Config, Labels, Visit, round_count
-from protocols.errors import ConfigError
-from protocols.figure import Arrow
+from protocols.language.errors import ConfigError
+from protocols.language.figure import Arrow
+from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role
+from protocols.language.session import At, Session
+from protocols.language.state import State
+from protocols.network import inference, nn, training
+from protocols.network.config import Config, Labels, Visit, round_count
+from protocols.parts import split
 from protocols.plain import sample_labels
-from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role
-from protocols.session import At, Session
-from protocols.state import State
 
 NAME = "mitig2"
 SUMMARY = "split learning: the owner keeps samples and W1, the cloud sees Z1; no encryption"
@@ -52,8 +53,12 @@ ROLES = (DATA_OWNER, KEY_AUTHORITY, CLOUD_TRAINER)
 FIGURE = (
     Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear", when="labels=clear"),
     *split.KEY_ARROWS,
-    Arrow("average", KEY_AUTHORITY, DATA_OWNER, "w1_mean", "W1, for the owners of a round", when="owners=many"),
-    Arrow("average", KEY_AUTHORITY, DATA_OWNER, "head_mean", "the last layer", when="owners=many,labels=owner"),
+    Arrow(
+        "average", KEY_AUTHORITY, DATA_OWNER, "w1_mean", "W1, for the owners of a round", when="owners=many"
+    ),
+    Arrow(
+        "average", KEY_AUTHORITY, DATA_OWNER, "head_mean", "the last layer", when="owners=many,labels=owner"
+    ),
     Arrow("step", DATA_OWNER, CLOUD_TRAINER, "z1", "Z1 = W1 X_B^T"),
     Arrow("step", CLOUD_TRAINER, DATA_OWNER, "a", "input of the last layer", when="labels=owner"),
     Arrow("step", DATA_OWNER, CLOUD_TRAINER, "da", "its gradient", when="labels=owner"),
@@ -63,7 +68,9 @@ FIGURE = (
 
 PREDICT = (
     Arrow("predict", KEY_AUTHORITY, DATA_OWNER, "w1_mean", "W1", when="owners=many"),
-    Arrow("predict", KEY_AUTHORITY, DATA_OWNER, "head_mean", "the last layer", when="owners=many,labels=owner"),
+    Arrow(
+        "predict", KEY_AUTHORITY, DATA_OWNER, "head_mean", "the last layer", when="owners=many,labels=owner"
+    ),
     Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "z1", "Z1 = W1 x"),
     Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "a", "input of the last layer", when="labels=owner"),
     Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "classes", when="labels=clear"),
@@ -133,7 +140,9 @@ def predict(s: Session, config: Config, count: int) -> Iterator[Any]:
 
 def queried_z1(state: State, part: int) -> split.Float:
     """O: Z1 (m, h) of a part of its samples."""
-    z1: split.Float = training.first_layer(state, inference.queried(state, part, inference.ROWS), state.config).numpy()
+    z1: split.Float = training.first_layer(
+        state, inference.queried(state, part, inference.ROWS), state.config
+    ).numpy()
     z1 = noisy(state, z1)
     return z1
 
@@ -179,7 +188,9 @@ def check(config: Config) -> None:
 def describe(config: Config) -> dict[str, str]:
     """What protects this run, a line each."""
     clear = "in the clear to the cloud"
-    labels = {"labels": clear if config.labels is Labels.CLEAR else "at the owner, with the last layer (U-shaped)"}
+    labels = {
+        "labels": clear if config.labels is Labels.CLEAR else "at the owner, with the last layer (U-shaped)"
+    }
     sent = f"+-{config.noise:g} on Z1 of pixels from 0 to {config.x_max}, so +-{config.noise / config.pixel_unit:g} on Z1 as it is sent"
     return {**labels, **split.described(config), **({"noise": sent} if config.noise else {})}
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from protocols import inference, training
-from protocols.config import Batch, Config, Init, Labels, batches, chunk_rows, chunks
-from protocols.errors import ConfigError
-from protocols.figure import Arrow
-from protocols.roles import CLOUD_TRAINER, DATA_OWNER
-from protocols.session import Session
-from protocols.state import State
+from protocols.language.errors import ConfigError
+from protocols.language.figure import Arrow
+from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER
+from protocols.language.session import Session
+from protocols.language.state import State
+from protocols.network import inference, training
+from protocols.network.config import Batch, Config, Init, Labels, batches, chunk_rows, chunks
 
 NAME = "plain"
 SUMMARY = "no protection: owners send samples and labels to the cloud, which trains"
@@ -29,7 +29,9 @@ FIGURE = (
     Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "x", "X in the clear"),
     Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear"),
     Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "w1", "W1 as the owner draws it", when="init=owner|shared"),
-    Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "head", "the last layer", when="init=owner|shared,labels=owner"),
+    Arrow(
+        "setup", DATA_OWNER, CLOUD_TRAINER, "head", "the last layer", when="init=owner|shared,labels=owner"
+    ),
 )
 PREDICT = (
     Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "x", "X in the clear"),

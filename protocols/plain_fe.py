@@ -56,8 +56,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols import budget, conv, defence, inference, training
-from protocols.config import (
+from protocols.crypto import febo, ipfe_ddh, ipfe_lwe
+from protocols.crypto.api import Bounds
+from protocols.crypto.group import get_group
+from protocols.language.errors import ConfigError
+from protocols.language.figure import Arrow
+from protocols.language.message import wire
+from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
+from protocols.language.session import Located, Session
+from protocols.language.state import State
+from protocols.network import conv, inference, training
+from protocols.network.config import (
     Batch,
     Config,
     Deviation,
@@ -71,16 +80,9 @@ from protocols.config import (
     chunks,
     steps_per_epoch,
 )
-from protocols.crypto import febo, ipfe_ddh, ipfe_lwe
-from protocols.crypto.api import Bounds
-from protocols.crypto.group import get_group
-from protocols.errors import ConfigError
-from protocols.figure import Arrow
-from protocols.message import wire
+from protocols.parts import budget
+from protocols.parts import defences as defence
 from protocols.plain import sample_labels, samples
-from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
-from protocols.session import Located, Session
-from protocols.state import State
 
 NAME = "plain_fe"
 SUMMARY = "the cloud trains on functionally encrypted samples with function keys for the rows of W1"
@@ -97,12 +99,26 @@ FIGURE = (
     Arrow("setup", KEY_AUTHORITY, DATA_OWNER, "mpk_labels", "FEBO.Setup()", when="labels=febo"),
     Arrow("setup", KEY_AUTHORITY, CLOUD_TRAINER, "mpk_labels", when="labels=febo"),
     Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "ct", "Enc(x_j) of every sample"),
-    Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "ct_batch", "Enc(rows of X_B^T) of every batch", when="gradient=fe"),
+    Arrow(
+        "upload",
+        DATA_OWNER,
+        CLOUD_TRAINER,
+        "ct_batch",
+        "Enc(rows of X_B^T) of every batch",
+        when="gradient=fe",
+    ),
     Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear", when="labels=clear"),
     Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "ct_labels", "FEBO(Y)", when="labels=febo"),
     Arrow("step", CLOUD_TRAINER, KEY_AUTHORITY, "w1", "[W1] rounded"),
     Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "sk_w1", "h keys; C: Z1 = W1 X_B^T"),
-    Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "refused", "in place of keys beyond the budget", when="budget=yes"),
+    Arrow(
+        "step",
+        KEY_AUTHORITY,
+        CLOUD_TRAINER,
+        "refused",
+        "in place of keys beyond the budget",
+        when="budget=yes",
+    ),
     Arrow("step", CLOUD_TRAINER, KEY_AUTHORITY, "p", "(commitment, -, P)", when="labels=febo"),
     Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "sk_labels", "k B keys; C: Y - P", when="labels=febo"),
     Arrow("step", CLOUD_TRAINER, KEY_AUTHORITY, "dz1", "[dZ1] rounded", when="gradient=fe"),
@@ -288,7 +304,9 @@ def ask_keys(s: Session, config: Config, batch: Batch, step: int, granted: Grant
         c.do(keep_granted, sk)
 
 
-def within_budget(s: Session, config: Config, kind: str, batch: Batch, rows: Located, granted: Granted) -> bool:
+def within_budget(
+    s: Session, config: Config, kind: str, batch: Batch, rows: Located, granted: Granted
+) -> bool:
     """Whether A grants keys for these rows; if not, it says so, and C freezes W1."""
     a, c, name = s.at(KEY_AUTHORITY), s.at(CLOUD_TRAINER), instance(config, kind, batch)
     limit = config.key_budget if kind == "x" else config.gradient_budget
@@ -301,7 +319,9 @@ def within_budget(s: Session, config: Config, kind: str, batch: Batch, rows: Loc
 
 def instance(config: Config, kind: str, batch: Batch) -> str:
     """The name of the instance that a batch is encrypted under, of the samples (`x`) or for their gradient (`batch`)."""
-    return f"{kind}:{batch.owner}:{batch.start // config.batch}" if config.keys_for is KeyScope.BATCH else kind
+    return (
+        f"{kind}:{batch.owner}:{batch.start // config.batch}" if config.keys_for is KeyScope.BATCH else kind
+    )
 
 
 def predict(s: Session, config: Config, count: int) -> Iterator[NDArray[Any]]:
@@ -385,7 +405,9 @@ def payload_nbytes(config: Config) -> int:
     public = (8 * ipfe_lwe.DIMENSION if lwe else _POINT) * (n + (size if fe else 0))
     step = 2 * first + keys(n) + (2 * h * size + keys(size) if fe else 4 * (h * size + first))
     step += size * config.classes * (2 * _POINT + 2) if encrypted_labels else 0
-    return 3 * instances * public + 2 * (uploads * upload + labels + config.epochs * steps_per_epoch(config) * step)
+    return 3 * instances * public + 2 * (
+        uploads * upload + labels + config.epochs * steps_per_epoch(config) * step
+    )
 
 
 def scheme_of(config: Config) -> ModuleType:
@@ -423,14 +445,18 @@ def check(config: Config) -> None:
             "--first: the keys of one step open every sample already; --defence with keys is for a dense W1"
         )
     if config.keys_for is KeyScope.BATCH and config.deviation is not Deviation.NONE:
-        raise ConfigError("--malicious unit-keys asks for keys of one instance: not with --defence batch-keys")
+        raise ConfigError(
+            "--malicious unit-keys asks for keys of one instance: not with --defence batch-keys"
+        )
     if 0 < config.key_budget < config.layers[0]:
         raise ConfigError(
             f"--defence key-budget:{config.key_budget} would refuse the first h = {config.layers[0]} keys"
         )
     if config.key_budget >= config.features or config.gradient_budget >= config.batch:
         sizes = f"n = {config.features} for keys of W1, B = {config.batch} for keys of dZ1"
-        raise ConfigError(f"--defence key-budget and gradient-budget would never refuse: ranks are at most {sizes}")
+        raise ConfigError(
+            f"--defence key-budget and gradient-budget would never refuse: ranks are at most {sizes}"
+        )
     if config.gradient_budget and config.gradient is not Gradient.FE:
         raise ConfigError("--defence gradient-budget is for --gradient fe: else nobody asks keys for dZ1")
     get_group(config.group)
@@ -447,7 +473,9 @@ def describe(config: Config) -> dict[str, str]:
         lines["first layer"] = f"{config.first}: {config.width} keys a step, for {config.features} pixels"
     if config.deviation is Deviation.UNIT_KEYS:
         steps = min(deviating_steps(config), config.epochs * steps_per_epoch(config))
-        lines["cloud"] = f"MALICIOUS: asks for keys of unit vectors in the place of W1, in the first {steps} steps"
+        lines["cloud"] = (
+            f"MALICIOUS: asks for keys of unit vectors in the place of W1, in the first {steps} steps"
+        )
     lines["labels"] = clear if config.labels is Labels.CLEAR else febo.describe(label_parameters(config))
     return {**lines, **defence.described(config)}
 
@@ -528,7 +556,11 @@ def store_ct_batches(state: State, part: int, cts: list[list[Any]]) -> None:
     """C: check and keep each owner's ciphertexts of batches."""
     scheme = scheme_of(state.config)
     mpks = [_uploaded(state, "batch", owner, part) for owner in range(len(cts))]
-    _store(state, "ct_batch", [[scheme.load(mpk, ct) for ct in some] for mpk, some in zip(mpks, cts, strict=True)])
+    _store(
+        state,
+        "ct_batch",
+        [[scheme.load(mpk, ct) for ct in some] for mpk, some in zip(mpks, cts, strict=True)],
+    )
 
 
 def _uploaded(state: State, kind: str, owner: int, part: int) -> Any:

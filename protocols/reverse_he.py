@@ -40,22 +40,20 @@ from numpy.typing import NDArray
 
 from protocols.crypto import paillier
 from protocols.crypto.paillier_keys import PaillierFloats, PaillierLogits, PaillierPublicKey
-from protocols.errors import BoundError, ConfigError, MalformedError
-from protocols.figure import Arrow
-from protocols.fixedpoint import FixedPoint
-from protocols.frozen import FrozenBase
-from protocols.gaussian_dp import epsilon_for, usual_delta
-from protocols.head import Protect, coin_noise, train_heads
-from protocols.head_config import Encoding, HeadConfig, Release
-from protocols.head_integers import integer_logits, quantise_features, quantise_head
-from protocols.roles import CONSUMER, DATA_OWNER, KEY_AUTHORITY, QUERIER, SERVER
-from protocols.session import Session
-from protocols.state import State
+from protocols.language.errors import BoundError, ConfigError, MalformedError
+from protocols.language.figure import Arrow
+from protocols.language.roles import CONSUMER, DATA_OWNER, KEY_AUTHORITY, QUERIER, SERVER
+from protocols.language.session import Session
+from protocols.language.state import State
+from protocols.network.dp import epsilon_for, usual_delta
+from protocols.network.fixedpoint import FixedPoint
+from protocols.network.head import Protect, coin_noise, train_heads
+from protocols.network.head_config import Encoding, HeadConfig, Release
+from protocols.network.head_integers import integer_logits, quantise_features, quantise_head
+from protocols.network.public_base import FrozenBase
 
 NAME = "reverse_he"
-SUMMARY = (
-    "a transfer-learned head is encrypted at the server; inputs are in the clear, decisions go to a trusted consumer"
-)
+SUMMARY = "a transfer-learned head is encrypted at the server; inputs are in the clear, decisions go to a trusted consumer"
 SECURITY = "the head is encrypted by Paillier; server and authority together open it, and answers fed back give it away"
 ROLES = (DATA_OWNER, KEY_AUTHORITY, SERVER, QUERIER, CONSUMER)
 REFUSED = -1  # the decision about a result beyond its bound
@@ -163,7 +161,9 @@ def train_head(state: State) -> None:
     config: HeadConfig = state.config
     noise = coin_noise(state.coins.stream("dp noise")) if config.recipe.protect is Protect.DP else None
     features, labels = phi(state, state.inputs["images"]), state.inputs["labels"]
-    state.head = train_heads(features[None], labels[None], config.classes, config.recipe, state.rng, noise).layers
+    state.head = train_heads(
+        features[None], labels[None], config.classes, config.recipe, state.rng, noise
+    ).layers
 
 
 def encrypt_head(state: State) -> Any:
@@ -209,7 +209,9 @@ def keep_last_layer(state: State, layer: NDArray[Any]) -> None:
     config: HeadConfig = state.config
     kind = np.float64 if config.encoding is Encoding.FLOAT else np.int64
     if layer.dtype != kind or layer.shape != (config.classes, config.rows + 1):
-        raise MalformedError(f"expected a last layer {(config.classes, config.rows + 1)} of {np.dtype(kind).name}")
+        raise MalformedError(
+            f"expected a last layer {(config.classes, config.rows + 1)} of {np.dtype(kind).name}"
+        )
     if kind is np.int64 and (np.abs(layer[:, :-1]).max() > config.form.weight.limit
                              or np.abs(layer[:, -1]).max() > config.last_bias_limit):  # fmt: skip
         raise BoundError("the last layer leaves the bounds of its format")
@@ -287,7 +289,9 @@ def take_decision(state: State, decision: NDArray[np.int16]) -> NDArray[np.int16
     return decision
 
 
-def integer_head(layers: tuple[NDArray[np.float32], ...], config: HeadConfig, features: NDArray[np.float32]) -> Ints:
+def integer_head(
+    layers: tuple[NDArray[np.float32], ...], config: HeadConfig, features: NDArray[np.float32]
+) -> Ints:
     """The logits (m, k) of the integer head in the clear, for features (m, d): what the decrypted ones are compared with."""
     weights, bias = quantise_head(layers[0][:, :-1], layers[0][:, -1], config.form)
     logits = integer_logits(weights, bias, quantise_features(features, config.form))
@@ -320,7 +324,9 @@ def describe(config: HeadConfig) -> dict[str, str]:
     }
     lines = {"scheme": line, "release": told[config.release], "training": _training(config)}
     if config.depth == "two":
-        lines["hidden layer"] = f"the authority holds the last layer and sees {config.rows} pre-activations a query"
+        lines["hidden layer"] = (
+            f"the authority holds the last layer and sees {config.rows} pre-activations a query"
+        )
     return lines
 
 

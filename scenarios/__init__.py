@@ -1,5 +1,5 @@
 """Experiments: which protocol on which data, how it is scored and shown. `load_run` opens a stored run."""
 
-from scenarios.runs import RunFolder, load_run
+from scenarios.run.folder import RunFolder, load_run
 
 __all__ = ["RunFolder", "load_run"]

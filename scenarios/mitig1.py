@@ -1,8 +1,8 @@
 """Scenario `mitig1`: function-hiding encryption, the first mitigation of Ionita and Ionita."""
 
 from protocols import mitig1
-from protocols.config import Init
-from scenarios.experiment import Scenario
+from protocols.network.config import Init
+from scenarios.run.experiment import Scenario
 
 SCENARIO = Scenario(
     name="mitig1",

@@ -1,8 +1,8 @@
 """Scenario `mitig2`: split learning without encryption, the second mitigation of Ionita and Ionita."""
 
 from protocols import mitig2
-from protocols.config import Init
-from scenarios.experiment import Scenario
+from protocols.network.config import Init
+from scenarios.run.experiment import Scenario
 
 SCENARIO = Scenario(
     name="mitig2",

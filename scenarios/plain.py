@@ -1,7 +1,7 @@
 """Scenario `plain`: training without protection, the baseline of every other."""
 
 from protocols import plain
-from scenarios.experiment import Scenario
+from scenarios.run.experiment import Scenario
 
 SCENARIO = Scenario(
     name="plain",

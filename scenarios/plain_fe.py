@@ -1,13 +1,23 @@
 """Scenario `plain_fe`: training on functionally encrypted samples, as in CryptoNN and NN-EMD."""
 
 from protocols import plain_fe
-from scenarios.experiment import Scenario
+from scenarios.run.experiment import Scenario
 
 SCENARIO = Scenario(
     name="plain_fe",
     protocol=plain_fe,
     options=frozenset(
-        {"scheme", "group", "weight_scale", "weight_bound", "labels", "gradient", "first", "malicious", "defence"}
+        {
+            "scheme",
+            "group",
+            "weight_scale",
+            "weight_bound",
+            "labels",
+            "gradient",
+            "first",
+            "malicious",
+            "defence",
+        }
     ),
 )
 

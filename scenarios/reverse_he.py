@@ -1,9 +1,9 @@
 """Scenario `reverse_he`: a transfer-learned head under encryption, as Allison, Maciazek and Bourne propose."""
 
 from protocols import reverse_he
-from scenarios import head_result
-from scenarios.experiment import Scenario
-from scenarios.head_experiment import COMMON, OPTIONS, prepare_head
+from scenarios.run.experiment import Scenario
+from scenarios.run.head_experiment import COMMON, OPTIONS, prepare_head
+from scenarios.score import head_result
 
 SCENARIO = Scenario(
     name="reverse_he",

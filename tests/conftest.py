@@ -13,14 +13,18 @@ import numpy as np
 import pytest
 import torch
 
-from scenarios.catalogue import find_scenario
-from scenarios.experiment import Experiment, Options, prepare
-from scenarios.run import execute
-from scenarios.runs import RunFolder
+from scenarios.run.catalogue import find_scenario
+from scenarios.run.execute import execute
+from scenarios.run.experiment import Experiment, Options, prepare
+from scenarios.run.folder import RunFolder
 
 SMALL: dict[str, Any] = {"samples": 48, "hidden": 8, "batch": 16, "epochs": 1, "seed": 7, "runtime": "inline"}
 
-TINY: dict[str, Any] = {"samples": 16, "hidden": 4, "batch": 8}  # for mitig1: 64 products of pairings an epoch
+TINY: dict[str, Any] = {
+    "samples": 16,
+    "hidden": 4,
+    "batch": 8,
+}  # for mitig1: 64 products of pairings an epoch
 MANY: dict[str, Any] = {"owners": 4, "samples": 48, "batch": 4, "epochs": 2}  # copies of W1 that are averaged
 
 
@@ -68,7 +72,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 def stamps(tmp_path_factory: pytest.TempPathFactory) -> str:
     """16 smooth images of 4x4 pixels: under real function-hiding encryption a product takes a quarter of one of digits."""
     rng, path = np.random.default_rng(0), tmp_path_factory.mktemp("stamps") / "stamps.npz"
-    images = np.clip(rng.integers(0, 64, (16, 4, 4)) + 16 * rng.integers(0, 9, (16, 4, 1)), 0, 255).astype(np.uint8)
+    images = np.clip(rng.integers(0, 64, (16, 4, 4)) + 16 * rng.integers(0, 9, (16, 4, 1)), 0, 255).astype(
+        np.uint8
+    )
     np.savez(path, images=images, labels=np.arange(16) % 4)
     return str(path)
 

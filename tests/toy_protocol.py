@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import protocols.roles as some_module
-from protocols.figure import Arrow
-from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
-from protocols.state import State
+import protocols.language.roles as some_module
+from protocols.language.figure import Arrow
+from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
+from protocols.language.state import State
 
 NAME = "toy"
 ROLES = (DATA_OWNER, KEY_AUTHORITY, CLOUD_TRAINER)

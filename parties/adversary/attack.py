@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.errors import KeyholeError
+from protocols.language.errors import KeyholeError
 
 LIMIT = 20  # samples that an attack on one observation works on, unless told otherwise
 

@@ -6,7 +6,7 @@ import importlib
 from dataclasses import dataclass
 from types import MappingProxyType, ModuleType
 
-from protocols.errors import ConfigError
+from protocols.language.errors import ConfigError
 
 ATTACKS = (
     "conv",
@@ -29,7 +29,7 @@ ATTACKS = (
 
 
 # Attacks on the heads of reverse HE: they take heads, ciphertexts or answers, of many victims at once (`keyhole matrix`).
-HEAD_ATTACKS = ("blackbox", "exponents", "informed", "logits", "oracle", "whitebox", "whitebox_net")
+HEAD_ATTACKS = ("blackbox", "exponents", "informed", "logits", "malleability", "whitebox", "whitebox_net")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def find_attack(name: str) -> ModuleType:
 
 def find_head_attack(name: str) -> ModuleType:
     """The module of an attack on heads."""
-    return importlib.import_module(f"parties.adversary.{name}")
+    return importlib.import_module(f"parties.adversary.heads.{name}")
 
 
 def find_target(name: str) -> tuple[ModuleType, tuple[str, ...] | None]:

@@ -30,10 +30,10 @@ from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction
 from parties.adversary.equations import ciphertexts, need, public_key
-from parties.adversary.least_squares import LeastSquares
-from parties.transcript import Kind, View
+from parties.adversary.solvers.least_squares import LeastSquares
+from parties.record.transcript import Kind, View
 from protocols import plain_fe
-from protocols.conv import Convolution
+from protocols.network.conv import Convolution
 
 NAME = "conv"
 SUMMARY = "a first convolution: all kernels at all positions by least squares, exact integers from one step"

@@ -14,7 +14,7 @@ from itertools import islice
 
 import numpy as np
 
-from parties.adversary import gradient, intervals, master_key
+from parties.adversary import gradient, master_key
 from parties.adversary.attack import Learned, NotApplicable, Prior
 from parties.adversary.equations import (
     Keys,
@@ -26,12 +26,13 @@ from parties.adversary.equations import (
     systems,
 )
 from parties.adversary.gradients import opened_batches, owner_visits
-from parties.adversary.linear import solve_exactly
 from parties.adversary.master_key import solve_master_key
-from parties.transcript import View
+from parties.adversary.solvers import intervals
+from parties.adversary.solvers.exact import solve_exactly
+from parties.record.transcript import View
 from protocols import plain_fe
-from protocols.config import batches
-from protocols.roles import KEY_AUTHORITY
+from protocols.language.roles import KEY_AUTHORITY
+from protocols.network.config import batches
 
 _TRIED = 64  # samples that are solved for, to confirm what the rank says
 _SECONDS = 0.5  # a linear program that takes longer says nothing of its pixel
@@ -53,7 +54,11 @@ def requested(view: View) -> list[Learned]:
     detail = "W1(t) - W1(t+1) of the key requests are combinations of the samples, up to rounding"
     if received(view, "dz1"):
         detail += "; dZ1 says which (the attack gradient estimates them)"
-    return [Learned(", ".join(view.parties), "samples", f"all {sum(view.config.counts)} samples", "bounded", detail, 0)]
+    return [
+        Learned(
+            ", ".join(view.parties), "samples", f"all {sum(view.config.counts)} samples", "bounded", detail, 0
+        )
+    ]
 
 
 def keys_on_ciphertexts(view: View) -> list[Learned]:
@@ -70,11 +75,15 @@ def keys_on_ciphertexts(view: View) -> list[Learned]:
     keys = max(every, key=lambda keys: keys.rank)
     curve = {
         "unknowns": keys.columns,
-        "curve": [[step, rank, solved] for (step, rank), solved in zip(keys.ranks, keys.determined, strict=True)],
+        "curve": [
+            [step, rank, solved] for (step, rank), solved in zip(keys.ranks, keys.determined, strict=True)
+        ],
     }
     full = [keys for keys in every if keys.full]
     since = keys.ranks[0][0] if keys.ranks else 0
-    which = "" if len(every) == 1 else f" of a batch ({len(full)} of {len(every)} batches have as many as pixels)"
+    which = (
+        "" if len(every) == 1 else f" of a batch ({len(full)} of {len(every)} batches have as many as pixels)"
+    )
     if len(full) < len(every):
         pinned, bounds = pixel_intervals(view, keys)
         detail = f"at least {keys.rank} equations a sample: rank {keys.rank} of {keys.columns} of the keys for W1{which}{pinned}"
@@ -112,7 +121,9 @@ def pixel_intervals(view: View, keys: Keys) -> tuple[str, dict[str, list[list[fl
     said = f"; of {len(widths)} pixels tried the range pins {int(pinned.sum())}"
     if not pinned.all():
         said += f" and leaves the others {np.median(widths[~pinned]):.0%} of it (median)"
-    rows = [[int(c), *(None if v != v else float(v) for v in pair)] for c, pair in zip(chosen, found, strict=True)]
+    rows = [
+        [int(c), *(None if v != v else float(v) for v in pair)] for c, pair in zip(chosen, found, strict=True)
+    ]
     return said, {"intervals": rows}
 
 

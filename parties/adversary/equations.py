@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable
-from parties.transcript import Kind, Row, View
+from parties.record.transcript import Kind, Row, View
 from protocols import plain_fe
-from protocols.config import Batch, Config, KeyScope, batches, chunks, steps_per_epoch
-from protocols.roles import DATA_OWNER, index_of, party_name
+from protocols.language.roles import DATA_OWNER, index_of, party_name
+from protocols.network.config import Batch, Config, KeyScope, batches, chunks, steps_per_epoch
 
 _CIPHERTEXTS = ("ct", "ct_labels")
 
@@ -137,7 +137,7 @@ def instances(config: Config) -> Iterator[Scope]:
 
 def independent_keys(view: View, scope: Scope = ALL) -> Keys:
     """Read function keys for samples until their vectors have full rank; `ranks` holds (round, rank) after each message."""
-    from parties.adversary.linear import Echelon
+    from parties.adversary.solvers.exact import Echelon
 
     config = view.config
     echelon = Echelon(config.features)
@@ -179,7 +179,9 @@ def ciphertexts(view: View, scope: Scope = ALL) -> Iterator[tuple[int, Any]]:
             yield _position(config, row), scheme.load(mpk, view.value(row))
 
 
-def inner_products(view: View, keys: Keys, limit: int | None = None) -> Iterator[tuple[int, NDArray[np.int64]]]:
+def inner_products(
+    view: View, keys: Keys, limit: int | None = None
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """(position of the first sample, Z (m, number of keys)) for every upload, by decryption with every key.
 
     A key is applied to the ciphertexts of its own master key; with `limit`, to the first samples of each upload.
@@ -191,7 +193,9 @@ def inner_products(view: View, keys: Keys, limit: int | None = None) -> Iterator
         z = []
         for step, key in zip(keys.steps, keys.keys, strict=True):
             mpk, ct = uploads.load(owner, part, _epoch(config, step))
-            z.append(scheme.decrypt(mpk, key, ct if limit is None else scheme.rows(ct, 0, min(limit, ct.shape[0]))))
+            z.append(
+                scheme.decrypt(mpk, key, ct if limit is None else scheme.rows(ct, 0, min(limit, ct.shape[0])))
+            )
         yield offsets(config)[owner] + part * plain_fe.upload_rows(config), np.hstack(z)
 
 
@@ -244,7 +248,9 @@ def _scope(config: Config, owner: int, part: int, epoch: int) -> Scope:
     if config.keys_for is KeyScope.EPOCH:
         return Scope(epoch=epoch)
     if config.keys_for is KeyScope.BATCH:
-        return Scope(batch=next(b for b in batches(config) if (b.owner, b.start) == (owner, part * config.batch)))
+        return Scope(
+            batch=next(b for b in batches(config) if (b.owner, b.start) == (owner, part * config.batch))
+        )
     return ALL
 
 

@@ -21,9 +21,9 @@ from parties.adversary import key_requests
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction
 from parties.adversary.equations import need, received
 from parties.adversary.gradients import Reals, Visit, opened_batches, owner_visits, positions
-from parties.transcript import View
+from parties.record.transcript import View
 from protocols import plain_fe
-from protocols.config import Config, Gradient, KeyScope, batches
+from protocols.network.config import Config, Gradient, KeyScope, batches
 
 NAME = "gradient"
 SUMMARY = "dW1 = dZ1 X_B / B: exact integers from a batch's gradients once dZ1 has rank B"
@@ -43,10 +43,14 @@ def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstru
     fits(view.config)
     if received(view, "ct_batch"):
         need(view, "mpk_batch", "ct_batch", "sk_dz1")
-        return _exact(view, prior, _from_keys(view), "function keys for dZ1 on ct_batch: integers, modulo a prime")
+        return _exact(
+            view, prior, _from_keys(view), "function keys for dZ1 on ct_batch: integers, modulo a prime"
+        )
     if received(view, "dw1"):
         need(view, "dw1", "dz1")
-        return _exact(view, prior, _from_owner(view), "dZ1 and dW1 in float32, rounded to integers and checked")
+        return _exact(
+            view, prior, _from_owner(view), "dZ1 and dW1 in float32, rounded to integers and checked"
+        )
     return key_requests.estimate(view, prior)
 
 
@@ -79,7 +83,9 @@ def _exact(view: View, prior: Prior, solved: Solved, how: str) -> Reconstruction
     """The result with what could not be separated in its notes."""
     (open_,) = np.nonzero(np.isnan(solved.steps))
     if len(open_) == len(solved.steps):
-        raise NotApplicable("dZ1 separates no sample: in every batch its rank is below the number of active samples")
+        raise NotApplicable(
+            "dZ1 separates no sample: in every batch its rank is below the number of active samples"
+        )
     first = _first_visits(view)
     return Reconstruction(
         quantity=Quantity.IMAGES,

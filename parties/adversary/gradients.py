@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.adversary.equations import offsets, public_key
-from parties.adversary.linear import Echelon, solve_determined
-from parties.transcript import Kind, Row, View
+from parties.adversary.solvers.exact import Echelon, solve_determined
+from parties.record.transcript import Kind, Row, View
 from protocols import plain_fe
-from protocols.config import Batch, Config, batches, steps_per_epoch
+from protocols.network.config import Batch, Config, batches, steps_per_epoch
 
 Reals = NDArray[np.float64]
 _FLOAT = 2.0**-24  # the relative error of one rounding to float32

@@ -28,7 +28,7 @@ from scipy.linalg import cho_factor, cho_solve, lapack, solve_triangular
 from parties.adversary.attack import Known, NotApplicable, Prior, Quantity, Reconstruction
 from parties.adversary.equations import offsets
 from parties.adversary.hiding import PRODUCTS, Hiding
-from parties.adversary.polytope import differences
+from parties.adversary.solvers.polytope import differences
 from parties.adversary.trajectory import (
     Trajectory,
     Use,
@@ -39,7 +39,7 @@ from parties.adversary.trajectory import (
     spread,
     trajectory,
 )
-from parties.transcript import Kind, View
+from parties.record.transcript import Kind, View
 
 NAME = "gram"
 SUMMARY = "inner products of all samples from the changes of Z1 in training; with --known the images"
@@ -107,7 +107,11 @@ def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstru
     if prior.known is None:
         (index,) = np.nonzero(np.isfinite(found.values).any(axis=1))
         return Reconstruction(
-            Quantity.GRAM, index, found.values[np.ix_(index, index)], found.step, notes={**notes, **_which(found)}
+            Quantity.GRAM,
+            index,
+            found.values[np.ix_(index, index)],
+            found.step,
+            notes={**notes, **_which(found)},
         )
     index, equations, images = from_known(found, prior.known, prior)
     notes["equations_per_sample"] = len(equations)
@@ -121,10 +125,14 @@ def solve(view: View, products: int = PRODUCTS, samples: int = SAMPLES) -> Gram:
     need_sgd(config)
     total = sum(config.counts)
     if total > samples:
-        raise NotApplicable(f"{total} samples; the cost grows with the cube, and no more than {samples} are solved for")
+        raise NotApplicable(
+            f"{total} samples; the cost grows with the cube, and no more than {samples} are solved for"
+        )
     path = trajectory(config)
     errors = errors_of(view, path.uses)
-    seen = _from_keys(view, path, len(errors), products) if view.protocol == "mitig1" else _from_z1(view, path)
+    seen = (
+        _from_keys(view, path, len(errors), products) if view.protocol == "mitig1" else _from_z1(view, path)
+    )
     estimate, weight, parts, last = np.zeros((total, total)), np.zeros((total, total)), [], 0
     for group in seen:
         designs = [spread(row, path.uses, errors, total) for row in group.at]
@@ -135,7 +143,9 @@ def solve(view: View, products: int = PRODUCTS, samples: int = SAMPLES) -> Gram:
         parts.append(part)
         last = max(last, group.step)
     if not parts:
-        raise NotApplicable("the view does not come to a second use of any batch: W1 has to change in between")
+        raise NotApplicable(
+            "the view does not come to a second use of any batch: W1 has to change in between"
+        )
     if not weight.any():
         raise NotApplicable(
             f"no inner product is determined: rank {max(p.rank for p in parts)} of {max(p.unknowns for p in parts)} unknowns"
@@ -198,7 +208,11 @@ def from_known(found: Gram, known: Known, prior: Prior) -> tuple[NDArray[np.int6
     if not columns.any():
         raise NotApplicable("no inner product of a known sample with another one is determined")
     images = known.images[rows] / prior.x_max
-    return others[columns], known.index[rows], smoothest(images, cross[rows][:, columns], found.noise, prior.shape)
+    return (
+        others[columns],
+        known.index[rows],
+        smoothest(images, cross[rows][:, columns], found.noise, prior.shape),
+    )
 
 
 def smoothest(known: Reals, products: Reals, noise: float, shape: tuple[int, ...]) -> Reals:
@@ -208,7 +222,9 @@ def smoothest(known: Reals, products: Reals, noise: float, shape: tuple[int, ...
     """
     d = differences(shape)
     s2 = float(((d @ known.T) ** 2).mean()) + 1e-12
-    accuracy = max(noise, 1e-7 * float(np.abs(products).max())) ** 2  # the equations are never taken for exact
+    accuracy = (
+        max(noise, 1e-7 * float(np.abs(products).max())) ** 2
+    )  # the equations are never taken for exact
     h = known.T @ known / accuracy + (d.T @ d).toarray() / s2
     rho = 1.0 / s2
     factor = cho_factor(h + rho * np.eye(len(h)))
@@ -229,7 +245,9 @@ def _pivoted(m: Reals) -> tuple[int, NDArray[np.int64], Reals, NDArray[np.bool_]
     determined = np.ones(len(m), dtype=bool)
     if rank < len(m):
         determined[pivots[rank:]] = False
-        null = solve_triangular(lower[:rank, :rank], lower[rank:, :rank].T, lower=True, trans="T")  # (rank, free)
+        null = solve_triangular(
+            lower[:rank, :rank], lower[rank:, :rank].T, lower=True, trans="T"
+        )  # (rank, free)
         determined[pivots[:rank]] = np.abs(null).max(axis=1) < _NULL
     return int(rank), pivots, lower[:rank, :rank], determined
 
@@ -255,7 +273,10 @@ def _from_z1(view: View, path: Trajectory) -> Iterator[Seen]:
     for times, samples in groups.items():
         if len(times) > 1:
             index, uses_ = np.array(samples), [path.uses[k] for k in times]
-            z = [z1[k][_places(use.index, index)].astype(np.float64) for k, use in zip(times, uses_, strict=True)]
+            z = [
+                z1[k][_places(use.index, index)].astype(np.float64)
+                for k, use in zip(times, uses_, strict=True)
+            ]
             yield Seen(index, uses_[-1].step, path.at[list(times)], z)
 
 

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable
-from parties.transcript import Kind, Row, View
+from parties.record.transcript import Kind, Row, View
 from protocols import mitig1
-from protocols.config import Visit
 from protocols.crypto import fhipe, workers
-from protocols.roles import DATA_OWNER, party_name
+from protocols.language.roles import DATA_OWNER, party_name
+from protocols.network.config import Visit
 
 PRODUCTS = 10_000  # that an attack decrypts, at 5 to 8 ms each: about a minute
 
@@ -74,4 +74,6 @@ class Hiding:
 def _pieces(which: NDArray[np.int64], size: int) -> list[tuple[int, int, int]]:
     """(upload, start, stop) of the runs of consecutive positions, none across two uploads of `size` rows."""
     edges = np.flatnonzero((np.diff(which) != 1) | (which[1:] % size == 0)) + 1
-    return [(int(run[0]) // size, int(run[0]) % size, int(run[-1]) % size + 1) for run in np.split(which, edges)]
+    return [
+        (int(run[0]) // size, int(run[0]) % size, int(run[-1]) % size + 1) for run in np.split(which, edges)
+    ]

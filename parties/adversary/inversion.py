@@ -29,10 +29,10 @@ from numpy.typing import NDArray
 
 from parties.adversary.attack import LIMIT, NotApplicable, Prior, Quantity, Reconstruction
 from parties.adversary.equations import need, offsets, received
-from parties.adversary.polytope import Vector
-from parties.transcript import View
-from protocols.config import Order, rounds
-from protocols.roles import index_of
+from parties.adversary.solvers.polytope import Vector
+from parties.record.transcript import View
+from protocols.language.roles import index_of
+from protocols.network.config import Order, rounds
 
 NAME = "inversion"
 SUMMARY = "UnSplit on MITIG2: fit a surrogate of W1 and inputs to Z1; the prior alone breaks the tie"
@@ -42,7 +42,10 @@ CONSUMES = ("z1",)
 # and learning rate are those of the authors' code, which runs 1000 rounds of 100 steps of each kind.
 TV_WEIGHT, PULL, RIDGE = 0.1, 1.0, 1e-6
 ROUNDS, INPUT_STEPS, LEARNING_RATE = 10, 20, 1e-3
-SHADOWS, SHRINK = 32, 1e-2  # surrogates through which public images go; ridge of the regression, a share of its rows
+SHADOWS, SHRINK = (
+    32,
+    1e-2,
+)  # surrogates through which public images go; ridge of the regression, a share of its rows
 _FAR, _TINY = 3.0, 1e-300  # standard deviations at which features are cut; what a zero is divided by
 _QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 _TOO_FEW = 3  # samples of a batch, or public images, without which nothing is said of how samples resemble one another
@@ -78,11 +81,15 @@ def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstru
             "the first layer is a convolution: Z1 has more numbers than the image, and the surrogate is a dense layer"
         )
     if view.config.order is Order.PRIVATE:
-        raise NotApplicable("the owner shuffles its samples in private: which sample is which is not in the view")
+        raise NotApplicable(
+            "the owner shuffles its samples in private: which sample is which is not in the view"
+        )
     if not received(view, "z1"):
         raise NotApplicable(f"{', '.join(view.parties)} received no z1")
     if int(np.prod(prior.shape)) != view.config.features:
-        raise NotApplicable(f"the prior's images {prior.shape} do not have the run's {view.config.features} pixels")
+        raise NotApplicable(
+            f"the prior's images {prior.shape} do not have the run's {view.config.features} pixels"
+        )
     gain = view.config.x_max / view.config.pixel_unit  # what a pixel of 1 is where it enters the network
     index: list[int] = []
     values, fits, steps = [], [], []
@@ -135,10 +142,14 @@ def start(z: Vector, prior: Prior, rng: np.random.Generator) -> Vector:
         normal, right = (own, seen) if number == 0 else (normal + own, right + seen)
     weights = np.linalg.solve(normal + SHRINK * normal[0, 0] * np.eye(len(normal)), right)
     # Z1 that is unlike any of public images, as a later W1 or noise make it, must not be extrapolated to.
-    return np.clip(guess + _quadratic(np.clip((invariants(z) - mean) / scale, -_FAR, _FAR)) @ weights, 0.0, 1.0)
+    return np.clip(
+        guess + _quadratic(np.clip((invariants(z) - mean) / scale, -_FAR, _FAR)) @ weights, 0.0, 1.0
+    )
 
 
-def _shadows(public: Vector, shape: tuple[int, ...], rng: np.random.Generator) -> Iterator[tuple[Vector, Vector]]:
+def _shadows(
+    public: Vector, shape: tuple[int, ...], rng: np.random.Generator
+) -> Iterator[tuple[Vector, Vector]]:
     """(invariants, images) of public images under one drawn surrogate after another, in batches of m, `shape` = (m, h)."""
     (m, h), (count, n) = shape, public.shape
     for _ in range(SHADOWS):

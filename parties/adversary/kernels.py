@@ -10,12 +10,12 @@ import numpy as np
 
 from parties.adversary.attack import Learned
 from parties.adversary.known_average import averages
-from parties.adversary.least_squares import LeastSquares
-from parties.adversary.rows import integer_share
+from parties.adversary.solvers.least_squares import LeastSquares
+from parties.adversary.solvers.rows import integer_share
 from parties.adversary.trajectory import by_use, owners_of, uses
-from parties.transcript import Kind, View
-from protocols import conv
-from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, party_name, role_of
+from parties.record.transcript import Kind, View
+from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, party_name, role_of
+from protocols.network import conv
 
 
 def samples(view: View) -> list[Learned]:
@@ -33,9 +33,7 @@ def hidden(view: View) -> list[Learned]:
     if not any(True for _ in view.rows("z1", Kind.RECEIVED)):
         return []
     config = view.config
-    detail = (
-        f"Z1 = {config.first} of x with the kernels unknown: {config.width} numbers a step, of each batch in its step"
-    )
+    detail = f"Z1 = {config.first} of x with the kernels unknown: {config.width} numbers a step, of each batch in its step"
     return [_line(view, f"all {sum(config.counts)} samples", "bounded", detail, 0)]
 
 
@@ -45,7 +43,13 @@ def sums(view: View) -> list[Learned]:
         return []
     kernels, length = view.config.first_shape
     return [
-        _line(view, "the samples of a round", "bounded", f"W1 - W1' is {kernels * length} sums over their patches", 0)
+        _line(
+            view,
+            "the samples of a round",
+            "bounded",
+            f"W1 - W1' is {kernels * length} sums over their patches",
+            0,
+        )
     ]
 
 
@@ -56,7 +60,9 @@ def known(view: View) -> list[Learned]:
         return []
     means = averages(view)
     other = next(i for i in range(len(config.counts)) if i not in corrupted)
-    use = next((u for number, steps in uses(config) if number in means for u in steps[0] if u.owner == other), None)
+    use = next(
+        (u for number, steps in uses(config) if number in means for u in steps[0] if u.owner == other), None
+    )
     row = None if use is None else by_use(view, "z1", Kind.RECEIVED).get((use.step, other))
     if use is None or row is None:
         return []

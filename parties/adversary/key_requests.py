@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction
 from parties.adversary.gradients import Reals, positions, rounds_of
-from parties.transcript import Kind, Row, View
-from protocols.config import Batch, Config, Optimizer, batches, steps_per_epoch
-from protocols.roles import KEY_AUTHORITY
+from parties.record.transcript import Kind, Row, View
+from protocols.language.roles import KEY_AUTHORITY
+from protocols.network.config import Batch, Config, Optimizer, batches, steps_per_epoch
 
 LIMIT = 2048  # samples solved for together, those of the first batches: the system is dense in them
 _SWEEPS = 50  # of the projection onto the box
@@ -80,7 +80,8 @@ def read(view: View) -> Requests:
     if len(asked) < 2:
         raise NotApplicable("W1 was asked for fewer than two times: there is no change of it to explain")
     dz1 = tuple(
-        np.asarray(view.value(errors[t]), dtype=np.float64)[:, : batch.size] / (config.weight_scale * batch.size)
+        np.asarray(view.value(errors[t]), dtype=np.float64)[:, : batch.size]
+        / (config.weight_scale * batch.size)
         for t, batch in enumerate(used)
     )
     return Requests(np.array(asked), np.array(w), dz1, used)

@@ -10,19 +10,15 @@ from types import MappingProxyType
 
 import numpy as np
 
-from parties.adversary import encrypted, head_knowledge, split
+from parties.adversary import encrypted, split
 from parties.adversary.attack import Learned, NotApplicable
-from parties.adversary.equations import (
-    independent_keys,
-    instances,
-    public_key,
-    received,
-)
-from parties.adversary.linear import solve_exactly
-from parties.transcript import Kind, Row, View
+from parties.adversary.equations import independent_keys, instances, public_key, received
+from parties.adversary.heads import knowledge as head_knowledge
+from parties.adversary.solvers.exact import solve_exactly
+from parties.record.transcript import Kind, Row, View
 from protocols import plain_fe, reverse_he
-from protocols.budget import Refused
-from protocols.config import Deviation, KeyScope
+from protocols.network.config import Deviation, KeyScope
+from protocols.parts.budget import Refused
 
 _TRIED = 64  # samples that are solved for, to confirm what the rank says
 # Records that carry plain numbers: P, and the rank that a refusal tells.
@@ -75,13 +71,20 @@ def own_weights(view: View) -> list[Learned]:
     party, detail = ", ".join(view.parties), "it trains the network itself and asks keys for the rows"
     if view.config.deviation is not Deviation.NONE:
         detail += ", in its first steps for unit vectors in their place"
-    return [Learned(party, "weights", row.sender, "clear", detail, _since(row))] if row.sender in view.parties else []
+    return (
+        [Learned(party, "weights", row.sender, "clear", detail, _since(row))]
+        if row.sender in view.parties
+        else []
+    )
 
 
 def masked_values(view: View) -> list[Learned]:
     """Copies under masks, of which only the sum is known."""
     found = {label: [row for row in view.rows(label, Kind.RECEIVED)] for label in _MASKED}
-    party, detail = ", ".join(view.parties), "uniform under masks that cancel in the sum of a round's copies alone"
+    party, detail = (
+        ", ".join(view.parties),
+        "uniform under masks that cancel in the sum of a round's copies alone",
+    )
     return [
         Learned(party, label, _senders(rows), "nothing", f"{len(rows)} messages, {detail}", None)
         for label, rows in found.items()
@@ -112,22 +115,33 @@ def queried(training: View, query: View) -> list[Learned]:
     count = sum(row.shape[0] for row in rows)
 
     def line(how: str, detail: str) -> list[Learned]:
-        return [Learned(", ".join(query.parties), "samples", f"the {count} samples asked about", how, detail, None)]
+        return [
+            Learned(
+                ", ".join(query.parties), "samples", f"the {count} samples asked about", how, detail, None
+            )
+        ]
 
     if training.protocol == "mitig2":
         return line("bounded", "Z1 = W1 x with W1 unknown")
     if not training.has_payloads():
-        return line("bounded", "every key of training works on them (how many is not computed: payloads not recorded)")
+        return line(
+            "bounded", "every key of training works on them (how many is not computed: payloads not recorded)"
+        )
     if training.protocol == "mitig1":
         steps = sum(1 for _ in training.rows("sk_w1", Kind.RECEIVED))
         return line(
-            "bounded", f"Z1 = W1 x for the W1 of all {steps} steps of training and the last, all of them unknown"
+            "bounded",
+            f"Z1 = W1 x for the W1 of all {steps} steps of training and the last, all of them unknown",
         )
     config = training.config
     if config.keys_for is KeyScope.BATCH:
         return line("bounded", "they have an instance of their own: the keys of training do not work on them")
     scope = list(instances(config))[-1]  # under the master key that was used last
-    keys, scheme, mpk = independent_keys(training, scope), plain_fe.scheme_of(config), public_key(training, scope=scope)
+    keys, scheme, mpk = (
+        independent_keys(training, scope),
+        plain_fe.scheme_of(config),
+        public_key(training, scope=scope),
+    )
     detail = f"the keys of training work on them: rank {keys.ranks[-1][1]} of {keys.columns}"
     if not keys.full:
         return line("bounded", detail)

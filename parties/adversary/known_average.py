@@ -21,9 +21,9 @@ from parties.adversary import smooth
 from parties.adversary.attack import LIMIT, NotApplicable, Prior, Quantity, Reconstruction
 from parties.adversary.equations import offsets
 from parties.adversary.hiding import PRODUCTS, Hiding
-from parties.adversary.linear import Echelon, solve_exactly
-from parties.adversary.polytope import equations
-from parties.adversary.rows import Rows
+from parties.adversary.solvers.exact import Echelon, solve_exactly
+from parties.adversary.solvers.polytope import equations
+from parties.adversary.solvers.rows import Rows
 from parties.adversary.trajectory import (
     Trajectory,
     Use,
@@ -37,9 +37,9 @@ from parties.adversary.trajectory import (
     uses,
 )
 from parties.adversary.weights import Stack
-from parties.transcript import Kind, View
-from protocols.config import Config, Optimizer
+from parties.record.transcript import Kind, View
 from protocols.crypto import fhipe
+from protocols.network.config import Config, Optimizer
 
 NAME = "known_average"
 SUMMARY = "many owners: equations on the others' samples from the averages that one corrupted owner is given"
@@ -68,7 +68,11 @@ def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstru
 
 def averages(view: View) -> dict[int, Reals]:
     """{round: W1 (h, n)} that an owner or the authority of the view knows its beginning by."""
-    return {row.round: np.asarray(value, np.float64) for row, value in view.values("w1_mean") if row.phase == "average"}
+    return {
+        row.round: np.asarray(value, np.float64)
+        for row, value in view.values("w1_mean")
+        if row.phase == "average"
+    }
 
 
 @dataclass
@@ -90,7 +94,10 @@ def _on_z1(view: View, prior: Prior, means: dict[int, Reals], corrupted: list[in
     for k, use in enumerate(path.uses):
         if use.owner in corrupted or (use.step, use.owner) not in rows:
             continue
-        w, batch = _weights_at(config, path, k, means, errors, found), met.setdefault(use.start, _Batch(use.index))
+        w, batch = (
+            _weights_at(config, path, k, means, errors, found),
+            met.setdefault(use.start, _Batch(use.index)),
+        )
         if w is None or found.solved[use.start]:
             continue
         batch.w.append(w)
@@ -144,20 +151,28 @@ def _put_together(prior: Prior, config: Config, found: Rows, met: list[_Batch], 
     )
 
 
-def _on_ciphertexts(view: View, prior: Prior, means: dict[int, Reals], corrupted: list[int]) -> Reconstruction:
+def _on_ciphertexts(
+    view: View, prior: Prior, means: dict[int, Reals], corrupted: list[int]
+) -> Reconstruction:
     """MITIG1: owner by owner; the rounded averages are the integers that its keys stand for."""
     config, hiding = view.config, Hiding(view)
     others = [i for i in range(len(config.counts)) if i not in corrupted]
     where, images, notes, last, solved = [], [], [], 0, 0
     for owner in others:
         opening = [
-            steps[0][0].step for n, steps in uses(config) if n in means and any(u.owner == owner for u in steps[0])
+            steps[0][0].step
+            for n, steps in uses(config)
+            if n in means and any(u.owner == owner for u in steps[0])
         ]
-        w, keys, step = independent(config, hiding, owner, {s: means[s // config.local_steps] for s in opening})
+        w, keys, step = independent(
+            config, hiding, owner, {s: means[s // config.local_steps] for s in opening}
+        )
         if not len(w):
             continue
         full = len(w) == config.features
-        count = min(config.counts[owner], PRODUCTS // (len(others) * len(w)) if full else LIMIT // len(others) + 1)
+        count = min(
+            config.counts[owner], PRODUCTS // (len(others) * len(w)) if full else LIMIT // len(others) + 1
+        )
         x = _from_products(w, hiding.products(owner, keys, 0, count), full, prior)
         where.append(offsets(config)[owner] + np.arange(count))
         images.append(x)
@@ -167,14 +182,21 @@ def _on_ciphertexts(view: View, prior: Prior, means: dict[int, Reals], corrupted
         raise NotApplicable("the view ends before another owner's keys for a W1 that is known")
     index = np.concatenate(where)
     said = {"owner_rank_samples": notes, "solved": solved}
-    return Reconstruction(Quantity.IMAGES, index, np.vstack(images), last if solved == len(index) else None, notes=said)
+    return Reconstruction(
+        Quantity.IMAGES, index, np.vstack(images), last if solved == len(index) else None, notes=said
+    )
 
 
 def independent(
     config: Config, hiding: Hiding, owner: int, known: dict[int, Reals]
 ) -> tuple[NDArray[np.int64], object, int]:
     """(rows (r, n) of rounded W1s that are independent, an owner's keys for them, the step of the last) of {step: W1}."""
-    echelon, keys, rows, last = Echelon(config.features), [], [np.zeros((0, config.features), dtype=np.int64)], 0
+    echelon, keys, rows, last = (
+        Echelon(config.features),
+        [],
+        [np.zeros((0, config.features), dtype=np.int64)],
+        0,
+    )
     for step, w1 in known.items():
         sk = None if echelon.full else hiding.keys(step, owner)
         if sk is None:

@@ -20,13 +20,14 @@ from parties.adversary import smooth
 from parties.adversary.attack import LIMIT, NotApplicable, Prior, Quantity, Reconstruction
 from parties.adversary.equations import offsets
 from parties.adversary.hiding import PRODUCTS, Hiding
-from parties.adversary.linear import Echelon, solve_exactly
-from parties.adversary.polytope import equations
+from parties.adversary.solvers.exact import Echelon, solve_exactly
+from parties.adversary.solvers.polytope import equations
 from parties.adversary.trajectory import Use, by_use, need_same_batches, need_split, uses
 from parties.adversary.weights import Stack
-from parties.transcript import Kind, Row, View
-from protocols import nn, split
-from protocols.config import Config, Init
+from parties.record.transcript import Kind, Row, View
+from protocols.network import nn
+from protocols.network.config import Config, Init
+from protocols.parts import split
 
 NAME = "known_init"
 SUMMARY = "the first W1 is known, from a shared seed: equations on the first batch, every sample for h >= n"
@@ -133,7 +134,11 @@ def _on_ciphertexts(view: View, prior: Prior) -> Reconstruction:
     echelon = Echelon(config.features)
     fresh = echelon.add(w)
     owners = [use.owner for use in next(uses(config))[1][0]]
-    where, images, per_owner = [], [], PRODUCTS // (len(owners) * len(w)) if echelon.full else LIMIT // len(owners) + 1
+    where, images, per_owner = (
+        [],
+        [],
+        PRODUCTS // (len(owners) * len(w)) if echelon.full else LIMIT // len(owners) + 1,
+    )
     solver = None if echelon.full else smooth.prepare(equations(w, prior), prior)
     for owner in owners:
         sk, count = hiding.keys(0, owner), min(config.counts[owner], per_owner)
@@ -141,7 +146,9 @@ def _on_ciphertexts(view: View, prior: Prior) -> Reconstruction:
             raise NotApplicable("the view ends before the keys of the first step")
         z = hiding.products(owner, sk, 0, count)
         where.append(offsets(config)[owner] + np.arange(count))
-        images.append(_solved(w[fresh], z[:, fresh], prior) if solver is None else np.array([solver(r)[0] for r in z]))
+        images.append(
+            _solved(w[fresh], z[:, fresh], prior) if solver is None else np.array([solver(r)[0] for r in z])
+        )
     notes = {"equations_per_sample": len(w), "rank": echelon.rank}
     done = 0 if echelon.full else None
     return Reconstruction(Quantity.IMAGES, np.concatenate(where), np.vstack(images), done, notes=notes)

@@ -17,9 +17,9 @@ from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruct
 from parties.adversary.equations import offsets
 from parties.adversary.hiding import PRODUCTS, Hiding
 from parties.adversary.trajectory import Use, need_split, uses
-from parties.transcript import View
-from protocols.config import Config
+from parties.record.transcript import View
 from protocols.crypto import fhipe
+from protocols.network.config import Config
 
 NAME = "known_samples"
 SUMMARY = "MITIG1: with some samples known, all others, from what every key gives on every ciphertext"
@@ -90,7 +90,9 @@ def regressed(z_known: NDArray[np.int64], x_known: NDArray[np.int64], z: NDArray
         for ridge in _RIDGES:
             inverse = np.linalg.inv(products[:k] + ridge * unit * np.eye(k))
             weights = inverse @ (x_known - mean)
-            error = float(((weights / np.diag(inverse)[:, None]) ** 2).mean())  # of each when left out, in closed form
+            error = float(
+                ((weights / np.diag(inverse)[:, None]) ** 2).mean()
+            )  # of each when left out, in closed form
             if error < best:
                 best, found = error, mean + products[k:] @ weights
     return found
@@ -108,7 +110,8 @@ def groups(config: Config, hiding: Hiding) -> list[tuple[tuple[int, ...], list[i
         steps = sorted({step[0].step for step in plan})
         return [(everybody, _spread(_with_keys(hiding, steps, 0), config))]
     own = [
-        ((i,), sorted({use.step for step in plan for use in step if use.owner == i})) for i in range(len(config.counts))
+        ((i,), sorted({use.step for step in plan for use in step if use.owner == i}))
+        for i in range(len(config.counts))
     ]
     return [(who, _spread(_with_keys(hiding, steps, who[0]), config)) for who, steps in own]
 

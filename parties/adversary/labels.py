@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction
 from parties.adversary.equations import need, offsets, public_key, received
-from parties.transcript import Kind, View
+from parties.record.transcript import Kind, View
 from protocols import plain_fe
-from protocols.config import batches
 from protocols.crypto import febo
+from protocols.network.config import batches
 
 NAME = "labels"
 SUMMARY = "labels in the clear, or Y = P + (Y - P) under FEBO"
@@ -52,7 +52,9 @@ def _from_febo(view: View) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.
     need(view, "p", "sk_labels", "ct_labels", "mpk_labels")
     config, mpk, start = view.config, public_key(view, "mpk_labels"), offsets(view.config)
     uploads = {(row.sender, row.round): row for row in view.rows("ct_labels")}
-    for (row, asked), (_, sk), batch in zip(view.values("p"), view.values("sk_labels"), batches(config), strict=False):
+    for (row, asked), (_, sk), batch in zip(
+        view.values("p"), view.values("sk_labels"), batches(config), strict=False
+    ):
         part, first = divmod(batch.start, plain_fe.upload_rows(config))
         ct = view.value(uploads[f"data_owner:{batch.owner}", part])
         y = febo.decrypt(mpk, sk, febo.rows(ct, first, first + batch.size)) + asked.p

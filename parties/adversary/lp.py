@@ -16,13 +16,15 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from parties.adversary.attack import Prior, Reconstruction
-from parties.adversary.interior import Interior, Point
-from parties.adversary.polytope import Equations, Vector, equations, neighbour_rows
 from parties.adversary.single import Info, Solver, attack, box, finish, only_solution
-from parties.transcript import View
+from parties.adversary.solvers.interior import Interior, Point
+from parties.adversary.solvers.polytope import Equations, Vector, equations, neighbour_rows
+from parties.record.transcript import View
 
 NAME = "lp"
-SUMMARY = "linear program on one observation: equations, pixel range, neighbours within a threshold (the paper)"
+SUMMARY = (
+    "linear program on one observation: equations, pixel range, neighbours within a threshold (the paper)"
+)
 CONSUMES = ("mpk", "ct", "sk_w1")
 
 _WIDEN = 1.5  # each try that finds no image raises the threshold by half

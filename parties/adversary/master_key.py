@@ -17,14 +17,14 @@ import numpy as np
 
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction
 from parties.adversary.equations import Keys, ciphertexts, independent_keys, instances, need, public_key
-from parties.adversary.linear import solve_exactly, solve_modulo
-from parties.transcript import Kind, View
+from parties.adversary.solvers.exact import solve_exactly, solve_modulo
+from parties.record.transcript import Kind, View
 from protocols import plain_fe
-from protocols.config import KeyScope, Scheme, batches
 from protocols.crypto import ipfe_ddh
 from protocols.crypto.coins import Coins
 from protocols.crypto.group import from_bytes, get_group
-from protocols.roles import KEY_AUTHORITY
+from protocols.language.roles import KEY_AUTHORITY
+from protocols.network.config import KeyScope, Scheme, batches
 
 NAME = "master_key"
 SUMMARY = "n independent keys, or the authority's coins, give the master key, which opens every ciphertext"
@@ -46,7 +46,9 @@ def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstru
     full = [keys for keys in every if keys.full]
     if not full:
         best = max(keys.rank for keys in every)
-        raise NotApplicable(f"the keys have rank {best} of {n}: the function keys do not determine the master key")
+        raise NotApplicable(
+            f"the keys have rank {best} of {n}: the function keys do not determine the master key"
+        )
     proven = [(keys, secret) for keys in full if (secret := _proven(view, keys)) is not None]
     if not proven:
         raise NotApplicable("the key that solves the equations does not match the public key")
@@ -70,8 +72,14 @@ def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstru
     if len(every) > 1:
         others = [public_key(view, scope=k.scope) for k in every if k.scope != keys.scope][:_TRIED]
         fits = sum(scheme.check_master_key(other, secret) for other in others)
-        notes |= {"master_keys": len(proven), "instances": len(every), "others_it_fits": [int(fits), len(others)]}
-    return Reconstruction(Quantity.IMAGES, np.arange(len(values)), values, step if complete else None, notes=notes)
+        notes |= {
+            "master_keys": len(proven),
+            "instances": len(every),
+            "others_it_fits": [int(fits), len(others)],
+        }
+    return Reconstruction(
+        Quantity.IMAGES, np.arange(len(values)), values, step if complete else None, notes=notes
+    )
 
 
 def _proven(view: View, keys: Keys) -> Any:
@@ -133,7 +141,9 @@ def solve_master_key(view: View, keys: Keys) -> Any:
     return solve_exactly(keys.vectors, stacked)
 
 
-def opens_fresh(scheme: ModuleType, mpk: Any, opener: Any, prior: Prior, n: int, rng: np.random.Generator) -> bool:
+def opens_fresh(
+    scheme: ModuleType, mpk: Any, opener: Any, prior: Prior, n: int, rng: np.random.Generator
+) -> bool:
     """Whether the key opens a ciphertext that was in no transcript: the adversary encrypts a random vector itself."""
     vector = rng.integers(0, prior.x_max + 1, (1, n))
     ct = scheme.load(mpk, scheme.encrypt(mpk, vector, Coins(os.urandom(32))))

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction
 from parties.adversary.equations import first_observations, need
-from parties.adversary.polytope import Equations, Vector, equations
-from parties.transcript import View
+from parties.adversary.solvers.polytope import Equations, Vector, equations
+from parties.record.transcript import View
 
 # The box is wider than [0, 1] by this much on each side. Images with many black pixels otherwise leave feasible sets
 # without an interior, on which an interior point method stalls; 1e-4 is far below a quantum of 1/255.
@@ -56,10 +56,14 @@ class Together(Protocol):
 def box(n: int) -> tuple[sp.csr_matrix, Vector]:
     """(G, g) of 0 <= x <= 1 for n pixels, with the margin."""
     one = sp.identity(n, format="csr")
-    return sp.vstack([-one, one]).tocsr(), np.concatenate([np.full(n, BOX_MARGIN), np.full(n, 1.0 + BOX_MARGIN)])
+    return sp.vstack([-one, one]).tocsr(), np.concatenate(
+        [np.full(n, BOX_MARGIN), np.full(n, 1.0 + BOX_MARGIN)]
+    )
 
 
-def finish(eq: Equations, z: NDArray[Any], x: Vector | None, relaxed_by: float, iterations: int) -> tuple[Vector, Info]:
+def finish(
+    eq: Equations, z: NDArray[Any], x: Vector | None, relaxed_by: float, iterations: int
+) -> tuple[Vector, Info]:
     """Return what a solver gives for x, or a row of NaN, the mark of a failure, for None."""
     baseline = eq.projection(z)
     if x is None:
@@ -104,7 +108,12 @@ def attack(
         solved_at_step=solved,
         projection=np.array([info.projection for info in infos]),
         per_sample={"relaxed_by": np.array([info.relaxed_by for info in infos])},
-        notes={**notes, **timing, "equations_per_sample": [min(ranks), max(ranks)], "steps": [min(steps), max(steps)]},
+        notes={
+            **notes,
+            **timing,
+            "equations_per_sample": [min(ranks), max(ranks)],
+            "steps": [min(steps), max(steps)],
+        },
     )
 
 
@@ -122,7 +131,9 @@ def _solved(solve: Solver, samples: NDArray[Any]) -> Iterator[tuple[Vector, Info
         yield x, info, perf_counter() - start
 
 
-def _batches(view: View, prior: Prior) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64], Equations]]:
+def _batches(
+    view: View, prior: Prior
+) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64], Equations]]:
     """(step, positions, z, equations) of the first batches, `prior.limit` samples in all."""
     left = prior.limit
     for seen in first_observations(view):

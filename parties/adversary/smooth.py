@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.adversary.attack import Prior, Reconstruction
-from parties.adversary.interior import Interior
-from parties.adversary.polytope import Equations, Vector, differences, equations
 from parties.adversary.single import Info, Solver, attack, box, finish, only_solution
-from parties.transcript import View
+from parties.adversary.solvers.interior import Interior
+from parties.adversary.solvers.polytope import Equations, Vector, differences, equations
+from parties.record.transcript import View
 
 NAME = "smooth"
 SUMMARY = "smoothest image in the pixel range that explains one observation (quadratic program)"

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from parties.adversary.attack import LIMIT, NotApplicable, Prior, Quantity, Reconstruction
 from parties.adversary.equations import Keys, independent_keys, inner_products, need, systems
-from parties.adversary.polytope import equations
 from parties.adversary.smooth import prepare
-from parties.transcript import View
+from parties.adversary.solvers.polytope import equations
+from parties.record.transcript import View
 
 NAME = "smooth_stack"
 SUMMARY = "smoothest image under the equations of all keys, where they have less than full rank"

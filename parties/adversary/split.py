@@ -23,8 +23,8 @@ from parties.adversary.attack import Learned, NotApplicable, Prior
 from parties.adversary.equations import offsets
 from parties.adversary.hiding import Hiding
 from parties.adversary.known_average import averages, independent
-from parties.adversary.linear import solve_exactly
-from parties.adversary.rows import integer_share
+from parties.adversary.solvers.exact import solve_exactly
+from parties.adversary.solvers.rows import integer_share
 from parties.adversary.trajectory import (
     PROTOCOLS,
     Use,
@@ -36,18 +36,16 @@ from parties.adversary.trajectory import (
     uses,
 )
 from parties.adversary.update import changes, span
-from parties.transcript import Kind, View
-from protocols.config import Aggregation, Config, Init, Optimizer, Order
+from parties.record.transcript import Kind, View
 from protocols.crypto import fhipe
 from protocols.crypto.coins import Coins
-from protocols.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, index_of, party_name, role_of
+from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, index_of, party_name, role_of
+from protocols.network.config import Aggregation, Config, Init, Optimizer, Order
 
 _GRAM_SAMPLES = 256  # up to which a Gram matrix is computed at the end of every run: a second
 _EVERY = 1_000_000  # uses of batches that are counted
 _WHOLE = 1e-4  # of a pixel's quantum: float32 images that were solved in integers
-_GRAM_ERROR = (
-    0.001  # expected relative error up to which a Gram matrix counts as exact: the estimate can be some times too low
-)
+_GRAM_ERROR = 0.001  # expected relative error up to which a Gram matrix counts as exact: the estimate can be some times too low
 Reals = NDArray[np.float64]
 
 
@@ -86,7 +84,11 @@ def hidden(view: View) -> list[Learned]:
     )
     if view.config.init is Init.SHARED:
         detail = f"Z1 = W1 x with W1(0) public and later ones followed as far as samples are solved: {h} numbers a step, {seen}"
-        return [*from_public_start(view), _line(view, f"all {total} samples", "bounded", detail, 0), gram_line(view)]
+        return [
+            *from_public_start(view),
+            _line(view, f"all {total} samples", "bounded", detail, 0),
+            gram_line(view),
+        ]
     detail = f"Z1 = W1 x with W1 unknown: {h} numbers a step, {seen}"
     return [_line(view, f"all {total} samples", "bounded", detail, 0), gram_line(view)]
 
@@ -103,7 +105,10 @@ def from_public_start(view: View) -> list[Learned]:
     except NotApplicable:
         return found
     exact = (
-        np.abs(rebuilt.values * config.x_max - np.rint(rebuilt.values * config.x_max)).max(axis=1, initial=0.0) < _WHOLE
+        np.abs(rebuilt.values * config.x_max - np.rint(rebuilt.values * config.x_max)).max(
+            axis=1, initial=0.0
+        )
+        < _WHOLE
     )
     count, total = int(exact.sum()), sum(config.counts)
     if not count:
@@ -186,7 +191,15 @@ def updates(view: View) -> list[Learned]:
     if config.optimizer is Optimizer.ADAM:
         return [_line(view, of, "bounded", "W1 - W1' is no linear function of the samples under Adam", 0)]
     if not view.has_payloads():
-        return [_line(view, of, "bounded", f"W1 - W1' spans them ({count} samples, h = {h}; payloads not recorded)", 0)]
+        return [
+            _line(
+                view,
+                of,
+                "bounded",
+                f"W1 - W1' spans them ({count} samples, h = {h}; payloads not recorded)",
+                0,
+            )
+        ]
     found = changes(view, (0, owner)).get((0, owner))
     if found is None:
         return []
@@ -211,7 +224,9 @@ def summed_updates(view: View) -> list[Learned]:
     count, owners = sum(use.size for use in others), len({use.owner for use in others})
     of = f"{count} samples of {owners} other owners, round 0"
     detail = f"W1 - W1' of the average, less one's own part, is a combination of them ({min(count, config.layers[0])} dimensions)"
-    solvable = config.optimizer is Optimizer.SGD and view.has_payloads() and CLOUD_TRAINER.value in view.parties
+    solvable = (
+        config.optimizer is Optimizer.SGD and view.has_payloads() and CLOUD_TRAINER.value in view.parties
+    )
     if not solvable or not config.everyone or not {0, 1} <= means.keys() or config.order is not Order.FIXED:
         return [_line(view, of, "bounded", detail, 0)]
     before, after = (np.asarray(view.value(means[number]), np.float64) for number in (0, 1))
@@ -221,7 +236,9 @@ def summed_updates(view: View) -> list[Learned]:
         return [_line(view, of, "bounded", detail, 0)]
     placed = spread(path.starts[1], path.uses, errors, sum(config.counts))
     change, first = (before - after) * config.pixel_unit, offsets(config)
-    for row, images in ((r, v) for r, v in view.values("images", Kind.INPUT) if index_of(r.party) in corrupted):
+    for row, images in (
+        (r, v) for r, v in view.values("images", Kind.INPUT) if index_of(r.party) in corrupted
+    ):
         start = first[index_of(row.party)]
         change -= placed[start : start + len(images)].T @ np.asarray(images, np.float64)
     index = np.unique(np.concatenate([use.index for use in others]))
@@ -235,7 +252,13 @@ def others_of(view: View) -> list[Learned]:
         return []
     other = next(i for i in range(len(config.counts)) if i not in corrupted)
     means = averages(view)
-    met = [use for number, steps in uses(config, _EVERY) if number in means for use in steps[0] if use.owner == other]
+    met = [
+        use
+        for number, steps in uses(config, _EVERY)
+        if number in means
+        for use in steps[0]
+        if use.owner == other
+    ]
     if not met:
         return []
     if view.protocol == "mitig1":  # its keys work on every ciphertext

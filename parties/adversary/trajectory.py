@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable
 from parties.adversary.equations import offsets
-from parties.transcript import Kind, Row, View
-from protocols.config import Config, Optimizer, Order, Visit, rounds
-from protocols.roles import DATA_OWNER, index_of, role_of
+from parties.record.transcript import Kind, Row, View
+from protocols.language.roles import DATA_OWNER, index_of, role_of
+from protocols.network.config import Config, Optimizer, Order, Visit, rounds
 
 PROTOCOLS = ("mitig1", "mitig2")
 USES = 2048  # uses of batches that are followed, the first ones: the coefficients take 8 USES^2 bytes
@@ -75,7 +75,9 @@ def need_split(view: View, *labels: str) -> None:
     if view.protocol not in PROTOCOLS:
         raise NotApplicable(f"{view.protocol} is no split network")
     if view.config.order is Order.PRIVATE:
-        raise NotApplicable("the owner shuffles its samples in private: which sample is which is not in the view")
+        raise NotApplicable(
+            "the owner shuffles its samples in private: which sample is which is not in the view"
+        )
     if view.config.first:
         raise NotApplicable(
             "the first layer is a convolution: its changes are sums over patches, which this attack does not solve"

@@ -21,9 +21,9 @@ from scipy.fft import dctn, idctn
 from scipy.linalg import cho_factor, cho_solve
 
 from parties.adversary.attack import Prior, Reconstruction
-from parties.adversary.polytope import Equations, Vector, differences, equations
 from parties.adversary.single import Info, attack, finish, only_solution
-from parties.transcript import View
+from parties.adversary.solvers.polytope import Equations, Vector, differences, equations
+from parties.record.transcript import View
 
 NAME = "tv"
 SUMMARY = "image of least total variation in the pixel range that explains one observation (ADMM)"
@@ -93,7 +93,9 @@ class LeastVariation:
         x, iterations = _admm(self._step, b, start)
         # A point of ADMM is not quite in the box; further out than half a quantum, it is no image at all.
         outside = np.maximum(-x, x - 1.0).max(axis=0, initial=0.0) > self._miss
-        return [(None if out else column, int(k)) for column, out, k in zip(x.T, outside, iterations, strict=True)]
+        return [
+            (None if out else column, int(k)) for column, out, k in zip(x.T, outside, iterations, strict=True)
+        ]
 
 
 class _Projection:
@@ -106,7 +108,9 @@ class _Projection:
         down, across = (2.0 - 2.0 * np.cos(np.pi * np.arange(k) / k) for k in self._grid)
         self._eigenvalues = (1.0 + down[:, None] + across[None, :])[:, :, None]
         v = self._inverse(np.ascontiguousarray(eq.a.T))
-        self._correction = np.ascontiguousarray(cho_solve(cho_factor(eq.a @ v), v.T).T)  # H^-1 A' (A H^-1 A')^-1
+        self._correction = np.ascontiguousarray(
+            cho_solve(cho_factor(eq.a @ v), v.T).T
+        )  # H^-1 A' (A H^-1 A')^-1
 
     def __call__(self, right: Vector, b: Vector) -> Vector:
         free = self._inverse(right)
@@ -159,7 +163,11 @@ def _iterate(step: _Projection, b: Vector, old: _Split) -> tuple[Vector, _Split,
     new_d = np.sign(d) * np.maximum(np.abs(d) - 1.0 / _PENALTY, 0.0)
     new_v = np.clip(v, 0.0, 1.0)
     residuals = (variation - new_d, x - new_v, new_d - old.d, new_v - old.v)
-    return x, _Split(new_d, new_v, d - new_d, v - new_v), np.stack([np.abs(part).max(axis=0) for part in residuals])
+    return (
+        x,
+        _Split(new_d, new_v, d - new_d, v - new_v),
+        np.stack([np.abs(part).max(axis=0) for part in residuals]),
+    )
 
 
 def _relaxed(found: Vector, old: Vector) -> Vector:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction
 from parties.adversary.equations import ciphertexts, need, public_key
-from parties.transcript import Kind, View
+from parties.record.transcript import Kind, View
 from protocols import plain_fe
 
 NAME = "unit_keys"
@@ -30,7 +30,9 @@ def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstru
         raise NotApplicable(f"{view.protocol}: its function keys are no inner products of plain FE")
     keys, pixels, factors, steps = unit_keys(view)
     if not keys:
-        raise NotApplicable("no key of a unit vector in the view: the cloud asked for W1, as the protocol says")
+        raise NotApplicable(
+            "no key of a unit vector in the view: the cloud asked for W1, as the protocol says"
+        )
     scheme, mpk = plain_fe.scheme_of(view.config), public_key(view)
     values = np.full((sum(view.config.counts), view.config.features), np.nan, dtype=np.float32)
     for position, ct in ciphertexts(view):

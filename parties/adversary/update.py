@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction
-from parties.adversary.rows import Rows
+from parties.adversary.solvers.rows import Rows
 from parties.adversary.trajectory import (
     Trajectory,
     Use,
@@ -28,14 +28,12 @@ from parties.adversary.trajectory import (
     trajectory,
     uses,
 )
-from parties.transcript import Kind, View
-from protocols.config import Config
-from protocols.roles import index_of
+from parties.record.transcript import Kind, View
+from protocols.language.roles import index_of
+from protocols.network.config import Config
 
 NAME = "update"
-SUMMARY = (
-    "many owners: samples from the copies of W1 that the authority averages, with the cloud's dZ1; their span without"
-)
+SUMMARY = "many owners: samples from the copies of W1 that the authority averages, with the cloud's dZ1; their span without"
 CONSUMES = ("w1_mean", "w1_copy", "dz1 for more than the span")
 
 Reals = NDArray[np.float64]
@@ -81,7 +79,9 @@ def solve_updates(
             continue
         weights = path.ends[number, owner] - path.starts[number]
         fresh = rows.add(
-            spread(weights, path.uses, errors, len(rows.x)), change * config.pixel_unit, noise * config.pixel_unit
+            spread(weights, path.uses, errors, len(rows.x)),
+            change * config.pixel_unit,
+            noise * config.pixel_unit,
         )
         found.setdefault(number, []).extend(fresh.tolist())
     return rows, found
@@ -96,7 +96,11 @@ def _samples(view: View, copies: dict[tuple[int, int], tuple[Reals, float]], pri
             f"no sample is determined: {config.local_steps} x {config.batch} samples since an average, h = {config.layers[0]}"
         )
     honest = {owner for _, owner in copies}
-    seen = [use.index for use in path.uses if use.owner in honest and use.round <= max(number for number, _ in copies)]
+    seen = [
+        use.index
+        for use in path.uses
+        if use.owner in honest and use.round <= max(number for number, _ in copies)
+    ]
     index = np.unique(np.concatenate(seen))
     values = np.where(rows.solved[index][:, None], rows.x[index] / prior.x_max, np.nan)
     last = max(number for number, fresh in found.items() if fresh)
@@ -117,7 +121,9 @@ def _span(view: View, copies: dict[tuple[int, int], tuple[Reals, float]]) -> Rec
         samples = _together(config, number, owner)
         basis = span(change, noise)[: len(samples)]
         dimensions.append([number, owner, len(basis), len(samples)])
-        if (number, owner) in plan and (best is None or (len(basis) == len(samples)) > (len(best[1]) == len(best[0]))):
+        if (number, owner) in plan and (
+            best is None or (len(basis) == len(samples)) > (len(best[1]) == len(best[0]))
+        ):
             best = samples, basis, number
     if best is None:
         raise NotApplicable("no change of W1 shows anything beyond rounding")

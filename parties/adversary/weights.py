@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from parties.adversary import smooth
 from parties.adversary.attack import Prior
-from parties.adversary.polytope import Equations
 from parties.adversary.single import BOX_MARGIN
+from parties.adversary.solvers.polytope import Equations
 
 Reals = NDArray[np.float64]
 

@@ -19,18 +19,18 @@ from numpy.typing import NDArray
 
 from parties.cloud_trainer import CloudTrainer
 from parties.consumer import Consumer
+from parties.data.datasets import DataSpec, Split
 from parties.data_owner import DataOwner, Querier
-from parties.datasets import DataSpec, Split
 from parties.key_authority import KeyAuthority
-from parties.log import open_log
 from parties.party import Party
+from parties.record.log import open_log
+from parties.record.transcript import Frame, Record
+from parties.record.writer import TranscriptWriter
 from parties.server import Server
-from parties.transcript import Frame, Record
-from parties.transcript_writer import TranscriptWriter
-from protocols.errors import DataError, EncodingError
-from protocols.message import Header, decode, encode
-from protocols.roles import EXPERIMENTER, Role
-from protocols.session import DoStep, Group, Reveal, Transfer
+from protocols.language.errors import DataError, EncodingError
+from protocols.language.message import Header, decode, encode
+from protocols.language.roles import EXPERIMENTER, Role
+from protocols.language.session import DoStep, Group, Reveal, Transfer
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,15 @@ class Host:
     """Carries parties and moves their messages."""
 
     def __init__(self, spec: HostSpec) -> None:
-        torch.set_num_threads(1)  # float sums depend on the number of threads; exact products raise it for themselves
+        torch.set_num_threads(
+            1
+        )  # float sums depend on the number of threads; exact products raise it for themselves
         self.name = spec.name
         self._log = open_log(Path(spec.log)).bind(host=spec.name)
         self._transcript = TranscriptWriter(spec.transcript, spec.record, spec.protocol, spec.config)
         self._parties = {
-            name: _party(spec, name, key, self._transcript) for name, key in zip(spec.parties, spec.keys, strict=True)
+            name: _party(spec, name, key, self._transcript)
+            for name, key in zip(spec.parties, spec.keys, strict=True)
         }
         self._spec = spec
         if spec.restored is not None:
@@ -81,7 +84,9 @@ class Host:
         self._groups: dict[int, tuple[tuple[int, Party], ...]] = {}
         self._said: set[tuple[str, str]] = set()
         self._took: dict[str, list[tuple[float, float]]] = {}
-        self._log.info("parties_started", role=spec.role.value, parties=len(spec.parties), record=spec.record.value)
+        self._log.info(
+            "parties_started", role=spec.role.value, parties=len(spec.parties), record=spec.record.value
+        )
 
     def members(self, group: Group) -> tuple[tuple[int, Party], ...]:
         """(position in the group, party) of the members that live here."""
@@ -95,7 +100,9 @@ class Host:
         began, before = time.perf_counter(), time.thread_time()
         for _, party in self.members(step.group):
             party.call(step)
-        self._took.setdefault(step.step, []).append((time.perf_counter() - began, time.thread_time() - before))
+        self._took.setdefault(step.step, []).append(
+            (time.perf_counter() - began, time.thread_time() - before)
+        )
 
     def emit(self, transfer: Transfer) -> list[tuple[int, Frame]]:
         """(message index, frame) of every message of a transfer that is sent from here; a broadcast is encoded once."""
@@ -128,14 +135,18 @@ class Host:
                 items = [party.receive(header(transfer, j), by_index[j]) for j in range(transfer.count)]
                 party.keep(transfer.target, items)
             else:
-                party.keep(transfer.target, party.receive(header(transfer, i), by_index[0 if broadcast else i]))
+                party.keep(
+                    transfer.target, party.receive(header(transfer, i), by_index[0 if broadcast else i])
+                )
         self._note("message_received", transfer, frames)
 
     def reveal(self, reveal: Reveal) -> Frame:
         """Encode a value for the experimenter."""
         ((_, party),) = self.members(reveal.group)
         head = Header(reveal.seq, reveal.phase, reveal.round, party.name, EXPERIMENTER, reveal.label)
-        self._log.info("value_revealed", party=party.name, why=reveal.label, phase=reveal.phase, round=reveal.round)
+        self._log.info(
+            "value_revealed", party=party.name, why=reveal.label, phase=reveal.phase, round=reveal.round
+        )
         return party.output(head, reveal.source)
 
     def free(self, group: Group, handle: int) -> None:
@@ -163,14 +174,18 @@ class Host:
                 try:
                     protocol.restore(party.state, decode((folder / name).read_bytes()))
                 except (EncodingError, KeyError, TypeError, ValueError, RuntimeError):
-                    raise DataError(f"{folder / name}: not what {name} kept of a run of this version") from None
+                    raise DataError(
+                        f"{folder / name}: not what {name} kept of a run of this version"
+                    ) from None
 
     def close(self) -> None:
         """Finish the transcript."""
         self._transcript.close()
         for step, laps in self._took.items():
             seconds, processor = (sum(column) for column in zip(*laps, strict=True))
-            self._log.info("step_timed", step=step, calls=len(laps), seconds=seconds, processor_seconds=processor)
+            self._log.info(
+                "step_timed", step=step, calls=len(laps), seconds=seconds, processor_seconds=processor
+            )
         self._log.info("transcript_closed")
 
     def _note(self, event: str, transfer: Transfer, frames: Sequence[tuple[int, Frame]]) -> None:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from parties.runtime.host import Host, HostSpec
-from protocols.errors import TranscriptError
-from protocols.message import decode
-from protocols.session import DoStep, Group, Reveal, Transfer
+from protocols.language.errors import TranscriptError
+from protocols.language.message import decode
+from protocols.language.session import DoStep, Group, Reveal, Transfer
 
 Progress = Callable[[str, int], None]
 
@@ -22,7 +22,9 @@ class InlineRuntime:
 
     def __init__(self, specs: Sequence[HostSpec], progress: Progress | None = None) -> None:
         self._hosts = [Host(spec) for spec in specs]
-        self._home = {party: host for spec, host in zip(specs, self._hosts, strict=True) for party in spec.parties}
+        self._home = {
+            party: host for spec, host in zip(specs, self._hosts, strict=True) for party in spec.parties
+        }
         self._progress = progress
 
     def do(self, step: DoStep) -> None:

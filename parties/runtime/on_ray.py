@@ -22,11 +22,11 @@ import ray
 from ray.exceptions import RayActorError, RayError
 
 from parties.adversary.adversary import Adversary
+from parties.record.transcript import Frame
 from parties.runtime.host import Host, HostSpec
-from parties.transcript import Frame
-from protocols.errors import HostLost, KeyholeError, ProtocolError, StepError
-from protocols.message import decode
-from protocols.session import DoStep, Group, Reveal, Transfer
+from protocols.language.errors import HostLost, KeyholeError, ProtocolError, StepError
+from protocols.language.message import decode
+from protocols.language.session import DoStep, Group, Reveal, Transfer
 
 WINDOW = 32
 _CHUNK = 16 << 20
@@ -78,7 +78,9 @@ class HostActor:
         """`home` says which host carries which party."""
         self._home = home
         self._away: str | None = None
-        if not Path(spec.transcript).parent.joinpath(marker).exists():  # another node: write here, stream at the end
+        if (
+            not Path(spec.transcript).parent.joinpath(marker).exists()
+        ):  # another node: write here, stream at the end
             self._away = tempfile.mkdtemp(prefix="keyhole-")
             spec = replace(spec, transcript=f"{self._away}/transcript", log=f"{self._away}/log")
             spec = replace(spec, state=spec.state and f"{self._away}/state")
@@ -88,7 +90,9 @@ class HostActor:
         self._refusal: KeyholeError | None = None
         try:
             self._host = Host(spec)
-        except KeyholeError as error:  # raised by `ready`: an actor that fails at its start is a process that died
+        except (
+            KeyholeError
+        ) as error:  # raised by `ready`: an actor that fails at its start is a process that died
             self._refusal = error
 
     def ready(self) -> int:
@@ -103,7 +107,9 @@ class HostActor:
         replies: list[Any] = []
         failure = cause = ""
         for instruction in batch:
-            emits = len(instruction.to) if isinstance(instruction, Emit) else int(isinstance(instruction, Reveal))
+            emits = (
+                len(instruction.to) if isinstance(instruction, Emit) else int(isinstance(instruction, Reveal))
+            )
             try:
                 reply = None if self._failed else self._run(instruction, slots)
             except KeyholeError as error:
@@ -145,7 +151,9 @@ class HostActor:
         return group if group.members else self._groups[group.id]
 
     def _whole_transfer(self, transfer: Transfer) -> Transfer:
-        return replace(transfer, senders=self._whole(transfer.senders), receivers=self._whole(transfer.receivers))
+        return replace(
+            transfer, senders=self._whole(transfer.senders), receivers=self._whole(transfer.receivers)
+        )
 
     def close(self, keep: bool) -> tuple[str, ...]:
         """Finish the transcript, and with `keep` what the parties keep; returns the files to fetch from another node."""
@@ -203,7 +211,9 @@ class RayRuntime:
         actor: Any = ray.remote(max_restarts=0, max_task_retries=0, num_cpus=0)(HostActor)
         offered: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # ray leaves it untyped
         self._actors: dict[str, Any] = {
-            spec.name: actor.options(resources=_place(spec.role.value, offered)).remote(spec, self._marker, self._home)
+            spec.name: actor.options(resources=_place(spec.role.value, offered)).remote(
+                spec, self._marker, self._home
+            )
             for spec in specs
         }
         try:
@@ -220,7 +230,10 @@ class RayRuntime:
         receivers = self._hosts(transfer.receivers)
         broadcast = len(transfer.senders.members) == 1 and not transfer.parts
         to = receivers[:1] if broadcast else receivers  # everyone gets the one frame of a broadcast
-        refs = [self._flush(host, Emit(self._shortened(host, transfer), to)) for host in self._hosts(transfer.senders)]
+        refs = [
+            self._flush(host, Emit(self._shortened(host, transfer), to))
+            for host in self._hosts(transfer.senders)
+        ]
         for k, host in enumerate(receivers):
             mine = [emitted[0 if broadcast else k] for emitted in refs]
             slots = tuple(range(len(self._slots[host]), len(self._slots[host]) + len(mine)))
@@ -274,11 +287,15 @@ class RayRuntime:
     def _stop(self) -> None:
         for actor in self._actors.values():
             ray.kill(actor)
-        Path(next(iter(self._specs.values())).transcript).parent.joinpath(self._marker).unlink(missing_ok=True)
+        Path(next(iter(self._specs.values())).transcript).parent.joinpath(self._marker).unlink(
+            missing_ok=True
+        )
 
     def _hosts(self, group: Group) -> tuple[str, ...]:
         if group.id not in self._hosts_of_group:
-            self._hosts_of_group[group.id] = tuple(dict.fromkeys(self._home[member] for member in group.members))
+            self._hosts_of_group[group.id] = tuple(
+                dict.fromkeys(self._home[member] for member in group.members)
+            )
         return self._hosts_of_group[group.id]
 
     def _group(self, host: str, group: Group) -> Group:
@@ -354,7 +371,9 @@ class RayRuntime:
             if not lost:
                 raise
             parties = ", ".join(_some(self._specs[name].parties) for name in lost)
-            raise HostLost(f"the process that carried {parties} died; its transcript up to then is kept") from None
+            raise HostLost(
+                f"the process that carried {parties} died; its transcript up to then is kept"
+            ) from None
 
     def _lives(self, host: str) -> bool:
         """Whether a host still answers; a busy one counts as living."""
@@ -384,7 +403,9 @@ class RayRuntime:
             path = Path(places.get(file, f"{spec.state}/{Path(file).name}"))
             path.parent.mkdir(mode=0o700, exist_ok=True)
             append = os.O_APPEND if file == "log" else os.O_TRUNC
-            with open(os.open(path, os.O_CREAT | os.O_WRONLY | append, 0o600), "ab" if file == "log" else "wb") as to:
+            with open(
+                os.open(path, os.O_CREAT | os.O_WRONLY | append, 0o600), "ab" if file == "log" else "wb"
+            ) as to:
                 offset = 0
                 while chunk := ray.get(actor.read.remote(file, offset)):
                     to.write(chunk)
@@ -483,7 +504,9 @@ def _outcome(ref: Any) -> Any:
     except ray.exceptions.WorkerCrashedError:
         raise HostLost("a process that carried a task died") from None
     except ray.exceptions.OutOfMemoryError:
-        raise HostLost("a process that carried a task was ended because memory ran out; use fewer processes") from None
+        raise HostLost(
+            "a process that carried a task was ended because memory ran out; use fewer processes"
+        ) from None
     if failure:
         raise _named_error(cause)(failure)
     return result

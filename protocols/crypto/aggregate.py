@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from numpy.typing import NDArray
 
 from protocols.crypto.coins import Coins, Stream, derive
-from protocols.errors import BoundError, MalformedError
+from protocols.language.errors import BoundError, MalformedError
 
 SECURITY = "one-time pads from pairwise X25519 secrets (AES-256-CTR): 128 bit; A relays the public keys honestly and nobody drops out"
 FRAC_BITS = 32
@@ -44,7 +44,9 @@ def fixed(values: NDArray[Any], members: int) -> Words:
     limit = 2.0 ** (63 - FRAC_BITS) / members
     reals = np.asarray(values, dtype=np.float64)
     if not np.isfinite(reals).all() or np.abs(reals).max(initial=0.0) >= limit:
-        raise BoundError(f"an entry leaves the range +-{limit:g} of secure aggregation: training diverged; lower --lr")
+        raise BoundError(
+            f"an entry leaves the range +-{limit:g} of secure aggregation: training diverged; lower --lr"
+        )
     return np.rint(reals * 2.0**FRAC_BITS).astype(np.int64).view(np.uint64)
 
 
@@ -53,12 +55,19 @@ def restore(words: Words) -> NDArray[np.float64]:
     return words.view(np.int64) / 2.0**FRAC_BITS
 
 
-def mask(values: Words, me: int, members: Sequence[int], private: bytes, publics: NDArray[np.uint8], use: str) -> Words:
+def mask(
+    values: Words, me: int, members: Sequence[int], private: bytes, publics: NDArray[np.uint8], use: str
+) -> Words:
     """The array of party `me` under its masks with all other members of a round; `publics` (N, 32) by party.
 
     `use` names the round and what is masked: it must not come twice.
     """
-    if publics.ndim != 2 or publics.shape[1] != KEY_BYTES or publics.dtype != np.uint8 or len(publics) <= max(members):
+    if (
+        publics.ndim != 2
+        or publics.shape[1] != KEY_BYTES
+        or publics.dtype != np.uint8
+        or len(publics) <= max(members)
+    ):
         raise MalformedError(f"expected public keys (N, {KEY_BYTES}), got {publics.dtype} {publics.shape}")
     masked = values.copy()
     for other in members:
@@ -81,7 +90,9 @@ def total(masked: Sequence[Words]) -> Words:
 def _pad(private: bytes, public: NDArray[np.uint8], low: int, high: int, use: str) -> Stream:
     """The keystream that two parties share for one use."""
     try:
-        shared = X25519PrivateKey.from_private_bytes(private).exchange(X25519PublicKey.from_public_bytes(bytes(public)))
+        shared = X25519PrivateKey.from_private_bytes(private).exchange(
+            X25519PublicKey.from_public_bytes(bytes(public))
+        )
     except ValueError:
         raise MalformedError("a public key is a point of small order") from None
     return Stream(derive(shared, "aggregate", str(low), str(high), use))

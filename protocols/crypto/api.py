@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.crypto.coins import Coins
-from protocols.errors import BoundError
-from protocols.message import wire
+from protocols.language.errors import BoundError
+from protocols.language.message import wire
 
 Ints = NDArray[np.integer[Any]]
 

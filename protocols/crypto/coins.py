@@ -23,7 +23,9 @@ _KEY_BYTES = 32
 def derive(key: bytes, *info: str) -> bytes:
     """HKDF-SHA256 of `key` (32 bytes) for the purpose named by `info`; injective in `info`."""
     joined = b"".join(len(part.encode()).to_bytes(4, "big") + part.encode() for part in info)
-    return HKDF(algorithm=hashes.SHA256(), length=_KEY_BYTES, salt=b"keyhole coins v1", info=joined).derive(key)
+    return HKDF(algorithm=hashes.SHA256(), length=_KEY_BYTES, salt=b"keyhole coins v1", info=joined).derive(
+        key
+    )
 
 
 @dataclass
@@ -76,7 +78,9 @@ class Stream:
         out: list[int] = []
         while len(out) < n:
             block = self.bytes(nbytes * max(8, (n - len(out)) * 5 // 4))
-            draws = (int.from_bytes(block[i : i + nbytes], "big") & mask for i in range(0, len(block), nbytes))
+            draws = (
+                int.from_bytes(block[i : i + nbytes], "big") & mask for i in range(0, len(block), nbytes)
+            )
             out.extend(d for d in draws if d < q)
         return out[:n]
 
@@ -91,7 +95,9 @@ class Stream:
         count = int(np.prod(shape, dtype=np.int64))
         block = np.frombuffer(self.bytes((count + 1) // 2), dtype=np.uint8)
         nibbles = np.stack([block & 15, block >> 4], axis=1).reshape(-1)[:count]
-        table = np.array([(v & 1) + (v >> 1 & 1) - (v >> 2 & 1) - (v >> 3 & 1) for v in range(16)], dtype=np.int8)
+        table = np.array(
+            [(v & 1) + (v >> 1 & 1) - (v >> 2 & 1) - (v >> 3 & 1) for v in range(16)], dtype=np.int8
+        )
         return table[nibbles].reshape(shape)
 
     def rounded_gaussian(self, sigma: float, *shape: int) -> NDArray[np.int64]:
@@ -103,7 +109,9 @@ class Stream:
         for start in range(0, half, step):
             stop = min(half, start + step)
             u = (self.words(2, stop - start) >> np.uint64(11)).astype(np.float64)
-            radius = np.sqrt(-2.0 * np.log((u[0] + 1.0) * 2.0**-53)) * sigma  # u + 1 in (0, 2^53]: log is finite
+            radius = (
+                np.sqrt(-2.0 * np.log((u[0] + 1.0) * 2.0**-53)) * sigma
+            )  # u + 1 in (0, 2^53]: log is finite
             angle = u[1] * (2.0 * np.pi * 2.0**-53)
             out[2 * start : start + stop] = np.rint(radius * np.cos(angle))
             out[start + stop : 2 * stop] = np.rint(radius * np.sin(angle))

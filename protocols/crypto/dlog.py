@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.crypto.group import Elements, Group
-from protocols.errors import BoundError, SchemeError
+from protocols.language.errors import BoundError, SchemeError
 
 MAX_BOUND = 1 << 34  # 8192 giant steps with the larger table: up to .1 s an element
 _BLOCK = 1 << 14

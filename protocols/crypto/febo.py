@@ -25,8 +25,8 @@ from protocols.crypto import dlog
 from protocols.crypto.api import Ints, check_range
 from protocols.crypto.coins import Coins
 from protocols.crypto.group import NAMES, Wire, check_wire, from_bytes, get_group, to_bytes
-from protocols.errors import BoundError, MalformedError
-from protocols.message import wire
+from protocols.language.errors import BoundError, MalformedError
+from protocols.language.message import wire
 
 NAME = "febo"
 SECURITY = "IND-CPA under DDH without keys; a key opens its element to its holder, the authority opens all"

@@ -45,8 +45,8 @@ from protocols.crypto.api import Bounds, Ints, check_range
 from protocols.crypto.coins import Coins
 from protocols.crypto.group import check_wire, to_bytes
 from protocols.crypto.pairing import NAMES, Elements, Pairing, Target, Wire, get_pairing, logarithms
-from protocols.errors import BoundError, MalformedError
-from protocols.message import wire
+from protocols.language.errors import BoundError, MalformedError
+from protocols.language.message import wire
 
 NAME = "fhipe"
 SECURITY = (
@@ -204,7 +204,9 @@ def setup(params: FhipeParams, coins: Coins) -> tuple[FhipePublicParams, FhipeMa
     b_star = [int(v) for v in (b.inv().transpose() * det).entries()]
     nbytes, tag = pairing.scalar_bytes, coins.stream("fhipe tag").bytes(_TAG)
     first, second = (to_bytes(v, nbytes).reshape(n, n, nbytes) for v in (entries, b_star))
-    return FhipePublicParams(params, tag), FhipeMasterKey(params, tag, first, second, to_bytes([det], nbytes)[0])
+    return FhipePublicParams(params, tag), FhipeMasterKey(
+        params, tag, first, second, to_bytes([det], nbytes)[0]
+    )
 
 
 def key_derive(msk: FhipeMasterKey, y: Ints, coins: Coins) -> FhipeFunctionKey:
@@ -251,7 +253,9 @@ def load_key(pp: FhipePublicParams, sk: FhipeFunctionKey) -> FhipeLoadedKey:
 def concat(parts: Sequence[Batch]) -> Batch:
     """Ciphertexts, or keys, of one instance, one after the other."""
     if len({(type(part), part.group, part.tag, part.shape[1]) for part in parts}) != 1:
-        raise MalformedError("ciphertexts of different groups, instances, lengths or states cannot be put together")
+        raise MalformedError(
+            "ciphertexts of different groups, instances, lengths or states cannot be put together"
+        )
     first = parts[0]
     return type(first)(first.group, first.tag, np.concatenate([part.elements for part in parts]))
 
@@ -275,7 +279,10 @@ def decrypt(
     loaded = load(pp, ct) if isinstance(ct, FhipeCiphertext) else ct
     _check_fit(pp, key)
     _check_fit(pp, loaded)
-    bound, result = pp.params.bounds.inner, np.zeros((len(loaded.elements), len(key.elements)), dtype=np.int64)
+    bound, result = (
+        pp.params.bounds.inner,
+        np.zeros((len(loaded.elements), len(key.elements)), dtype=np.int64),
+    )
     blocks = list(product(_blocks(result.shape[1], _KEYS), _blocks(result.shape[0], _CIPHERTEXTS)))
     with _pairing(pp.params).target() as target:
 
@@ -294,7 +301,9 @@ def decrypt(
     return result
 
 
-def _open(target: Target, keys: Elements, cts: Elements, bound: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _open(
+    target: Target, keys: Elements, cts: Elements, bound: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """The inner products (h, N) and which were found."""
     d1 = target.products(keys[:, :1], cts[:, :1])
     d2 = target.products(keys[:, 1:], cts[:, 1:])
@@ -358,7 +367,9 @@ def _check_matrix(values: Ints, length: int, what: str) -> None:
 def _check_fit(pp: FhipePublicParams, value: _Batch) -> None:
     expected, got = (pp.params.group, pp.params.bounds.length), (value.group, value.shape[1])
     if got != expected:
-        raise MalformedError(f"{type(value).__name__} of group, length {got} does not fit an instance of {expected}")
+        raise MalformedError(
+            f"{type(value).__name__} of group, length {got} does not fit an instance of {expected}"
+        )
     if value.tag != pp.tag:
         raise MalformedError(f"{type(value).__name__} belongs to another instance: its tag differs")
 

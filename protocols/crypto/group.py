@@ -29,9 +29,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.errors import ConfigError, MalformedError
+from protocols.language.errors import ConfigError, MalformedError
 
-Elements = NDArray[Any]  # (..., width) in a group's own representation, canonical: equal elements are equal arrays
+Elements = NDArray[
+    Any
+]  # (..., width) in a group's own representation, canonical: equal elements are equal arrays
 Wire = NDArray[np.uint8]  # (..., nbytes)
 
 NAMES = ("secp256k1", "bn254", "bls12_381", "modp2048")
@@ -130,7 +132,10 @@ class Group(ABC):
 @cache
 def get_group(name: str) -> Group:
     """The group called `name`, one of `NAMES`; raises `ConfigError` for another."""
-    if name in ("secp256k1", "bn254"):  # imported here: each needs a library that a run without it need not load
+    if name in (
+        "secp256k1",
+        "bn254",
+    ):  # imported here: each needs a library that a run without it need not load
         from protocols.crypto.group_mcl import mcl_group
 
         return mcl_group(name)
@@ -156,7 +161,9 @@ def small_powers(group: Group, bound: int) -> Elements:
 
 def to_bytes(scalars: Sequence[int], nbytes: int) -> Wire:
     """Non-negative integers as big-endian bytes, (len, nbytes)."""
-    return np.frombuffer(b"".join(int(s).to_bytes(nbytes, "big") for s in scalars), np.uint8).reshape(-1, nbytes)
+    return np.frombuffer(b"".join(int(s).to_bytes(nbytes, "big") for s in scalars), np.uint8).reshape(
+        -1, nbytes
+    )
 
 
 def from_bytes(wire: Wire) -> list[int]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from py_arkworks_bls12381 import G1Point, Scalar
 
 from protocols.crypto.group import Elements, Group, Wire
-from protocols.errors import MalformedError
+from protocols.language.errors import MalformedError
 
 _NBYTES = 96
 _ORDER = 0x73EDA753299D7D483339D80809A1D80553BDA402FFFE5BFEFFFFFFFF00000001
@@ -63,14 +63,20 @@ class BlsGroup(Group):
             try:
                 G1Point.from_xy_bytes_be(row.tobytes())
             except ValueError as cause:
-                text = str(cause) if "point is not" in str(cause) else "a coordinate is not below the field prime"
+                text = (
+                    str(cause)
+                    if "point is not" in str(cause)
+                    else "a coordinate is not below the field prime"
+                )
                 raise MalformedError(f"element {i} of {len(wire)}: {text} ({self.name})") from None
         return wire.copy()
 
     def keys(self, elements: Elements) -> NDArray[np.uint64]:
         x = np.ascontiguousarray(elements[..., 32:48]).view(np.uint64)
         low = np.uint64(1 << 56)  # the low bit of a big-endian word read little-endian
-        return np.stack([x[..., 0], x[..., 1] & ~low | (elements[..., 95] & 1).astype(np.uint64) * low], axis=-1)
+        return np.stack(
+            [x[..., 0], x[..., 1] & ~low | (elements[..., 95] & 1).astype(np.uint64) * low], axis=-1
+        )
 
 
 def bls12_381() -> BlsGroup:

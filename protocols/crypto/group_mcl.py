@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 
 from protocols.crypto import mcl
 from protocols.crypto.group import Elements, Group, Wire
-from protocols.errors import MalformedError
+from protocols.language.errors import MalformedError
 
 _POINT = 8 * mcl.POINT_WORDS  # bytes
 _SCALAR = 8 * mcl.SCALAR_WORDS
 _WIRE = 2 * mcl.COORDINATE_BYTES
-_BUCKETS = 128  # from this length on mcl's mulVec sorts into buckets: 128 terms cost less than 64 (214 us, 260 us)
+_BUCKETS = (
+    128  # from this length on mcl's mulVec sorts into buckets: 128 terms cost less than 64 (214 us, 260 us)
+)
 _PAD_FROM = 52  # shorter products are faster as they are
 
 
@@ -166,7 +168,9 @@ def mcl_group(name: str) -> MclGroup:
 def _points(elements: Elements) -> Elements:
     """A contiguous array whose address may be handed to mcl; a wrong type or width would read foreign memory."""
     if elements.dtype != np.uint64 or elements.shape[-1:] != (mcl.POINT_WORDS,):
-        raise MalformedError(f"expected points of {mcl.POINT_WORDS} uint64, got {elements.dtype} {elements.shape}")
+        raise MalformedError(
+            f"expected points of {mcl.POINT_WORDS} uint64, got {elements.dtype} {elements.shape}"
+        )
     return np.ascontiguousarray(elements)
 
 

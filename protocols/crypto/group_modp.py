@@ -16,7 +16,7 @@ from gmpy2 import mpz
 from numpy.typing import NDArray
 
 from protocols.crypto.group import Elements, Group, Wire
-from protocols.errors import MalformedError
+from protocols.language.errors import MalformedError
 
 _NBYTES = 256
 MODULUS = int(
@@ -43,7 +43,9 @@ class ModpGroup(Group):
     def exp(self, bases: Elements, scalars: Sequence[int]) -> Elements:
         exponents = [mpz(s % self.order) for s in scalars]
         # powmod_sec: these exponents are secret
-        powers = [gmpy2.powmod_sec(base, e, MODULUS) if e else mpz(1) for base in _ints(bases) for e in exponents]
+        powers = [
+            gmpy2.powmod_sec(base, e, MODULUS) if e else mpz(1) for base in _ints(bases) for e in exponents
+        ]
         return _pack(powers, len(bases), len(scalars))
 
     def multi_exp(self, points: Elements, exponents: NDArray[np.integer[Any]]) -> Elements:
@@ -70,7 +72,9 @@ class ModpGroup(Group):
             if not 0 < value < MODULUS:
                 raise MalformedError(f"element {i} of {len(wire)}: not in [1, p) of {self.name}")
             if gmpy2.jacobi(value, MODULUS) != 1:
-                raise MalformedError(f"element {i} of {len(wire)}: not in the subgroup of squares of {self.name}")
+                raise MalformedError(
+                    f"element {i} of {len(wire)}: not in the subgroup of squares of {self.name}"
+                )
         return wire.copy()
 
     def keys(self, elements: Elements) -> NDArray[np.uint64]:

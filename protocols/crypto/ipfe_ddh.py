@@ -24,11 +24,13 @@ from protocols.crypto import dlog
 from protocols.crypto.api import Bounds, Ints, check_range
 from protocols.crypto.coins import Coins
 from protocols.crypto.group import NAMES, Elements, Group, Wire, check_wire, from_bytes, get_group, to_bytes
-from protocols.errors import BoundError, MalformedError
-from protocols.message import wire
+from protocols.language.errors import BoundError, MalformedError
+from protocols.language.message import wire
 
 NAME = "ddh"
-SECURITY = "selective IND-CPA under DDH in the group; who holds n independent keys, or a key authority, opens all"
+SECURITY = (
+    "selective IND-CPA under DDH in the group; who holds n independent keys, or a key authority, opens all"
+)
 
 
 @wire
@@ -73,7 +75,9 @@ class DdhMasterKey:
 
     def __post_init__(self) -> None:
         _check_params(self.params)
-        check_wire(self.s, (self.params.bounds.length, _group(self.params).scalar_bytes), 2, "a ddh master key")
+        check_wire(
+            self.s, (self.params.bounds.length, _group(self.params).scalar_bytes), 2, "a ddh master key"
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -206,7 +210,9 @@ def key_derive(msk: DdhMasterKey, y: Ints) -> DdhFunctionKey:
     check_range(y, bounds.y, "y", "lower the weight scale, or raise the weight bound")
     s = np.array(from_bytes(msk.s), dtype=object)
     sk = [int(v) % group.order for v in y.astype(object) @ s]
-    return DdhFunctionKey(group.name, y.astype(np.min_scalar_type(-bounds.y - 1)), to_bytes(sk, group.scalar_bytes))
+    return DdhFunctionKey(
+        group.name, y.astype(np.min_scalar_type(-bounds.y - 1)), to_bytes(sk, group.scalar_bytes)
+    )
 
 
 def decrypt(mpk: DdhPublicKey, sk: DdhFunctionKey, ct: DdhLoaded | DdhCiphertext) -> NDArray[np.int64]:
@@ -237,7 +243,9 @@ def check_master_key(mpk: DdhPublicKey, s: Sequence[int]) -> bool:
     return bool(np.array_equal(group.encode(group.exp(group.generator()[None], s)[0]), mpk.h))
 
 
-def open_with_master_key(mpk: DdhPublicKey, msk: DdhMasterKey, ct: DdhLoaded | DdhCiphertext) -> NDArray[np.int64]:
+def open_with_master_key(
+    mpk: DdhPublicKey, msk: DdhMasterKey, ct: DdhLoaded | DdhCiphertext
+) -> NDArray[np.int64]:
     """The vectors themselves, (N, n), as ct_i / ct_0^{s_i} = g^{x_i}; raises `BoundError` for another instance's."""
     group = _group(mpk.params)
     loaded = _loaded(mpk, ct)
@@ -275,4 +283,6 @@ def _check_matrix(values: Ints, length: int, what: str) -> None:
 def _check_fit(mpk: DdhPublicKey, value: DdhLoaded | DdhCiphertext | DdhFunctionKey) -> None:
     expected, got = (mpk.params.group, mpk.params.bounds.length), (value.group, value.shape[1])
     if got != expected:
-        raise MalformedError(f"{type(value).__name__} of group, length {got} does not fit a public key of {expected}")
+        raise MalformedError(
+            f"{type(value).__name__} of group, length {got} does not fit a public key of {expected}"
+        )

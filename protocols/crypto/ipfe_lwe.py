@@ -44,11 +44,13 @@ from protocols.crypto.modular import (
     small_times_wide,
     wide_times_small,
 )
-from protocols.errors import BoundError, MalformedError
-from protocols.message import wire
+from protocols.language.errors import BoundError, MalformedError
+from protocols.language.message import wire
 
 NAME = "lwe"
-SECURITY = "selective IND-CPA under LWE (d 2048, q 2^64), 128 bit; keys are for the holder of fewer than n of them"
+SECURITY = (
+    "selective IND-CPA under LWE (d 2048, q 2^64), 128 bit; keys are for the holder of fewer than n of them"
+)
 
 DIMENSION = 2048
 SIGMA = 3.2 * 2**10  # of E, E0 and E1; the secrets S and R have variance 1
@@ -69,7 +71,9 @@ class LweParams:
     dimension: int = DIMENSION
 
     def __post_init__(self) -> None:
-        sizes = (self.bounds.length, self.bounds.x, self.bounds.y) if isinstance(self.bounds, Bounds) else (0,)
+        sizes = (
+            (self.bounds.length, self.bounds.x, self.bounds.y) if isinstance(self.bounds, Bounds) else (0,)
+        )
         if not all(type(size) is int and size > 0 for size in (*sizes, self.dimension)):
             raise MalformedError("the bounds and the dimension of lwe parameters are positive integers")
 
@@ -179,7 +183,9 @@ def parameters(bounds: Bounds, dimension: int = DIMENSION) -> LweParams:
     """Parameters for these bounds; `BoundError` if not even a key of norm 1 would decrypt."""
     params = LweParams(bounds, dimension)
     if params.delta <= _MARGIN * params.unit_noise or bounds.length * bounds.y * _LARGEST_SECRET >= 1 << 31:
-        raise BoundError(f"inner products up to {bounds.inner} leave no room for the noise in 64 bits; {_REMEDY}")
+        raise BoundError(
+            f"inner products up to {bounds.inner} leave no room for the noise in 64 bits; {_REMEDY}"
+        )
     return params
 
 
@@ -247,7 +253,9 @@ def key_derive(msk: LweMasterKey, y: Ints) -> LweFunctionKey:
     sy2 = np.einsum("ij,ij->i", sk.astype(np.float64), sk.astype(np.float64))  # |S y|^2
     noise = np.sqrt(ey2 + SIGMA**2 * (sy2 + (vectors**2).sum(axis=1)))
     if len(noise) and msk.params.delta <= _MARGIN * noise.max():
-        raise BoundError(f"the noise of the key for row {int(noise.argmax())} would not fit below Delta; {_REMEDY}")
+        raise BoundError(
+            f"the noise of the key for row {int(noise.argmax())} would not fit below Delta; {_REMEDY}"
+        )
     return LweFunctionKey(y.astype(np.min_scalar_type(-bounds.y)), sk.astype(np.int32))
 
 
@@ -276,7 +284,10 @@ def decrypt(mpk: LwePublicKey, sk: LweFunctionKey, ct: LweCiphertext) -> NDArray
 
 def check_master_key(mpk: LwePublicKey, s: NDArray[Any]) -> bool:
     """Whether s (n, d) explains the public key: B - A S^T is small in every entry, which it is for no other small s."""
-    if s.shape != (mpk.params.bounds.length, mpk.params.dimension) or np.abs(s).max(initial=0) > _LARGEST_SECRET:
+    if (
+        s.shape != (mpk.params.bounds.length, mpk.params.dimension)
+        or np.abs(s).max(initial=0) > _LARGEST_SECRET
+    ):
         return False
     rest = (mpk.b - wide_times_small(expand(mpk.seed, mpk.params.dimension), s.T)).view(np.int64)
     return bool(np.abs(rest).max() < _TAIL * SIGMA)
@@ -307,7 +318,9 @@ def _round(noisy: Words, params: LweParams, bound: int, norms: NDArray[np.float6
     if np.abs(z).max(initial=0) > bound:
         raise BoundError(f"an inner product exceeds the bound {bound}, or the key is of another instance")
     if (np.abs(rest) > _TAIL * params.unit_noise * norms).any():
-        raise BoundError("the noise of an inner product is too large: the key or the ciphertext is of another instance")
+        raise BoundError(
+            "the noise of an inner product is too large: the key or the ciphertext is of another instance"
+        )
     return z
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
-from protocols.errors import SchemeError
+from protocols.language.errors import SchemeError
 
 POINT_WORDS = 12
 G2_WORDS = 24
@@ -153,8 +153,12 @@ def active(curve: Curve) -> Iterator[Mcl]:
     """
     with _lock():
         library = _library()
-        if _order(library) != curve.order and (library.init(curve.number, _COMPILED) or _order(library) != curve.order):
-            raise SchemeError(f"mcl does not offer the curve {curve.name}; install mclbn256 1.3.5 for this platform")
+        if _order(library) != curve.order and (
+            library.init(curve.number, _COMPILED) or _order(library) != curve.order
+        ):
+            raise SchemeError(
+                f"mcl does not offer the curve {curve.name}; install mclbn256 1.3.5 for this platform"
+            )
         yield library
 
 

@@ -34,7 +34,9 @@ def bucket_multi_exp(bases: Sequence[mpz], exponents: NDArray[np.integer[Any]], 
     width = min(range(1, _WIDEST + 1), key=lambda w: -(-bits // w) * (len(bases) + 2 ** (w + 1)))
     shifts = range((max(bits, 1) - 1) // width * width, -1, -width)
     windows = [((exponents >> shift) & ((1 << width) - 1)).tolist() for shift in shifts]
-    return [_bucketed(bases, [window[i] for window in windows], width, modulus) for i in range(len(exponents))]
+    return [
+        _bucketed(bases, [window[i] for window in windows], width, modulus) for i in range(len(exponents))
+    ]
 
 
 def subset_tables(bases: Sequence[mpz], modulus: mpz) -> Tables:
@@ -45,8 +47,12 @@ def subset_tables(bases: Sequence[mpz], modulus: mpz) -> Tables:
 def table_multi_exp(tables: Tables, exponents: NDArray[np.integer[Any]], modulus: mpz) -> list[mpz]:
     """As `bucket_multi_exp`, from the subset tables of the bases."""
     bits = int(exponents.max(initial=0)).bit_length()
-    planes = [np.packbits((exponents >> bit) & 1 != 0, axis=1, bitorder="little").tolist() for bit in range(bits)]
-    return [_selected(tables, [plane[i] for plane in reversed(planes)], modulus) for i in range(len(exponents))]
+    planes = [
+        np.packbits((exponents >> bit) & 1 != 0, axis=1, bitorder="little").tolist() for bit in range(bits)
+    ]
+    return [
+        _selected(tables, [plane[i] for plane in reversed(planes)], modulus) for i in range(len(exponents))
+    ]
 
 
 @lru_cache(maxsize=2)

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.crypto.api import Ints
-from protocols.errors import BoundError, MalformedError
-from protocols.message import wire
+from protocols.language.errors import BoundError, MalformedError
+from protocols.language.message import wire
 
 SPARE_BITS = 64  # of the modulus above the slots: all zero in what decrypts rightly
 _LARGEST = 1 << 62  # logits are int64
@@ -72,12 +72,16 @@ def slots(bounds: HeadBounds, modulus_bits: int) -> int:
 def pack(columns: Ints, slot_bits: int, per_plaintext: int) -> list[list[int]]:
     """Columns (rows, k) of one value a class, each as ceil(k / per_plaintext) signed plaintexts."""
     starts = range(0, columns.shape[1], per_plaintext)
-    return [[_join(row[start : start + per_plaintext], slot_bits) for start in starts] for row in columns.tolist()]
+    return [
+        [_join(row[start : start + per_plaintext], slot_bits) for start in starts] for row in columns.tolist()
+    ]
 
 
 def unpack(rows: Sequence[Sequence[int]], bounds: HeadBounds, per_plaintext: int) -> NDArray[np.int64]:
     """The logits (rows, k) of signed plaintexts; `BoundError` if one exceeds its bound or anything lies above the slots."""
-    logits = [[z for i, value in enumerate(row) for z in _split(value, bounds, per_plaintext, i)] for row in rows]
+    logits = [
+        [z for i, value in enumerate(row) for z in _split(value, bounds, per_plaintext, i)] for row in rows
+    ]
     return np.array(logits, dtype=np.int64).reshape(len(rows), bounds.classes)
 
 

@@ -58,7 +58,7 @@ from protocols.crypto.paillier_keys import (
     check_elements,
     numbers_of,
 )
-from protocols.errors import BoundError, MalformedError
+from protocols.language.errors import BoundError, MalformedError
 
 NAME = "paillier"
 SECURITY = (
@@ -112,7 +112,9 @@ def encrypt(pk: PaillierPublicKey, weights: Ints, bias: Ints, coins: Coins) -> P
     bounds = pk.params.bounds
     _check_matrix(weights, (bounds.classes, bounds.features), "the weights of a head")
     _check_matrix(bias, (bounds.classes,), "the bias of a head")
-    check_range(weights, bounds.weight, "the weights of a head", "lower --weight-scale or derive wider parameters")
+    check_range(
+        weights, bounds.weight, "the weights of a head", "lower --weight-scale or derive wider parameters"
+    )
     check_range(bias, bounds.bias, "the bias of a head", "lower --weight-scale or derive wider parameters")
     columns = np.vstack([weights.T.astype(np.int64), bias[None].astype(np.int64)])
     plaintexts = [value for row in pack(columns, bounds.slot_bits, pk.params.per_plaintext) for value in row]
@@ -156,7 +158,9 @@ def unblinded(head: PaillierLoaded, features: Ints, tables: bool) -> list[mpz]:
     _check_matrix(features, (len(features), bounds.features), "features")
     lowest = -bounds.feature if bounds.signed else 0
     if features.size and (features.min() < lowest or features.max() > bounds.feature):
-        raise BoundError(f"features: an entry lies outside of [{lowest}, {bounds.feature}]; derive wider parameters")
+        raise BoundError(
+            f"features: an entry lies outside of [{lowest}, {bounds.feature}]; derive wider parameters"
+        )
     exponents = features.astype(np.int64) - lowest
     products = []
     for chunk, column in enumerate(head.columns):
@@ -188,7 +192,9 @@ def blinding(pk: PaillierPublicKey, count: int, stream: Stream) -> list[mpz]:
     return [fixed_base_exp(table, draws[at : at + nbytes], pk.square) for at in range(0, len(draws), nbytes)]
 
 
-def encrypt_float(pk: PaillierPublicKey, weights: NDArray[Any], bias: NDArray[Any], coins: Coins) -> PaillierFloats:
+def encrypt_float(
+    pk: PaillierPublicKey, weights: NDArray[Any], bias: NDArray[Any], coins: Coins
+) -> PaillierFloats:
     """phe's encryption of weights (k, d) and bias (k,), one ciphertext (row k, column d + 1) each. LEAKS their exponents.
 
     Encodings and exponents are phe's. The blinding is ours, because phe draws its own from the system and not from the coins.
@@ -204,7 +210,9 @@ def encrypt_float(pk: PaillierPublicKey, weights: NDArray[Any], bias: NDArray[An
     return _floats(pk, numbers, matrix.shape, coins.stream("paillier encrypt_float"))
 
 
-def linear_float(pk: PaillierPublicKey, head: PaillierFloats, features: NDArray[Any], coins: Coins) -> PaillierFloats:
+def linear_float(
+    pk: PaillierPublicKey, head: PaillierFloats, features: NDArray[Any], coins: Coins
+) -> PaillierFloats:
     """Encrypted logits (m, k) of features (m, d) by phe's own arithmetic, then blinded. LEAKS the exponents that it adds up to.
 
     Nothing bounds what the exponents of very different magnitudes add up to: phe sees most overflows, and only when it decrypts.
@@ -213,7 +221,9 @@ def linear_float(pk: PaillierPublicKey, head: PaillierFloats, features: NDArray[
     _check_floats(pk, head, (bounds.classes, bounds.features + 1))
     inputs = np.asarray(features, np.float64)
     if inputs.ndim != 2 or inputs.shape[1] != bounds.features or not np.isfinite(inputs).all():
-        raise MalformedError(f"features: expected finite numbers (any, {bounds.features}), got {inputs.shape}")
+        raise MalformedError(
+            f"features: expected finite numbers (any, {bounds.features}), got {inputs.shape}"
+        )
     rows = phe_numbers(pk, head)
     numbers = [float_logit(row, one) for one in inputs.tolist() for row in rows]
     return _floats(pk, numbers, (len(inputs), bounds.classes), coins.stream("paillier linear_float"))
@@ -231,7 +241,9 @@ def decrypt_float(sk: PaillierSecretKey, ct: PaillierFloats) -> NDArray[np.float
         ) from None
     values = np.array(found, dtype=np.float64).reshape(ct.shape)
     if not np.isfinite(values).all():
-        raise BoundError("an encrypted float overflowed, or the key and the ciphertext do not belong together")
+        raise BoundError(
+            "an encrypted float overflowed, or the key and the ciphertext do not belong together"
+        )
     return values
 
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from protocols.crypto.multiexp import Tables, bucket_multi_exp, subset_tables
 from protocols.crypto.packing import HeadBounds, slots
-from protocols.errors import ConfigError, MalformedError
-from protocols.message import wire
+from protocols.language.errors import ConfigError, MalformedError
+from protocols.language.message import wire
 
 KEY_BITS = 3072
 SMALLEST_KEY = 2048  # bits
@@ -36,7 +36,11 @@ class PaillierParams:
     toy: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.bounds, HeadBounds) or type(self.key_bits) is not int or type(self.toy) is not bool:
+        if (
+            not isinstance(self.bounds, HeadBounds)
+            or type(self.key_bits) is not int
+            or type(self.toy) is not bool
+        ):
             raise MalformedError("paillier parameters are the bounds of a head, a number of bits and a flag")
         if not (_TOY if self.toy else SMALLEST_KEY) <= self.key_bits <= _LARGEST or self.key_bits % 32:
             raise ConfigError(
@@ -75,10 +79,16 @@ class PaillierPublicKey:
     h_n: int
 
     def __post_init__(self) -> None:
-        if not isinstance(self.params, PaillierParams) or type(self.n) is not int or type(self.h_n) is not int:
+        if (
+            not isinstance(self.params, PaillierParams)
+            or type(self.n) is not int
+            or type(self.h_n) is not int
+        ):
             raise MalformedError("a paillier public key is made of parameters and two integers")
         if self.n.bit_length() != self.params.key_bits or self.n % 2 == 0:
-            raise MalformedError(f"the modulus of a public key must be odd and have {self.params.key_bits} bits")
+            raise MalformedError(
+                f"the modulus of a public key must be odd and have {self.params.key_bits} bits"
+            )
         if not 1 < self.h_n < self.n**2 or math.gcd(self.h_n, self.n) != 1:
             raise MalformedError("h_n of a public key must be a unit mod n^2 other than 1")
 
@@ -106,7 +116,9 @@ class PaillierSecretKey:
         if not isinstance(self.pk, PaillierPublicKey) or type(self.p) is not int or type(self.q) is not int:
             raise MalformedError("a paillier secret key is made of a public key and two integers")
         if self.p * self.q != self.pk.n or self.p == self.q or self.p % 4 != 3 or self.q % 4 != 3:
-            raise MalformedError("the factors of a secret key must be those of its modulus, different, and 3 mod 4")
+            raise MalformedError(
+                "the factors of a secret key must be those of its modulus, different, and 3 mod 4"
+            )
 
     @cached_property
     def halves(self) -> tuple[tuple[mpz, mpz, mpz], ...]:
@@ -131,7 +143,12 @@ class Batch:
         if type(self.tag) is not bytes or len(self.tag) != _TAG:
             raise MalformedError(f"the tag of a paillier key is {_TAG} bytes")
         array = self.elements
-        if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 3 or 0 in array.shape[1:]:
+        if (
+            not isinstance(array, np.ndarray)
+            or array.dtype != np.uint8
+            or array.ndim != 3
+            or 0 in array.shape[1:]
+        ):
             raise MalformedError("paillier ciphertexts are an array of bytes with three axes")
 
     @property
@@ -184,7 +201,9 @@ class PaillierLoaded(Batch):
             return tuple(column[-1] for column in self.columns)
         ones = np.full((1, bounds.features), bounds.feature)
         offsets = (bucket_multi_exp(column[:-1], ones, square)[0] for column in self.columns)
-        return tuple(c[-1] * gmpy2.invert(o, square) % square for c, o in zip(self.columns, offsets, strict=True))
+        return tuple(
+            c[-1] * gmpy2.invert(o, square) % square for c, o in zip(self.columns, offsets, strict=True)
+        )
 
 
 @wire
@@ -199,7 +218,11 @@ class PaillierFloats:
     def __post_init__(self) -> None:
         Batch(self.tag, self.elements)
         found = self.exponents
-        if not isinstance(found, np.ndarray) or found.dtype != np.int16 or found.shape != self.elements.shape[:2]:
+        if (
+            not isinstance(found, np.ndarray)
+            or found.dtype != np.int16
+            or found.shape != self.elements.shape[:2]
+        ):
             raise MalformedError("the exponents of encrypted floats are one 16-bit integer a ciphertext")
         if np.abs(found.astype(np.int64)).max(initial=0) > _EXPONENTS:
             raise MalformedError("an exponent of an encrypted float is beyond that of any float")
@@ -211,8 +234,13 @@ class PaillierFloats:
 
 def check_elements(pk: PaillierPublicKey, ct: Batch | PaillierFloats, shape: tuple[int, ...]) -> None:
     """Raise `MalformedError` unless ct has this shape and this key's tag, and every element is a unit mod n^2."""
-    if not isinstance(ct, Batch | PaillierFloats) or (*ct.shape, ct.elements.shape[-1]) != (*shape, pk.params.nbytes):
-        raise MalformedError(f"{type(ct).__name__} does not fit {shape} ciphertexts of {pk.params.nbytes} bytes")
+    if not isinstance(ct, Batch | PaillierFloats) or (*ct.shape, ct.elements.shape[-1]) != (
+        *shape,
+        pk.params.nbytes,
+    ):
+        raise MalformedError(
+            f"{type(ct).__name__} does not fit {shape} ciphertexts of {pk.params.nbytes} bytes"
+        )
     if ct.tag != pk.tag:
         raise MalformedError(f"{type(ct).__name__} belongs to another key: its tag differs")
     product, n = mpz(1), mpz(pk.n)

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.errors import ConfigError, MalformedError
+from protocols.language.errors import ConfigError, MalformedError
 
 Elements = NDArray[Any]  # (..., width) in an implementation's own form
 Wire = NDArray[np.uint8]  # (..., g1_bytes or g2_bytes)
@@ -182,7 +182,9 @@ class _Search:
         return cls._with(target, np.stack([one, bases], axis=1), reach, 0, elements, elements)
 
     @classmethod
-    def _with(cls, target: Target, table: Elements, reach: int, shift: int, up: Elements, down: Elements) -> _Search:
+    def _with(
+        cls, target: Target, table: Elements, reach: int, shift: int, up: Elements, down: Elements
+    ) -> _Search:
         base = table[:, 1:2]
         while table.shape[1] <= reach:  # base^0 ... base^k times base^k
             more = target.mul(table[:, 1 : reach + 2 - table.shape[1]], table[:, -1:])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from py_arkworks_bls12381 import GT, G1Point, G2Point
 
 from protocols.crypto.pairing import Elements, Pairing, Target, Wire, check_lengths
-from protocols.errors import MalformedError
+from protocols.language.errors import MalformedError
 
 _ORDER = 0x73EDA753299D7D483339D80809A1D80553BDA402FFFE5BFEFFFFFFFF00000001
 _SCALAR = 32
@@ -77,7 +77,11 @@ class BlsPairing(Pairing):
             try:
                 parse(row.tobytes())
             except ValueError as cause:
-                text = str(cause) if "point is not" in str(cause) else "a coordinate is not below the field prime"
+                text = (
+                    str(cause)
+                    if "point is not" in str(cause)
+                    else "a coordinate is not below the field prime"
+                )
                 raise MalformedError(f"element {i} of {len(wire)}: {text} ({self.name})") from None
         return wire.copy()
 
@@ -92,7 +96,9 @@ def _exp(scalars: Sequence[int], second: bool) -> Wire:
     table, nbytes = _fixed_base(second), _G2 if second else _G1
     out = []
     for scalar in scalars:
-        point, *rest = (row[d] for row, d in zip(table, (scalar % _ORDER).to_bytes(_SCALAR, "little"), strict=True))
+        point, *rest = (
+            row[d] for row, d in zip(table, (scalar % _ORDER).to_bytes(_SCALAR, "little"), strict=True)
+        )
         for more in rest:
             point = point + more
         out.append(bytes(point.to_xy_bytes_be()))

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from protocols.crypto import mcl, workers
 from protocols.crypto.pairing import Elements, Pairing, Target, Wire, check_lengths
-from protocols.errors import MalformedError
+from protocols.language.errors import MalformedError
 
 _CURVE = mcl.BN254
 _COORDINATE = mcl.COORDINATE_BYTES
@@ -37,7 +37,9 @@ _G2_BASE = (  # the generator of mcl's own samples; the tests check curve, twist
     0x1EB672F0D5335990C9B12F9839B1A8804393211B198237C5ACFC4D69D51186A0,
     0x118C5D037558E51EFDD3CF3530D8C5CB65C52F9CF639ED6D81DDC6C16B76EEC0,
 )
-_WINDOW = 10  # bits of a window of a fixed base: 26 additions an exponentiation, 26 624 points (2.5 MB, in G2 5 MB)
+_WINDOW = (
+    10  # bits of a window of a fixed base: 26 additions an exponentiation, 26 624 points (2.5 MB, in G2 5 MB)
+)
 _BATCH = 4096  # exponents whose digits are held as Python integers at a time, 26 each
 _LEAF = 4  # Strassen's recursion ends here: Miller loops of fewer terms share their squarings badly
 
@@ -150,7 +152,9 @@ class MclTarget(Target):
         c11 = self.mul(p1, self._miller(a12, b21))
         c12 = self.mul(self.mul(u2, p5), self._miller(s4, b22))
         c21 = self.mul(u3, self.invert(self._miller(a22, t4)))
-        return np.concatenate([np.concatenate([c11, c12], axis=1), np.concatenate([c21, self.mul(u3, p5)], axis=1)])
+        return np.concatenate(
+            [np.concatenate([c11, c12], axis=1), np.concatenate([c21, self.mul(u3, p5)], axis=1)]
+        )
 
     def _direct(self, a: Elements, b: Elements) -> Elements:
         a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
@@ -189,7 +193,9 @@ class MclPairing(Pairing):
         with mcl.active(_CURVE) as native:
             side = _side(native, second)
             point = np.zeros(side.words, dtype=np.uint64)
-            out = np.empty(len(scalars) * side.nbytes + 1, dtype=np.uint8)  # mcl ends every text with a zero byte
+            out = np.empty(
+                len(scalars) * side.nbytes + 1, dtype=np.uint8
+            )  # mcl ends every text with a zero byte
             to, here, add, text = out.ctypes.data, point.ctypes.data, side.add, side.format
             for start in range(0, len(reduced), _BATCH):
                 entries = _windows(reduced[start : start + _BATCH], len(table) >> _WINDOW)
@@ -225,7 +231,9 @@ class MclPairing(Pairing):
             to, source = out.ctypes.data, wire.ctypes.data
             for i in range(len(wire)):
                 if native.g2_parse(to + 192 * i, source + 128 * i, 128, mcl.AFFINE):
-                    raise MalformedError(f"element {i} of {len(wire)}: {self._fault(_coordinates(wire[i], 4)[0], 2)}")
+                    raise MalformedError(
+                        f"element {i} of {len(wire)}: {self._fault(_coordinates(wire[i], 4)[0], 2)}"
+                    )
             pieces = workers.ranges(len(wire), 64 * workers.available() if len(wire) > 64 else 1)
             for place in workers.spread(partial(_first_outside, native, to), pieces, workers.available()):
                 if place is not None:
@@ -271,7 +279,9 @@ def _coordinates(wire: Wire, each: int) -> list[tuple[int, ...]]:
 def _windows(scalars: Sequence[int], number: int) -> NDArray[np.int64]:
     """Where the digits of integers in [0, order) stand in a fixed base's table of `number` windows: (N, number)."""
     bits = np.unpackbits(
-        np.frombuffer(b"".join(s.to_bytes(_COORDINATE, "little") for s in scalars), np.uint8).reshape(-1, _COORDINATE),
+        np.frombuffer(b"".join(s.to_bytes(_COORDINATE, "little") for s in scalars), np.uint8).reshape(
+            -1, _COORDINATE
+        ),
         axis=1,
         bitorder="little",
     )

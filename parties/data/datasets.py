@@ -1,0 +1,280 @@
+"""Data sets of images and how their samples are shared out among data owners.
+
+Images are integers: (N, n) uint8 in [0, x_max] with n = rows * columns [* channels], channels last. Every draw here is
+a shuffle that anybody may repeat: numpy's PCG64, seeded by `DataSpec.seed`, never a secret.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.data.readers import Raw, checked, read_cifar10, read_mnist, read_npz
+from protocols.language.errors import ConfigError, DataError
+from protocols.language.message import wire
+
+NAMES = ("digits", "mnist", "cifar10")
+_TEST_FRACTION = 5  # one sample of five is held out
+_MNIST_TRAIN = 60_000  # of the 70 000 images that OpenML keeps in one table
+_LUMA = (299, 587, 114)  # ITU-R BT.601, in thousandths
+
+A = TypeVar("A", bound=NDArray[Any])
+
+
+class Split(Enum):
+    """How samples are shared out: at random, or so that an owner sees few classes."""
+
+    IID = "iid"
+    LABEL = "label"
+
+
+# What stands in the place of the training samples in a control run; its attacks are scored against the true ones.
+#   swapped    each sample in the place of another, half the data away
+#   drawn      held-out samples
+#   relabelled held-out images, each of the class of the sample that it stands for: what who knows the labels could draw
+CONTROLS = ("", "swapped", "drawn", "relabelled")
+
+
+@wire
+@dataclass(frozen=True)
+class DataSpec:
+    """Which data to read: one of `NAMES` or the path of an .npz file; `samples` training samples of it (None: all).
+
+    For a small task: the first `task_classes` classes only, and `shots` training samples of every class (0: all of them).
+    """
+
+    name: str
+    data_dir: str | None = None
+    gray: bool = False
+    samples: int | None = None
+    seed: int = 0
+    control: str = ""
+    task_classes: int = 0
+    shots: int = 0
+
+    def __post_init__(self) -> None:
+        if self.control not in CONTROLS:
+            raise ConfigError(f"a control is one of {', '.join(CONTROLS[1:])}, got {self.control!r}")
+        if not isinstance(self.name, str) or not (self.name in NAMES or self.name.endswith(".npz")):
+            raise ConfigError(
+                f"--dataset: expected {', '.join(NAMES)} or a file ending in .npz, got {self.name!r}"
+            )
+        if not (self.data_dir is None or isinstance(self.data_dir, str)) or not isinstance(self.gray, bool):
+            raise ConfigError("--data-dir must be a path and --gray a flag")
+        if self.samples is not None and not (_is_int(self.samples) and self.samples >= 1):
+            raise ConfigError(f"--samples: expected an integer of at least 1, got {self.samples!r}")
+        if not (_is_int(self.seed) and self.seed >= 0):
+            raise ConfigError(f"--seed: expected an integer of at least 0, got {self.seed!r}")
+        if not all(map(_is_int, (self.task_classes, self.shots))) or min(self.task_classes, self.shots) < 0:
+            raise ConfigError("--shots and the classes of a task must be integers of at least 0")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images (N, n) uint8 in [0, x_max], labels (N,) int64 in 0..classes-1; `shape` of one image; read-only arrays."""
+
+    name: str
+    x_train: NDArray[np.uint8]
+    y_train: NDArray[np.int64]
+    x_test: NDArray[np.uint8] | None
+    y_test: NDArray[np.int64] | None
+    shape: tuple[int, ...]
+    classes: int
+    x_max: int
+
+
+@lru_cache(maxsize=4)
+def load(spec: DataSpec) -> Dataset:
+    """Read a data set.
+
+    digits (8x8, x_max 16) is part of scikit-learn and split 80/20, stratified, by seed; so is a CIFAR-10 without a test
+    set. MNIST keeps its own test set; an npz without one has none. Raises `DataError` for files that cannot be used,
+    `ConfigError` for `gray` on images without three channels.
+    """
+    raw, x_max = _read(spec)
+    raw = _hold_out(raw, spec.seed) if raw.test_images is None and not spec.name.endswith(".npz") else raw
+    raw = _to_gray(raw) if spec.gray else raw
+    raw = _of_task(raw, spec.task_classes)
+    classes = int(raw.labels.max()) + 1
+    keep = (
+        _shots(raw.labels, spec.shots, spec.seed)
+        if spec.shots
+        else _draw(raw.labels, spec.samples, spec.seed)
+    )
+    test = None if raw.test_images is None else _frozen(raw.test_images.reshape(len(raw.test_images), -1))
+    test_labels = None if raw.test_labels is None else _frozen(raw.test_labels)
+    x, y = _controlled(raw, keep, spec)
+    train, labels = _frozen(x.reshape(len(keep), -1)), _frozen(y)
+    return Dataset(spec.name, train, labels, test, test_labels, raw.images.shape[1:], classes, x_max)
+
+
+def _controlled(
+    raw: Raw, keep: NDArray[np.int64], spec: DataSpec
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The training samples, or what a control puts in their place."""
+    if spec.control == "swapped":
+        keep = np.roll(keep, len(keep) // 2)
+    if spec.control in ("", "swapped"):
+        return raw.images[keep], raw.labels[keep]
+    if raw.test_images is None or raw.test_labels is None:
+        raise DataError("a control needs held-out samples, and this data set has none")
+    rng, labels = np.random.default_rng((spec.seed, 2)), raw.labels[keep]
+    chosen = rng.integers(0, len(raw.test_labels), len(keep))
+    if spec.control == "relabelled":
+        for c in np.unique(labels):
+            same = np.flatnonzero(raw.test_labels == c)
+            chosen[labels == c] = rng.choice(same if len(same) else chosen, int((labels == c).sum()))
+        return raw.test_images[chosen], labels
+    return raw.test_images[chosen], raw.test_labels[chosen]
+
+
+def split(labels: NDArray[np.int64], owners: int, how: Split, seed: int) -> tuple[NDArray[np.int64], ...]:
+    """Share N samples out: one array of positions per owner, every sample exactly once, sizes equal up to one.
+
+    IID: at random. LABEL: sorted by class and cut, so that an owner holds about classes / owners classes. Each owner's samples
+    come in random order, so that consecutive ones make a batch. Raises `ConfigError` if there are more owners than samples.
+    """
+    if not 1 <= owners <= len(labels):
+        raise ConfigError(
+            f"--owners: expected 1 to {len(labels)} owners for {len(labels)} samples, got {owners}"
+        )
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(labels)).astype(np.int64)
+    if how is Split.LABEL:
+        order = order[np.argsort(labels[order], kind="stable")]
+    return tuple(rng.permutation(part) for part in np.array_split(order, owners))
+
+
+def fingerprint(images: NDArray[Any], labels: NDArray[Any]) -> str:
+    """SHA-256 (hex) of the shapes and values of integer images and their labels, whatever integer type holds them."""
+    digest = hashlib.sha256()
+    for array in (images, labels):
+        digest.update(f"{array.shape};".encode())
+        digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
+    return digest.hexdigest()
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _read(spec: DataSpec) -> tuple[Raw, int]:
+    """Return the images of a file and their largest possible value."""
+    if spec.name == "digits":
+        return _read_digits(), 16
+    if spec.name.endswith(".npz"):
+        return read_npz(Path(spec.data_dir or ".") / spec.name), 255
+    if spec.data_dir is None:
+        return _fetch_mnist() if spec.name == "mnist" else _no_cifar10(), 255
+    folder = Path(spec.data_dir)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; --data-dir must name the folder that holds {spec.name}")
+    return read_mnist(folder) if spec.name == "mnist" else read_cifar10(folder), 255
+
+
+def _read_digits() -> Raw:
+    from sklearn.datasets import (
+        load_digits,  # here, because it takes a second that other data sets need not spend
+    )
+
+    bunch = load_digits()
+    return Raw(bunch.images.astype(np.uint8), bunch.target.astype(np.int64))
+
+
+def _fetch_mnist() -> Raw:
+    from sklearn import datasets
+
+    parser = "pandas" if find_spec("pandas") else "liac-arff"
+    try:
+        table = datasets.fetch_openml("mnist_784", version=1, as_frame=False, parser=parser, n_retries=1)
+        data = np.asarray(table.data, dtype=np.int64).reshape(-1, 28, 28)
+        target = np.asarray(table.target).astype(np.int64)
+    except Exception as cause:  # no network, a proxy's page, a changed table: the remedy is one and the same
+        kind = type(cause).__name__
+        raise DataError(
+            f"mnist: cannot be downloaded ({kind}); give --data-dir with the four idx files"
+        ) from None
+    images, labels = checked(data, target, "mnist (OpenML)")
+    cut = _MNIST_TRAIN
+    if len(images) <= cut:
+        raise DataError(
+            f"mnist (OpenML): expected 70000 images, got {len(images)}; give --data-dir with the idx files"
+        )
+    return Raw(images[:cut], labels[:cut], images[cut:], labels[cut:])
+
+
+def _no_cifar10() -> Raw:
+    raise DataError("cifar10: give --data-dir with the binary version (data_batch_1.bin ...) or an .npz")
+
+
+def _draw(labels: NDArray[np.int64], count: int | None, seed: int) -> NDArray[np.int64]:
+    """Positions of `count` samples, each class by its share (largest remainder), shuffled; all of them in order."""
+    if count is None or count >= len(labels):
+        return np.arange(len(labels))
+    rng = np.random.default_rng(seed)
+    sizes = np.bincount(labels)
+    exact = sizes * (count / len(labels))
+    take = np.floor(exact).astype(np.int64)
+    take[np.argsort(take - exact, kind="stable")[: count - int(take.sum())]] += 1
+    chosen = [rng.permutation(np.flatnonzero(labels == c))[:k] for c, k in enumerate(take)]
+    return rng.permutation(np.concatenate(chosen))
+
+
+def _shots(labels: NDArray[np.int64], shots: int, seed: int) -> NDArray[np.int64]:
+    """Positions of `shots` samples of every class, shuffled."""
+    rng = np.random.default_rng((seed, 3))
+    chosen = [rng.permutation(np.flatnonzero(labels == c))[:shots] for c in range(int(labels.max()) + 1)]
+    if min(map(len, chosen)) < shots:
+        raise ConfigError(
+            f"--shots {shots}: a class of this data set has {min(map(len, chosen))} training samples"
+        )
+    return rng.permutation(np.concatenate(chosen))
+
+
+def _of_task(raw: Raw, classes: int) -> Raw:
+    """The samples of the first classes."""
+    if not classes:
+        return raw
+    if classes > int(raw.labels.max()) + 1:
+        raise ConfigError(f"a task of {classes} classes: this data set has {int(raw.labels.max()) + 1}")
+    train = raw.labels < classes
+    if raw.test_images is None or raw.test_labels is None:
+        return Raw(raw.images[train], raw.labels[train])
+    test = raw.test_labels < classes
+    return Raw(raw.images[train], raw.labels[train], raw.test_images[test], raw.test_labels[test])
+
+
+def _hold_out(raw: Raw, seed: int) -> Raw:
+    """Cut a stratified 20 % off as the test set; the rest comes shuffled, since files are often sorted by class."""
+    if len(raw.labels) < 2:
+        raise DataError("expected at least two samples to hold out a test set, got 1")
+    test = _draw(raw.labels, -(-len(raw.labels) // _TEST_FRACTION), seed)
+    rest = np.setdiff1d(np.arange(len(raw.labels)), test)
+    train = np.random.default_rng((seed, 1)).permutation(rest)
+    return Raw(raw.images[train], raw.labels[train], raw.images[test], raw.labels[test])
+
+
+def _to_gray(raw: Raw) -> Raw:
+    if raw.images.ndim != 4:
+        raise ConfigError("--gray: expected images with three channels; these are gray already")
+    test = None if raw.test_images is None else _luma(raw.test_images)
+    return Raw(_luma(raw.images), raw.labels, test, raw.test_labels)
+
+
+def _luma(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(N, rows, columns, 3) -> (N, rows, columns): Y = .299 R + .587 G + .114 B, rounded."""
+    red, green, blue = (images[..., c].astype(np.int32) * weight for c, weight in enumerate(_LUMA))
+    return ((red + green + blue + 500) // 1000).astype(np.uint8)
+
+
+def _frozen(array: A) -> A:
+    array.flags.writeable = False
+    return array

@@ -1,0 +1,196 @@
+"""Writing transcripts: a thread of each host digests, writes and commits, while the parties compute on.
+
+What waits for it is bounded; when more comes, the parties wait. It commits every half second, so that a killed run leaves what was
+committed. How a transcript is read back is in `transcript.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from parties.record.transcript import SCHEMA, Frame, Kind, Record
+from protocols.language.errors import TranscriptError
+from protocols.language.message import Header, describe, digest, encode
+from protocols.language.session import NO_ROUND, Ref
+
+_COMMIT_SECONDS = 0.5
+_COMMIT_BYTES = 32 << 20
+_WAITING_BYTES = 64 << 20  # what may wait for the writer before the parties do
+_ROW_BYTES = 512  # what a row without its payload counts for
+_PAGE_BYTES = 1 << 14  # payloads of 150 kB are written in half the time of 4 kB pages
+_TABLES = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT);
+CREATE TABLE IF NOT EXISTS payloads (id INTEGER PRIMARY KEY, sha256 BLOB UNIQUE, data BLOB);
+CREATE TABLE IF NOT EXISTS rows (id INTEGER PRIMARY KEY, party TEXT, kind TEXT, seq INTEGER, phase TEXT, round INTEGER,
+    sender TEXT, receiver TEXT, label TEXT, dtype TEXT, shape TEXT, nbytes INTEGER, sha256 BLOB);
+CREATE TABLE IF NOT EXISTS steps (id INTEGER PRIMARY KEY, party TEXT, after_row INTEGER, phase TEXT, round INTEGER,
+    step TEXT, args TEXT);
+"""
+
+
+class TranscriptWriter:
+    """Appends to one host's transcript; memory does not grow with the run."""
+
+    def __init__(self, path: Path | str, record: Record, protocol: str = "", config: Any = None) -> None:
+        """Create the file with mode 0600; `config` is the public configuration, of the protocol's own class."""
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        self._file = _File(path, record)
+        public = json.dumps(config.as_plain() if config else {})
+        self._file.begin(
+            {"schema": str(SCHEMA), "record": record.value, "protocol": protocol, "config": public}
+        )
+        self._waiting: deque[_Entry] = deque()
+        self._waiting_bytes = 0
+        self._changed = threading.Condition()
+        self._fault: Exception | None = None
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name="transcript", daemon=True)
+        self._thread.start()
+
+    def note(self, party: str, kind: Kind, label: str, value: Any) -> None:
+        """Record an input or the coins of a party."""
+        self.message(party, kind, Header(-1, "", NO_ROUND, "", "", label), value, encode(value))
+
+    def message(self, party: str, kind: Kind, header: Header, value: Any, frame: Frame) -> None:
+        """Record one message of a party's view: the value, described as its type and shape, and its read-only frame."""
+        self._put(_Entry(party, kind, header, describe(value), frame), _ROW_BYTES + frame.nbytes)
+
+    def step(self, party: str, phase: str, round: int, step: str, args: tuple[Any, ...]) -> None:
+        """Record that a party ran a local step, with its public arguments."""
+        said = ", ".join(f"<{arg.id}>" if isinstance(arg, Ref) else repr(arg) for arg in args)
+        self._put(_Entry(party, said=(phase, round, step, said)), _ROW_BYTES)
+
+    def close(self) -> None:
+        """Write what is waiting, fold the write-ahead log into the file and close it."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+        if self._fault is not None:
+            raise TranscriptError(f"a transcript could not be written: {self._fault}")
+
+    def _put(self, entry: _Entry, nbytes: int) -> None:
+        with self._changed:
+            while self._waiting_bytes > _WAITING_BYTES and self._fault is None:
+                self._changed.wait()
+            if self._fault is not None:
+                raise TranscriptError(f"a transcript could not be written: {self._fault}")
+            entry.nbytes = nbytes
+            self._waiting.append(entry)
+            self._waiting_bytes += nbytes
+            self._changed.notify_all()
+
+    def _work(self) -> None:
+        try:
+            while self._write_waiting():
+                pass
+            self._file.close()
+        except Exception as fault:  # a full disk, say: the next message that is recorded raises it
+            with self._changed:
+                self._fault = fault
+                self._changed.notify_all()
+
+    def _write_waiting(self) -> bool:
+        """Write what is waiting, or commit when nothing came for a while; returns whether to go on."""
+        with self._changed:
+            if not self._waiting and not self._closing:
+                self._changed.wait(_COMMIT_SECONDS)
+            entries, self._waiting = self._waiting, deque()
+            closing = self._closing
+        for entry in entries:
+            self._file.write(entry)
+            with self._changed:
+                self._waiting_bytes -= entry.nbytes
+                self._changed.notify_all()
+        self._file.commit_if_due()
+        return bool(entries) or not closing
+
+
+@dataclass
+class _Entry:
+    """Something to write: a message, or a local step with what was said of it."""
+
+    party: str
+    kind: Kind | None = None
+    header: Header | None = None
+    described: tuple[str, tuple[int, ...]] = ("", ())
+    frame: Frame | None = None
+    said: tuple[str, int, str, str] | None = None
+    nbytes: int = 0
+
+
+class _File:
+    """The SQLite file behind a writer; used by its thread alone once it has begun."""
+
+    def __init__(self, path: Path | str, record: Record) -> None:
+        self._full = record is Record.FULL
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._rows: list[tuple[Any, ...]] = []
+        self._steps: list[tuple[Any, ...]] = []
+        self._pending_bytes, self._count, self._last = 0, 0, time.monotonic()
+        self._digested: tuple[Frame | None, bytes] = (None, b"")
+
+    def begin(self, meta: dict[str, str]) -> None:
+        """Make the tables."""
+        settings = f"PRAGMA page_size={_PAGE_BYTES}; PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;"
+        self._db.executescript(settings + _TABLES)
+        self._db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+        self._db.execute("BEGIN")
+
+    def write(self, entry: _Entry) -> None:
+        """Add one entry."""
+        if entry.said is not None:
+            self._steps.append((entry.party, self._count, *entry.said))
+            return
+        assert entry.header is not None and entry.kind is not None and entry.frame is not None
+        (dtype, shape), header, sha = entry.described, entry.header, self._digest(entry.frame)
+        self._count += 1
+        self._rows.append(
+            (self._count, entry.party, entry.kind.value, header.seq, header.phase, header.round, header.sender,
+             header.receiver, header.label, dtype, json.dumps(shape), entry.frame.nbytes, sha)
+        )  # fmt: skip
+        if self._full:
+            self._db.execute(
+                "INSERT OR IGNORE INTO payloads (sha256, data) VALUES (?, ?)", (sha, entry.frame.data)
+            )
+            self._pending_bytes += entry.frame.nbytes
+        self.commit_if_due()
+
+    def _digest(self, frame: Frame) -> bytes:
+        """SHA-256 of a frame; that of a broadcast, which comes once for each receiver, is computed once."""
+        if frame is not self._digested[0]:
+            self._digested = (frame, digest(frame))
+        return self._digested[1]
+
+    def commit_if_due(self) -> None:
+        """Commit after half a second, 32 MB or 2000 rows."""
+        waited = time.monotonic() - self._last > _COMMIT_SECONDS and (self._rows or self._steps)
+        if waited or self._pending_bytes > _COMMIT_BYTES or len(self._rows) > 2000:
+            self.commit()
+
+    def commit(self) -> None:
+        """Make everything so far readable for others."""
+        self._db.executemany("INSERT INTO rows VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", self._rows)
+        self._db.executemany(
+            "INSERT INTO steps (party, after_row, phase, round, step, args) VALUES (?,?,?,?,?,?)", self._steps
+        )
+        self._db.execute("COMMIT")
+        self._rows, self._steps, self._pending_bytes, self._last = [], [], 0, time.monotonic()
+        self._digested = (None, b"")
+        self._db.execute("BEGIN")
+
+    def close(self) -> None:
+        """Commit, fold the write-ahead log into the file and close it."""
+        self.commit()
+        self._db.execute("COMMIT")
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._db.execute("PRAGMA journal_mode=DELETE")
+        self._db.close()

@@ -1,0 +1,74 @@
+"""The message figure of a protocol: which arrows its paper draws, and the same drawn as text or mermaid.
+
+A protocol's `FIGURE` is a tuple of arrows. A session refuses a message that is not an arrow of it, and a test compares
+the arrows with those of a run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from protocols.language.roles import Role
+
+
+def _text(value: Any) -> str:
+    return str(getattr(value, "value", value))
+
+
+@dataclass(frozen=True)
+class Arrow:
+    """One arrow: in `phase`, `sender` sends `label` to `receiver`; `note` is the formula beside it.
+
+    `when` is a switch such as `gradient=fe`, or several with commas between, of which each may name several values
+    (`init=owner|shared`); the arrow is drawn only in runs whose configuration has these values.
+    """
+
+    phase: str
+    sender: Role
+    receiver: Role
+    label: str
+    note: str = ""
+    when: str = ""
+
+    def applies(self, config: Any) -> bool:
+        """Whether a run with this configuration sends the arrow."""
+        switches = (switch.partition("=") for switch in self.when.split(",") if switch)
+        return all(_text(getattr(config, option)) in value.split("|") for option, _, value in switches)
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """(phase, sender, receiver, label), by which a message is recognised."""
+        return self.phase, self.sender.value, self.receiver.value, self.label
+
+
+Figure = tuple[Arrow, ...]
+
+
+def as_text(figure: Figure) -> str:
+    """The figure as one line an arrow, grouped by phase."""
+    lines: list[str] = []
+    phase = ""
+    for arrow in figure:
+        if arrow.phase != phase:
+            phase = arrow.phase
+            lines.append(phase)
+        when = f"  [{arrow.when}]" if arrow.when else ""
+        route = f"{arrow.sender.value} -> {arrow.receiver.value}"
+        lines.append(f"  {route:<32}{arrow.label:<12}{arrow.note}{when}".rstrip())
+    return "\n".join(lines)
+
+
+def as_mermaid(figure: Figure) -> str:
+    """The figure as a mermaid sequence diagram."""
+    roles = dict.fromkeys(role for arrow in figure for role in (arrow.sender, arrow.receiver))
+    lines = ["sequenceDiagram"] + [f"    participant {role.value}" for role in roles]
+    phase = ""
+    for arrow in figure:
+        if arrow.phase != phase:
+            phase = arrow.phase
+            lines.append(f"    Note over {','.join(role.value for role in roles)}: {phase}")
+        text = ": ".join(part for part in (arrow.label, arrow.note) if part)
+        when = f" [{arrow.when}]" if arrow.when else ""
+        lines.append(f"    {arrow.sender.value}->>{arrow.receiver.value}: {text}{when}")
+    return "\n".join(lines)

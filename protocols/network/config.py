@@ -1,0 +1,379 @@
+"""The public configuration of a run: everything that all parties know beforehand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from enum import Enum
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.crypto.coins import Stream, derive
+from protocols.language.errors import ConfigError
+from protocols.network.conv import Convolution, parse
+from protocols.network.fixedpoint import FixedPoint
+
+
+class Scheme(Enum):
+    """Which inner-product encryption protects the samples."""
+
+    LWE = "lwe"
+    DDH = "ddh"
+
+
+class Labels(Enum):
+    """Where labels are: at the cloud in the clear, at the cloud under FEBO (CryptoNN), or at the owner only (U-shaped)."""
+
+    CLEAR = "clear"
+    FEBO = "febo"
+    OWNER = "owner"
+
+
+class Gradient(Enum):
+    """Who computes dW1: the owner from dZ1, or the cloud under functional encryption."""
+
+    OWNER = "owner"
+    FE = "fe"
+
+
+class Authority(Enum):
+    """Who holds the master keys: a party of its own, or each owner for its own samples."""
+
+    PARTY = "party"
+    OWNER = "owner"
+
+
+class Init(Enum):
+    """Who draws the first weights: the cloud all of them, or the owner those that it holds in a split network; `shared`: the
+    owner too, but W1 from a public seed, as the code of the mitigations' authors does.
+    """
+
+    CLOUD = "cloud"
+    OWNER = "owner"
+    SHARED = "shared"
+
+
+class Deviation(Enum):
+    """What a malicious cloud does in place of a step of its own; what all others do stays as it is."""
+
+    NONE = "none"
+    UNIT_KEYS = "unit_keys"
+
+
+class KeyScope(Enum):
+    """What a master key protects: the samples for the whole run, for an epoch (then they are encrypted anew), or one batch."""
+
+    RUN = "run"
+    EPOCH = "epoch"
+    BATCH = "batch"
+
+
+class Order(Enum):
+    """In which order an owner uses its samples: as they lie, or permuted in each epoch, publicly or by its own coins."""
+
+    FIXED = "fixed"
+    PUBLIC = "public"
+    PRIVATE = "private"
+
+
+class Aggregation(Enum):
+    """Whether the authority sees the copies that it averages, or their sum only."""
+
+    CLEAR = "clear"
+    SECURE = "secure"
+
+
+class Pixels(Enum):
+    """How integer pixels enter the network: divided by x_max, or as they are."""
+
+    UNIT = "unit"
+    RAW = "raw"
+
+
+class Optimizer(Enum):
+    """SGD with momentum, or Adam with the momentum as its first decay rate; the same at both sides of a split."""
+
+    SGD = "sgd"
+    ADAM = "adam"
+
+
+class Activation(Enum):
+    """The non-linearity between layers."""
+
+    RELU = "relu"
+    SIGMOID = "sigmoid"
+
+
+class Loss(Enum):
+    """Softmax with cross-entropy, or a sigmoid per class with binary cross-entropy."""
+
+    CE = "ce"
+    BCE = "bce"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes, training options and the switches of the protocols.
+
+    `features` n, `classes` k, `x_max`: pixels are integers in [0, x_max]; `pixels` says how they enter the network.
+    `counts`: samples of each owner. `layers`: widths above the input, the first is h. `first`: a convolution below
+    them such as `conv:6x5x5`, empty for none; `shape`: (rows, columns[, channels]) of an image, which it needs.
+    `weight_scale`: fixed-point steps per unit of W1 and dZ1, 0 for no rounding; `weight_bound`: bound on |W1| and
+    |dZ1|. `label_scale`: steps per unit of a probability under FEBO.
+    Where owners train copies: `per_round` of them in a round (0: all), `local_steps` each before the copies are averaged, for
+    `rounds` rounds (0: for `epochs` passes over the data). `deviation`: no honest party's step reads it.
+    Defences (`defence.py`), off by default: `key_budget` and `gradient_budget`, the largest rank of the keys that the authority
+    issues for W1 and for dZ1 (0: any); `keys_for`; `noise`, a bound on what is added to Z1 of integer pixels; `order`; `aggregation`.
+    """
+
+    features: int
+    classes: int
+    x_max: int
+    counts: tuple[int, ...]
+    layers: tuple[int, ...] = (32,)
+    activation: Activation = Activation.RELU
+    loss: Loss = Loss.CE
+    batch: int = 16
+    epochs: int = 15
+    lr: float = 0.05
+    momentum: float = 0.9
+    optimizer: Optimizer = Optimizer.SGD
+    pixels: Pixels = Pixels.UNIT
+    init: Init = Init.CLOUD
+    authority: Authority = Authority.PARTY
+    per_round: int = 0
+    local_steps: int = 1
+    rounds: int = 0
+    deviation: Deviation = Deviation.NONE
+    scheme: Scheme = Scheme.LWE
+    group: str = "secp256k1"
+    labels: Labels = Labels.CLEAR
+    gradient: Gradient = Gradient.OWNER
+    weight_scale: int = 256
+    weight_bound: float = 4.0
+    label_scale: int = 4096
+    first: str = ""
+    shape: tuple[int, ...] = ()
+    key_budget: int = 0
+    gradient_budget: int = 0
+    keys_for: KeyScope = KeyScope.RUN
+    noise: float = 0.0
+    order: Order = Order.FIXED
+    aggregation: Aggregation = Aggregation.CLEAR
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or self.epochs < 1 or not self.layers or min(self.layers) < 1:
+            raise ConfigError("--batch, --epochs and every number of --layers must be at least 1")
+        if not 0 < self.lr < math.inf or not 0 <= self.momentum < 1:
+            raise ConfigError("--lr must be positive and --momentum in [0, 1)")
+        if self.weight_scale < 0 or not 0 < self.weight_bound < math.inf or self.label_scale < 1:
+            raise ConfigError("--weight-scale and --weight-bound must be positive")
+        if self.local_steps < 1 or self.rounds < 0 or not 0 <= self.per_round <= len(self.counts):
+            raise ConfigError(
+                "--local-steps and --rounds must be at least 1, --per-round at most the number of owners"
+            )
+        if self.weight_scale and not self.weights.limit:
+            raise ConfigError("every weight would be rounded to 0: raise --weight-scale or --weight-bound")
+        if self.conv is not None and self.conv.features != self.features:
+            raise ConfigError(f"--first: images of {self.features} pixels cannot be of shape {self.shape}")
+        if self.key_budget < 0 or self.gradient_budget < 0 or not 0 <= self.noise < math.inf:
+            raise ConfigError("a key budget and the bound of a noise must not be negative")
+
+    def as_plain(self) -> dict[str, Any]:
+        """The configuration as JSON-able data."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value.value if isinstance(value, Enum) else value for name, value in plain.items()}
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Config:
+        """The configuration that `as_plain` wrote; `ConfigError` if it is none."""
+        try:
+            values: dict[str, Any] = {
+                name: _ENUMS[name](v) if name in _ENUMS else v for name, v in plain.items()
+            }
+            values |= {name: tuple(values[name]) for name in ("counts", "layers", "shape") if name in values}
+            return cls(**values)
+        except (TypeError, ValueError, KeyError):
+            raise ConfigError("not a configuration of this version") from None
+
+    @property
+    def conv(self) -> Convolution | None:
+        """The first convolution, or None where the first layer is dense."""
+        return parse(self.first, self.shape) if self.first else None
+
+    @property
+    def first_shape(self) -> tuple[int, int]:
+        """Rows and columns of W1: (h, n), or F kernels of L weights."""
+        conv = self.conv
+        return (self.layers[0], self.features) if conv is None else (conv.kernels, conv.length)
+
+    @property
+    def width(self) -> int:
+        """Numbers of Z1 for a sample: h, or F P of a convolution."""
+        conv = self.conv
+        return self.layers[0] if conv is None else conv.outputs
+
+    @property
+    def weights(self) -> FixedPoint:
+        """The fixed-point format of W1, and of dZ1 under `gradient=fe`."""
+        return FixedPoint(self.weight_scale, self.weight_bound)
+
+    @property
+    def probabilities(self) -> FixedPoint:
+        """The fixed-point format of P and Y under FEBO."""
+        return FixedPoint(self.label_scale, 1.0)
+
+    @property
+    def pixel_unit(self) -> int:
+        """What an integer pixel is divided by where it enters the network."""
+        return self.x_max if self.pixels is Pixels.UNIT else 1
+
+    @property
+    def everyone(self) -> bool:
+        """Whether every owner takes part in every round."""
+        return self.per_round in (0, len(self.counts))
+
+    @property
+    def owners(self) -> str:
+        """`one` or `many`: where many owners train copies of W1, a figure has the arrows of averaging."""
+        return "one" if len(self.counts) == 1 else "many"
+
+    @property
+    def members(self) -> int:
+        """How many owners take part in a round."""
+        return self.per_round or len(self.counts)
+
+    @property
+    def budget(self) -> str:
+        """`yes` where the authority may refuse keys: a figure then has the arrows of a refusal."""
+        return "yes" if self.key_budget or self.gradient_budget else "no"
+
+    @property
+    def query_keys(self) -> str:
+        """Whether a query asks for keys, or makes do with those that training was granted, as a budget leaves no others."""
+        return "kept" if self.budget == "yes" and self.keys_for is not KeyScope.BATCH else "asked"
+
+
+_PUBLIC = b"keyhole public randomness, no. 1"  # a key that everybody knows: what follows from it is no secret
+
+_ENUMS: MappingProxyType[str, type[Enum]] = MappingProxyType({
+    "scheme": Scheme, "labels": Labels, "gradient": Gradient, "activation": Activation, "loss": Loss, "optimizer": Optimizer,
+    "pixels": Pixels, "init": Init, "authority": Authority, "deviation": Deviation, "keys_for": KeyScope, "order": Order,
+    "aggregation": Aggregation,
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows `start` to `stop` of one owner's samples; its position `number` in the epoch, and the samples before it."""
+
+    number: int
+    owner: int
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        """Number of samples."""
+        return self.stop - self.start
+
+
+def batches(config: Config) -> Iterator[Batch]:
+    """The batches of an epoch, the same in every epoch: each owner's rows in order, the owners taking turns.
+
+    Owners hold their samples in shuffled order, so a batch is a slice. The last one of an owner may be smaller.
+    """
+    number = 0
+    for start in range(0, max(config.counts), config.batch):
+        for owner, count in enumerate(config.counts):
+            if start < count:
+                yield Batch(number, owner, start, min(start + config.batch, count))
+                number += 1
+
+
+def steps_per_epoch(config: Config) -> int:
+    """Number of batches in an epoch."""
+    return sum(-(-count // config.batch) for count in config.counts)
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One local step of a round: the owners that take part, from the turn `turn` on, and which of their steps it is.
+
+    Owners take turns in order: turn t belongs to owner t mod N, which then takes part for the (t div N)th time.
+    """
+
+    turn: int
+    members: int
+    local: int
+
+    def owners(self, config: Config) -> tuple[int, ...]:
+        """Indices of the owners that take part."""
+        return tuple((self.turn + j) % len(config.counts) for j in range(self.members))
+
+    def position(self, config: Config, owner: int) -> tuple[int, slice]:
+        """(epoch, batch) of an owner: its batches in order, again and again, as positions in the order of that epoch."""
+        count, size = len(config.counts), config.batch
+        times = (self.turn + (owner - self.turn) % count) // count
+        epoch, number = divmod(times * config.local_steps + self.local, -(-config.counts[owner] // size))
+        return epoch, slice(number * size, min((number + 1) * size, config.counts[owner]))
+
+    def rows(self, config: Config, owner: int) -> slice | NDArray[np.int64]:
+        """The samples that an owner uses: a slice, or an index where the order is permuted for everybody to see.
+
+        Where the order is private it is the slice of an order that the owner alone knows (`split.own_rows`).
+        """
+        epoch, batch = self.position(config, owner)
+        return public_order(config, owner, epoch)[batch] if config.order is Order.PUBLIC else batch
+
+    def index(self, config: Config, owner: int) -> NDArray[np.int64]:
+        """The same as positions of samples, in an order that is public."""
+        return np.arange(config.counts[owner])[self.rows(config, owner)]
+
+    def size(self, config: Config, owner: int) -> int:
+        """Samples in the batch of an owner."""
+        batch = self.position(config, owner)[1]
+        return int(batch.stop - batch.start)
+
+
+def public_order(config: Config, owner: int, epoch: int) -> NDArray[np.int64]:
+    """The permutation of an owner's samples in an epoch that everybody can compute: a public function of both numbers."""
+    return permutation(Stream(derive(_PUBLIC, "order", str(owner), str(epoch))), config.counts[owner])
+
+
+def permutation(stream: Stream, count: int) -> NDArray[np.int64]:
+    """A permutation of `count` samples: the order of as many 64-bit words (equal ones: 1 in 2^64 a pair)."""
+    return np.argsort(stream.words(count), kind="stable")
+
+
+def rounds(config: Config) -> Iterator[tuple[Visit, ...]]:
+    """The rounds of a run in which owners train copies: the local steps of each."""
+    members = config.per_round or len(config.counts)
+    for number in range(round_count(config)):
+        yield tuple(Visit(number * members, members, local) for local in range(config.local_steps))
+
+
+def rounds_per_epoch(config: Config) -> int:
+    """Rounds in which the owner with most samples uses each of them once."""
+    owners = len(config.counts)
+    visits = owners * -(-max(config.counts) // (config.batch * config.local_steps))
+    return -(-visits // (config.per_round or owners))
+
+
+def round_count(config: Config) -> int:
+    """Rounds of a run: as asked, or as many as its epochs take."""
+    return config.rounds or config.epochs * rounds_per_epoch(config)
+
+
+def chunk_rows(config: Config, row_nbytes: int, limit: int = 64 << 20) -> int:
+    """How many rows an upload carries: whole batches, about `limit` bytes at `row_nbytes` a row."""
+    return max(1, limit // (row_nbytes * config.batch)) * config.batch
+
+
+def chunks(config: Config, rows: int) -> int:
+    """How many uploads of `rows` rows the owner with most samples needs."""
+    return -(-max(config.counts) // rows)

@@ -1,0 +1,140 @@
+"""The public configuration of a run with an encrypted head."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, fields
+from enum import Enum
+from typing import Any
+
+from protocols.crypto import paillier
+from protocols.crypto.packing import HeadBounds
+from protocols.crypto.paillier_keys import KEY_BITS, PaillierParams
+from protocols.language.errors import BoundError, ConfigError
+from protocols.network.head import Protect, Recipe
+from protocols.network.head_integers import HeadFormat
+
+_LARGEST = 1 << 62  # logits are int64
+
+
+class Release(Enum):
+    """What of its answers the authority lets the server have: nothing, the decision, or the logits as well."""
+
+    NONE = "none"
+    DECISION = "decision"
+    LOGITS = "logits"
+
+
+class Encoding(Enum):
+    """How reals become plaintexts: integers with one fixed exponent, or phe's floats, whose exponents cross in the clear."""
+
+    INT = "int"
+    FLOAT = "float"
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """Sizes, the recipe of the head's training, and the switches of reverse homomorphic encryption.
+
+    Images have a `shape` and pixels in [0, x_max]; the base whose SHA-256 is `base` averages them in squares of `pool` pixels and gives
+    `features` d. `classes` k, `counts`: the owner's samples. `queries` in messages of `batch`. `form` bounds weights and features; its feature bound follows from the base. `toy`
+    allows keys that protect nothing, for tests.
+    """
+
+    shape: tuple[int, ...]
+    pool: int
+    x_max: int
+    features: int
+    classes: int
+    counts: tuple[int, ...]
+    queries: int
+    base: str
+    form: HeadFormat = field(default_factory=HeadFormat)
+    recipe: Recipe = field(default_factory=Recipe)
+    release: Release = Release.NONE
+    encoding: Encoding = Encoding.INT
+    key_bits: int = KEY_BITS
+    batch: int = 32
+    toy: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.counts) != 1 or min(self.counts) < 1 or self.classes < 2 or self.features < 1:
+            raise ConfigError("a head has one owner with at least one sample, and at least two classes")
+        if self.queries < 1 or self.batch < 1:
+            raise ConfigError("--queries must be at least 1")
+        if len(self.recipe.hidden) > 1:
+            raise ConfigError(
+                "--head takes one hidden layer at most, such as 64-16-10: who would apply the next activation?"
+            )
+
+    def as_plain(self) -> dict[str, Any]:
+        """The configuration as JSON-able data."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain |= {
+            name: {key: _plain(v) for key, v in asdict(plain[name]).items()} for name in ("form", "recipe")
+        }
+        return {name: _plain(value) for name, value in plain.items()}
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> HeadConfig:
+        """The configuration that `as_plain` wrote; `ConfigError` if it is none."""
+        try:
+            recipe = dict(plain["recipe"])
+            recipe |= {"hidden": tuple(recipe["hidden"]), "protect": Protect(recipe["protect"])}
+            typed = {"form": HeadFormat(**plain["form"]), "recipe": Recipe(**recipe), "counts": tuple(plain["counts"]), "shape": tuple(plain["shape"]),
+                     "release": Release(plain["release"]), "encoding": Encoding(plain["encoding"])}  # fmt: skip
+            return cls(**{**plain, **typed})
+        except (TypeError, ValueError, KeyError):
+            raise ConfigError("not a configuration of this version") from None
+
+    @property
+    def pixels(self) -> int:
+        """n of an image."""
+        return math.prod(self.shape)
+
+    @property
+    def depth(self) -> str:
+        """`one`, or `two` with a hidden layer, whose weights are the encrypted ones."""
+        return "two" if self.recipe.hidden else "one"
+
+    @property
+    def rows(self) -> int:
+        """Rows of the encrypted layer: of the hidden one, if there is one."""
+        return self.recipe.hidden[0] if self.recipe.hidden else self.classes
+
+    @property
+    def bounds(self) -> HeadBounds:
+        """Bounds of the encrypted layer and its inputs."""
+        return self.form.head_bounds(self.rows, self.features)
+
+    @property
+    def params(self) -> PaillierParams:
+        """Parameters of the encryption; `BoundError` or `ConfigError` if there are none."""
+        return paillier.parameters(self.bounds, self.key_bits, self.toy)
+
+    @property
+    def owners(self) -> str:
+        """One owner."""
+        return "one"
+
+    def check_last_layer(self) -> None:
+        """`BoundError` unless the logits of a second layer, whose inputs are exact pre-activations, fit into 64 bits."""
+        logit = self.rows * self.form.weight.limit * self.bounds.logit + self.last_bias_limit
+        if self.depth == "two" and logit >= _LARGEST:
+            raise BoundError(
+                f"logits up to {logit} do not fit into 64 bits; a base with smaller features is needed"
+            )
+
+    @property
+    def last_bias_scale(self) -> int:
+        """Steps per unit of a bias of the second layer, whose logits carry the exponents of two layers and of the features."""
+        return 1 << (2 * self.form.weight_bits + self.form.feature_bits)
+
+    @property
+    def last_bias_limit(self) -> int:
+        """Bound on such a bias, as an integer."""
+        return int(self.form.weight_bound * self.last_bias_scale)
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, Enum) else value

@@ -1,0 +1,102 @@
+"""The frozen base of transfer learning: public dense layers with ReLU, from pixels to the features that a head takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.language.errors import ConfigError
+
+Float = NDArray[np.float32]
+
+_BLOCK = 8192
+
+
+@dataclass(frozen=True)
+class FrozenBase:
+    """Layers (out, in + 1), bias in the last column, each with a ReLU; the last one's outputs are the features.
+
+    `pool`: pixels (rows, columns) are first averaged in squares of this side. `shape` of the images that come in.
+    """
+
+    layers: tuple[Float, ...]
+    shape: tuple[int, ...]
+    pool: int = 1
+
+    def __post_init__(self) -> None:
+        inputs = int(np.prod(pooled_shape(self.shape, self.pool)))
+        for layer in self.layers:
+            if layer.ndim != 2 or layer.shape[1] != inputs + 1:
+                raise ConfigError(
+                    f"a layer of the base takes {inputs} inputs and a bias, got an array {layer.shape}"
+                )
+            inputs = len(layer)
+
+    @property
+    def features(self) -> int:
+        """d."""
+        return len(self.layers[-1])
+
+    def inputs(self, pixels: NDArray[np.floating]) -> Float:
+        """What the first layer sees of pixels (m, n) in [0, 1]: the pooled image, (m, n')."""
+        return pooled(pixels, self.shape, self.pool)
+
+    def phi(self, inputs: NDArray[np.floating]) -> Float:
+        """Features (m, d) >= 0 of pooled images (m, n')."""
+        return np.concatenate(
+            [self._phi(inputs[at : at + _BLOCK]) for at in range(0, max(1, len(inputs)), _BLOCK)]
+        )
+
+    def _phi(self, a: NDArray[np.floating]) -> Float:
+        a = np.asarray(a, np.float32)
+        for layer in self.layers:
+            a = np.maximum(a @ layer[:, :-1].T + layer[:, -1], 0)
+        return a
+
+    def bound(self) -> float:
+        """A bound on every feature of any image in [0, 1], by interval arithmetic through the layers."""
+        low = np.zeros(self.layers[0].shape[1] - 1)
+        high = np.ones_like(low)
+        for layer in self.layers:
+            weight, bias = layer[:, :-1].astype(np.float64), layer[:, -1]
+            up, down = np.maximum(weight, 0), np.minimum(weight, 0)
+            low, high = up @ low + down @ high + bias, up @ high + down @ low + bias
+            low, high = np.maximum(low, 0), np.maximum(high, 0)
+        return float(high.max()) * (1 + 1e-5)  # float32 sums round
+
+    def scaled(self, factor: float) -> FrozenBase:
+        """The base whose features are `factor` times these."""
+        return FrozenBase((*self.layers[:-1], self.layers[-1] * np.float32(factor)), self.shape, self.pool)
+
+
+def unpooled(
+    inputs: NDArray[np.floating], shape: tuple[int, ...], pool: int, x_max: int
+) -> NDArray[np.int64]:
+    """Integer images (m, n) in [0, x_max] that pool to inputs (m, n') as nearly as integers can: to half a step of 1 / (x_max pool^2)."""
+    rows, columns, *rest = pooled_shape(shape, pool)
+    sums = (
+        np.rint(np.asarray(inputs, np.float64) * (x_max * pool**2))
+        .astype(np.int64)
+        .reshape(-1, rows, columns, *rest)
+    )
+    images = np.empty((len(sums), *shape), dtype=np.int64)
+    for place in range(pool**2):  # of a sum 4 q + r, r pixels hold q + 1 and the others q
+        images[:, place // pool :: pool, place % pool :: pool] = (sums + place) // pool**2
+    return images.reshape(len(sums), -1)
+
+
+def pooled_shape(shape: tuple[int, ...], pool: int) -> tuple[int, ...]:
+    """The shape of an image after pooling; `ConfigError` if squares of this side do not tile it."""
+    if pool < 1 or shape[0] % pool or shape[1] % pool:
+        raise ConfigError(f"images {shape} cannot be averaged in squares of {pool} pixels")
+    return (shape[0] // pool, shape[1] // pool, *shape[2:])
+
+
+def pooled(pixels: NDArray[np.floating], shape: tuple[int, ...], pool: int) -> Float:
+    """Images (m, n) with every square of pixels replaced by its mean, (m, n / pool^2)."""
+    rows, columns, *rest = pooled_shape(shape, pool)
+    squares = np.asarray(pixels, np.float32).reshape(len(pixels), rows, pool, columns, pool, *rest)
+    small: Float = squares.mean(axis=(2, 4)).reshape(len(pixels), -1)
+    return small

@@ -1,0 +1,201 @@
+"""Local steps of training that several protocols share; each runs at the party that holds the model.
+
+Who holds W1 keeps it as `state.w1` (h, n), or kernels (F, L) of a first convolution, and h then stands for the F P
+numbers of Z1; who holds layers above it as `state.hidden` and `state.output`. Rounding is part of a step, so that a
+protocol on encrypted data and `plain` with the same weight scale compute the same bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from protocols.language.state import State
+from protocols.network import conv, nn
+from protocols.network.config import Batch, Config, Gradient, Init, Labels
+
+
+def start_model(state: State) -> None:
+    """Draw all weights from the party's own generator."""
+    start_first(state)
+    start_upper(state)
+
+
+def start_first(state: State) -> None:
+    """Draw W1: in private, or from the public seed."""
+    if state.config.init is Init.SHARED:
+        state.w1 = nn.draw_public(state.config)
+    else:
+        state.w1 = nn.draw_first(state.config, state.rng)
+
+
+def start_upper(state: State) -> None:
+    """Draw every layer above the first."""
+    *state.hidden, state.output = nn.draw_layers(nn.upper_sizes(state.config), state.config, state.rng)
+
+
+def start_hidden(state: State) -> None:
+    """Draw the layers between the first and the last."""
+    state.hidden = nn.draw_layers(nn.hidden_sizes(state.config), state.config, state.rng)
+
+
+def start_output(state: State) -> None:
+    """Draw the last layer."""
+    (state.output,) = nn.draw_layers(nn.upper_sizes(state.config)[-2:], state.config, state.rng)
+
+
+def give_first(state: State) -> NDArray[np.float32]:
+    """W1 (h, n)."""
+    w1: NDArray[np.float32] = state.w1.value.numpy()
+    return w1
+
+
+def take_first(state: State, w1: NDArray[np.float32]) -> None:
+    """Replace W1; what the optimizer remembers of the party's own steps stays."""
+    if getattr(state, "w1", None) is None:
+        state.w1 = nn.track(tensor(w1), state.config)
+    else:
+        state.w1.value.copy_(tensor(w1))
+
+
+def give_output(state: State) -> NDArray[np.float32]:
+    """The last layer (k, width + 1): weights, then biases."""
+    layer = state.output
+    head: NDArray[np.float32] = np.concatenate(
+        [layer.weight.value.numpy(), layer.bias.value.numpy()[:, None]], axis=1
+    )
+    return head
+
+
+def take_output(state: State, head: NDArray[np.float32]) -> None:
+    """Replace the last layer."""
+    weight, bias = tensor(head[:, :-1]), tensor(head[:, -1])
+    if getattr(state, "output", None) is None:
+        state.output = nn.Layer(nn.track(weight, state.config), nn.track(bias, state.config))
+    else:
+        state.output.weight.value.copy_(weight)
+        state.output.bias.value.copy_(bias)
+
+
+def quantised_w1(state: State) -> NDArray[Any]:
+    """W1 as integers (h, n), `weight_scale` steps a unit; `BoundError` beyond the weight bound."""
+    return quantise(state.w1.value.numpy(), state.config, "W1")
+
+
+def quantise(values: NDArray[Any], config: Config, what: str) -> NDArray[Any]:
+    """Round reals to the integers of the weights' fixed-point format."""
+    return config.weights.quantise(values, what)
+
+
+def dequantise(products: NDArray[np.int64], config: Config) -> torch.Tensor:
+    """Reals of inner products of weights and pixels: one division by both scales, in float64, then float32."""
+    return torch.from_numpy((products / (config.weight_scale * config.pixel_unit)).astype(np.float32))
+
+
+def first_layer(state: State, x: NDArray[Any], config: Config) -> torch.Tensor:
+    """Z1 (B, h): exact integer products of rounded W1 and pixels, or float32 products if nothing is rounded."""
+    layer = config.conv
+    if not config.weight_scale:
+        return nn.first_layer(x, state.w1.value, config.pixel_unit, layer)
+    w1 = quantised_w1(state)
+    if layer is not None:
+        return dequantise(conv.products(x, w1, layer), config)
+    return dequantise(x.astype(np.int64) @ w1.astype(np.int64).T, config)
+
+
+def forward_upper(state: State, z1: torch.Tensor) -> torch.Tensor:
+    """Forward pass from Z1 (B, h); keeps the pass and returns P (B, k)."""
+    return nn.forward_output(state.output, forward_hidden(state, z1), state.config)
+
+
+def forward_hidden(state: State, z1: torch.Tensor) -> torch.Tensor:
+    """Forward pass from Z1 (B, h) up to the last layer; keeps the pass and returns its input (B, width)."""
+    state.run = nn.forward_hidden(state.hidden, z1, state.config)
+    a: torch.Tensor = state.run.a[-1]
+    return a
+
+
+def rounded_p(p: torch.Tensor, config: Config) -> NDArray[Any]:
+    """P (B, k) as integers, `label_scale` steps a unit."""
+    return config.probabilities.quantise(p.numpy(), "P")
+
+
+def rounded_labels(labels: NDArray[Any], config: Config) -> NDArray[np.int64]:
+    """One-hot Y (B, k) as integers, `label_scale` steps a unit."""
+    hot: NDArray[np.int64] = np.eye(config.classes, dtype=np.int64)[labels] * config.label_scale
+    return hot
+
+
+def output_error(p: torch.Tensor, labels: NDArray[Any], config: Config) -> torch.Tensor:
+    """P - Y (B, k) for labels in the clear; rounded as FEBO would, if the run's labels are under FEBO."""
+    if config.labels is Labels.FEBO:
+        return restored_error(rounded_labels(labels, config) - rounded_p(p, config), config)
+    return p - nn.one_hot(labels, config.classes)
+
+
+def restored_error(y_minus_p: NDArray[np.int64], config: Config) -> torch.Tensor:
+    """P - Y (B, k) as reals from the integers Y - P that FEBO decrypts to."""
+    return torch.from_numpy((-y_minus_p / config.label_scale).astype(np.float32))
+
+
+def backward_upper(state: State, error: torch.Tensor) -> NDArray[np.float32]:
+    """Backward pass through all upper layers, which are updated; returns dZ1 (B, h)."""
+    return backward_hidden(state, nn.backward_output(state.output, state.run.a[-1], error, state.config))
+
+
+def backward_hidden(state: State, da: torch.Tensor) -> NDArray[np.float32]:
+    """Backward pass below the last layer, from dA (B, width); returns dZ1 (B, h)."""
+    dz1: NDArray[np.float32] = nn.backward_hidden(state.hidden, state.run, da, state.config).numpy()
+    del state.run
+    return dz1
+
+
+def rounded_dw1(products: NDArray[np.int64], size: int, config: Config) -> torch.Tensor:
+    """dW1 (h, n) of the exact products of rounded dZ1 and integer pixels, for a batch of `size`."""
+    return dequantise(products, config) / size
+
+
+def first_layer_gradient(dz1: NDArray[np.float32], x: NDArray[Any], config: Config) -> torch.Tensor:
+    """dW1 (h, n) of dZ1 (B, h) and integer pixels (B, n), rounded as `gradient=fe` would if the run says so."""
+    if config.gradient is Gradient.FE and config.weight_scale:
+        rounded, layer = quantise(dz1, config, "dZ1").astype(np.int64), config.conv
+        whole = rounded.T @ x.astype(np.int64) if layer is None else conv.gradient_products(rounded, x, layer)
+        return rounded_dw1(whole, len(x), config)
+    return nn.first_layer_gradient(torch.from_numpy(np.array(dz1)), x, config.pixel_unit, config.conv)
+
+
+def update_w1(state: State, dw1: torch.Tensor) -> None:
+    """One step of the optimizer on W1."""
+    nn.descend(state.w1, dw1, state.config)
+
+
+def weights(state: State) -> dict[str, Any]:
+    """All weights as plain arrays, for the experimenter who measures accuracy."""
+    return {**first_weights(state), **upper_weights(state)}
+
+
+def first_weights(state: State) -> dict[str, Any]:
+    """W1 as a plain array."""
+    return {"w1": state.w1.value.numpy().copy()}
+
+
+def upper_weights(state: State) -> dict[str, Any]:
+    """The layers above the first as plain arrays, of those that the party holds."""
+    layers = [*getattr(state, "hidden", ()), *([state.output] if hasattr(state, "output") else ())]
+    return {
+        "weights": [layer.weight.value.numpy().copy() for layer in layers],
+        "biases": [layer.bias.value.numpy().copy() for layer in layers],
+    }
+
+
+def batch_slice(values: NDArray[Any], batch: Batch) -> NDArray[Any]:
+    """The rows of a batch."""
+    return values[batch.start : batch.stop]
+
+
+def tensor(values: NDArray[np.float32]) -> torch.Tensor:
+    """A tensor of its own from an array that arrived (those are read-only)."""
+    return torch.from_numpy(np.array(values, dtype=np.float32))

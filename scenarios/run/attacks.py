@@ -1,0 +1,169 @@
+"""Attacks on a run, as a user asks for them: run by the adversary, scored here against the truth and the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from parties.adversary.adversary import Attacked
+from parties.adversary.attack import Prior, Quantity, Reconstruction
+from parties.adversary.catalogue import PRESETS, find_target
+from scenarios.run.folder import RunFolder
+from scenarios.score.metrics import Truth, baseline_guess, baseline_projection, gain, score
+from scenarios.show.pictures import COLUMNS, grid
+
+_LISTED = 100
+_SCORING_SEED = 0  # which images SSIM samples; no secret hangs on it
+
+
+class AdversaryHandle(Protocol):
+    """An adversary, in this process or in its own."""
+
+    def call(self, verb: str, *args: Any) -> Any: ...
+    def close(self) -> None: ...
+
+
+MakeAdversary = Callable[[Sequence[tuple[str, str]]], AdversaryHandle]
+
+
+def attack_run(
+    run: RunFolder,
+    names: Sequence[str],
+    corrupted: Sequence[str],
+    prior: Prior,
+    make: MakeAdversary,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Run attacks on the joint view of the corrupted parties; returns rows for `attacks` in result.json.
+
+    A preset's attack runs on the view of the preset's own coalition.
+    """
+    if not names:
+        return []
+    targets = [find_target(name) for name in names]  # an unknown name fails before any process starts
+    views = [run.view_sources(coalition or tuple(corrupted)) for _, coalition in targets]
+    adversary = make(views[0])
+    try:
+        attacked = []
+        for (module, _), sources, before in zip(targets, views, views[:1] + views[:-1], strict=True):
+            if sources != before:
+                adversary.call("corrupt", sources)
+            attacked.append(adversary.call("attack", module.NAME, prior, seed))
+    finally:
+        adversary.close()
+    truth = run.truth() if any(a.reconstruction is not None for a in attacked) else None
+    return [_row(run, a, prior, truth, preset_named(name)) for a, name in zip(attacked, names, strict=True)]
+
+
+class Scorer:
+    """Scores attacks against the samples of one run."""
+
+    def __init__(self, run: RunFolder, prior: Prior) -> None:
+        self._truth, self._prior = run.truth(), prior
+
+    def metrics(self, rebuilt: Reconstruction) -> dict[str, Any]:
+        """The metrics of one reconstruction."""
+        return score(rebuilt, self._truth, self._prior, _SCORING_SEED)
+
+    def control(self, attacked: Attacked) -> dict[str, Any]:
+        """What an attack on another run scores here: its metrics, and by how much it beats the prior's guess."""
+        rebuilt = attacked.reconstruction
+        if rebuilt is None:
+            return {"applicable": False, "why": attacked.why, "metrics": {}, "gain": None}
+        won = gain(rebuilt, self._truth, self._prior)
+        return {"applicable": True, "why": "", "metrics": self.metrics(rebuilt), "gain": won}
+
+
+def preset_named(name: str) -> str:
+    """The preset of this name as result.json writes it; empty for an attack."""
+    plain = name.replace("-", "_")
+    return plain if plain in PRESETS else ""
+
+
+def _row(
+    run: RunFolder, attacked: Attacked, prior: Prior, truth: Truth | None, preset: str
+) -> dict[str, Any]:
+    row, rebuilt = scored(attacked, prior, truth), attacked.reconstruction
+    if preset:
+        row["preset"] = preset
+    if (
+        rebuilt is not None
+        and truth is not None
+        and rebuilt.quantity is Quantity.IMAGES
+        and len(rebuilt.index)
+    ):
+        row["figure"] = _picture(run, attacked, rebuilt, truth, preset or attacked.attack)
+    return row
+
+
+def scored(attacked: Attacked, prior: Prior, truth: Truth | None) -> dict[str, Any]:
+    """A row for `attacks` in result.json, without a figure; `truth` may be None where nothing was rebuilt."""
+    rebuilt = attacked.reconstruction
+    row: dict[str, Any] = {
+        "attack": attacked.attack,
+        "corrupted": list(attacked.corrupted),
+        "applicable": rebuilt is not None,
+        "why": attacked.why,
+        "samples": 0 if rebuilt is None else len(rebuilt.index),
+        "seconds": round(attacked.seconds, 3),
+        "prior": prior.describe(),
+        "metrics": {},
+        "baseline": {},
+        "notes": {},
+    }
+    if rebuilt is None or truth is None:
+        return row
+    row["metrics"] = score(rebuilt, truth, prior, _SCORING_SEED)
+    row["baseline"] = baselines(rebuilt, truth, prior)
+    row["notes"] = {**rebuilt.notes, **_per_image(rebuilt)}
+    return row
+
+
+def _per_image(rebuilt: Reconstruction) -> dict[str, Any]:
+    """What the attack says of each image, where they are few; null for a failure."""
+    if len(rebuilt.index) > _LISTED:
+        return {}
+    return {
+        f"{name}_per_image": [None if v != v else float(v) for v in np.asarray(values, dtype=float)]
+        for name, values in rebuilt.per_sample.items()
+        if np.asarray(values).dtype.kind in "biuf"
+    }
+
+
+def baselines(rebuilt: Reconstruction, truth: Truth, prior: Prior) -> dict[str, Any]:
+    """What the same code scores without the secret: the prior's guess, the swapped view, the projection.
+
+    `swapped`: the attack on a view whose samples were exchanged for one another. The attacks treat each sample alike, so
+    this is their output scored against the truth of another sample, half the data away.
+    """
+    away = max(1, len(truth.images) // 2)  # half the data away: neighbours of one owner may be of one class
+    swapped = replace(rebuilt, index=(rebuilt.index + away) % len(truth.images))
+    found: dict[str, Any] = {
+        "guess": baseline_guess(rebuilt, truth, prior, _SCORING_SEED),
+        "swapped": score(swapped, truth, prior, _SCORING_SEED),
+    }
+    projection = baseline_projection(rebuilt, truth, prior, _SCORING_SEED)
+    return found if projection is None else {**found, "projection": projection}
+
+
+def _of_whom(run: RunFolder, attacked: Attacked) -> str:
+    """Part of a file name: empty for the coalition that the run itself names, so that others do not overwrite its pictures."""
+    own = run.view_sources(tuple(run.settings.get("corrupted", ())))
+    if [party for _, party in own] == list(attacked.corrupted):
+        return ""
+    return "--" + "+".join(attacked.corrupted).replace(":", "")
+
+
+def _picture(run: RunFolder, attacked: Attacked, rebuilt: Reconstruction, truth: Truth, called: str) -> str:
+    name = called.replace("_", "-")
+    rows, drawn = {name: rebuilt.values[:COLUMNS]}, rebuilt.index[:COLUMNS]
+    if rebuilt.projection is not None:
+        rows["projection"] = rebuilt.projection[:COLUMNS]
+    titles = [f"label {truth.labels[i]}" for i in drawn]
+    heading = f"{name}: rebuilt from the view of {', '.join(attacked.corrupted)}, the first {len(drawn)} of {len(rebuilt.index)} samples"
+    path = run.path / "figures" / f"{called}{_of_whom(run, attacked)}.png"
+    grid(path, truth.pixels(drawn), rows, truth.shape, titles, heading)
+    return str(path.relative_to(run.path))

@@ -1,0 +1,50 @@
+"""Unprotected training in this process, with no transcript kept: the baseline of a run, and the oracle of the tests."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from parties.adversary.trajectory import PROTOCOLS as SPLIT
+from parties.record.transcript import Record
+from parties.runtime.inline import InlineRuntime
+from protocols import mitig2, plain
+from protocols.language.roles import DATA_OWNER
+from protocols.language.session import Session
+from protocols.network.config import Config
+from scenarios.run.experiment import Experiment, Scenario, unprotected
+from scenarios.run.folder import RunFolder
+
+
+def train_plain(experiment: Experiment, config: Config) -> dict[str, Any]:
+    """The final weights of `plain` with the same data, coins and order, and the given rounding."""
+    return _train(plain, replace(experiment, scenario=Scenario("plain", plain)), config)
+
+
+def train_unprotected(experiment: Experiment) -> dict[str, Any]:
+    """The final weights of the same training without any protection or rounding.
+
+    Where many owners train copies that are averaged, that is MITIG2, which neither encrypts nor rounds; else `plain`.
+    """
+    config = unprotected(experiment)
+    copies = config.owners == "many" and experiment.scenario.protocol.NAME in SPLIT
+    protocol = mitig2 if copies else plain
+    return _train(protocol, replace(experiment, scenario=Scenario(protocol.NAME, protocol)), config)
+
+
+def _train(protocol: ModuleType, experiment: Experiment, config: Config) -> dict[str, Any]:
+    from scenarios.run.execute import host_specs
+
+    same = replace(experiment, config=config, record=Record.HEADERS)
+    with tempfile.TemporaryDirectory(prefix="keyhole-") as scratch:
+        (Path(scratch) / "transcripts").mkdir()
+        specs = [replace(spec, state=None) for spec in host_specs(same, RunFolder(Path(scratch)))]
+        runtime = InlineRuntime(specs)
+        counts = {role: same.owners if role is DATA_OWNER else 1 for role in same.roles}
+        *_, weights = protocol.run(Session(runtime, protocol.FIGURE, counts, config), config)
+        runtime.finish()
+    last: dict[str, Any] = weights
+    return last

@@ -1,0 +1,30 @@
+"""The scenarios and protocols by name."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from protocols.language.errors import ConfigError
+from scenarios.run.experiment import Scenario
+
+SCENARIOS = ("plain", "plain_fe", "mitig1", "mitig2", "reverse_he")
+PROTOCOLS = ("plain", "plain_fe", "mitig1", "mitig2", "reverse_he")
+
+
+def find_scenario(name: str) -> Scenario:
+    """A scenario; `-` and `_` are the same. Raises `ConfigError` that lists the names."""
+    scenario: Scenario = importlib.import_module(f"scenarios.{_known(name, SCENARIOS, 'scenario')}").SCENARIO
+    return scenario
+
+
+def find_protocol(name: str) -> ModuleType:
+    """The module of a protocol; `-` and `_` are the same. Raises `ConfigError` that lists the names."""
+    return importlib.import_module(f"protocols.{_known(name, PROTOCOLS, 'protocol')}")
+
+
+def _known(name: str, names: tuple[str, ...], what: str) -> str:
+    plain = name.replace("-", "_")
+    if plain not in names:
+        raise ConfigError(f"unknown {what} {name!r}; known: {', '.join(n.replace('_', '-') for n in names)}")
+    return plain

@@ -1,0 +1,85 @@
+"""Zero lines that are really run: the same protocol and the same attack where the secrets are others.
+
+* `swapped`: every sample stands in another's place. What the attack rebuilds is scored against the samples of the run that was
+  asked about, so it can be no better than the prior unless the score flatters.
+* `ideal`: a view that a simulator makes from the allowed outputs alone: the public configuration, the labels if they cross in the
+  clear, and images that it draws itself from held-out ones. What an attack finds in it, it did not find in the samples.
+
+Coins and first weights are drawn anew; everything runs in this process, in a folder that is removed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from parties.adversary.adversary import Adversary
+from parties.adversary.attack import Prior
+from parties.record.log import open_log
+from parties.record.transcript import Record
+from protocols.crypto.coins import derive
+from protocols.language.errors import ConfigError
+from protocols.network.config import Config, Labels
+from scenarios.run.attacks import Scorer
+from scenarios.run.catalogue import find_scenario
+from scenarios.run.execute import Clock, runtime_named, train
+from scenarios.run.experiment import Experiment, seed_bytes
+from scenarios.run.folder import RunFolder, write_json
+
+CONTROLS = ("swapped", "ideal")
+_SEED = 0
+
+
+def with_controls(run: RunFolder, rows: list[dict[str, Any]], prior: Prior) -> list[dict[str, Any]]:
+    """Add to each applicable attack's row `controls`: what the same attack scores on runs with other secrets."""
+    scorer, applicable = Scorer(run, prior), [row for row in rows if row["applicable"]]
+    found: list[dict[str, Any]] = [{} for _ in applicable]
+    for control in CONTROLS if applicable else ():
+        with tempfile.TemporaryDirectory(prefix="keyhole-") as scratch:
+            again = rerun(run, control, Path(scratch))
+            for row, scores in zip(applicable, found, strict=True):
+                scores[control] = _attacked(again, row, prior, scorer)
+    scored = iter(found)
+    return [row | ({"controls": next(scored)} if row["applicable"] else {}) for row in rows]
+
+
+def rerun(run: RunFolder, control: str, folder: Path) -> RunFolder:
+    """Carry out a run again with other samples; `folder` is empty."""
+    if find_scenario(run.settings["scenario"]).scoring is not None:
+        raise ConfigError(
+            "--controls repeats training under encryption; of an encrypted head, the matrix has the null"
+        )
+    experiment = repeated(run, control)
+    (folder / "transcripts").mkdir(mode=0o700)
+    again = RunFolder(folder)
+    write_json(folder / "config.json", {**experiment.as_plain(), "parties": run.settings.get("parties", [])})
+    with runtime_named("inline", None) as make:
+        train(experiment, again, make, Clock(), lambda event, value: None, open_log(folder / "run.log"))
+    return again
+
+
+def repeated(run: RunFolder, control: str) -> Experiment:
+    """The experiment of a run with a control in the place of its samples."""
+    (spec, how), config, stated = run.spec(), run.config(), run.settings["prior"]
+    return Experiment(
+        scenario=find_scenario(run.settings["scenario"]), spec=replace(spec, control=_stand_in(control, config)), how=how,
+        config=config, runtime="inline", address=None, seed=None, run_key=derive(seed_bytes(_SEED), "control", control),
+        record=Record.FULL, record_given=True, out=None, attacks=(), corrupted=(), period=stated["period"],
+        threshold=stated["threshold"],
+    )  # fmt: skip
+
+
+def _stand_in(control: str, config: Config) -> str:
+    if control == "swapped":
+        return "swapped"
+    return "relabelled" if config.labels is Labels.CLEAR else "drawn"
+
+
+def _attacked(run: RunFolder, row: dict[str, Any], prior: Prior, scorer: Scorer) -> dict[str, Any]:
+    adversary = Adversary(run.view_sources(tuple(row["corrupted"])))
+    try:
+        return scorer.control(adversary.attack(row["attack"], prior, _SEED))
+    finally:
+        adversary.close()

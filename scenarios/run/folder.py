@@ -1,0 +1,231 @@
+"""Run folders: where a run writes, and how it is opened again.
+
+from scenarios import load_run
+run = load_run("runs/...")
+run.view("cloud_trainer")["sk_w1"]          what that party saw, payload by payload
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parties.adversary.attack import Known, Prior
+from parties.data.datasets import DataSpec, Split, load, split
+from parties.record.transcript import Kind, View, parties_in, transcript_digest, verify
+from protocols.language.errors import ConfigError, DataError
+from protocols.language.message import digest, encode
+from protocols.language.roles import DATA_OWNER, index_of, party_name
+from protocols.network.configs import read_config
+from scenarios.score.metrics import Truth
+
+_KNOWN_SEED = 0  # which samples an adversary knows beforehand
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run on disk: `config.json`, `result.json`, `transcripts/`, `figures/`, `run.log`."""
+
+    path: Path
+
+    @property
+    def transcripts(self) -> list[Path]:
+        """The transcript files, one for each host."""
+        return sorted((self.path / "transcripts").glob("*.sqlite"))
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What config.json says."""
+        return _read_json(self.path / "config.json")
+
+    @cached_property
+    def result(self) -> dict[str, Any]:
+        """What result.json says; `DataError` if the run did not get that far."""
+        return _read_json(self.path / "result.json")
+
+    @cached_property
+    def sources(self) -> dict[str, str]:
+        """Which transcript holds which party's view."""
+        found = {party: str(path) for path in self.transcripts for party in parties_in(path)}
+        if not found:
+            raise DataError(f"{self.path}: holds no transcripts")
+        return dict(sorted(found.items(), key=lambda item: (item[0].partition(":")[0], index_of(item[0]))))
+
+    def view(self, *parties: str) -> View:
+        """The view of a party, or the joint view of several; `ConfigError` for a party that took no part."""
+        return View(self.view_sources(parties))
+
+    def view_sources(self, parties: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+        """(path, party) of each party; a role that many parties play stands for its first."""
+        return tuple((self.sources[name], name) for name in (self._resolve(party) for party in parties))
+
+    def _resolve(self, party: str) -> str:
+        name = party.replace("-", "_")
+        for candidate in (name, f"{name}:0"):
+            if candidate in self.sources:
+                return candidate
+        missing = [party for party in (name, f"{name}:0") if party in self.settings.get("parties", ())]
+        if missing:
+            raise DataError(f"{self.path}: the transcript of {missing[0]} is missing")
+        known = list(self.sources)
+        listed = ", ".join(known[:6]) + (f" and {len(known) - 6} more" if len(known) > 6 else "")
+        raise ConfigError(f"no party {party!r} took part in this run; parties: {listed}")
+
+    def digest(self) -> str:
+        """The transcript digest, computed anew."""
+        return transcript_digest(self.transcripts)
+
+    def faults(self) -> list[str]:
+        """Everything that does not fit: altered payloads, ends that disagree, a digest that changed, a party that is missing."""
+        faults = list(verify(self.transcripts))
+        missing = [party for party in self.settings.get("parties", []) if party not in self.sources]
+        faults += [f"{party}: transcript missing" for party in missing]
+        stored = self.result.get("transcript_digest") if (self.path / "result.json").exists() else None
+        if stored is not None and stored != self.digest():
+            faults.append(f"transcript digest is {self.digest()[:16]}..., result.json says {stored[:16]}...")
+        return faults
+
+    def config(self) -> Any:
+        """The protocol's configuration: a `Config`, or a `HeadConfig` of reverse_he."""
+        return read_config(self.settings.get("protocol", ""), self.settings["config"])
+
+    def spec(self) -> tuple[DataSpec, Split]:
+        """Which data the owners read."""
+        try:
+            data = dict(self.settings["data"])
+            how = Split(data.pop("split"))
+            return DataSpec(**data), how
+        except (KeyError, TypeError, ValueError):
+            raise DataError(f"{self.path / 'config.json'}: names no data set") from None
+
+    def prior(
+        self, period: int | None = None, threshold: int | None = None, known: int | None = None
+    ) -> Prior:
+        """The adversary's prior: pixel range, shape, the held-out images as public ones, and `known` samples of the training.
+
+        The smoothness threshold is stated in 255ths of the pixel range, as in the paper, and scaled to this data set's.
+        """
+        data, stated = load(self.spec()[0]), self.settings["prior"]
+        public = None if data.x_test is None else data.x_test[:1000].astype(np.float64) / data.x_max
+        steps = (stated["threshold"] if threshold is None else threshold) * data.x_max / 255
+        count = stated.get("known", 0) if known is None else known
+        return Prior(data.x_max, data.shape, public, period or stated["period"], steps, self._known(count))
+
+    def _known(self, count: int) -> Known | None:
+        """Which samples an adversary with `count` known ones is given: drawn once for all attacks, by no secret."""
+        if not count:
+            return None
+        images = self.truth().images
+        if not 0 < count < len(images):
+            raise ConfigError(
+                f"--known: expected 1 to {len(images) - 1} of {len(images)} samples, got {count}"
+            )
+        index = np.sort(np.random.default_rng(_KNOWN_SEED).permutation(len(images))[:count])
+        return Known(index, images[index].astype(np.int64))
+
+    def final_weights(self) -> dict[str, Any]:
+        """The weights that were revealed last, put together from the parties that hold them: `w1`, `weights`, `biases`."""
+        revealed = [
+            pair for party in self.sources for pair in self.view(party).values("accuracy", Kind.OUTPUT)
+        ]
+        last = max(row.round for row, _ in revealed)
+        parts = [
+            value
+            for _, value in sorted((p for p in revealed if p[0].round == last), key=lambda pair: pair[0].seq)
+        ]
+        merged: dict[str, Any] = {"weights": [], "biases": []}
+        for part in parts:
+            merged |= {"w1": part["w1"]} if "w1" in part else {}
+            for name in ("weights", "biases"):
+                merged[name] += part.get(name, [])
+        return merged
+
+    def truth(self) -> Truth:
+        """The owners' samples, for the scorer only, in the order in which a view of all owners numbers them.
+
+        From the owners' input rows; with headers only, from the data set, if its digest is the recorded one.
+        """
+        spec, how = self.spec()
+        data, owners = load(spec), len(self.config().counts)
+        shares = split(data.y_train, owners, how, spec.seed)
+        images, labels = [], []
+        for i, share in enumerate(shares):
+            view = self.view(party_name(DATA_OWNER, i))
+            images.append(_input(view, "images", data.x_train[share]))
+            labels.append(_input(view, "labels", data.y_train[share]))
+            view.close()
+        return Truth(np.concatenate(images), np.concatenate(labels), data.x_max, data.shape)
+
+
+def load_run(path: str | os.PathLike[str]) -> RunFolder:
+    """Open a run folder; `DataError` if it is none."""
+    folder = RunFolder(Path(path))
+    if not folder.path.is_dir():
+        raise DataError(f"{path}: no such run folder")
+    if not (folder.path / "config.json").exists() or not (folder.path / "transcripts").is_dir():
+        raise DataError(f"{path}: not a run folder (no config.json and transcripts)")
+    return folder
+
+
+def new_folder(out: Path | None, name: str) -> RunFolder:
+    """Make a run folder: `out` itself, or runs/<time>-<scenario>."""
+    path = free_path(out, name)
+    try:
+        (path / "transcripts").mkdir(parents=True, mode=0o700)
+        (path / "figures").mkdir()
+    except OSError as cause:
+        raise DataError(f"{path}: cannot be made: {cause.strerror}") from None
+    return RunFolder(path)
+
+
+def free_path(out: Path | None, name: str) -> Path:
+    """Where something new may be written: `out` itself if nothing is there, or runs/<time>-<name>; `DataError` otherwise."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    path = out or Path("runs") / f"{stamp}-{name}"
+    for attempt in range(2, 100):
+        if out is not None or not path.exists():
+            break
+        path = Path("runs") / f"{stamp}-{name}-{attempt}"
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise DataError(f"{path}: exists and is not empty; give another --out")
+    return path
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file in one move, so that a reader never sees half of it."""
+    part = path.with_suffix(".part")
+    part.touch(mode=0o600)  # a seed that is noted here gives every key of the run
+    part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def _input(view: View, label: str, expected: Any) -> Any:
+    row = next(iter(view.rows(label, Kind.INPUT)), None)
+    if row is None:
+        raise DataError(f"{view.parties[0]}: its transcript holds no {label}")
+    if view.has_payloads():
+        return view.value(row)
+    if digest(encode(np.ascontiguousarray(expected))) != row.sha256:
+        raise DataError(
+            f"{view.parties[0]}: the data set is not the one that the run used (its digest differs)"
+        )
+    return expected
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: missing") from None
+    except (ValueError, OSError):
+        raise DataError(f"{path}: cannot be read as JSON") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected a JSON object")
+    return content

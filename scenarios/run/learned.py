@@ -1,0 +1,136 @@
+"""Who learned what in a run: the knowledge of parties and coalitions, computed by an adversary from their views alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from parties.adversary.attack import Learned
+from parties.adversary.trajectory import PROTOCOLS as SPLIT
+from protocols.language.errors import DataError
+from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, SERVER, party_name
+from scenarios.run.attacks import AdversaryHandle, MakeAdversary
+from scenarios.run.folder import RunFolder
+
+Coalition = tuple[str, ...]
+
+# Under which labels and names each quantity of the matrix is found.
+QUANTITIES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("samples", ("samples", "x")),
+    ("labels", ("labels",)),
+    ("weights", ("weights", "w1", "w1_mean", "w1_copy", "head")),
+    ("master key", ("master key", "msk")),
+    ("gram", ("gram", "samples", "x")),
+)
+_STRENGTH = ("nothing", "bounded", "exact", "clear")
+_OWNERS_THAT_COLLUDE = 2  # owners are alike to a protocol: two of them stand for any two
+_LARGEST = 3
+
+
+def learned(run: RunFolder, make: MakeAdversary, coalition: Coalition = ()) -> list[Learned]:
+    """What each role learned, each computed from that party's own view; of many owners, the first.
+
+    Where the network is split, also what the cloud learns of samples together with the authority, and with one of many owners. With
+    a `coalition`, what that one learned.
+    """
+    _complete(run)
+    roles = list(dict.fromkeys(map(_role, run.sources)))
+    names = [next(party for party in run.sources if _role(party) == role) for role in roles]
+    names.sort(key=lambda name: name not in (CLOUD_TRAINER.value, SERVER.value))
+    adversary = make(run.view_sources(coalition or (names[0],)))
+    try:
+        if coalition:
+            return _of(run, adversary, coalition)
+        found = [item for name in names for item in _of(run, adversary, (name,))]
+        return found + [item for pair in _pairs(run) for item in _of(run, adversary, pair)]
+    finally:
+        adversary.close()
+
+
+def learned_rows(items: Sequence[Learned]) -> list[dict[str, Any]]:
+    """What was learned, as plain data."""
+    return [dataclasses.asdict(item) for item in items]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A coalition of the search: whether it reads samples of an owner outside of it, and the line that says so."""
+
+    coalition: Coalition
+    line: Learned | None
+
+
+def smallest_coalitions(run: RunFolder, make: MakeAdversary) -> list[Found]:
+    """The smallest coalitions that read another owner's samples exactly, and every coalition that was tried and does not.
+
+    By size, up to three parties; one that holds a smaller one that reads is not asked. Owners are alike, so two stand for all.
+    """
+    _complete(run)
+    found: list[Found] = []
+    adversary = make(run.view_sources((next(iter(run.sources)),)))
+    try:
+        for coalition in _candidates(run):
+            if not any(set(old.coalition) <= set(coalition) for old in found if old.line is not None):
+                lines = [item for item in _of(run, adversary, coalition) if reads(item)]
+                found.append(Found(coalition, lines[0] if lines else None))
+    finally:
+        adversary.close()
+    return found
+
+
+def _complete(run: RunFolder) -> None:
+    """`DataError` for a run of which a transcript is missing: what its party knows could not be told."""
+    run.config()
+    missing = [party for party in run.settings.get("parties", ()) if party not in run.sources]
+    if missing:
+        raise DataError(f"{run.path}: the transcript of {missing[0]} is missing")
+
+
+def reads(item: Learned) -> bool:
+    """Whether a line says that samples of somebody else are read."""
+    return item.quantity in ("samples", "x") and item.how in ("exact", "clear")
+
+
+def strongest(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any] | None:
+    """Of a party's lines about a quantity, the one that says most: first how sure, then of how many, then how early."""
+    mine = [row for row in rows if row["quantity"] in names and (names[0] != "gram" or _gives_gram(row))]
+    return min(mine, key=_rank, default=None)
+
+
+def _rank(row: dict[str, Any]) -> tuple[int, bool, int]:
+    return -_STRENGTH.index(row["how"]), not row["of"].startswith("all "), row["since_round"] or 0
+
+
+def _gives_gram(row: dict[str, Any]) -> bool:
+    return row["quantity"] == "gram" or row["how"] in ("exact", "clear")
+
+
+def _candidates(run: RunFolder) -> Iterator[Coalition]:
+    owners = [party for party in run.sources if _role(party) == DATA_OWNER.value]
+    corruptible = [party for party in run.sources if _role(party) != DATA_OWNER.value]
+    corruptible += owners[: min(_OWNERS_THAT_COLLUDE, len(owners) - 1)]  # somebody has to be left to be read
+    for size in range(1, min(_LARGEST, len(corruptible)) + 1):
+        yield from combinations(corruptible, size)
+
+
+def _pairs(run: RunFolder) -> list[Coalition]:
+    """Pairs of parties whose joint view says more of samples, or of an encrypted head, than their own."""
+    if run.settings["protocol"] == "reverse_he":
+        return [(SERVER.value, KEY_AUTHORITY.value)]
+    if run.settings["protocol"] not in SPLIT or "asked" in run.settings:
+        return []
+    partners = [KEY_AUTHORITY.value] + ([party_name(DATA_OWNER)] if run.config().owners == "many" else [])
+    return [(CLOUD_TRAINER.value, partner) for partner in partners if partner in run.sources]
+
+
+def _of(run: RunFolder, adversary: AdversaryHandle, parties: Coalition) -> list[Learned]:
+    adversary.call("corrupt", run.view_sources(parties))
+    found: list[Learned] = adversary.call("learned")
+    return found
+
+
+def _role(party: str) -> str:
+    return party.partition(":")[0]

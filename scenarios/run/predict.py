@@ -1,0 +1,166 @@
+"""Asking a trained network for the classes of new samples, under the confidentiality of the protocol that trained it."""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.adversary.attack import Learned
+from parties.data.datasets import DataSpec, load
+from parties.data_owner import queried
+from parties.record.transcript import Record
+from parties.runtime.host import HostSpec
+from protocols.crypto.coins import derive
+from protocols.language.errors import ConfigError, DataError
+from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, party_name
+from protocols.language.session import Session
+from protocols.network.config import Config
+from scenarios.run.catalogue import find_protocol
+from scenarios.run.execute import Runtimes, runtime_named, traffic
+from scenarios.run.experiment import roles
+from scenarios.run.folder import RunFolder, new_folder, write_json
+from scenarios.run.learned import learned, learned_rows
+
+
+@dataclass(frozen=True)
+class Query:
+    """A stored run, and the samples that are asked about: of its own data set, or of another with the same pixels."""
+
+    run: RunFolder
+    spec: DataSpec
+    limit: int | None
+    runtime: str
+    out: Path | None
+
+    @property
+    def config(self) -> Config:
+        """The configuration of the training."""
+        config: Config = self.run.config()
+        return config
+
+
+def query(
+    run: RunFolder, name: str | None, data_dir: Path | None, limit: int | None, runtime: str, out: Path | None
+) -> Query:
+    """Check what can be checked beforehand; raises `ConfigError` or `DataError` with one line."""
+    if not (run.path / "state").is_dir():
+        raise DataError(f"{run.path}: holds no state/, so the run did not finish; nothing can be predicted")
+    protocol, config = find_protocol(run.settings["protocol"]), run.config()
+    if not hasattr(protocol, "predict"):
+        raise ConfigError(
+            f"{protocol.NAME.replace('_', '-')} asks within its run, and nobody keeps a key: use keyhole run --queries N"
+        )
+    for role in roles(protocol, config):
+        if role is not DATA_OWNER and not (run.path / "state" / role.value).is_file():
+            raise DataError(f"{run.path / 'state' / role.value}: missing; nothing can be predicted")
+    spec = run.spec()[0]
+    if name is not None and name != spec.name:
+        spec = replace(spec, name=name, data_dir=None if data_dir is None else str(data_dir), samples=None)
+    elif data_dir is not None:
+        spec = replace(spec, data_dir=str(data_dir))
+    data = load(spec)
+    if data.x_train.shape[1] != config.features or data.x_max > config.x_max:
+        raise ConfigError(
+            f"the run was trained on {config.features} pixels of 0 to {config.x_max}, "
+            f"{spec.name} has {data.x_train.shape[1]} of 0 to {data.x_max}"
+        )
+    if config.first and data.shape != config.shape:
+        raise ConfigError(
+            f"the run convolves images of shape {config.shape}, those of {spec.name} are {data.shape}"
+        )
+    return Query(run, spec, limit, runtime, out)
+
+
+def predict(asked: Query) -> tuple[RunFolder, dict[str, Any]]:
+    """Ask, and write transcripts, predictions.csv and prediction.json; returns their folder and the content of the last."""
+    x, y = queried(asked.spec, asked.limit)
+    folder = _folder(asked)
+    protocol = find_protocol(asked.run.settings["protocol"])
+    parties = [party_name(role) for role in roles(protocol, asked.config)]
+    public = {
+        **asked.run.settings,
+        "parties": parties,
+        "asked": {"samples": len(x), "dataset": asked.spec.name},
+        "seed": None,
+    }
+    write_json(folder.path / "config.json", public)
+    started = time.perf_counter()
+    with runtime_named(asked.runtime, None) as make:
+        classes = _classes(asked, protocol, folder, make, len(x))
+        seconds = time.perf_counter() - started
+        saw = learned_rows(_seen(asked.run, folder, make))
+    right = float(np.mean(classes == y))
+    _write_csv(folder.path / "predictions.csv", classes, y)
+    result = {
+        "protocol": protocol.NAME, "trained": str(asked.run.path), "dataset": asked.spec.name, "samples": len(x),
+        "accuracy": right, "seconds": round(seconds, 3), "transcript_digest": folder.digest(), **traffic(folder), "learned": saw,
+    }  # fmt: skip
+    write_json(folder.path / "prediction.json", result)
+    return folder, result
+
+
+def _seen(trained: RunFolder, folder: RunFolder, make: Runtimes) -> list[Learned]:
+    """What crossed in the clear, and what the cloud, which keeps its view of the training, knows of the samples."""
+    clear = [item for item in learned(folder, make.adversary) if item.quantity != "samples"]
+    cloud = (CLOUD_TRAINER.value,)
+    adversary = make.adversary(trained.view_sources(cloud))
+    try:
+        return [*adversary.call("queried", folder.view_sources(cloud)), *clear]
+    finally:
+        adversary.close()
+
+
+def _classes(asked: Query, protocol: Any, folder: RunFolder, make: Runtimes, count: int) -> NDArray[Any]:
+    runtime = make.hosts(_host_specs(asked, protocol, folder), lambda phase, number: None)
+    try:
+        session = Session(
+            runtime, protocol.PREDICT, dict.fromkeys(roles(protocol, asked.config), 1), asked.config
+        )
+        told = [np.asarray(part) for part in protocol.predict(session, asked.config, count)]
+        runtime.finish()
+    except BaseException:
+        runtime.abort()
+        raise
+    return np.concatenate(told)
+
+
+def _host_specs(asked: Query, protocol: Any, folder: RunFolder) -> list[HostSpec]:
+    """One host a role. Coins are fresh: those of a seeded training were used there, and masks must not be used twice."""
+    key, specs = os.urandom(32), []
+    for role in roles(protocol, asked.config):
+        name = party_name(role)
+        specs.append(
+            HostSpec(
+                name=role.value, role=role, parties=(name,), keys=(derive(key, name),), protocol=protocol.NAME,
+                config=asked.config, transcript=str((folder.path / "transcripts" / f"{role.value}.sqlite").resolve()),
+                log=str((folder.path / "run.log").resolve()), record=Record.FULL,
+                data=asked.spec if role is DATA_OWNER else None, owners=1 if role is DATA_OWNER else 0,
+                restored=str((asked.run.path / "state").resolve()), asking=True, limit=asked.limit,
+            )
+        )  # fmt: skip
+    return specs
+
+
+def _folder(asked: Query) -> RunFolder:
+    if asked.out is not None:
+        return new_folder(asked.out, "prediction")
+    (asked.run.path / "predictions").mkdir(exist_ok=True)
+    number = len(list((asked.run.path / "predictions").iterdir()))
+    while (asked.run.path / "predictions" / str(number)).exists():
+        number += 1
+    return new_folder(asked.run.path / "predictions" / str(number), "prediction")
+
+
+def _write_csv(path: Path, classes: NDArray[Any], labels: NDArray[Any]) -> None:
+    path.touch(mode=0o600)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("sample", "predicted", "label"))
+        writer.writerows(zip(range(len(classes)), classes.tolist(), labels.tolist(), strict=True))

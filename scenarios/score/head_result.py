@@ -1,0 +1,124 @@
+"""What a run with an encrypted head is scored by: the decisions that its consumer revealed, and heads trained again here.
+
+The owner forgets its head. The scorer, which holds the truth, repeats its training from its inputs and coins, with the same step.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.data_owner import shares
+from parties.party import fresh_state
+from protocols import reverse_he
+from protocols.crypto.coins import derive
+from protocols.language.roles import DATA_OWNER, party_name
+from protocols.language.state import State
+from protocols.network.head_config import Encoding
+from scenarios.run.experiment import Experiment
+from scenarios.run.folder import RunFolder
+
+Layers = tuple[NDArray[np.float32], ...]
+
+
+@dataclass(frozen=True)
+class ClearHead:
+    """An owner's head in the clear, (out, in + 1) a layer, and the state in which its base is at hand."""
+
+    state: State
+    layers: Layers
+
+    def float_logits(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """(m, k) of images, in float32."""
+        a = reverse_he.phi(self.state, images)
+        for place, layer in enumerate(self.layers):
+            a = a @ layer[:, :-1].T + layer[:, -1]
+            a = np.maximum(a, 0) if place < len(self.layers) - 1 else a
+        return a
+
+    def integer_logits(self, images: NDArray[Any]) -> NDArray[np.int64]:
+        """(m, k) of images, by the integer head."""
+        return reverse_he.integer_head(self.layers, self.state.config, reverse_he.phi(self.state, images))
+
+
+def clear_head(experiment: Experiment) -> ClearHead:
+    """Repeat the owner's training."""
+    name, data = party_name(DATA_OWNER), experiment.data
+    state = fresh_state(name, experiment.config, derive(experiment.run_key, name))
+    assert experiment.base is not None
+    mine = shares(experiment.spec, 1, experiment.how)[0]
+    state.inputs = {
+        "images": data.x_train[mine],
+        "labels": data.y_train[mine],
+        **dict(reverse_he.base_inputs(experiment.base)),
+    }
+    reverse_he.train_head(state)
+    return ClearHead(state, tuple(layer[0] for layer in state.head))
+
+
+def scored(experiment: Experiment, run: RunFolder, rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """`accuracy`, `steps` and `head` of result.json."""
+    head, (x, y) = clear_head(experiment), _queries(experiment)
+    decisions = np.concatenate([entry["weights"] for entry in rounds])
+    test, data = float(np.mean(decisions == y)), experiment.data
+    in_float = head.float_logits(x).argmax(1)
+    return {
+        "accuracy": {
+            "train": float(np.mean(_encoded(head, data.x_train).argmax(1) == data.y_train)),
+            "test": test,
+            "baseline_test": None,
+            "test_by_epoch": [test],
+            "seconds_by_epoch": [rounds[-1]["seconds"]],
+        },
+        "steps": reverse_he.steps(experiment.config),
+        "head": {
+            "queries": len(decisions),
+            "refused": int((decisions == reverse_he.REFUSED).sum()),
+            "argmax_agreement": float(np.mean(decisions == in_float)),
+            "bytes": _sizes(experiment, run),
+            "milliseconds": _milliseconds(run, len(decisions)),
+        },
+    }
+
+
+def baseline(experiment: Experiment) -> float:
+    """The share of the queries about which the float head in the clear decides rightly."""
+    x, y = _queries(experiment)
+    return float(np.mean(clear_head(experiment).float_logits(x).argmax(1) == y))
+
+
+def _encoded(head: ClearHead, images: NDArray[Any]) -> NDArray[Any]:
+    """Logits of the head as it was encrypted."""
+    if head.state.config.encoding is Encoding.FLOAT:
+        return head.float_logits(images)
+    return head.integer_logits(images)
+
+
+def _queries(experiment: Experiment) -> tuple[NDArray[Any], NDArray[Any]]:
+    data, count = experiment.data, experiment.config.queries
+    assert data.x_test is not None and data.y_test is not None
+    return data.x_test[:count], data.y_test[:count]
+
+
+def _sizes(experiment: Experiment, run: RunFolder) -> dict[str, int]:
+    """Bytes of a ciphertext, of the encrypted head, and of the encrypted answer to one query."""
+    view = run.view("server")
+    head, answer = (sum(row.nbytes for row in view.rows(label)) for label in ("head", "r"))
+    view.close()
+    config = experiment.config
+    return {"ciphertext": config.params.nbytes, "head": head, "answer": answer // config.queries}
+
+
+def _milliseconds(run: RunFolder, queries: int) -> dict[str, float]:
+    """Mean time of a query at the server and at the authority, by the clock and of their processors, from what their hosts logged."""
+    lines = [json.loads(line) for line in (run.path / "run.log").read_text(encoding="utf-8").splitlines()]
+    timed = {line["step"]: line for line in lines if line["event"] == "step_timed"}
+    parts = [(party, step, kind, suffix) for party, step in (("server", "encrypted_logits"), ("authority", "decide"))
+             for kind, suffix in (("seconds", ""), ("processor_seconds", "_processor"))]  # fmt: skip
+    return {
+        party + suffix: round(1e3 * timed[step][kind] / queries, 3) for party, step, kind, suffix in parts
+    }

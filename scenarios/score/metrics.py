@@ -1,0 +1,254 @@
+"""How close a reconstruction came: the only functions that see the truth and a reconstruction together.
+
+Pixels are in [0, 1] here (x / x_max). A failure is a row of NaN: it is scored as the prior's guess in `mse`, `psnr` and
+`ssim`, has no exact pixel, and is counted in `failures`. What is free in an attack was fixed before this module saw it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from skimage.metrics import structural_similarity
+
+from parties.adversary.attack import Prior, Quantity, Reconstruction
+from protocols.language.errors import DataError
+
+PSNR_CAP_DB = 99.0  # an exact image has an infinite PSNR, which would drown a quartile and is no JSON
+SSIM_IMAGES = 1000
+MATCH_IMAGES = 1000
+_SSIM_WINDOW = 7
+_BLOCK = 4096
+
+Images = NDArray[np.float64]
+
+_similarity: Callable[..., Any] = structural_similarity  # scikit-image has no types
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the attack was after: images (N, n) integers in [0, x_max], labels (N,), the shape of one image."""
+
+    images: NDArray[Any]
+    labels: NDArray[Any]
+    x_max: int
+    shape: tuple[int, ...]
+
+    def pixels(self, index: NDArray[np.int64]) -> Images:
+        """The images at some positions, in [0, 1]; `DataError` if a position is not one."""
+        if len(index) and not (index.min() >= 0 and index.max() < len(self.images)):
+            raise DataError(
+                f"a reconstruction names samples {index.min()} to {index.max()} of {len(self.images)}"
+            )
+        scaled: Images = self.images[index] / float(self.x_max)
+        return scaled
+
+
+def score(recon: Reconstruction, truth: Truth, prior: Prior, seed: int) -> dict[str, Any]:
+    """Score a reconstruction by index; plain data with the metric names of result.json.
+
+    `mse`, `mse_median`, `mse_iqr` ([first, third quartile] over images), `psnr` (dB, median over images, each capped at
+    99), `ssim` (mean over at most 1000 images drawn by `seed`), `exact_pixels` (share in [0, 1]); for labels
+    `labels_right` (share); for a Gram matrix and a span `relative_error`, for the former also `pairs` (share that it determines); always `samples`, `failures`, `solved_at_step`, and nothing else where there is no sample.
+    """
+    common = {"samples": len(recon.index), "failures": 0, "solved_at_step": recon.solved_at_step}
+    if recon.quantity is Quantity.MASTER_KEY:
+        return {**common, "failures": int(recon.solved_at_step is None)}
+    if recon.quantity is Quantity.GRAM:
+        determined = {"pairs": float(np.isfinite(recon.values).mean())} if recon.values.size else {}
+        return {**common, **determined, "relative_error": gram_error(recon.values, truth.pixels(recon.index))}
+    if recon.quantity is Quantity.SPAN:
+        return {**common, "relative_error": span_error(recon.values, truth.pixels(recon.index))}
+    if len(recon.values) != len(recon.index):
+        raise DataError(f"a reconstruction of {len(recon.values)} values names {len(recon.index)} samples")
+    if not len(recon.index):
+        return common
+    if recon.quantity is Quantity.LABELS:
+        return {**common, "labels_right": labels_right(recon.values, truth.labels[recon.index])}
+    return {**common, **_score_images(recon, truth, prior, seed)}
+
+
+def baseline_guess(recon: Reconstruction, truth: Truth, prior: Prior, seed: int = 0) -> dict[str, Any]:
+    """The same metrics for the best guess from the prior alone, for the samples of a reconstruction.
+
+    Images: one image for all, `Prior.guess`. Labels: the most frequent class. Gram matrix: that of images that are the guess and
+    vary about it as the public ones do. Span: the principal directions of the public images, as many as the attack found.
+    """
+    if recon.quantity is Quantity.LABELS:
+        return {"labels_right": _majority(recon, truth)}
+    if recon.quantity is Quantity.MASTER_KEY or not len(recon.index):
+        return {}
+    return score(replace(recon, values=_guessed(recon, prior), solved_at_step=None), truth, prior, seed)
+
+
+def _guessed(recon: Reconstruction, prior: Prior) -> NDArray[Any]:
+    guess = prior.guess()
+    public = np.zeros((0, len(guess))) if prior.public is None else prior.public
+    if recon.quantity is Quantity.GRAM:
+        spread = float(public.var(axis=0).sum()) if len(public) else len(guess) / 12
+        return np.full((len(recon.index),) * 2, float(guess @ guess)) + spread * np.eye(len(recon.index))
+    if recon.quantity is Quantity.SPAN:
+        sample = public[:SSIM_IMAGES] if len(public) else guess[None]
+        directions: NDArray[Any] = np.linalg.svd(sample, full_matrices=False)[2][: len(recon.values)]
+        return directions
+    return np.broadcast_to(guess, (len(recon.index), len(guess)))
+
+
+def _majority(recon: Reconstruction, truth: Truth) -> float:
+    return float(np.bincount(truth.labels[recon.index]).max(initial=0) / max(1, len(recon.index)))
+
+
+def gain(recon: Reconstruction, truth: Truth, prior: Prior) -> dict[str, Any] | None:
+    """How much better than the prior's guess a reconstruction is, with a 95 % interval; None for what is one number.
+
+    Images: guess's MSE less the attack's, mean over images. Labels: the attack's share less that of the most frequent class. Above
+    zero by more than the interval, the attack found something.
+    """
+    if recon.quantity is Quantity.IMAGES and len(recon.index) > 1:
+        guess = np.broadcast_to(prior.guess(), (len(recon.index), truth.images.shape[1]))
+        return _interval(
+            _errors(guess, recon.index, truth, prior) - _errors(recon.values, recon.index, truth, prior)
+        )
+    if recon.quantity is Quantity.LABELS and len(recon.index) > 1:
+        right = (np.asarray(recon.values) == truth.labels[recon.index]).astype(np.float64)
+        return _interval(right - _majority(recon, truth))
+    return None
+
+
+def _errors(values: NDArray[Any], index: NDArray[np.int64], truth: Truth, prior: Prior) -> Images:
+    """Mean squared error of each image."""
+    starts = range(0, len(index), _BLOCK)
+    return np.concatenate(
+        [_score_block(values[i : i + _BLOCK], index[i : i + _BLOCK], truth, prior)[0] for i in starts]
+    )
+
+
+def _interval(differences: Images) -> dict[str, Any]:
+    mean, half = float(differences.mean()), 1.96 * float(differences.std(ddof=1)) / len(differences) ** 0.5
+    return {"mean": mean, "interval": [mean - half, mean + half]}
+
+
+def baseline_projection(
+    recon: Reconstruction, truth: Truth, prior: Prior, seed: int
+) -> dict[str, Any] | None:
+    """The same metrics for the least-norm correction of a constant image, where the attack gives it."""
+    if recon.projection is None:
+        return None
+    return score(Reconstruction(Quantity.IMAGES, recon.index, recon.projection), truth, prior, seed)
+
+
+def match(values: NDArray[Any], truth: Truth) -> NDArray[np.int64]:
+    """Pair rebuilt images with true ones one to one, least total MSE (Hungarian); for attacks on unordered sets only.
+
+    Returns the position in the truth of each of `values` (m, n) in [0, 1], m <= N <= 1000; score by it. Failures count
+    as mid-gray. One matching serves all metrics: matching for each of them anew would flatter the attack.
+    """
+    if len(values) > len(truth.images) or len(truth.images) > MATCH_IMAGES:
+        raise DataError(
+            f"matching takes m <= N <= {MATCH_IMAGES} images, got m = {len(values)}, N = {len(truth.images)}"
+        )
+    true = truth.pixels(np.arange(len(truth.images)))
+    rebuilt = np.where(np.isfinite(values), values, 0.5)
+    cost = (rebuilt**2).sum(1)[:, None] - 2.0 * rebuilt @ true.T + (true**2).sum(1)[None, :]
+    rows, columns = linear_sum_assignment(cost)
+    return np.asarray(columns[np.argsort(rows)], dtype=np.int64)
+
+
+def mse(values: Images, true: Images) -> Images:
+    """Mean squared error of each image, (m,)."""
+    error: Images = ((values - true) ** 2).mean(axis=1)
+    return error
+
+
+def psnr(errors: Images) -> Images:
+    """Peak signal-to-noise ratio in dB of images with these mean squared errors, peak 1, capped."""
+    return np.minimum(-10.0 * np.log10(np.maximum(errors, 1e-30)), PSNR_CAP_DB)
+
+
+def ssim(values: Images, true: Images, shape: tuple[int, ...], seed: int) -> float:
+    """Mean structural similarity (Wang et al., 2004) over at most 1000 images; the window shrinks to fit small ones."""
+    side = min(_SSIM_WINDOW, *shape[:2])
+    options = {
+        "win_size": side - (side + 1) % 2,
+        "data_range": 1.0,
+        "channel_axis": 2 if len(shape) == 3 else None,
+    }
+    pairs = ((values[i].reshape(shape), true[i].reshape(shape)) for i in _drawn(len(true), seed))
+    return float(np.mean([_similarity(a, b, **options) for a, b in pairs]))
+
+
+def _drawn(count: int, seed: int) -> NDArray[np.int64]:
+    """At most 1000 of `count` positions, in order."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[:SSIM_IMAGES])
+
+
+def labels_right(values: NDArray[Any], labels: NDArray[Any]) -> float:
+    """Share of labels that are right."""
+    return float(np.mean(np.asarray(values) == labels))
+
+
+def relative_error(estimate: NDArray[Any], true: NDArray[Any]) -> float:
+    """|estimate - true| / |true| in the Frobenius norm; of a Gram matrix."""
+    return float(np.linalg.norm(estimate - true) / np.linalg.norm(true))
+
+
+def gram_error(estimate: NDArray[Any], true: Images) -> float:
+    """Relative error of a Gram matrix (m, m) of images (m, n), over the pairs that it determines; the others are NaN."""
+    products, known = true @ true.T, np.isfinite(estimate)
+    return relative_error(estimate[known], products[known])
+
+
+def span_error(basis: NDArray[Any], true: Images) -> float:
+    """Share of images (m, n), in norm, that lies outside of the span of the orthonormal rows (d, n)."""
+    return relative_error((true @ basis.T) @ basis, true)
+
+
+def _score_images(recon: Reconstruction, truth: Truth, prior: Prior, seed: int) -> dict[str, Any]:
+    shape = (len(recon.index), truth.images.shape[1])
+    if recon.values.shape != shape:
+        raise DataError(f"a reconstruction has shape {recon.values.shape}, the truth {shape}")
+    # In blocks: 60 000 images in float64 are 400 MB, and there would be several such arrays.
+    starts = range(0, len(recon.index), _BLOCK)
+    blocks = [
+        _score_block(recon.values[i : i + _BLOCK], recon.index[i : i + _BLOCK], truth, prior) for i in starts
+    ]
+    errors = np.concatenate([block[0] for block in blocks])
+    return {
+        "failures": sum(block[1] for block in blocks),
+        "mse": float(errors.mean()),
+        "mse_median": float(np.median(errors)),
+        "mse_iqr": [float(q) for q in np.percentile(errors, (25, 75))],
+        "psnr": float(np.median(psnr(errors))),
+        **_ssim(recon, truth, prior, seed),
+        "exact_pixels": sum(block[2] for block in blocks) / (shape[0] * shape[1]),
+        "exact_images": sum(block[3] for block in blocks),
+    }
+
+
+def _score_block(
+    values: NDArray[Any], index: NDArray[np.int64], truth: Truth, prior: Prior
+) -> tuple[Images, int, int, int]:
+    """(mean squared error of each image, failures, exact pixels, images of which all are)."""
+    scored, failed = _filled(values, prior)
+    true = truth.pixels(index)
+    # Half a quantum, open: rounding to integers gives the true pixel. A half itself would be right for two of them.
+    exact = (np.abs(scored - true) * truth.x_max < 0.5) & ~failed[:, None]
+    return mse(scored, true), int(failed.sum()), int(exact.sum()), int(exact.all(axis=1).sum())
+
+
+def _filled(values: NDArray[Any], prior: Prior) -> tuple[Images, NDArray[np.bool_]]:
+    """Images with the prior's guess in the place of failures, and which failed."""
+    failed: NDArray[np.bool_] = np.logical_not(np.isfinite(values).all(axis=1))
+    return np.where(failed[:, None], prior.guess()[None, :], values), failed
+
+
+def _ssim(recon: Reconstruction, truth: Truth, prior: Prior, seed: int) -> dict[str, float]:
+    if min(truth.shape[:2]) < 3:
+        return {}  # no window fits
+    chosen = _drawn(len(recon.index), seed)  # before anything is scaled or filled
+    scored, _ = _filled(recon.values[chosen], prior)
+    return {"ssim": ssim(scored, truth.pixels(recon.index[chosen]), truth.shape, seed)}

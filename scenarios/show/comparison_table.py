@@ -1,0 +1,165 @@
+"""A comparison on a terminal: every figure is read from what compare.json holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from scenarios.show.summary import measure, share, size, value
+from scenarios.show.units import span
+from scenarios.study.comparison import seen
+from scenarios.study.comparison_files import outcome
+
+_LETTERS = {"data_owner": "O", "key_authority": "A", "cloud_trainer": "C"}
+_SAMPLES = "training images"
+_PRIVATE = (_SAMPLES, "labels", "master secret key")
+_HEAD = (
+    "accuracy on test and training samples; baseline: test, trained without protection · "
+    "set-up: processes, keys, encryption, upload · ~: extrapolated from measured steps"
+)
+
+
+def show_comparison(console: Console, content: dict[str, Any], folder: Path | None = None) -> None:
+    """Print the figures of all runs, bytes by edge, who saw what, attacks, and what a reader has to know besides."""
+    rows = content["rows"]
+    parts: list[RenderableType] = [
+        Group(figures_table(rows, console.width), Text(_HEAD, style="dim")),
+        edges_table(rows),
+    ]
+    parts.append(Group(seen_table(rows), *(Text(line, style="dim") for line in by_design(rows))))
+    if any(row["attacks"] for row in rows):
+        parts.append(attacks_table(rows))
+    if _notes(content):
+        parts.append(Group(*map(Text, _notes(content))))
+    for number, part in enumerate(parts):
+        console.print(Padding(part, (min(number, 1), 0, 0, 2), expand=False), highlight=False)
+    if folder is not None:
+        console.print(
+            f"\n  {folder}/   compare.json · compare.csv · compare.png", highlight=False, soft_wrap=True
+        )
+
+
+def figures_table(rows: list[dict[str, Any]], width: int) -> Table:
+    """A line a run: security, accuracy, time, traffic."""
+    table = _table("protocols side by side" if len(rows) > 1 else "a run", gap=2 if width >= 125 else 1)
+    table.add_column("protocol", overflow="fold")
+    table.add_column("security", overflow="fold")
+    for name in ("test", "train", "baseline", "set-up", "training", "a step", "steps", "messages", "bytes"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        mark = "~" if row["extrapolated"] else ""
+        accuracy, times = row["accuracy"], row["seconds"]
+        table.add_row(
+            row["name"] + ("" if row["status"] == "done" else f"\n{row['status']}"), row["security"],
+            *(share(accuracy[name]) for name in ("test", "train", "baseline_test")),
+            *(marked(mark, span(times[name])) for name in ("setup", "train", "per_step")),
+            "-" if row["steps"] is None else str(row["steps"]),
+            "-" if row["messages"] is None else marked(mark, str(row["messages"])),
+            "-" if row["bytes"] is None else marked(mark, size(row["bytes"])),
+            style="yellow" if row["extrapolated"] else "red" if row["status"] == "failed" else "",
+        )  # fmt: skip
+    return table
+
+
+def edges_table(rows: list[dict[str, Any]]) -> Table:
+    """Bytes from role to role."""
+    edges = sorted({(edge["sender"], edge["receiver"]) for row in rows for edge in row["edges"]})
+    table = _table("bytes by edge (O data owners, A key authority, C cloud trainer)")
+    table.add_column("protocol", overflow="fold")
+    for sender, receiver in edges:
+        table.add_column(
+            f"{_LETTERS.get(sender, sender)} -> {_LETTERS.get(receiver, receiver)}", justify="right"
+        )
+    for row in rows:
+        nbytes = {(edge["sender"], edge["receiver"]): edge["bytes"] for edge in row["edges"]}
+        mark = "~" if row["extrapolated"] else ""
+        table.add_row(
+            row["name"], *(marked(mark, size(nbytes[edge])) if edge in nbytes else "" for edge in edges)
+        )
+    return table
+
+
+def seen_table(rows: list[dict[str, Any]]) -> Table:
+    """What each party saw in the clear, and what it solved for; what was meant to stay private is red."""
+    table = _table("what each party saw (computed from its own view)")
+    for column in ("protocol", "party", "in the clear", "solved for"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        clear, exact = seen(row, "clear"), seen(row, "exact")
+        parties = list(dict.fromkeys((*clear, *exact)))
+        for number, party in enumerate(parties):
+            table.add_row(
+                "" if number else row["name"],
+                party,
+                _things(clear.get(party, [])),
+                _things(exact.get(party, [])),
+            )
+        if not parties:
+            table.add_row(row["name"], "-", "" if row["status"] == "failed" else "nothing", "")
+    return table
+
+
+def by_design(rows: list[dict[str, Any]]) -> list[str]:
+    """What each protocol says of itself, with the names of the runs of which it holds."""
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        if "protocol" in row["security_lines"]:
+            names.setdefault(row["security_lines"]["protocol"], []).append(row["name"])
+    return [f"{', '.join(of)}: {line}" for line, of in names.items()]
+
+
+def attacks_table(rows: list[dict[str, Any]]) -> Table:
+    """What each attack rebuilt in each run, beside the best guess in the same measure."""
+    table = _table("attacks")
+    for column in ("protocol", "attack", "corrupted", "samples", "rebuilt", "a guess"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        for number, attack in enumerate(row["attacks"]):
+            table.add_row("" if number else row["name"], attack["attack"].replace("_", "-"), ", ".join(attack["corrupted"]),
+                          str(attack["samples"]), outcome(attack), value(attack["guess"], measure(attack["metrics"])))  # fmt: skip
+    return table
+
+
+def measured_note(row: dict[str, Any]) -> str:
+    """From which measurements a row is extrapolated."""
+    cost, each = row["cost"], row["cost"]["step"]["each"]["seconds"]
+    steps = ", ".join(
+        f"{span(seconds)} with a batch of {one['batch']}"
+        for one in cost["measured"]
+        for seconds in one["step_seconds"][-1:]
+    )
+    size_of = f"h = {row['config']['layers'][0]}, n = {row['config']['features']}"
+    linear = "" if len(cost["measured"]) > 1 else ", taken as linear in the batch: an upper end"
+    return (
+        f"{row['name']} is extrapolated to about {span(row['seconds']['total'])} ({row['why']}): with {size_of} a step took "
+        f"{steps}, so {span(cost['step']['fixed']['seconds'])} + {span(each)} a sample{linear}; uploading took "
+        f"{span(cost['upload']['each']['seconds'])} a sample, set-up {span(cost['setup']['seconds'])}"
+    )
+
+
+def marked(mark: str, text: str) -> str:
+    """A figure with its mark; a dash stays a dash."""
+    return text if text == "-" else mark + text
+
+
+def _notes(content: dict[str, Any]) -> list[str]:
+    rows = content["rows"]
+    failures = [f"{row['name']} failed: {row['why']}" for row in rows if row["status"] == "failed"]
+    return [*failures, *(measured_note(row) for row in rows if row["extrapolated"]), *content["notes"]]
+
+
+def _things(things: list[str]) -> Text:
+    text = Text()
+    for number, thing in enumerate(things):
+        text.append("; " if number else "")
+        text.append(thing, style="red" if thing in _PRIVATE else "")
+    return text
+
+
+def _table(title: str, gap: int = 2) -> Table:
+    return Table(title=title, title_justify="left", box=None, padding=(0, gap, 0, 0), pad_edge=False)

@@ -1,0 +1,102 @@
+"""Looking into a stored run: its rows as a table, one payload in a file, its integrity."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from parties.record.transcript import Kind, Row, View
+from protocols.language.errors import ConfigError, DataError
+from scenarios.run.folder import RunFolder
+from scenarios.show.summary import size
+
+
+def rows_table(run: RunFolder, party: str | None, label: str | None, limit: int) -> Table:
+    """The first rows of one party's view, or of everybody's sent messages in script order."""
+    view = run.view(party) if party else View(tuple((path, name) for name, path in run.sources.items()))
+    kinds = () if party else (Kind.SENT, Kind.OUTPUT)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in (
+        "kind",
+        "seq",
+        "phase",
+        "round",
+        "sender",
+        "receiver",
+        "label",
+        "dtype",
+        "shape",
+        "size",
+        "sha256",
+    ):
+        table.add_column(column, no_wrap=column in ("kind", "label"))
+    shown = total = 0
+    for row in view.rows(label, *kinds):
+        total += 1
+        if shown < limit:
+            shown += 1
+            table.add_row(*_cells(row))
+    if not total:
+        raise DataError(f"no rows match; labels here: {', '.join(view.labels())}")
+    table.caption = None if shown == total else f"{shown} of {total} rows; --limit shows more"
+    return table
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    seq, round_ = ("" if number < 0 else str(number) for number in (row.seq, row.round))
+    shape = "x".join(map(str, row.shape))
+    return (row.kind.value, seq, row.phase, round_, row.sender, row.receiver, row.label, row.dtype, shape, size(row.nbytes),
+            row.sha256.hex()[:12])  # fmt: skip
+
+
+def dump_payload(run: RunFolder, party: str | None, label: str | None, path: Path) -> str:
+    """Write the first payload that matches; returns a line that says what was written."""
+    if party is None or label is None:
+        raise ConfigError("--dump needs --party and --label")
+    view = run.view(party)
+    row = next(iter(view.rows(label)), None)
+    if row is None:
+        raise DataError(f"{view.parties[0]} saw no {label}; it saw {', '.join(view.labels())}")
+    value = view.value(row)
+    if path.suffix == ".npy" and isinstance(value, np.ndarray):
+        np.save(path, value, allow_pickle=False)
+    else:
+        path.write_text(json.dumps(_plain(value), indent=1) + "\n", encoding="utf-8")
+    return f"{path}: {row.label} of {view.parties[0]}, message {row.seq}, {row.dtype} {'x'.join(map(str, row.shape))}"
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON-able data; arrays become lists."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if dataclasses.is_dataclass(value):
+        return {"type": type(value).__name__} | {
+            f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)
+        }
+    return value
+
+
+def verified(run: RunFolder, console: Console) -> None:
+    """Check the run; prints the digest, or every fault, and then exits with status 1."""
+    faults = run.faults()
+    for fault in faults[:20]:
+        console.print(f"altered: {fault}", highlight=False, soft_wrap=True)
+    if faults:
+        console.print(f"{len(faults)} faults", highlight=False)
+        raise typer.Exit(1)
+    console.print(
+        f"intact: {len(run.sources)} parties, digest {run.digest()}", highlight=False, soft_wrap=True
+    )

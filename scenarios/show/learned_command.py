@@ -1,0 +1,65 @@
+"""`keyhole learned` and `keyhole coalitions`: who knows what after a run, and who has to collude to know more."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scenarios.show.terminal import console, parties_named, reported
+
+
+def learned(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN")],
+    corrupt: Annotated[
+        str | None,
+        typer.Option(
+            "--corrupt", help="A coalition, such as cloud_trainer,data_owner:2; every role by itself without."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the lines as JSON.")] = False,
+) -> None:
+    """Say what each party learned, since which step and of how much, computed anew from the recorded views."""
+    with reported():
+        from parties.adversary.adversary import Adversary
+        from scenarios.run import learned as knowledge
+        from scenarios.run.folder import load_run
+        from scenarios.show.knowledge_chart import draw_knowledge
+        from scenarios.show.summary import learned_table, matrix_table
+
+        folder = load_run(run_folder)
+        coalition = () if corrupt is None else parties_named(corrupt)
+        rows = knowledge.learned_rows(knowledge.learned(folder, Adversary, coalition))
+        if as_json:
+            print(json.dumps(rows, indent=1))
+            return
+        out, picture = console(), draw_knowledge(folder.path, rows)
+        asked = ", ".join(coalition)
+        out.print(matrix_table(rows, [asked] if asked else list(dict.fromkeys(row["party"] for row in rows))))
+        out.print()
+        out.print(learned_table(rows, out.width))
+        if picture is not None:
+            print(picture)
+
+
+def coalitions(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False,
+) -> None:
+    """Find the smallest coalitions that read another owner's samples exactly."""
+    with reported():
+        from parties.adversary.adversary import Adversary
+        from scenarios.run.folder import load_run
+        from scenarios.run.learned import learned_rows, smallest_coalitions
+        from scenarios.show.summary import coalition_table
+
+        found = smallest_coalitions(load_run(run_folder), Adversary)
+        rows = [{"coalition": list(f.coalition), "reads": f.line is not None,
+                 "line": None if f.line is None else learned_rows([f.line])[0]} for f in found]  # fmt: skip
+        if as_json:
+            print(json.dumps(rows, indent=1))
+        else:
+            out = console()
+            out.print(coalition_table(rows, out.width))

@@ -1,0 +1,374 @@
+"""What a run says at its end on a terminal: every figure is read from result.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from scenarios.run.folder import RunFolder
+from scenarios.run.learned import QUANTITIES, strongest
+
+_WIDE = 110  # columns from which on a derivation stands beside what it derives
+
+
+def show_result(console: Console, run: RunFolder, result: dict[str, Any]) -> None:
+    """Print accuracy, time, traffic, who learned what, and what attacks rebuilt."""
+    console.print(Text(headline(result), style="bold"), highlight=False)
+    console.print(_indented(Group(figures(result), security_lines(result))))
+    if result["learned"]:
+        console.print(_indented(learned_table(result["learned"], console.width), above=1))
+    if result["attacks"]:
+        console.print(_indented(attack_table(result["attacks"], protection(result), console.width), above=1))
+    pictures = [row["figure"] for row in result["attacks"] if row.get("figure")]
+    pictures += ["figures/knowledge.png"] if (run.path / "figures" / "knowledge.png").exists() else []
+    console.print(f"\n  {run.path}/   transcripts · result.json" + "".join(f" · {p}" for p in pictures), highlight=False,
+                  soft_wrap=True)  # fmt: skip
+
+
+def show_prediction(console: Console, folder: RunFolder, result: dict[str, Any]) -> None:
+    """Print what the querier was told, and who saw what while it asked."""
+    per_sample = result["seconds"] / max(1, result["samples"])
+    console.print(Text(f"{result['protocol'].replace('_', '-')} · {plural(result['samples'], 'sample')} of "
+                       f"{Path(result['dataset']).name} · accuracy {share(result['accuracy'])} · "
+                       f"{result['seconds']:.1f} s, {per_sample * 1e3:.2f} ms a sample", style="bold"), highlight=False)  # fmt: skip
+    if result["learned"]:
+        console.print(_indented(learned_table(result["learned"], console.width), above=1))
+    console.print(
+        f"\n  {folder.path}/   predictions.csv · prediction.json · transcripts",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _indented(content: RenderableType, above: int = 0) -> Padding:
+    return Padding(content, (above, 0, 0, 2), expand=False)
+
+
+def headline(result: dict[str, Any]) -> str:
+    """Scenario, data, owners, scheme, runtime and seed in one line."""
+    config = result["config"]
+    owners, samples = len(config["counts"]), sum(config["counts"])
+    deviating = [
+        f"MALICIOUS {each['party']} ({each['deviation'].replace('_', '-')})"
+        for each in result.get("malicious", ())
+    ]
+    parts = [
+        result["scenario"].replace("_", "-"),
+        *deviating,
+        f"{Path(config['name']).name}, {plural(samples, 'sample')}",
+        plural(owners, "owner"),
+        protection(result),
+        "Ray" if config["runtime"] == "ray" else config["runtime"],
+        "no seed" if result["seed"] is None else f"seed {result['seed']}",
+    ]
+    return " · ".join(parts)
+
+
+def protection(result: dict[str, Any]) -> str:
+    """The scheme and its level in two words, for a column."""
+    line: str = result["security"].get("scheme", "none")
+    return line.partition(":")[0].split(", selective")[0]
+
+
+def figures(result: dict[str, Any]) -> Table:
+    """Accuracy, time and traffic."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    accuracy, seconds = result["accuracy"], result["seconds"]
+    nbytes = sum(edge["bytes"] for edge in result["traffic"])
+    messages = sum(edge["messages"] for edge in result["traffic"])
+    laps = " · ".join(
+        f"{name} {seconds[name]:.1f} s" for name in ("setup", "train", "attack", "total") if name in seconds
+    )
+    table.add_row("accuracy", f"test {share(accuracy['test'])}   without protection {share(accuracy['baseline_test'])}   "
+                              f"train {share(accuracy['train'])}")  # fmt: skip
+    if "published" in result:
+        told = result["published"]
+        table.add_row(
+            "",
+            f"published {told['accuracy']:.3f}, {told['minutes']} minutes: {told['what']}, {told['source']}; not measured here",
+        )
+    for name, line in head_lines(result).items():
+        table.add_row(name, line)
+    table.add_row("time", laps)
+    table.add_row("traffic", f"{size(nbytes)} in {plural(messages, 'message')}")
+    return table
+
+
+def head_lines(result: dict[str, Any]) -> dict[str, str]:
+    """Of an encrypted head: how it agrees with the one in the clear, what a query takes, and bytes; nothing of other runs."""
+    if "head" not in result:
+        return {}
+    head = result["head"]
+    took, nbytes = head["milliseconds"], head["bytes"]
+    refused = f" · {plural(head['refused'], 'answer')} refused" if head["refused"] else ""
+    return {
+        "agreement": f"{head['argmax_agreement']:.1%} of {plural(head['queries'], 'decision')} as of the head in float{refused}",
+        "a query": f"server {took['server']:.1f} ms, authority {took['authority']:.1f} ms (processor: {took['server_processor']:.1f} and "
+                   f"{took['authority_processor']:.1f}), in batches",
+        "ciphertexts": f"head {size(nbytes['head'])}, an answer {size(nbytes['answer'])}",
+    }  # fmt: skip
+
+
+def security_lines(result: dict[str, Any]) -> Table:
+    """What the run's security rests on, a line each."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, line in result["security"].items():
+        table.add_row(Text(f"security, {name}", style="dim"), Text(line, style="dim"))
+    return table
+
+
+# What the labels and quantities of result.json mean, in words.
+MEANINGS = {
+    "samples": "training images",
+    "gram": "inner products of images",
+    "master key": "master secret key",
+    "labels": "labels",
+    "weights": "W1, or the head",
+    "x": "training images",
+    "w1": "W1, first-layer weights",
+    "dz1": "dZ1, first-layer errors",
+    "dw1": "dW1, first-layer gradient",
+    "refused": "refusals of keys",
+    "p": "P, the network's outputs",
+    "z1": "Z1, first-layer outputs",
+    "a": "input of the last layer",
+    "da": "its gradient",
+    "w1_mean": "W1, the average",
+    "w1_copy": "W1, each owner's copy",
+    "w1_masked": "W1, copies under masks",
+    "head_masked": "last layer, copies under masks",
+    "pk": "public keys for masks",
+    "pks": "public keys for masks",
+    "head_mean": "last layer, the average",
+    "head_copy": "last layer, each owner's copy",
+    "classes": "predicted classes",
+    "head": "the head",
+    "queries": "queries",
+    "logits": "logits",
+    "pre-activations": "hidden pre-activations",
+    "decision": "decisions",
+    "last_layer": "last layer of the head",
+}
+_PRIVATE = ("samples", "labels", "master key", "x", "head")
+_HOW = {
+    "clear": "crossed as plain numbers",
+    "exact": "solved for",
+    "bounded": "constrained, not determined",
+    "nothing": "only ciphertexts of it",
+}
+
+
+def learned_table(learned: list[dict[str, Any]], width: int = _WIDE) -> RenderableType:
+    """Who learned what, since when; what was meant to stay private is red. Derivations follow where the terminal is narrow."""
+    wide = width >= _WIDE
+    table = _table("who learned what (computed from each party's own view)",
+                   "party", "what", "of", "how", "since step" if wide else "step", *(["derivation"] if wide else []))  # fmt: skip
+    before, alone = "", {(item["party"], *_said(item)) for item in learned}
+    for item in learned:
+        if any(
+            (member, *_said(item)) in alone for member in item["party"].split(", ") if member != item["party"]
+        ):
+            continue  # what a member knows by itself is said there
+        party, before = "" if item["party"] == before else item["party"], item["party"]
+        since = "" if item["since_round"] is None else str(item["since_round"])
+        exposed = item["how"] in ("exact", "clear") and item["quantity"] in _PRIVATE
+        cells = (party, meaning(item["quantity"]), item["of"], item["how"], since)
+        table.add_row(*cells, *([item["detail"]] if wide else []), style="red" if exposed else "")
+    used = [how for how in _HOW if any(item["how"] == how for item in learned)]
+    legend = [_legend(" · ".join(f"{how}: {_HOW[how]}" for how in used))]
+    derived = [item for item in learned if item["how"] != "clear" and not wide]
+    return Group(
+        table, *(Text(f"{meaning(item['quantity'])}: {item['detail']}") for item in derived), *legend
+    )
+
+
+def _said(item: dict[str, Any]) -> tuple[Any, ...]:
+    return item["quantity"], item["of"], item["how"], item["since_round"]
+
+
+def matrix_table(learned: list[dict[str, Any]], parties: list[str]) -> RenderableType:
+    """Party by quantity: the strongest thing that its view says of each, and since which step."""
+    table = _table("who knows what", "party", *(meaning(name) for name, _ in QUANTITIES))
+    for party in parties:
+        mine = [row for row in learned if row["party"] == party]
+        table.add_row(party, *(_cell(strongest(mine, names)) for _, names in QUANTITIES))
+    told = (
+        "nothing: no message of the view says anything of it, or only ciphertexts do; a party's own inputs are not listed; "
+        "images that are known give their Gram matrix"
+    )
+    return Group(table, _legend(told))
+
+
+def _cell(row: dict[str, Any] | None) -> Text:
+    if row is None or row["how"] == "nothing":
+        return Text("nothing", style="dim")
+    since = "" if row["since_round"] is None else f", since step {row['since_round']}"
+    return Text(
+        f"{row['how']}{since}",
+        style="red" if row["how"] in ("exact", "clear") and row["quantity"] in _PRIVATE else "",
+    )
+
+
+def coalition_table(rows: list[dict[str, Any]], width: int = _WIDE) -> RenderableType:
+    """Coalitions by size, those that read another owner's samples and those that do not."""
+    table = _table("smallest coalitions that read another owner's samples exactly", "coalition", "reads", "how", "since step",
+                   *(["derivation"] if width >= _WIDE else []))  # fmt: skip
+    for row in rows:
+        line = row["line"] or {"of": "no other owner's samples", "how": "", "since_round": None, "detail": ""}
+        since = "" if line["since_round"] is None else str(line["since_round"])
+        cells = (", ".join(row["coalition"]), line["of"], line["how"], since)
+        table.add_row(
+            *cells, *([line["detail"]] if width >= _WIDE else []), style="red" if row["reads"] else "dim"
+        )
+    told = "owners are alike to a protocol: data_owner:0 stands for any, data_owner:0 and :1 for any two; up to three parties were tried"
+    return Group(table, _legend(told))
+
+
+def meaning(quantity: str) -> str:
+    """A quantity of result.json in words."""
+    return MEANINGS.get(quantity, quantity)
+
+
+def attack_table(attacks: list[dict[str, Any]], security: str = "", width: int = _WIDE) -> RenderableType:
+    """What each attack rebuilt, beside its baselines in the same measure and what was meant to prevent it."""
+    views = list(dict.fromkeys(", ".join(row["corrupted"]) for row in attacks))
+    wide, several = width >= _WIDE, len(views) > 1
+    table = _table(f"attacks on the view of {'; of '.join(views)}", "attack", "samples", "measure", "rebuilt", *_BASELINES,
+                   "step", *(["seconds"] if wide else []), *(["protection"] if security else []), gap=2 if wide else 1)  # fmt: skip
+    for row in attacks:
+        metrics = row["metrics"]
+        how, since = measure(metrics), metrics.get("solved_at_step")
+        table.add_row(
+            _named(row, several), str(row["samples"]), how, value(metrics, how) or "-",
+            *(value(row["baseline"].get(name, {}), how) for name in _BASELINES), "" if since is None else str(since),
+            *([f"{row['seconds']:.1f}"] if wide else []), *([security] if security else []),
+        )  # fmt: skip
+    refused = [f"{_named(row)}: not applicable: {row['why']}" for row in attacks if row["why"]]
+    return Group(table, *map(Text, refused), _legend(_ATTACK_LEGEND))
+
+
+def _named(row: dict[str, Any], whose: bool = False) -> str:
+    """An attack, or the preset that stands for it; on whose view, where the rows differ in that."""
+    name = str(row.get("preset") or row["attack"]).replace("_", "-")
+    return f"{name} ({', '.join(row['corrupted'])})" if whose else name
+
+
+_BASELINES = ("guess", "swapped", "projection")
+_ATTACK_LEGEND = (
+    "mse: mean squared error, pixels in [0, 1], 0 is best · pixels, labels: share exactly right · error: relative, of a Gram matrix "
+    "or a span · the same measure for "
+    "guess: the best without the view · swapped: the same output against other samples · projection: a gray image "
+    "corrected to fit the equations"
+)
+
+
+def moment_table(attacks: list[dict[str, Any]]) -> RenderableType:
+    """The first message after which each attack succeeds, for some sample and for all."""
+    table = _table("when it leaked (bisection over the messages of the view)", "attack", "success means", "for", "message",
+                   "phase", "round", "label", "from", "to")  # fmt: skip
+    for row in attacks:
+        found = row.get("first_success")
+        if found is None:
+            continue
+        for which, name in (("any", "some sample"), ("all", "every sample it rebuilds")):
+            message = found[which]
+            cells = ("never",) if message is None else tuple(
+                str(message[key]) for key in ("seq", "phase", "round", "label", "sender", "receiver")
+            )  # fmt: skip
+            table.add_row(row["attack"].replace("_", "-"), found["criterion"], name, *cells)
+    return table
+
+
+def control_table(attacks: list[dict[str, Any]]) -> RenderableType:
+    """What each attack scores on runs of the same protocol with other secrets."""
+    table = _table("zero lines: the protocol and the attack run again where the secrets are others", "attack", "control",
+                   "measure", "scored", "guess", "better than the guess by", "verdict")  # fmt: skip
+    for row in attacks:
+        for name, control in row.get("controls", {}).items():
+            if not control["applicable"]:
+                table.add_row(
+                    row["attack"].replace("_", "-"), name, "", "", "", "", f"not applicable: {control['why']}"
+                )
+                continue
+            how, gain = measure(control["metrics"]), control["gain"]
+            cells = (how, value(control["metrics"], how), value(row["baseline"].get("guess", {}), how))
+            told = (
+                ""
+                if gain is None
+                else f"{gain['mean']:+.4f}  [{gain['interval'][0]:+.4f}, {gain['interval'][1]:+.4f}]"
+            )
+            table.add_row(row["attack"].replace("_", "-"), name, *cells, told, verdict(row, control, how))
+    return Group(table, _legend(_CONTROL_LEGEND))
+
+
+_CONTROL_LEGEND = (
+    "swapped: every sample in another's place · ideal: a view that a simulator makes from the allowed outputs alone · both scored "
+    "against the samples of this run; 95 % interval over samples"
+)
+
+
+def verdict(row: dict[str, Any], control: dict[str, Any], how: str) -> str:
+    """Whether an attack on other secrets stays at its prior, in words."""
+    gain = control["gain"]
+    if gain is not None:
+        return "no better than its prior" if gain["interval"][0] <= 0 else "better than its prior"
+    key = _KEYS.get(how, "")
+    if key in control["metrics"] and key in row["baseline"].get("guess", {}):
+        better = control["metrics"][key] < row["baseline"]["guess"][key]
+        return "better than its prior" if better else "no better than its prior"
+    return ""
+
+
+def measure(metrics: dict[str, Any]) -> str:
+    """The metric that says most: `labels`, `pixels` where most are exact, else `mse`; empty with nothing to score."""
+    if "labels_right" in metrics:
+        return "labels"
+    if metrics.get("exact_pixels", 0.0) > 0.5:
+        return "pixels"
+    return next((name for name in ("mse", "error") if _KEYS[name] in metrics), "")
+
+
+def value(metrics: dict[str, Any], how: str) -> str:
+    """One metric in a few characters; empty where it is missing."""
+    key = _KEYS.get(how, "")
+    if key not in metrics:
+        return ""
+    return f"{metrics[key]:.4f}" if how in ("mse", "error") else f"{metrics[key]:.1%}"
+
+
+_KEYS = {"labels": "labels_right", "pixels": "exact_pixels", "mse": "mse", "error": "relative_error"}
+
+
+def _table(title: str, *columns: str, gap: int = 2) -> Table:
+    table = Table(title=title, title_justify="left", box=None, padding=(0, gap, 0, 0), pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _legend(text: str) -> Text:
+    return Text(text, style="dim")
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 owner`, `3 owners`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def share(value: float | None) -> str:
+    """A share with three decimals, or a dash."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def size(nbytes: float) -> str:
+    """Bytes in a readable unit."""
+    for unit in ("B", "kB", "MB"):
+        if nbytes < 1000:
+            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:.1f} GB"

@@ -1,0 +1,135 @@
+"""How the command line speaks: one line and an exit status for what went wrong, a progress bar, names of parties."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from protocols.language.errors import ConfigError, KeyholeError
+from scenarios.run.experiment import Experiment, step_count
+
+_TRACEBACKS = False
+
+
+def show_tracebacks(wanted: bool) -> None:
+    """Whether what goes wrong is shown as Python shows it (`--debug`)."""
+    global _TRACEBACKS
+    _TRACEBACKS = wanted
+
+
+class OneLine(TyperGroup):
+    """Says what is wrong with a command line as everything else is said: in one line."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        given = (args, prog_name, complete_var, False, windows_expand_args)
+        if not standalone_mode:
+            return super().main(*given, **extra)
+        try:
+            sys.exit(super().main(*given, **extra) or 0)
+        except Exception as error:  # typer brings its own click, whose errors have no public name
+            if not hasattr(error, "format_message") or not hasattr(error, "exit_code"):
+                raise
+            context, said = getattr(error, "ctx", None), " ".join(error.format_message().split()).rstrip(".")
+            remedy = f"; see {context.command_path} --help" if context is not None else ""
+            if said:  # nothing is said where the help was printed instead
+                print(f"keyhole: {said}{remedy}", file=sys.stderr)
+            sys.exit(error.exit_code)
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Turn what went wrong into one line and an exit status: 1 the run failed, 2 wrong usage."""
+    try:
+        with warnings.catch_warnings():
+            if not _TRACEBACKS:
+                warnings.simplefilter("ignore")  # of libraries; what a user has to know is said in one line
+            yield
+    except typer.Exit:
+        raise
+    except ConfigError as error:
+        _fail(error, 2)
+    except KeyholeError as error:
+        _fail(error, 1)
+    except KeyboardInterrupt as error:
+        _fail(error, 1, "interrupted; what was recorded so far is kept")
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader went away, as with `| head`
+        raise typer.Exit(1) from None
+    except (OSError, sqlite3.OperationalError) as error:
+        named = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+        _fail(error, 1, f"{named}{getattr(error, 'strerror', None) or error}")
+    except Exception as error:
+        _fail(
+            error,
+            1,
+            f"internal error: {type(error).__name__}; run again with `keyhole --debug ...` for a traceback",
+        )
+
+
+def _fail(error: BaseException, status: int, text: str | None = None) -> None:
+    if _TRACEBACKS:
+        raise error
+    print(f"keyhole: {' '.join((text or str(error)).split())}", file=sys.stderr)
+    raise typer.Exit(status) from None
+
+
+@contextmanager
+def progress(experiment: Experiment, silent: bool) -> Iterator[Callable[[str, int], None]]:
+    """A progress bar on a terminal, nothing elsewhere."""
+    if silent or not sys.stderr.isatty():
+        yield lambda event, value: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    steps = step_count(experiment.scenario.protocol, experiment.config)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("set-up", total=steps)
+
+        def observe(event: str, value: int) -> None:
+            if event in ("step", "query"):
+                bar.update(task, description="training" if event == "step" else "asking", completed=value + 1)
+            elif event == "upload":
+                bar.update(task, description="encrypting")
+            elif event == "report":
+                bar.update(task, description="attacking")
+
+        yield observe
+
+
+def console() -> Console:
+    """Standard output: as wide as the terminal; without one as wide as COLUMNS says, or wide enough for tables."""
+    return Console() if sys.stdout.isatty() or os.environ.get("COLUMNS") else Console(width=140)
+
+
+def parties_named(text: str) -> tuple[str, ...]:
+    """Names of parties from a list such as cloud_trainer,data_owner:2; `-` and `_` are the same."""
+    names = tuple(dict.fromkeys(plain(name.strip()) for name in text.split(",") if name.strip()))
+    if not names:
+        raise ConfigError("--corrupt: expected the names of parties, such as cloud_trainer,data_owner:2")
+    return names
+
+
+def plain(name: str) -> str:
+    return name.replace("-", "_")
+
+
+def dashed(name: str) -> str:
+    return name.replace("_", "-")

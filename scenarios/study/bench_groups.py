@@ -1,0 +1,70 @@
+"""How long the operations of the DDH schemes take in every group, at the sizes of digits (64) and MNIST (784)."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from protocols.crypto import dlog, ipfe_ddh
+from protocols.crypto.api import Bounds
+from protocols.crypto.coins import Coins
+from protocols.crypto.group import NAMES, Group, get_group
+
+_X_MAX = {64: 16}  # digits; any other length: bytes
+_Y_MAX = 1024  # weight scale 256, weight bound 4
+_SCALARS = 64
+_ENTRIES = 4096  # of a table, in one timing
+
+
+def measure_groups(
+    lengths: Sequence[int] = (64, 784), keys: int = 64, seconds_each: float = 0.3
+) -> list[dict[str, Any]]:
+    """Time every group at every length; a row per pair, medians of repetitions over `seconds_each` on all cores.
+
+    A row: `group`, `assumption`, `security_bits`, `nbytes` (an element on the wire), `length`, `bound` (of the discrete
+    log), `exp_us` (one full exponentiation), `encrypt_ms` (one vector), `decrypt_us` (the multi-exponentiation of one
+    decryption, 2 ciphertexts x `keys` keys at a time, without ct_0 and the logarithm), `table_seconds` (the
+    discrete-log table of that bound, extrapolated from 4096 entries).
+    """
+    return [_measure(get_group(name), length, keys, seconds_each) for name in NAMES for length in lengths]
+
+
+def _measure(group: Group, length: int, keys: int, seconds: float) -> dict[str, Any]:
+    bounds = Bounds(length, _X_MAX.get(length, 255), _Y_MAX)
+    params, coins = ipfe_ddh.parameters(bounds, group.name), Coins(os.urandom(32))
+    mpk, _ = ipfe_ddh.setup(params, coins)
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, bounds.x + 1, (1, length))
+    y = np.clip(np.rint(rng.normal(0, _Y_MAX / 4, (keys, length))), -_Y_MAX, _Y_MAX).astype(np.int64)
+    points = ipfe_ddh.load(mpk, ipfe_ddh.encrypt(mpk, x, coins)).elements
+    scalars = coins.stream("bench").below(group.order, _SCALARS)
+    base, entries = group.generator(), dlog.reach(bounds.inner)
+    return {
+        "group": group.name,
+        "assumption": group.assumption,
+        "security_bits": group.security_bits,
+        "nbytes": group.nbytes,
+        "length": length,
+        "bound": bounds.inner,
+        "exp_us": 1e6 / _SCALARS * _median(lambda: group.exp(base[None], scalars), seconds),
+        "encrypt_ms": 1e3 * _median(lambda: ipfe_ddh.encrypt(mpk, x, coins), seconds),
+        "decrypt_us": 1e6 / keys * _median(lambda: group.multi_exp(points[:, 1:], y), seconds),
+        "table_seconds": entries
+        / _ENTRIES
+        * _median(lambda: group.keys(group.powers(base, _ENTRIES)), seconds),
+    }
+
+
+def _median(work: Callable[[], Any], seconds: float) -> float:
+    """Median duration of `work` in seconds, over at least one repetition and about `seconds` in all."""
+    durations: list[float] = []
+    while math.fsum(durations) < seconds:
+        start = time.perf_counter()
+        work()
+        durations.append(time.perf_counter() - start)
+    return float(np.median(durations))

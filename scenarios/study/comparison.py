@@ -1,0 +1,253 @@
+"""Runs side by side, as data: what compare.json holds. Its keys are documented by `schema.COMPARE_SCHEMA`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from protocols.network.config import Scheme
+from scenarios.run.execute import security
+from scenarios.run.experiment import Experiment, step_count
+from scenarios.run.folder import RunFolder, load_run
+from scenarios.run.learned import learned_rows
+from scenarios.show.summary import meaning
+from scenarios.study.cost import Cost, counts, extrapolate
+from scenarios.study.probe import Amounts
+
+SCHEMA = 1
+PHASES = ("setup", "train", "attack", "report", "total", "per_step")
+_UNKNOWN: dict[str, Any] = {
+    "run": None,
+    "why": "",
+    "accuracy": dict.fromkeys(("test", "train", "baseline_test")),
+    "seconds": dict.fromkeys(PHASES),
+    "messages": None,
+    "bytes": None,
+    "edges": [],
+    "learned": [],
+    "attacks": [],
+    "ignored": [],
+    "cost": None,
+}
+# Options in which runs are told apart, by what they say of; all else follows from the data or names files.
+_COMPARED = {
+    "data": ("name", "gray", "samples", "seed", "split", "features", "classes", "x_max", "counts"),
+    "network": ("layers", "activation", "loss", "pixels", "init"),
+    "training": ("batch", "epochs", "rounds", "per_round", "local_steps", "lr", "momentum", "optimizer"),
+    "protection": ("weight_scale", "weight_bound", "labels", "gradient", "authority"),
+    "run": ("runtime", "record"),
+}
+
+
+def finished_row(run: RunFolder, path: str, ignored: Sequence[str] = ()) -> dict[str, Any]:
+    """A row from the result of a run; `path` is where a reader finds it."""
+    result = run.result
+    seconds, steps = result["seconds"], result["steps"]
+    per_step = seconds["train"] / (steps - 1) if steps > 1 else None  # `train` begins after the first step
+    edges = _merged(result["traffic"])
+    return {
+        **_UNKNOWN,
+        **_named(result["scenario"], result["protocol"], result["security"]),
+        "status": "done",
+        "extrapolated": False,
+        "run": path,
+        "config": result["config"],
+        "seed": result["seed"],
+        "accuracy": {name: result["accuracy"][name] for name in ("test", "train", "baseline_test")},
+        "seconds": {**{name: seconds.get(name) for name in PHASES}, "per_step": per_step},
+        "steps": steps,
+        "messages": sum(edge["messages"] for edge in edges),
+        "bytes": sum(edge["bytes"] for edge in edges),
+        "edges": edges,
+        "learned": [_without_data(item) for item in result["learned"]],
+        "attacks": [_attack(row) for row in result["attacks"]],
+        "ignored": list(ignored),
+    }
+
+
+def extrapolated_row(
+    experiment: Experiment, cost: Cost, why: str, ignored: Sequence[str] = ()
+) -> dict[str, Any]:
+    """A row for a run that was not carried out, from what a few of its steps cost."""
+    parts, steps = extrapolate(cost, experiment), step_count(experiment.scenario.protocol, experiment.config)
+    setup, train = parts["setup"]["seconds"], parts["train"]["seconds"]
+    edges = _edges(list(parts.values()))
+    return {
+        **_unfinished(experiment, "extrapolated", why, ignored),
+        "seconds": {**dict.fromkeys(PHASES), "setup": setup, "train": train, "total": setup + train, "per_step": train / steps},
+        "messages": sum(edge["messages"] for edge in edges),
+        "bytes": sum(edge["bytes"] for edge in edges),
+        "edges": edges,
+        "learned": [_without_data(item) for item in learned_rows(list(cost.clear))],
+        "cost": cost.as_plain(counts(experiment)),
+    }  # fmt: skip
+
+
+def failed_row(experiment: Experiment, why: str, ignored: Sequence[str] = ()) -> dict[str, Any]:
+    """A row for a run that failed."""
+    return _unfinished(experiment, "failed", why, ignored)
+
+
+def refused_row(scenario: str, scheme: str | None, why: str, ignored: Sequence[str] = ()) -> dict[str, Any]:
+    """A row for a run that was refused before it began."""
+    named = {
+        **_named(scenario, scenario, {}),
+        "name": run_name(scenario, scheme),
+        "scheme": scheme,
+        "security": "unknown",
+    }
+    rest = {"status": "failed", "extrapolated": False, "config": None, "seed": None, "steps": None}
+    return {**_UNKNOWN, **named, **rest, "why": why, "ignored": list(ignored)}
+
+
+def run_name(scenario: str, scheme: str | None) -> str:
+    """Such as `plain-fe lwe`: the scheme is named where there is a choice."""
+    chosen = scheme if scheme in {each.value for each in Scheme} else None
+    return " ".join(filter(None, (scenario.replace("_", "-"), chosen)))
+
+
+def comparison(
+    rows: Sequence[dict[str, Any]], notes: Sequence[str], seed_drawn: bool = False
+) -> dict[str, Any]:
+    """What compare.json holds. Rows of one name are told apart by their folders."""
+    names = [row["name"] for row in rows]
+    rows = [
+        {**row, "name": f"{row['name']} ({row['run']})"} if names.count(row["name"]) > 1 else row
+        for row in rows
+    ]
+    differ = differences(rows)
+    return {"schema": SCHEMA, "seed_drawn": seed_drawn, "rows": list(rows), "differences": differ,
+            "notes": [*notes, *(f"{name} differs: {_spread(values)}" for name, values in differ.items())]}  # fmt: skip
+
+
+def stored_comparison(paths: Iterable[Path]) -> dict[str, Any]:
+    """Finished runs side by side; `DataError` for a folder that is none."""
+    return comparison([finished_row(load_run(path), str(path)) for path in paths], ())
+
+
+def differences(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """For every option in which runs differ, what it is in each of them."""
+    configs = {row["name"]: {**row["config"], "seed_of_run": row["seed"]} for row in rows if row["config"]}
+    found = {}
+    for option in ("seed_of_run", *(name for names in _COMPARED.values() for name in names)):
+        values = {name: config.get(option) for name, config in configs.items()}
+        if any(value != next(iter(values.values())) for value in values.values()):
+            found[_words(option)] = values
+    return found
+
+
+def ignored_notes(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """`plain and mitig2 ignore --scheme`, an option each."""
+    options = dict.fromkeys(option for row in rows for option in row["ignored"])
+    notes = []
+    for option in options:
+        names = [row["name"] for row in rows if option in row["ignored"]]
+        notes.append(f"{_and(names)} {'ignores' if len(names) == 1 else 'ignore'} {option}")
+    return notes
+
+
+def seen(row: dict[str, Any], how: str) -> dict[str, list[str]]:
+    """By party, what it saw in the clear (`clear`) or solved for (`exact`), in words."""
+    found: dict[str, list[str]] = {}
+    for item in row["learned"]:
+        together = ", " in item["party"] and how == "clear"  # what crossed is listed where it arrived
+        if item["how"] == how and not together:
+            found.setdefault(item["party"], []).append(meaning(item["quantity"]))
+    return found
+
+
+def _unfinished(experiment: Experiment, status: str, why: str, ignored: Sequence[str]) -> dict[str, Any]:
+    options = {**experiment.as_plain()["data"], **experiment.config.as_plain(), "runtime": experiment.runtime,
+               "record": experiment.record.value}  # fmt: skip
+    return {
+        **_UNKNOWN,
+        **_named(experiment.scenario.name, experiment.scenario.protocol.NAME, security(experiment)),
+        "status": status,
+        "extrapolated": status == "extrapolated",
+        "why": why,
+        "config": {
+            **options,
+            "counts": list(experiment.config.counts),
+            "layers": list(experiment.config.layers),
+        },
+        "seed": experiment.seed,
+        "steps": step_count(experiment.scenario.protocol, experiment.config),
+        "ignored": list(ignored),
+    }
+
+
+def _named(scenario: str, protocol: str, lines: dict[str, str]) -> dict[str, Any]:
+    said = lines.get("scheme", "")
+    scheme = said.replace(",", " ").split(" ")[0] or None
+    return {"name": run_name(scenario, scheme), "scenario": scenario, "protocol": protocol, "scheme": scheme,
+            "security": short_security(lines), "security_lines": lines}  # fmt: skip
+
+
+def short_security(lines: dict[str, str]) -> str:
+    """Scheme and level, such as `lwe, 128 bit`, or that there is none."""
+    if "scheme" in lines:
+        level, bit, _ = lines["scheme"].partition(" bit")
+        return level + bit
+    return lines.get("protocol", "").partition(":")[0]
+
+
+def _merged(traffic: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Messages and bytes between two roles, whatever their labels."""
+    edges: dict[tuple[str, str], list[int]] = {}
+    for row in traffic:
+        edge = edges.setdefault((row["sender"], row["receiver"]), [0, 0])
+        edge[0], edge[1] = edge[0] + row["messages"], edge[1] + row["bytes"]
+    return [
+        {"sender": s, "receiver": r, "messages": m, "bytes": b} for (s, r), (m, b) in sorted(edges.items())
+    ]
+
+
+def _edges(parts: Sequence[Amounts]) -> list[dict[str, Any]]:
+    """The same from amounts."""
+    traffic = []
+    for edge in {key.partition(" ")[2] for amounts in parts for key in amounts} - {""}:
+        sender, _, receiver = edge.partition(" -> ")
+        messages, nbytes = (
+            round(sum(a.get(f"{what} {edge}", 0) for a in parts)) for what in ("messages", "bytes")
+        )
+        traffic.append({"sender": sender, "receiver": receiver, "messages": messages, "bytes": nbytes})
+    return _merged(traffic)
+
+
+def _attack(row: dict[str, Any]) -> dict[str, Any]:
+    guess = row["baseline"].get("guess", {})
+    return {
+        **{key: row[key] for key in ("attack", "corrupted", "applicable", "why", "samples", "metrics")},
+        "guess": guess,
+    }
+
+
+def _without_data(item: dict[str, Any]) -> dict[str, Any]:
+    return {key: item[key] for key in ("party", "quantity", "of", "how", "detail", "since_round")}
+
+
+def _words(option: str) -> str:
+    """An option as it is given on the command line."""
+    names = {"seed_of_run": "--seed", "name": "--dataset", "seed": "the shuffle of the data", "features": "pixels of an image",
+             "classes": "classes", "x_max": "largest pixel", "counts": "samples of each owner"}  # fmt: skip
+    return names.get(option, f"--{option.replace('_', '-')}")
+
+
+def _spread(values: dict[str, Any]) -> str:
+    """`5 (plain, mitig2), 15 (plain-fe lwe)`."""
+    groups: dict[str, list[str]] = {}
+    for name, each in values.items():
+        groups.setdefault(_brief(each), []).append(name)
+    return "; ".join(f"{each} ({', '.join(names)})" for each, names in groups.items())
+
+
+def _brief(each: Any) -> str:
+    if isinstance(each, list):
+        text = ",".join(map(str, each))
+        return text if len(each) <= 4 else f"{len(each)} numbers, the first {each[0]}, {sum(each)} in all"
+    return "none" if each is None else str(each)
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

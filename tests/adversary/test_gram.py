@@ -1,0 +1,131 @@
+"""Inner products of all samples from the changes of Z1, and images from some known ones."""
+
+import numpy as np
+import pytest
+
+from parties.adversary import gram
+from parties.adversary.attack import NotApplicable
+from parties.adversary.trajectory import errors_of, spread, trajectory
+from parties.record.transcript import Kind, View
+from protocols.network.config import Labels, Optimizer
+from scenarios.score.metrics import gram_error, score
+from tests.conftest import MANY
+
+ENOUGH = {"hidden": 40, "epochs": 6}  # 48 samples in 3 batches: 5 revisits of 40 equations for 48 unknowns
+STEP = {"samples": 16, "hidden": 8, "batch": 4, "lr": 0.5, "momentum": 0.0, "rounds": 2, "epochs": None,
+        "weight_scale": 10_000}  # fmt: skip
+
+
+def truth(run):
+    return run.truth().pixels(np.arange(len(run.truth().images)))
+
+
+def attack(run, *parties, known=None):
+    return gram.reconstruct(
+        run.view(*parties or ("cloud_trainer",)), run.prior(known=known), np.random.default_rng(0)
+    )
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"momentum": 0.0}, {"labels": Labels.OWNER}, {"owners": 3, "local_steps": 2}, {"owners": 4, "per_round": 2}], ids=str
+)  # fmt: skip
+def test_revisits_of_mitig2_give_the_gram_matrix(runs, options):
+    run, _ = runs("mitig2", **{**ENOUGH, "epochs": 12, **options})
+    found = attack(run)
+    assert score(found, run.truth(), run.prior(), 0)["relative_error"] < 1e-3
+    assert found.notes["pairs_determined"] == 1.0 and found.notes["expected_relative_error"] < 1e-3
+
+
+def test_the_coefficients_give_the_weights_that_the_protocol_computed(runs):
+    run, _ = runs("mitig2", **MANY, hidden=16, local_steps=2)
+    cloud, config = run.view("cloud_trainer"), run.config()
+    path = trajectory(config)
+    means = {row.round: value for row, value in run.view("key_authority").values("w1_mean", Kind.SENT)}
+    errors, x = errors_of(cloud, path.uses), run.truth().images / config.pixel_unit
+    last = max(means)
+    assert np.allclose(
+        means[0] - spread(path.starts[last], path.uses, errors, 48).T @ x, means[last], atol=1e-5
+    )
+
+
+def test_one_update_of_mitig1_gives_the_inner_products_of_its_batch_with_all(runs):
+    run, _ = runs("mitig1", **STEP)
+    found = attack(run)
+    assert gram_error(found.values, truth(run)[found.index]) < 0.02
+    assert np.isfinite(found.values[:4]).all() and np.isnan(found.values[4:, 4:]).all()
+    assert found.notes["samples_with_all_pairs"] == 4 and found.solved_at_step == 1
+
+
+@pytest.mark.parametrize(("known", "bound"), [(16, 0.06), (40, 0.01)])
+def test_known_samples_turn_the_gram_matrix_into_images(runs, known, bound):
+    run, _ = runs("mitig2", **ENOUGH)
+    found = attack(run, known=known)
+    assert len(found.index) == 48 - known and not set(found.index) & set(run.prior(known=known).known.index)
+    assert score(found, run.truth(), run.prior(), 0)["mse"] < bound
+
+
+def test_swapped_errors_give_no_inner_product(runs):
+    """The same solver with every dZ1 under the name of another sample is no better than taking all images for alike."""
+    run, _ = runs("mitig2", **ENOUGH)
+    view, path = run.view("cloud_trainer"), trajectory(run.config())
+    errors = [
+        dz1[np.random.default_rng(k).permutation(len(dz1))]
+        for k, dz1 in enumerate(errors_of(view, path.uses))
+    ]
+    products, alike = truth(run) @ truth(run).T, truth(run).mean(axis=0)
+    for group in gram._from_z1(view, path):
+        part = gram.solve_gram([spread(a, path.uses, errors, 48) for a in group.at], group.z)
+        right = products[:, group.index]
+        assert np.linalg.norm(part.values - right) > np.linalg.norm(alike @ alike - right)
+
+
+def test_images_from_noise_are_no_better_than_the_mean_of_the_known_ones(runs):
+    run, _ = runs("mitig2", **ENOUGH)
+    x, rng = truth(run), np.random.default_rng(0)
+    products = x[:16] @ x[16:][rng.permutation(32)].T
+    wrong = gram.smoothest(x[:16], products, 1e-3, (8, 8))
+    assert ((wrong - x[16:]) ** 2).mean() > ((x[:16].mean(axis=0) - x[16:]) ** 2).mean()
+
+
+def test_unknowns_that_the_equations_leave_open_are_not_reported():
+    rng = np.random.default_rng(0)
+    x, c = rng.random((6, 9)), np.zeros((6, 4))
+    c[:3] = rng.normal(size=(3, 4))
+    c[3:5] = rng.normal(size=4)  # samples 3 and 4 always move together, sample 5 never
+    z0 = rng.normal(size=(2, 4))
+    part = gram.solve_gram([np.zeros((6, 4)), c[:, :4]], [z0, z0 - x[:2] @ x.T @ c])
+    assert np.isnan(part.values[3:]).all() and np.allclose(part.values[:3], x[:3] @ x[:2].T)
+
+
+@pytest.mark.parametrize(("scenario", "options", "said"), [
+    ("mitig2", {"optimizer": Optimizer.ADAM, "lr": 0.01}, "Adam"),
+    ("mitig2", {}, "second use of any batch"),
+    ("mitig2", {"epochs": 2}, "no inner product is determined: rank"),
+    ("plain_fe", {}, "holds no z1"),
+])  # fmt: skip
+def test_views_that_do_not_fit_are_not_applicable_with_the_reason(runs, scenario, options, said):
+    with pytest.raises(NotApplicable, match=said):
+        attack(runs(scenario, **options)[0])
+
+
+def test_a_view_that_ends_before_the_second_keys_is_not_applicable(runs):
+    run, _ = runs("mitig1", **STEP)
+    *_, second = run.view("cloud_trainer").rows("sk_w1")
+    for seq in range(second.seq):
+        view = View(run.view_sources(("cloud_trainer",)), until=seq)
+        with pytest.raises(NotApplicable):
+            gram.reconstruct(view, run.prior(), np.random.default_rng(0))
+
+
+def test_too_many_samples_are_refused_and_said_so(runs):
+    with pytest.raises(NotApplicable, match="48 samples"):
+        gram.solve(runs("mitig2", **ENOUGH)[0].view("cloud_trainer"), samples=40)
+
+
+def test_every_run_says_what_its_cloud_knows_of_inner_products(runs):
+    def lines(result):
+        return [(row["how"], row["since_round"]) for row in result["learned"] if row["quantity"] == "gram"]
+
+    assert lines(runs("mitig2", **ENOUGH)[1]) == [("exact", 17)]
+    assert lines(runs("mitig2")[1]) == [("bounded", None)]
+    assert lines(runs("mitig1", **STEP)[1]) == [("bounded", 1)]

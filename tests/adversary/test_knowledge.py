@@ -1,0 +1,123 @@
+"""Who learned what is computed from views, and says what the attacks find."""
+
+import shutil
+import sqlite3
+
+import numpy as np
+import pytest
+
+from parties.adversary.adversary import Adversary
+from parties.record.transcript import Record
+from protocols.network.config import Gradient, Labels, Scheme
+from tests.scenarios.test_attacks import ENOUGH, attacked
+
+
+def known(run, *parties):
+    items = Adversary(run.view_sources(parties)).learned()
+    return {item.quantity: item for item in reversed(items)}  # of several the first
+
+
+@pytest.mark.parametrize("scheme", Scheme)
+def test_the_cloud_knows_samples_and_master_key_from_the_step_that_the_attacks_name(runs, scheme):
+    run, _ = runs("plain_fe", **ENOUGH, scheme=scheme)
+    items, step = known(run, "cloud_trainer"), attacked(run, "stack")["metrics"]["solved_at_step"]
+    assert (items["samples"].how, items["samples"].since_round) == ("exact", step)
+    assert (items["master key"].how, items["master key"].since_round) == ("exact", step)
+    assert "64 of 64 tried" in items["samples"].detail
+    curve = items["samples"].data["curve"]
+    assert curve[0][:2] == [0, 16] and curve[-1] == [step, 64, 64] and items["samples"].data["unknowns"] == 64
+
+
+def test_too_few_keys_bound_the_samples(runs):
+    items = known(runs("plain_fe", samples=16)[0], "cloud_trainer")
+    assert (
+        items["samples"].how == "bounded"
+        and "rank 8 of 64" in items["samples"].detail
+        and "master key" not in items
+    )
+
+
+def test_headers_tell_what_crossed_in_the_clear_but_no_rank(runs):
+    items = known(runs("plain_fe", **ENOUGH, record=Record.HEADERS)[0], "cloud_trainer")
+    assert items["labels"].how == items["dw1"].how == "clear"
+    assert items["samples"].how == "bounded" and "not recorded" in items["samples"].detail
+
+
+def test_the_authority_sees_the_key_requests(runs):
+    items = known(runs("plain_fe", gradient=Gradient.FE)[0], "key_authority")
+    assert items["w1"].how == items["dz1"].how == "clear"
+    assert items["samples"].how == "bounded" and "up to rounding" in items["samples"].detail
+
+
+def test_labels_under_febo_are_exact_and_in_the_clear_without(runs):
+    febo = known(runs("plain_fe", labels=Labels.FEBO)[0], "cloud_trainer")["labels"]
+    assert (febo.how, febo.of, febo.since_round) == ("exact", "48 of 48 samples", 0)
+    assert known(runs("plain_fe")[0], "cloud_trainer")["labels"].how == "clear"
+
+
+def test_without_protection_the_cloud_sees_everything_in_the_clear(runs):
+    items = known(runs("plain")[0], "cloud_trainer")
+    assert items["x"].how == items["labels"].how == "clear"
+
+
+def test_an_owner_learns_the_gradients_of_its_own_batches(runs):
+    items = known(runs("plain_fe", owners=3)[0], "data_owner:1")
+    assert items["dz1"].how == "clear" and set(items) == {"dz1"}
+
+
+def test_the_authority_sees_p_in_the_requests_for_label_keys(runs):
+    items = known(runs("plain_fe", labels=Labels.FEBO)[0], "key_authority")
+    assert items["p"].how == "clear" and "labels" not in items
+
+
+@pytest.mark.parametrize("other", ["data_owner:0", "key_authority"])
+def test_a_coalition_with_the_cloud_knows_what_the_cloud_knows(runs, other):
+    run, _ = runs("plain_fe", **ENOUGH, owners=3, labels=Labels.FEBO)
+    alone, together = known(run, "cloud_trainer"), known(run, "cloud_trainer", other)
+    for quantity in ("samples", "labels", "master key"):
+        assert (together[quantity].how, together[quantity].of) == (alone[quantity].how, alone[quantity].of)
+        assert together[quantity].how == "exact" and other in together[quantity].party
+
+
+def test_what_an_owner_encrypted_itself_is_no_finding(runs):
+    run, _ = runs("plain_fe", **ENOUGH, owners=3, labels=Labels.FEBO)
+    found = known(run, "data_owner:0", "key_authority")
+    assert found.keys().isdisjoint({"labels", "master key"}) and found["samples"].how == "bounded"
+
+
+def test_ciphertexts_without_keys_tell_nothing(runs, tmp_path):
+    run, _ = runs("plain_fe", **ENOUGH)
+    alone = tmp_path / "view.sqlite"
+    shutil.copyfile(run.sources["cloud_trainer"], alone)
+    with sqlite3.connect(alone) as db:
+        db.execute("DELETE FROM rows WHERE label IN ('sk_w1', 'dw1')")
+    items = {item.quantity: item for item in Adversary([(str(alone), "cloud_trainer")]).learned()}
+    assert (
+        items["samples"].how == "nothing"
+        and items["samples"].since_round is None
+        and "master key" not in items
+    )
+
+
+def test_fewer_keys_than_pixels_leave_intervals_that_hold_the_truth(runs):
+    run, _ = runs("plain_fe", samples=16, hidden=40)
+    line = known(run, "cloud_trainer")["samples"]
+    found = [(c, lo, hi) for c, lo, hi in line.data["intervals"] if lo is not None]
+    true = run.truth().pixels(np.array([0]))[0]
+    assert found and all(lo - 1e-6 <= true[c] <= hi + 1e-6 for c, lo, hi in found)
+    assert "rank 40 of 64" in line.detail and "pixels tried" in line.detail
+
+
+@pytest.mark.parametrize("gradient", Gradient)
+def test_the_first_gradient_gives_its_batch_away_before_the_rank_is_full(runs, gradient):
+    run, _ = runs("plain_fe", **{**ENOUGH, "hidden": 32}, gradient=gradient)
+    lines = [
+        item for item in Adversary(run.view_sources(("cloud_trainer",))).learned() if "batch 0" in item.of
+    ]
+    assert [(item.how, item.since_round) for item in lines] == [("exact", 0)]
+
+
+def test_authority_and_cloud_open_everything_with_the_coins(runs):
+    run, _ = runs("plain_fe", samples=16)
+    lines = Adversary(run.view_sources(("key_authority", "cloud_trainer"))).learned()
+    assert ("exact", 0) in {(item.how, item.since_round) for item in lines if item.quantity == "samples"}

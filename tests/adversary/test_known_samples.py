@@ -1,0 +1,92 @@
+"""MITIG1: samples from some known ones, through what every key gives on every ciphertext."""
+
+import numpy as np
+import pytest
+
+from parties.adversary import known_samples
+from parties.adversary.attack import NotApplicable
+from parties.adversary.hiding import Hiding
+from scenarios.score.metrics import score
+from tests.conftest import small
+
+RUN = {
+    "samples": None,
+    "hidden": 8,
+    "batch": 4,
+    "rounds": 4,
+    "epochs": None,
+}  # 32 keys, 24 of which are used; n = 16
+
+
+def attack(run, known=None, *parties):
+    prior = run.prior(known=known)
+    return known_samples.reconstruct(
+        run.view(*parties or ("cloud_trainer",)), prior, np.random.default_rng(0)
+    )
+
+
+def secrets(samples=300, keys=80, seed=0):
+    """Digits under a private integer W1: (x, z)."""
+    x = small("plain", samples=samples).data.x_train.astype(np.int64)
+    w = np.random.default_rng(seed).integers(-9, 10, (keys, x.shape[1]))
+    return x, x @ w.T
+
+
+def test_61_known_samples_give_nearly_all_pixels_of_the_others():
+    x, z = secrets()
+    found, rank = known_samples.solve_known(z[:61], x[:61], z[61:], 16)
+    assert (found == x[61:]).mean() > 0.95 and rank > 45
+
+
+def test_fewer_known_samples_give_images_near_the_truth():
+    x, z = secrets()
+    found, _ = known_samples.solve_known(z[:20], x[:20], z[20:], 16)
+    errors = ((found - x[20:]) ** 2).mean() / 256, ((x[:20].mean(axis=0) - x[20:]) ** 2).mean() / 256
+    assert errors[0] < 0.5 * errors[1]
+
+
+def test_swapped_products_are_no_better_than_the_prior():
+    x, z = secrets()
+    found, _ = known_samples.solve_known(np.roll(z[:61], 7, axis=0), x[:61], z[61:], 16)
+    assert ((found - x[61:]) ** 2).mean() > ((x[:61].mean(axis=0) - x[61:]) ** 2).mean()
+
+
+def test_every_key_of_a_run_works_on_every_ciphertext(runs, stamps):
+    run, _ = runs("mitig1", **RUN, dataset=stamps)
+    hiding, x = Hiding(run.view("cloud_trainer")), run.truth().images.astype(np.int64)
+    w = run.view("key_authority")["w1"][1]
+    which = np.array([0, 3, 4, 15])
+    assert np.array_equal(hiding.some(0, hiding.keys(1, 0), which), x[which] @ w.astype(np.int64).T)
+
+
+def test_on_a_run_the_images_lie_nearer_than_the_guess_and_known_ones_are_left_out(runs, stamps):
+    run, _ = runs("mitig1", **RUN, dataset=stamps)
+    found, truth = attack(run, 10), run.truth()
+    assert len(found.index) == 6 and not set(found.index) & set(run.prior(known=10).known.index)
+    guess = ((run.prior().guess() - truth.pixels(found.index)) ** 2).mean()
+    assert score(found, truth, run.prior(), 0)["mse"] < guess and found.notes["keys_used"] == 24
+
+
+def test_a_sample_in_the_span_of_known_ones_is_exact():
+    x, z = secrets(samples=40)
+    mixture, seen = x[:1] + x[1:2] - x[2:3], z[:1] + z[1:2] - z[2:3]
+    found, _ = known_samples.solve_known(z[:10], x[:10], seen, 16)
+    assert np.array_equal(found, np.clip(mixture, 0, 16))
+
+
+def test_owners_that_begin_a_round_with_the_same_weights_are_solved_together(runs, stamps):
+    run, _ = runs("mitig1", **RUN, owners=2, dataset=stamps)
+    ((owners, steps),) = known_samples.groups(run.config(), Hiding(run.view("cloud_trainer")))
+    assert owners == (0, 1) and steps == [0, 1, 3]
+
+
+@pytest.mark.parametrize(("scenario", "known", "party", "said"), [
+    ("mitig1", None, "cloud_trainer", "give --known"),
+    ("mitig1", 4, "key_authority", "holds no pp"),
+    ("mitig2", 4, "cloud_trainer", "holds no pp"),
+    ("plain_fe", 4, "cloud_trainer", "holds no pp"),
+])  # fmt: skip
+def test_views_that_do_not_fit_are_not_applicable_with_the_reason(runs, stamps, scenario, known, party, said):
+    run, _ = runs(scenario, **({**RUN, "dataset": stamps} if scenario == "mitig1" else {}))
+    with pytest.raises(NotApplicable, match=said):
+        attack(run, known, party)

@@ -1,0 +1,256 @@
+"""Groups against independent arithmetic: affine addition in plain Python, `pow`, and each other."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from protocols.crypto import group_mcl, mcl
+from protocols.crypto.group import NAMES, from_bytes, get_group, small_powers, to_bytes
+from protocols.crypto.group_modp import MODULUS
+from protocols.language.errors import ConfigError, MalformedError
+
+CURVES = {"secp256k1": mcl.SECP256K1, "bn254": mcl.BN254}
+BLS_FIELD = 0x1A0111EA397FE69A4B1BA7B6434BACD764774B84F38512BF6730D2A0F6B0F6241EABFFFEB153FFFFB9FEFFFFFFFFAAAB
+
+
+def affine_add(a, b, p):
+    if a is None or b is None:
+        return b if a is None else a
+    if a[0] == b[0] and (a[1] + b[1]) % p == 0:
+        return None
+    slope = 3 * a[0] ** 2 * pow(2 * a[1], -1, p) if a == b else (b[1] - a[1]) * pow(b[0] - a[0], -1, p)
+    x = (slope**2 - a[0] - b[0]) % p
+    return x, (slope * (a[0] - x) - a[1]) % p
+
+
+def affine_mul(k, point, p):
+    total = None
+    while k:
+        total = affine_add(total, point, p) if k & 1 else total
+        point, k = affine_add(point, point, p), k >> 1
+    return total
+
+
+def coordinates(wire):
+    return int.from_bytes(wire[:32].tobytes(), "little"), int.from_bytes(wire[32:].tobytes(), "little")
+
+
+def point_wire(x, y, size=32, order="little"):
+    return np.frombuffer(x.to_bytes(size, order) + y.to_bytes(size, order), np.uint8)
+
+
+def sample(group, *shape, seed=0):
+    rng = np.random.default_rng(seed)
+    scalars = [int.from_bytes(rng.bytes(40), "big") % group.order for _ in range(int(np.prod(shape)))]
+    return scalars, group.exp(group.generator()[None], scalars)[0].reshape(*shape, -1)
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_curve_exponentiation_equals_affine_arithmetic_in_plain_python(name):
+    group, curve = get_group(name), CURVES[name]
+    scalars = [1, 2, 3, 1000, group.order - 1, group.order - 2, *sample(group, 4)[0]]
+    wire = group.encode(group.exp(group.generator()[None], scalars)[0])
+    assert [coordinates(w) for w in wire] == [affine_mul(s, curve.generator, curve.field) for s in scalars]
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_curve_constants_describe_a_generator_of_the_stated_order(name):
+    curve = CURVES[name]
+    x, y = curve.generator
+    assert (y * y - x**3 - curve.b) % curve.field == 0
+    assert affine_mul(curve.order, curve.generator, curve.field) is None
+
+
+def test_modp_exponentiation_equals_pow():
+    group = get_group("modp2048")
+    scalars, points = sample(group, 5)
+    assert from_bytes(group.encode(points)) == [pow(2, s, MODULUS) for s in scalars]
+
+
+def test_modp_generator_has_the_stated_order():
+    assert pow(2, get_group("modp2048").order, MODULUS) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("n", [1, 5, 64, 130])
+def test_multi_exp_equals_the_exponent_computed_in_integers(name, n):
+    group = get_group(name)
+    scalars, points = sample(group, 2, n)
+    keys = np.random.default_rng(n).integers(-1024, 1025, (3, n)).astype(np.int16)
+    keys[0], keys[1, 0], keys[2, -1] = 0, -1024, 1024
+    sums = [
+        sum(s * int(y) for s, y in zip(scalars[i * n : i * n + n], k, strict=True))
+        for i in range(2)
+        for k in keys
+    ]
+    expected = group.exp(group.generator()[None], sums)[0].reshape(2, 3, -1)
+    assert np.array_equal(group.multi_exp(points, keys), expected)
+
+
+def test_multi_exp_does_not_depend_on_the_number_of_threads(monkeypatch):
+    group = get_group("secp256k1")
+    points, keys = sample(group, 4, 60)[1], np.random.default_rng(1).integers(-9, 10, (13, 60))
+    results = []
+    for cores in (1, 2, 7):
+        monkeypatch.setattr(group_mcl.os, "cpu_count", lambda cores=cores: cores)
+        results.append(group.multi_exp(points, keys))
+    assert np.array_equal(results[0], results[1]) and np.array_equal(results[0], results[2])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_exp_reduces_scalars_and_reaches_the_neutral_element(name):
+    group = get_group(name)
+    q, base = group.order, group.generator()[None]
+    powers = group.exp(base, [0, q, -1, q - 1, q + 1, -q - 1])[0]
+    expected = [group.identity(), group.identity(), group.invert(base)[0], group.invert(base)[0], base[0]]
+    assert np.array_equal(powers[:5], expected) and np.array_equal(powers[5], powers[2])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_multiplication_division_and_inversion_agree_with_exponents(name):
+    group = get_group(name)
+    (a, b), points = sample(group, 2)
+    expected = group.exp(group.generator()[None], [a + b, a - b, -a, 2 * a])[0]
+    actual = [group.mul(points[0], points[1]), group.div(points[0], points[1]), group.invert(points[0])]
+    assert np.array_equal([*actual, group.mul(points[0], points[0])], expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_neutral_element_can_be_combined_encoded_and_decoded(name):
+    group = get_group(name)
+    one, g = group.identity(), group.generator()
+    assert np.array_equal(group.decode(group.encode(one)), one)
+    assert np.array_equal(group.mul(one, g), g) and np.array_equal(group.div(g, g), one)
+    assert np.array_equal(group.invert(one), one)
+    product = group.multi_exp(np.stack([one, g])[None], np.array([[7, -3]]))
+    assert np.array_equal(product, group.exp(g[None], [-3]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_decoding_inverts_encoding_for_any_shape(name):
+    group = get_group(name)
+    points = sample(group, 2, 3)[1]
+    wire = group.encode(points)
+    assert wire.shape == (2, 3, group.nbytes) and np.array_equal(group.decode(wire), points)
+    assert np.array_equal(group.decode(wire[1, 2]), points[1, 2])
+    assert group.decode(wire[:0]).shape == (0, 3, points.shape[-1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_wrong_length_or_type_is_refused(name):
+    group = get_group(name)
+    wire = group.encode(sample(group, 2)[1])
+    for bad in (wire[:, :-1], np.concatenate([wire, wire[:, :1]], axis=1), wire.astype(np.int16)):
+        with pytest.raises(MalformedError, match=f"element of {name} is {group.nbytes} bytes"):
+            group.decode(bad)
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_point_off_the_curve_is_refused_wherever_it_hides(name):
+    group = get_group(name)
+    wire = group.encode(sample(group, 5)[1]).copy()
+    wire[3, 0] ^= 1
+    with pytest.raises(MalformedError, match=f"element 3 of 5: not a point on {name}"):
+        group.decode(wire)
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_coordinates_that_are_not_reduced_are_refused(name):
+    group, field = get_group(name), CURVES[name].field
+    x, y = CURVES[name].generator
+    for bad in (
+        point_wire(field, y),
+        point_wire(x, field + 1),
+        point_wire(2**256 - 1, y),
+        point_wire(field, field),
+    ):
+        with pytest.raises(MalformedError, match="a coordinate is not below the field prime"):
+            group.decode(bad)
+
+
+def test_half_zero_wire_is_not_the_neutral_element():
+    for name in CURVES:
+        for bad in (point_wire(0, 1), point_wire(1, 0)):
+            with pytest.raises(MalformedError, match="not a point"):
+                get_group(name).decode(bad)
+
+
+def bls_point_of_cofactor_order():
+    x = next(x for x in range(1, 99) if pow(x**3 + 4, (BLS_FIELD - 1) // 2, BLS_FIELD) == 1)
+    return x, pow(x**3 + 4, (BLS_FIELD + 1) // 4, BLS_FIELD)
+
+
+def test_bls_refuses_points_off_the_curve_outside_the_subgroup_and_unreduced():
+    group = get_group("bls12_381")
+    x, y = bls_point_of_cofactor_order()
+    cases = {"not on the G1 curve": y + 1, "correct G1 subgroup": y, "below the field prime": y + BLS_FIELD}
+    for reason, other in cases.items():
+        with pytest.raises(MalformedError, match=reason):
+            group.decode(point_wire(x, other, 48, "big"))
+
+
+def test_modp_refuses_non_residues_zero_and_unreduced_values():
+    group = get_group("modp2048")
+    cases = {
+        "not in the subgroup": [MODULUS - 1, MODULUS - 2],
+        "not in \\[1, p\\)": [0, MODULUS, MODULUS + 1],
+    }
+    for reason, values in cases.items():
+        for value in values:
+            with pytest.raises(MalformedError, match=reason):
+                group.decode(to_bytes([value], 256))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_keys_tell_elements_and_inverses_apart(name):
+    group = get_group(name)
+    elements = small_powers(group, 200)
+    assert len(np.unique(group.keys(elements), axis=0)) == 401
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_small_powers_agree_with_exponentiation(name):
+    group = get_group(name)
+    values = np.array([[-300, -1, 0], [1, 2, 300]])
+    expected = group.exp(group.generator()[None], values.ravel().tolist())[0].reshape(2, 3, -1)
+    assert np.array_equal(group.exp_small(values, 300), expected)
+    assert np.array_equal(group.exp_small(values, 1 << 40), expected)  # beyond the table
+
+
+def test_groups_on_different_curves_can_be_used_in_turn():
+    results = [[get_group(name).encode(sample(get_group(name), 3)[1]) for name in CURVES] for _ in range(3)]
+    assert all(np.array_equal(a, b) for turn in results[1:] for a, b in zip(turn, results[0], strict=True))
+
+
+def test_threads_on_different_curves_do_not_disturb_each_other():
+    expected = {name: sample(get_group(name), 40)[1] for name in CURVES}
+
+    def agrees(turn):
+        name = ("secp256k1", "bn254")[turn % 2]
+        return np.array_equal(sample(get_group(name), 40)[1], expected[name])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(agrees, range(16)))
+
+
+def test_curve_is_restored_after_a_stranger_switched_it():
+    group = get_group("secp256k1")
+    before = sample(group, 3)[1]
+    with mcl.active(mcl.BN254) as native:
+        native.init(4, 44)  # another user of the library, without `active`
+    assert np.array_equal(sample(group, 3)[1], before)
+
+
+def test_arrays_that_are_no_points_never_reach_the_native_library():
+    group = get_group("secp256k1")
+    for bad in (np.zeros((2, 11), np.uint64), np.zeros((2, 12), np.uint8), np.zeros(12, np.int64)):
+        with pytest.raises(MalformedError, match="expected points"):
+            group.encode(bad)
+
+
+def test_unknown_group_is_refused_with_the_names():
+    with pytest.raises(ConfigError, match="secp256k1, bn254, bls12_381, modp2048"):
+        get_group("p256")

@@ -1,0 +1,400 @@
+"""Reverse homomorphic encryption: exact logits, a head that only ciphertexts tell of, and answers that go where they should."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from parties import party
+from parties.adversary.adversary import Adversary
+from parties.adversary.catalogue import ATTACKS
+from parties.adversary.knowledge import learned
+from parties.party import fresh_state
+from parties.record.transcript import Kind, Record, View
+from parties.runtime.inline import InlineRuntime
+from protocols import reverse_he
+from protocols.crypto import paillier
+from protocols.crypto.coins import Coins, derive
+from protocols.crypto.paillier_keys import PaillierFloats, PaillierLogits
+from protocols.language.confine import check_step
+from protocols.language.errors import BoundError, ConfigError, MalformedError, StepError
+from protocols.language.roles import CONSUMER, DATA_OWNER, KEY_AUTHORITY, QUERIER, SERVER
+from protocols.language.session import Session
+from protocols.network.head import Protect
+from protocols.network.head_config import Encoding, HeadConfig, Release
+from scenarios.run.attacks import attack_run
+from scenarios.run.catalogue import find_scenario
+from scenarios.run.execute import execute, host_specs
+from scenarios.run.experiment import Options, prepare
+from scenarios.run.folder import load_run, new_folder
+from scenarios.run.predict import query
+from scenarios.score import head_result
+from tests.conftest import random_base, small
+
+HIDDEN = {"head": "24-6-5"}
+FLOAT = {"encoding": Encoding.FLOAT, "queries": 6}
+CONTENTS = ("pk", "head", "last_layer", "x", "r", "decision", "logits")
+
+
+def known(run, *parties):
+    return [(item.quantity, item.how) for item in Adversary(run.view_sources(parties)).learned()]
+
+
+def answers(run, name, label):
+    return np.concatenate([value for _, value in run.view(name).values(label, Kind.RECEIVED)])
+
+
+def decrypted(run):
+    """What the authority's key opens of every answer, by a key drawn again from its coins."""
+    view = run.view("key_authority")
+    _, sk = paillier.setup(run.config().params, Coins(view["coins"][0].tobytes()))
+    return sk, np.concatenate([paillier.decrypt(sk, r) for r in view["r"]])
+
+
+@pytest.mark.parametrize("options", [{}, HIDDEN], ids=str)
+def test_encrypted_logits_are_those_of_the_integer_head(runs, options):
+    run, _ = runs("reverse_he", release=Release.LOGITS, **options)
+    head = head_result.clear_head(small("reverse_he", **options))
+    expected = head.integer_logits(answers(run, "server", "x"))
+    assert expected.dtype == np.int64 and np.array_equal(answers(run, "server", "logits"), expected)
+    assert np.array_equal(answers(run, "consumer", "decision"), expected.argmax(1))
+    if not options:
+        assert np.array_equal(decrypted(run)[1], expected)
+
+
+@pytest.mark.parametrize("options", [{}, HIDDEN, {"shots": 4}], ids=str)
+def test_integers_decide_as_floats_do(options):
+    head = head_result.clear_head(small("reverse_he", **options))
+    x = small("reverse_he").data.x_test
+    agreed = np.mean(head.integer_logits(x).argmax(1) == head.float_logits(x).argmax(1))
+    assert len(x) > 150 and agreed >= 0.99
+
+
+def test_the_result_says_what_was_measured(runs):
+    run, result = runs("reverse_he")
+    x, y = run.view("querier")["images"][0], small("reverse_he").data.y_test[:40]
+    assert (
+        result["accuracy"]["test"] == np.mean(answers(run, "consumer", "decision") == y) > 0.4
+        and len(x) == 40
+    )
+    assert abs(result["accuracy"]["baseline_test"] - result["accuracy"]["test"]) <= 0.025
+    assert result["head"]["argmax_agreement"] >= 0.97 and result["head"]["refused"] == 0
+    assert result["head"]["bytes"]["ciphertext"] == 128 and min(result["head"]["milliseconds"].values()) > 0
+    assert result["attacks"] == [] and run.faults() == []
+
+
+def test_after_the_upload_the_owner_holds_no_head(tmp_path):
+    experiment = replace(small("reverse_he", **HIDDEN), out=tmp_path / "run")
+    runtime = InlineRuntime(host_specs(experiment, new_folder(tmp_path / "run", "test")))
+    session = Session(runtime, reverse_he.FIGURE, dict.fromkeys(experiment.roles, 1), experiment.config)
+    next(reverse_he.run(session, experiment.config))
+    owner = runtime._home["data_owner:0"]._parties["data_owner:0"]
+    layers = head_result.clear_head(experiment).layers
+    assert not hasattr(owner.state, "head") and owner._heap == {} and set(owner.state.held) == {"pk"}
+    held = repr(vars(owner.state)).encode() + b"".join(a.tobytes() for a in owner.state.inputs.values())
+    assert not any(needle in held for needle in needles(layers[0], experiment.config))
+    runtime.finish()
+
+
+def needles(layer, config):
+    """The rows of a layer in every form in which they could cross: floats, integers, big-endian, packed columns."""
+    fixed = np.rint(layer[:, :-1].astype(float) * (1 << config.form.weight_bits))
+    for array in (layer, layer[:, :-1], fixed):
+        for dtype in ("<f4", "<f8", "<i2", "<i4", "<i8", ">i8"):
+            for row in (*array, *array.T):
+                cast = row.astype(dtype)
+                if np.count_nonzero(cast) > 3:
+                    yield cast[:6].tobytes()
+
+
+@pytest.mark.parametrize("options", [{}, HIDDEN, FLOAT], ids=str)
+def test_the_encrypted_layer_is_in_no_transcript(runs, options):
+    run, _ = runs("reverse_he", release=Release.LOGITS, **options)
+    head = head_result.clear_head(small("reverse_he", **options))
+    rows = [
+        r
+        for path in run.transcripts
+        for r in run.view("server")._open(str(path)).execute("SELECT data FROM payloads")
+    ]
+    haystack = b"".join(bytes(data) for (data,) in rows)
+    found = list(needles(head.layers[0], run.config()))
+    assert len(found) > 50 and not any(needle in haystack for needle in found)
+    assert run.view("querier")["images"][0][0].tobytes() in haystack, "the search finds what is there"
+
+
+def test_training_images_are_at_the_owner_only(runs):
+    run, _ = runs("reverse_he")
+    images = [image for image in run.truth().images if np.count_nonzero(image) > 10]
+    for name, path in run.sources.items():
+        rows = run.view(name)._open(path).execute("SELECT data FROM payloads").fetchall()
+        haystack = b"".join(bytes(data) for (data,) in rows)
+        assert all(
+            (image.astype(np.uint8).tobytes() in haystack) is (name == "data_owner:0") for image in images
+        )
+
+
+@pytest.mark.parametrize(
+    ("release", "to_server"),
+    [(Release.NONE, []), (Release.DECISION, ["decision"]), (Release.LOGITS, ["logits"])],
+)
+def test_answers_go_where_release_says(runs, release, to_server):
+    run, _ = runs("reverse_he", release=release)
+    got = {name: {row.label for row in run.view(name).rows(None, Kind.RECEIVED)} for name in run.sources}
+    assert got["server"] == {"pk", "head", "x", *to_server} and got["querier"] == set()
+    assert got["consumer"] == {"decision"} and got["key_authority"] == {"r"}
+
+
+def test_who_learned_what(runs):
+    run, _ = runs("reverse_he")
+    assert known(run, "server") == [("queries", "clear"), ("head", "nothing")]
+    assert known(run, "key_authority") == [("logits", "exact")]
+    assert (
+        known(run, "consumer") == [("decision", "clear")]
+        and known(run, "querier") == known(run, "data_owner:0") == []
+    )
+    assert ("head", "exact") in known(run, "server", "key_authority")
+
+
+def test_floats_bound_the_head_and_fed_back_answers_too(runs):
+    assert ("head", "bounded") in known(runs("reverse_he", **FLOAT)[0], "server")
+    assert ("head", "exact") in known(runs("reverse_he", **FLOAT)[0], "server", "key_authority")
+    assert ("head", "bounded") in known(runs("reverse_he", release=Release.DECISION)[0], "server")
+    assert ("head", "bounded") in known(runs("reverse_he", release=Release.LOGITS, **HIDDEN)[0], "server")
+    assert ("pre-activations", "exact") in known(
+        runs("reverse_he", release=Release.LOGITS, **HIDDEN)[0], "key_authority"
+    )
+
+
+def test_enough_fed_back_logits_are_the_head(runs):
+    items = Adversary(runs("reverse_he", release=Release.LOGITS)[0].view_sources(("server",))).learned()
+    assert [item.how for item in items if item.quantity == "head"] == ["nothing", "exact"]
+    few = Adversary(
+        runs("reverse_he", release=Release.LOGITS, queries=12)[0].view_sources(("server",))
+    ).learned()
+    assert [item.how for item in few if item.quantity == "head"] == ["nothing", "bounded"]
+
+
+@pytest.mark.parametrize("record", Record)
+def test_knowledge_and_attacks_bear_with_every_kind_of_record(runs, record):
+    run, result = runs("reverse_he", record=record)
+    rows = attack_run(run, ATTACKS, ("server", "key_authority"), run.prior(), Adversary)
+    assert not any(row["applicable"] for row in rows) and result["learned"]
+    assert len(run.truth().images) == 5 and run.config() == HeadConfig.from_plain(
+        json.loads(json.dumps(run.settings["config"]))
+    )
+
+
+@pytest.mark.parametrize(
+    "options", [{"release": Release.LOGITS}, {"release": Release.LOGITS, **HIDDEN}], ids=str
+)
+def test_every_prefix_of_every_view_can_be_asked(runs, options):
+    run, _ = runs("reverse_he", **options)
+    for parties in ((name,) for name in run.sources):
+        sizes = [len(lines_of(View(run.view_sources(parties), until))) for until in range(-1, 16)]
+        assert sizes == sorted(sizes) and len(lines_of(View(run.view_sources(parties)))) >= sizes[-1]
+    together = ("server", "key_authority")
+    found = [lines_of(View(run.view_sources(together), until)) for until in range(-1, 16)]
+    assert found[0] == [] and ("head", "exact") in {(item.quantity, item.how) for item in found[-1]}
+
+
+def lines_of(view):
+    found = learned(view)
+    view.close()
+    return found
+
+
+def test_the_digest_depends_on_the_seed_only(runs, tmp_path):
+    again = execute(replace(small("reverse_he"), out=tmp_path / "again"))[1]["transcript_digest"]
+    assert again == runs("reverse_he")[1]["transcript_digest"]
+    assert again == runs("reverse_he", record=Record.HEADERS)[1]["transcript_digest"]
+    assert again != runs("reverse_he", seed=8)[1]["transcript_digest"]
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("options", [{"release": Release.DECISION, "head": "24-6-5"}], ids=str)
+def test_ray_and_inline_write_the_same_transcript(ray_session, runs, options):
+    inline, ray = runs("reverse_he", **options), runs("reverse_he", runtime="ray", **options)
+    assert inline[1]["transcript_digest"] == ray[1]["transcript_digest"] and ray[0].faults() == []
+    assert (
+        inline[1]["learned"] == ray[1]["learned"]
+        and inline[1]["accuracy"]["test"] == ray[1]["accuracy"]["test"]
+    )
+
+
+def authority(config):
+    state = fresh_state("key_authority", config, derive(bytes(32), "a"))
+    return state, reverse_he.draw_keys(state)
+
+
+def forged(pk, values):
+    """Ciphertexts of these plaintexts, as who holds the public key makes them."""
+    numbers = [(1 + value * pk.n) * factor % pk.square
+               for value, factor in zip(values, paillier.blinding(pk, len(values), Coins(bytes(32)).stream("x")), strict=True)]  # fmt: skip
+    return PaillierLogits(pk.tag, paillier.bytes_of(numbers, pk.params, len(values), pk.params.chunks))
+
+
+def test_a_refused_answer_is_said_to_the_consumer_and_not_to_the_server():
+    config = small("reverse_he").config
+    state, pk = authority(config)
+    logits, decision = reverse_he.decide(state, forged(pk, [5 << config.bounds.slot_bits, 1 << 400, 7]))
+    assert (
+        decision.tolist() == [1, reverse_he.REFUSED, 0]
+        and logits[1].tolist() == [0] * 5
+        and logits[0, 1] == 5
+    )
+    assert reverse_he.for_server(state, decision).tolist() == [1, 0, 0]
+
+
+def test_a_forged_answer_stops_no_run_and_is_counted(tmp_path, monkeypatch):
+    honest = reverse_he.encrypted_logits
+
+    def encrypted_logits(state, x):
+        r = honest(state, x)
+        elements = r.elements.copy()
+        elements[0] = forged(state.held["pk"], [1 << 400]).elements[0]
+        return PaillierLogits(r.tag, elements)
+
+    load = party.load_step
+    monkeypatch.setattr(
+        party, "load_step", lambda m, name: encrypted_logits if name == "encrypted_logits" else load(m, name)
+    )
+    run, result = execute(replace(small("reverse_he", release=Release.DECISION), out=tmp_path / "run"))
+    assert result["head"]["refused"] == 2 and answers(run, "consumer", "decision")[[0, 32]].tolist() == [
+        -1,
+        -1,
+    ]
+    assert answers(run, "server", "decision").min() == 0
+
+
+def test_malformed_answers_and_layers_are_refused():
+    config = small("reverse_he", **HIDDEN).config
+    state, pk = authority(config)
+    for layer in (np.zeros((5, 7)), np.zeros((5, 6), np.int64)):
+        with pytest.raises(MalformedError):
+            reverse_he.keep_last_layer(state, layer)
+    with pytest.raises(BoundError):
+        reverse_he.keep_last_layer(state, np.full((5, 7), 1 << 40, np.int64))
+    with pytest.raises(MalformedError):
+        reverse_he.decide(state, np.zeros((3, 1, 128), np.uint8))
+
+
+def test_the_server_computes_on_images_only():
+    experiment = small("reverse_he")
+    state = fresh_state("server", experiment.config, bytes(32))
+    state.inputs = dict(reverse_he.base_inputs(experiment.base))
+    for bad in (np.full((1, 64), 17), np.full((1, 64), -1)):
+        with pytest.raises(BoundError):
+            reverse_he.phi(state, bad)
+    for bad in (np.zeros((1, 63), np.uint8), np.zeros((1, 64))):
+        with pytest.raises(MalformedError):
+            reverse_he.phi(state, bad)
+
+
+def test_no_image_can_exceed_the_bounds():
+    experiment = small("reverse_he")
+    rng = np.random.default_rng(0)
+    images = np.concatenate(
+        [rng.integers(0, 2, (500, 64)) * 16, np.zeros((1, 64), int), np.full((1, 64), 16)]
+    )
+    base = experiment.base
+    weight = base.layers[0][:, :-1]
+    worst = np.concatenate([images, (weight > 0) * 16])  # of every feature the image that makes it largest
+    largest = base.phi(base.inputs(worst / np.float32(16))).max()
+    assert 0.99 * base.bound() < largest <= experiment.config.form.feature_bound
+
+
+def test_another_base_than_the_public_one_is_refused(tmp_path):
+    experiment = small("reverse_he")
+    other = replace(experiment, base=experiment.base.scaled(2.0), out=tmp_path / "run")
+    with pytest.raises(StepError, match="not the one that the configuration names"):
+        execute(other)
+
+
+@pytest.mark.parametrize("bits", [512, 1024, 2047, 2040])
+def test_short_keys_are_refused_with_the_reason(bits):
+    with pytest.raises(ConfigError, match=f"--key-bits {bits} is refused: 2048 bits .* 3072"):
+        small("reverse_he", key_bits=bits, toy=False)
+    assert small("reverse_he", key_bits=2048, toy=False).config.params.security_bits == 112
+
+
+def test_by_default_the_key_has_3072_bits_and_no_option_makes_a_toy(capsys):
+    from scenarios.cli import app
+
+    experiment = prepare(find_scenario("reverse_he"), Options(base=random_base()))
+    assert experiment.config.key_bits == 3072 and not experiment.config.toy
+    with pytest.raises(SystemExit) as ended:
+        app(["run", "reverse-he", "--toy"])
+    assert ended.value.code == 2
+    assert "toy" in reverse_he.describe(small("reverse_he").config)["scheme"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"head": "30-5"}, "must be 24"),
+        ({"head": "24-11"}, "expected 2 to 10"),
+        ({"head": "24-8-8-5"}, "one hidden layer"),
+        ({"head": "wide"}, "expects widths"),
+        ({"defence": ("dp",)}, "dp:EPSILON"),
+        ({"defence": ("noise:1",)}, "knows dp:EPSILON"),
+        ({"shots": 500}, "training samples"),
+        ({"epochs": 3}, "no option"),
+        ({"corrupt": ("cloud_trainer",)}, "no party"),
+    ],
+    ids=str,
+)
+def test_options_that_make_no_sense_are_refused(options, said):
+    with pytest.raises(ConfigError, match=said):
+        small("reverse_he", **options)
+
+
+def test_logits_that_do_not_fit_are_refused_before_anything_starts():
+    with pytest.raises(ConfigError, match="64 bits"):
+        small("reverse_he", weight_bound=float(1 << 22), **HIDDEN)
+
+
+def test_floats_are_marked_as_leaking_and_cross_with_their_exponents(runs):
+    run, result = runs("reverse_he", **FLOAT)
+    head = run.view("server")["head"][0]
+    assert isinstance(head, PaillierFloats) and head.shape == (5, 25) and len(np.unique(head.exponents)) > 1
+    assert "LEAKING" in result["security"]["scheme"] and result["head"]["argmax_agreement"] == 1.0
+
+
+def test_a_defence_is_trained_with_coins_of_the_owner(runs):
+    experiment = small("reverse_he", defence=("dp:10",))
+    assert experiment.config.recipe.protect is Protect.DP and experiment.config.recipe.sigma == pytest.approx(
+        1.49, abs=0.01
+    )
+    one, again, other = (
+        head_result.clear_head(small("reverse_he", defence=("dp:10",), seed=s)).layers[0] for s in (7, 7, 8)
+    )
+    assert np.array_equal(one, again) and not np.allclose(one, other)
+    assert np.abs(one).max() > 2 * np.abs(head_result.clear_head(small("reverse_he")).layers[0]).max()
+
+
+def test_the_owners_samples_are_so_many_of_every_class_and_no_query():
+    data = small("reverse_he", shots=3).data
+    assert np.bincount(data.y_train).tolist() == [3] * 5 and set(data.y_test) == set(range(5))
+    assert not {x.tobytes() for x in data.x_train} & {x.tobytes() for x in data.x_test}
+
+
+def test_there_is_no_asking_after_the_run(runs):
+    run, _ = runs("reverse_he")
+    assert not list((run.path / "state").glob("*"))
+    with pytest.raises(ConfigError, match="asks within its run"):
+        query(load_run(run.path), None, None, None, "inline", None)
+
+
+def test_every_step_is_confined():
+    steps = [f for name, f in vars(reverse_he).items() if getattr(f, "__module__", "") == reverse_he.__name__
+             and callable(f) and "state" in getattr(f, "__annotations__", {})]  # fmt: skip
+    assert len(steps) > 12
+    for step in steps:
+        if step is not reverse_he.kept:
+            check_step(step)
+
+
+def test_all_roles_take_part():
+    assert set(small("reverse_he").roles) == {DATA_OWNER, KEY_AUTHORITY, SERVER, QUERIER, CONSUMER}
+    assert {arrow.label for arrow in reverse_he.FIGURE} == set(CONTENTS)

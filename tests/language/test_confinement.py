@@ -1,0 +1,83 @@
+"""An attack computes from its view and its prior, and from nothing else."""
+
+import shutil
+import sqlite3
+from dataclasses import replace
+
+import pytest
+
+from parties.adversary.adversary import Adversary
+from parties.adversary.catalogue import ATTACKS
+from parties.data import datasets
+from protocols.network.config import Deviation, Init, Labels
+from tests.conftest import MANY, TINY
+from tests.scenarios.test_attacks import CLOUD, ENOUGH
+
+# For each attack a run on which it finds something: scenario, options, whose view, how many samples it knows. That the cloud of plain FE is
+# malicious in its first steps changes nothing for the others.
+FE = ("plain_fe", {**ENOUGH, "labels": Labels.FEBO, "malicious": Deviation.UNIT_KEYS}, CLOUD, 0)
+RUNS = {
+    "conv": ("plain_fe", {"samples": 32, "first": "conv:4x3x3"}, CLOUD, 0),
+    "gram": ("mitig2", {"samples": 48, "hidden": 48, "epochs": 6}, CLOUD, 12),
+    "inversion": ("mitig2", {}, CLOUD, 0),
+    "known_average": ("mitig2", MANY, ("cloud_trainer", "data_owner:1"), 0),
+    "known_init": ("mitig2", {"init": Init.SHARED}, CLOUD, 0),
+    "known_samples": ("mitig1", TINY, CLOUD, 8),
+    "update": ("mitig2", MANY, ("key_authority", "cloud_trainer"), 0),
+}
+
+
+@pytest.fixture
+def stripped(tmp_path, monkeypatch):
+    """Copies of a run's transcripts with the rows and payloads of the corrupted parties alone, and no data set that can be read."""
+
+    def strip(run, corrupted):
+        for path in run.transcripts:
+            shutil.copyfile(path, tmp_path / path.name)
+            with sqlite3.connect(tmp_path / path.name) as db:
+                marks = ",".join("?" * len(corrupted))
+                db.execute(f"DELETE FROM rows WHERE party NOT IN ({marks})", corrupted)
+                db.execute("DELETE FROM payloads WHERE sha256 NOT IN (SELECT sha256 FROM rows)")
+        for name in ("load", "split"):
+            monkeypatch.setattr(datasets, name, refuse)
+        return [
+            (str(tmp_path / path.rpartition("/")[2]), party) for path, party in run.view_sources(corrupted)
+        ]
+
+    return strip
+
+
+def refuse(*args, **kwargs):
+    raise AssertionError("an attack asked for a data set")
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_the_same_view_gives_the_same_bits_with_everything_else_gone(runs, stripped, name):
+    scenario, options, corrupted, known = RUNS.get(name, FE)
+    run, _ = runs(scenario, **options)
+    prior = run.prior(known=known)
+    here = rebuilt_with(run.view_sources(corrupted), name, prior)
+    there = rebuilt_with(stripped(run, corrupted), name, prior)
+    assert here.values.tobytes() == there.values.tobytes() and here.index.tobytes() == there.index.tobytes()
+
+
+def rebuilt_with(sources, name, prior):
+    result = Adversary(sources).attack(name, prior, 0)
+    assert result.reconstruction is not None, result.why
+    return result.reconstruction
+
+
+def test_a_prior_of_other_samples_is_used_and_not_the_truth(runs):
+    scenario, options, corrupted, known = RUNS["gram"]
+    run, _ = runs(scenario, **options)
+    prior = run.prior(known=known)
+    other = replace(prior, known=replace(prior.known, images=prior.known.images[::-1].copy()))
+    pair = [rebuilt_with(run.view_sources(corrupted), "gram", p).values for p in (prior, other)]
+    assert pair[0].tobytes() != pair[1].tobytes()
+
+
+def test_knowledge_needs_the_view_alone_too(runs, stripped):
+    scenario, options, corrupted, _ = FE
+    run, _ = runs(scenario, **options)
+    here = Adversary(run.view_sources(corrupted)).learned()
+    assert Adversary(stripped(run, corrupted)).learned() == here

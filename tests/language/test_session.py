@@ -1,0 +1,295 @@
+"""The rules of the language in which protocols are written."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+import pytest
+
+from parties.party import Party
+from parties.record.transcript import Kind, Record, View
+from parties.record.writer import TranscriptWriter
+from parties.runtime.host import Host
+from parties.runtime.inline import InlineRuntime
+from protocols.language.errors import FigureError, StepError, VisibilityError
+from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
+from protocols.language.session import Session
+from tests import toy_protocol as toy
+
+
+@dataclass(frozen=True)
+class WithArray:
+    values: object
+
+
+class Smuggler(int):
+    values = np.zeros(2)
+
+
+class Choice(Enum):
+    ARRAY = np.zeros(2)
+
+
+class ToyHost(Host):
+    """A host of parties without data, in memory."""
+
+    def __init__(self, names, path):
+        self.name, self._said, self._groups, self._took = names[0], set(), {}, {}
+        self._transcript = TranscriptWriter(path, Record.FULL)
+        self._parties = {
+            name: Party(name, None, name.encode().ljust(32, b"."), self._transcript) for name in names
+        }
+        self._note, self.keep_state = lambda *args: None, lambda: None
+        self._log = type("Log", (), {"info": lambda self, *args, **kwargs: None})()
+
+
+@pytest.fixture
+def toys(tmp_path):
+    """(session, hosts, transcript paths): three owners, an authority and a cloud."""
+    names = [["data_owner:0", "data_owner:1", "data_owner:2"], ["key_authority"], ["cloud_trainer"]]
+    paths = [tmp_path / f"{group[0].partition(':')[0]}.sqlite" for group in names]
+    hosts = [ToyHost(group, path) for group, path in zip(names, paths, strict=True)]
+    runtime = InlineRuntime([])
+    runtime._hosts = hosts
+    runtime._home = {name: host for host, group in zip(hosts, names, strict=True) for name in group}
+    session = Session(runtime, toy.FIGURE, {DATA_OWNER: 3, KEY_AUTHORITY: 1, CLOUD_TRAINER: 1}, None)
+    return session, hosts, paths
+
+
+def heap(hosts, party):
+    (host,) = [h for h in hosts if party in h._parties]
+    return host._parties[party]._heap
+
+
+def test_a_value_crosses_by_send_and_the_receiver_has_its_own_copy(toys):
+    s, _, _ = toys
+    o, c = s.at(DATA_OWNER), s.at(CLOUD_TRAINER)
+    with s.phase("talk"):
+        there = o.send(c, value=o.do(toy.make, 4))
+        o.do(toy.spoil)
+        assert s.reveal(c.do(toy.double, there), why="test").tolist() == [0, 2, 4, 6]
+        assert s.reveal(c.do(toy.writable, there), why="test") is False
+
+
+def test_another_partys_handle_is_refused(toys):
+    s, _, _ = toys
+    o, c = s.at(DATA_OWNER), s.at(CLOUD_TRAINER)
+    with s.phase("talk"):
+        mine = o.do(toy.make, 4)
+        with pytest.raises(VisibilityError, match="send it first"):
+            c.do(toy.double, mine)
+        with pytest.raises(VisibilityError, match="of its own"):
+            c.send(o, value=mine)
+        with pytest.raises(VisibilityError, match="send it first"):
+            s.at(DATA_OWNER, 1).do(toy.double, mine)
+
+
+@pytest.mark.parametrize(
+    "bare",
+    [
+        np.zeros(2),
+        [1],
+        {"x": 1},
+        WithArray(np.zeros(2)),
+        b"bytes",
+        object(),
+        (1, [2]),
+        Smuggler(3),
+        Choice.ARRAY,
+        np.float64(1),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_bare_values_are_refused(toys, bare):
+    s, _, _ = toys
+    with s.phase("talk"), pytest.raises(VisibilityError, match="bare"):
+        s.at(DATA_OWNER).do(toy.double, bare)
+
+
+@pytest.mark.parametrize("public", [1, 1.5, "x", True, None, DATA_OWNER, WithArray(3), (1, "x")], ids=str)
+def test_public_arguments_are_accepted(toys, public):
+    s, _, _ = toys
+    with s.phase("talk"):
+        s.at(DATA_OWNER).do(toy.shares, 2)
+        s.at(DATA_OWNER)._argument(public, toy.double)
+
+
+def test_a_message_that_the_figure_does_not_show_is_refused(toys):
+    s, _, _ = toys
+    o, c = s.at(DATA_OWNER), s.at(CLOUD_TRAINER)
+    with s.phase("talk"):
+        mine = o.do(toy.make, 4)
+        with pytest.raises(FigureError, match="other"):
+            o.send(c, other=mine)
+        with pytest.raises(FigureError):
+            o.send(s.at(KEY_AUTHORITY), value=mine)
+    with s.phase("later"), pytest.raises(FigureError, match="phase later"):
+        o.send(c, value=o.do(toy.make, 1))
+
+
+def test_steps_and_messages_belong_to_a_phase_and_phases_do_not_nest(toys):
+    s, _, _ = toys
+    with pytest.raises(VisibilityError, match="outside any phase"):
+        s.at(DATA_OWNER).do(toy.make, 4)
+    with s.phase("talk"), pytest.raises(VisibilityError, match="inside phase talk"), s.phase("talk"):
+        pass
+
+
+def test_a_handle_carries_no_value(toys):
+    s, _, _ = toys
+    with s.phase("talk"):
+        handle = s.at(DATA_OWNER).do(toy.make, 4)
+    with pytest.raises(VisibilityError):
+        bool(handle)
+    with pytest.raises(VisibilityError):
+        a, b = handle
+    with pytest.raises(VisibilityError):
+        assert handle == 3
+    assert set(vars(handle)) == {"_handle", "_senders", "_parts"}
+
+
+def test_a_step_annotated_with_a_tuple_returns_several_handles(toys):
+    s, _, _ = toys
+    o = s.at(DATA_OWNER)
+    with s.phase("talk"):
+        low, high = o.do(toy.halves, o.do(toy.make, 5))
+        assert s.reveal(high, why="test").tolist() == [2, 3, 4]
+        assert s.reveal(low, why="test").tolist() == [0, 1]
+
+
+def test_many_parties_send_and_their_values_are_gathered_in_order(toys):
+    s, _, _ = toys
+    o, c = s.each(DATA_OWNER), s.at(CLOUD_TRAINER)
+    with s.phase("talk"):
+        sent = o.send(c, value=o.do(toy.make, 2))
+        with pytest.raises(VisibilityError, match="gather"):
+            c.do(toy.total, sent)
+        with pytest.raises(VisibilityError, match="gather"):
+            s.reveal(sent, why="test")
+        with pytest.raises(VisibilityError, match="gather"):
+            c.send(s.at(DATA_OWNER), value=sent)
+        assert s.reveal(c.do(toy.total, s.gather(sent)), why="test") == 3 + 200 + 400
+        assert [v.tolist() for v in s.reveal(s.gather(sent), why="test")] == [[0, 1], [100, 101], [200, 201]]
+
+
+def test_a_group_of_one_is_gathered_too(toys):
+    s, _, _ = toys
+    o, c = s.each(DATA_OWNER, [1]), s.at(CLOUD_TRAINER)
+    with s.phase("talk"):
+        assert s.reveal(c.do(toy.total, s.gather(o.send(c, value=o.do(toy.make, 2)))), why="test") == 201
+
+
+def test_one_party_broadcasts_or_scatters(toys):
+    s, hosts, _ = toys
+    o, c = s.each(DATA_OWNER), s.at(CLOUD_TRAINER)
+    with s.phase("talk"):
+        same = c.send(o, value=c.do(toy.shares, 2))
+        own = c.send(o, share=s.scatter(c.do(toy.shares, 3), o))
+        assert [heap(hosts, f"data_owner:{i}")[same._handle.id] for i in range(3)] == [[0, 10]] * 3
+        assert [heap(hosts, f"data_owner:{i}")[own._handle.id] for i in range(3)] == [0, 10, 20]
+
+
+def test_messages_are_numbered_in_script_order_in_both_views(toys):
+    s, hosts, paths = toys
+    o, c = s.each(DATA_OWNER), s.at(CLOUD_TRAINER)
+    with s.phase("talk"):
+        c.do(toy.total, s.gather(o.send(c, value=o.do(toy.make, 2))))
+        s.reveal(c.send(s.at(DATA_OWNER, 2), value=c.do(toy.shares, 1)), why="test")
+    s.runtime.finish()
+    cloud = View([(str(paths[2]), "cloud_trainer")])
+    assert [(r.seq, r.sender, r.kind) for r in cloud.rows("value")] == [
+        (0, "data_owner:0", Kind.RECEIVED), (1, "data_owner:1", Kind.RECEIVED), (2, "data_owner:2", Kind.RECEIVED),
+        (3, "cloud_trainer", Kind.SENT)]  # fmt: skip
+    owner = View([(str(paths[0]), "data_owner:2")])
+    assert [(r.seq, r.kind) for r in owner.rows() if r.seq >= 0] == [
+        (2, Kind.SENT),
+        (3, Kind.RECEIVED),
+        (4, Kind.OUTPUT),
+    ]
+
+
+def test_a_value_is_forgotten_with_its_handle(toys):
+    s, hosts, _ = toys
+    with s.phase("talk"):
+        handle = s.at(DATA_OWNER).do(toy.make, 4)
+        assert len(heap(hosts, "data_owner:0")) == 1
+        del handle
+        assert heap(hosts, "data_owner:0") == {}
+
+
+def test_unknown_parties_and_unlabelled_messages_are_refused(toys):
+    s, _, _ = toys
+    with pytest.raises(VisibilityError, match="data_owner:3"):
+        s.at(DATA_OWNER, 3)
+    with s.phase("talk"), pytest.raises(VisibilityError, match="label"):
+        s.at(DATA_OWNER).send(s.at(CLOUD_TRAINER))
+
+
+def test_a_failing_step_names_party_step_phase_and_cause_and_no_value(toys):
+    s, _, _ = toys
+    with s.phase("talk", 5), pytest.raises(StepError) as failure:
+        s.at(DATA_OWNER, 1).do(toy.fail)
+    assert "data_owner:1: fail failed in phase talk, round 5: ValueError" in str(failure.value)
+    assert "1234" not in str(failure.value)
+
+
+def test_a_step_that_returns_fewer_values_than_annotated_is_refused(toys):
+    s, _, _ = toys
+    with s.phase("talk"), pytest.raises(StepError, match="returned 1 values"):
+        s.at(DATA_OWNER).do(toy.lie)
+
+
+def test_scripts_cannot_gather_scatter_or_reveal_what_is_not_there(toys):
+    s, _, _ = toys
+    o, c = s.each(DATA_OWNER), s.at(CLOUD_TRAINER)
+    with s.phase("talk"):
+        mine = o.do(toy.make, 2)
+        for refused in (lambda: s.gather(mine), lambda: s.scatter(mine, o), lambda: s.reveal(mine, why="test"),
+                        lambda: s.reveal(np.zeros(1), why="test"), lambda: s.gather([1]), lambda: s.scatter([1], o),
+                        lambda: c.send(o, value=np.zeros(1))):  # fmt: skip
+            with pytest.raises(VisibilityError):
+                refused()
+
+
+def test_parts_go_to_the_group_for_which_they_were_made_only(toys):
+    s, _, _ = toys
+    c = s.at(CLOUD_TRAINER)
+    with s.phase("talk"), pytest.raises(VisibilityError, match="its parts are for"):
+        c.send(s.each(DATA_OWNER, [0, 1]), share=s.scatter(c.do(toy.shares, 3), s.each(DATA_OWNER)))
+
+
+@pytest.mark.parametrize("indices", [[], [0, 0], [0, 3], [-1]], ids=str)
+def test_a_group_has_different_parties_that_take_part(toys, indices):
+    with pytest.raises(VisibilityError, match="out of 3"):
+        toys[0].each(DATA_OWNER, indices)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [lambda state: None, toy.make_closure(), np.zeros, "make"],
+    ids=["lambda", "closure", "numpy", "name"],
+)
+def test_only_module_level_functions_run(toys, step):
+    s, _, _ = toys
+    with s.phase("talk"), pytest.raises(VisibilityError):
+        s.at(DATA_OWNER).do(step)
+
+
+def test_a_handle_of_another_session_is_refused(toys):
+    s, _, _ = toys
+    other = Session(s.runtime, toy.FIGURE, s.counts, None)
+    with s.phase("talk"), other.phase("talk"):
+        mine = s.at(DATA_OWNER).do(toy.make, 2)
+        with pytest.raises(VisibilityError):
+            other.at(DATA_OWNER).do(toy.double, mine)
+        with pytest.raises(VisibilityError):
+            other.reveal(mine, why="test")
+
+
+def test_what_arrived_cannot_be_made_writable(toys):
+    s, hosts, _ = toys
+    o, c = s.at(DATA_OWNER), s.at(CLOUD_TRAINER)
+    with s.phase("talk"):
+        there = o.send(c, value=o.do(toy.make, 4))
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            heap(hosts, "cloud_trainer")[there._handle.id].flags.writeable = True

@@ -1,0 +1,232 @@
+"""Inline and Ray are the same protocol: same digest, same errors, nothing left behind."""
+
+import os
+import signal
+import sqlite3
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import psutil
+import pytest
+
+from parties.record.transcript import Record
+from protocols.crypto.coins import derive
+from protocols.language.errors import DataError, HostLost, StepError
+from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
+from protocols.language.session import Session
+from scenarios.run.execute import execute, host_specs
+from scenarios.run.experiment import seed_bytes
+from scenarios.run.folder import RunFolder, new_folder
+from tests.conftest import small
+
+
+def digest_of(runs, **options):
+    return runs("plain_fe", **options)[1]["transcript_digest"]
+
+
+def test_the_digest_depends_on_the_seed_only(runs, tmp_path):
+    again = execute(replace(small(), out=tmp_path / "again"))[1]["transcript_digest"]
+    assert digest_of(runs) == again == digest_of(runs, record=Record.HEADERS)
+    assert digest_of(runs, seed=8) != again
+
+
+def test_what_an_owner_is_told_gives_no_partys_key(tmp_path):
+    experiment = small()
+    specs = {spec.name: spec for spec in host_specs(experiment, new_folder(tmp_path / "run", "test"))}
+    told = specs["data_owner"].data.seed
+    assert told != experiment.seed and seed_bytes(told) != seed_bytes(experiment.seed)
+    guess = derive(derive(seed_bytes(told), "run"), "key_authority")
+    true = derive(derive(seed_bytes(experiment.seed), "run"), "key_authority")
+    assert specs["key_authority"].keys == (true,) != (guess,)
+
+
+def test_without_a_seed_two_runs_differ(tmp_path):
+    digests = {
+        execute(replace(small(seed=None), out=tmp_path / str(i)))[1]["transcript_digest"] for i in range(2)
+    }
+    assert len(digests) == 2
+
+
+@pytest.mark.ray
+def test_ray_and_inline_write_the_same_transcript(ray_session, runs):
+    inline, ray = runs("plain_fe"), runs("plain_fe", runtime="ray", attack=("stack", "labels"))
+    assert inline[1]["transcript_digest"] == ray[1]["transcript_digest"]
+    assert inline[0].faults() == ray[0].faults() == []
+    assert [a["applicable"] for a in ray[1]["attacks"]] == [False, True]
+    assert inline[1]["learned"] == ray[1]["learned"]
+
+
+@pytest.mark.parametrize("runtime", ["inline", pytest.param("ray", marks=pytest.mark.ray)])
+def test_a_failing_step_names_party_step_phase_and_cause(request, runtime, tmp_path, monkeypatch):
+    if runtime == "ray":
+        request.getfixturevalue("ray_session")
+    pids = pids_of_runs(monkeypatch) if runtime == "ray" else []
+    experiment = replace(small(runtime=runtime, weight_bound=0.01, weight_scale=4096), out=tmp_path / "run")
+    with pytest.raises(
+        StepError, match=r"cloud_trainer: quantised_w1 failed in phase step, round 0: W1 leaves the range"
+    ):
+        execute(experiment)
+    rows = sqlite3.connect(tmp_path / "run" / "transcripts" / "cloud_trainer.sqlite").execute(
+        "SELECT label FROM rows"
+    )
+    assert ("ct",) in rows.fetchall()
+    assert not (tmp_path / "run" / "result.json").exists()
+    assert "run_failed" in (tmp_path / "run" / "run.log").read_text()
+    assert len(pids) == (3 if runtime == "ray" else 0) and ended(pids)
+
+
+@pytest.mark.ray
+def test_a_process_lost_during_training_is_reported_with_its_parties(ray_session, tmp_path):
+    experiment = small(runtime="ray", epochs=2000)
+    runtime, session = started(experiment, tmp_path)
+    epochs = experiment.scenario.protocol.run(session, experiment.config)
+    next(epochs)
+    os.kill(runtime.pids["key_authority"], signal.SIGKILL)
+    with pytest.raises(HostLost, match="key_authority"):
+        list(epochs)
+    runtime.abort()
+    assert ended(runtime.pids.values())
+    assert len(list(RunFolder(tmp_path / "run").view("cloud_trainer").rows("w1"))) >= 3
+
+
+@dataclass
+class Traffic:
+    """What a Ray run asked of its hosts."""
+
+    calls: int
+    groups: list[tuple[str, int]]  # (host, number) of each group that travelled with its members
+    largest: int  # members of the largest group inside an instruction
+    rounds: int  # most rounds in flight
+    pids: list[int]
+    digest: str
+
+
+@pytest.fixture(scope="module")
+def traffic(ray_session, tmp_path_factory):
+    """`Traffic` of runs with 3 and with 12 owners on at most as many hosts as processors, and a window of 4 rounds."""
+    with pytest.MonkeyPatch.context() as patch:
+        return {owners: watched(patch, owners, tmp_path_factory.mktemp("traffic")) for owners in (3, 12)}
+
+
+def watched(patch, owners, path):
+    from parties.runtime import on_ray
+
+    seen, flush, end_phase = (
+        Traffic(0, [], 0, 0, [], ""),
+        on_ray.RayRuntime._flush,
+        on_ray.RayRuntime.end_phase,
+    )
+
+    def spy_flush(self, host, last=None):
+        seen.groups += [(host, group.id) for group in self._new[host]]
+        for instruction in [*self._queues[host], *([last] if last else [])]:
+            seen.largest = max(seen.largest, *(len(group.members) for group in groups_in(instruction)))
+        return flush(self, host, last)
+
+    def spy_end_phase(self, phase, round_):
+        end_phase(self, phase, round_)
+        seen.rounds = max(seen.rounds, len(self._rounds))
+
+    with patch.context() as inner:
+        inner.setattr(on_ray, "WINDOW", 4)
+        inner.setattr(on_ray.RayRuntime, "_flush", spy_flush)
+        inner.setattr(on_ray.RayRuntime, "end_phase", spy_end_phase)
+        experiment = small(runtime="ray", owners=owners, samples=24, batch=2)
+        runtime, session = started(experiment, path)
+        talk(session, experiment)
+        seen.calls, seen.pids = runtime.remote_calls, list(runtime.pids.values())
+        assert os.getpid() not in seen.pids and all(alive(pid) for pid in seen.pids)
+        runtime.finish()
+    seen.digest = RunFolder(path / "run").digest()
+    return seen
+
+
+def groups_in(instruction):
+    """The groups that travel inside an instruction."""
+    whole = getattr(instruction, "transfer", instruction)
+    return (whole.senders, whole.receivers) if hasattr(whole, "senders") else (whole.group,)
+
+
+@pytest.mark.ray
+def test_remote_calls_do_not_depend_on_the_number_of_owners(traffic):
+    assert traffic[3].calls == traffic[12].calls > 0
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("owners", [3, 12])
+def test_ray_and_inline_agree_when_several_owners_share_hosts(traffic, runs, owners):
+    assert traffic[owners].digest == digest_of(runs, owners=owners, samples=24, batch=2)
+
+
+@pytest.mark.ray
+def test_hosts_end_with_the_run(traffic):
+    assert all(len(set(seen.pids)) == len(seen.pids) >= 3 and ended(seen.pids) for seen in traffic.values())
+
+
+@pytest.mark.ray
+def test_a_large_group_travels_to_a_host_once(traffic):
+    assert traffic[12].groups and len(set(traffic[12].groups)) == len(traffic[12].groups)
+    assert traffic[12].largest <= 4 and traffic[3].groups == []
+
+
+@pytest.mark.ray
+def test_the_window_bounds_the_rounds_in_flight(traffic):
+    assert traffic[3].rounds == traffic[12].rounds == 4
+
+
+def talk(session, experiment):
+    """Carry out the whole protocol."""
+    for _ in experiment.scenario.protocol.run(session, experiment.config):
+        pass
+
+
+def pids_of_runs(monkeypatch):
+    """A list that gets the process numbers of the hosts of every run that stops from here on."""
+    from parties.runtime import on_ray
+
+    pids, stop = [], on_ray.RayRuntime._stop
+
+    def spy(self):
+        pids.extend(self.pids.values())
+        stop(self)
+
+    monkeypatch.setattr(on_ray.RayRuntime, "_stop", spy)
+    return pids
+
+
+def started(experiment, path):
+    """A Ray runtime and a session on it, with no message said yet."""
+    from parties.runtime.on_ray import RayRuntime
+
+    path.mkdir(exist_ok=True)
+    run = new_folder(path / "run", "test")
+    runtime = RayRuntime(host_specs(experiment, run))
+    protocol = experiment.scenario.protocol
+    counts = {DATA_OWNER: experiment.owners, KEY_AUTHORITY: 1, CLOUD_TRAINER: 1}
+    return runtime, Session(runtime, protocol.FIGURE, counts, experiment.config)
+
+
+def ended(pids):
+    """Whether all processes are gone within ten seconds."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and any(alive(pid) for pid in pids):
+        time.sleep(0.05)
+    return not any(alive(pid) for pid in pids)
+
+
+def alive(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.ray
+def test_an_owner_that_cannot_read_its_data_says_so(ray_session, tmp_path):
+    path = tmp_path / "own.npz"
+    np.savez(path, images=np.zeros((20, 4, 4), np.uint8), labels=np.arange(20) % 4)
+    experiment = small(runtime="ray", dataset=str(path), samples=None)
+    path.unlink()  # the driver has read it, the owner's process has not
+    with pytest.raises(DataError, match=r"own\.npz"):
+        started(experiment, tmp_path)

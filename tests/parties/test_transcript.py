@@ -1,0 +1,263 @@
+"""Transcripts: what is kept, what an altered one is told by, and that opening one runs nothing."""
+
+import hashlib
+import os
+import pickle
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from parties.record import writer as transcript_writer
+from parties.record.transcript import (
+    Kind,
+    Record,
+    View,
+    open_transcript,
+    parties_in,
+    transcript_digest,
+    verify,
+)
+from parties.record.writer import TranscriptWriter
+from protocols.language.errors import DataError, TranscriptError
+from protocols.language.message import Header, digest, encode
+from scenarios.run.folder import RunFolder
+
+
+@pytest.fixture
+def copy(runs, tmp_path):
+    """A run folder that a test may damage, and the path of the cloud's transcript."""
+    run, _ = runs()
+    shutil.copytree(run.path, tmp_path / "run")
+    return RunFolder(tmp_path / "run"), tmp_path / "run" / "transcripts" / "cloud_trainer.sqlite"
+
+
+def change(path, statement, *values):
+    with sqlite3.connect(path) as connection:
+        assert connection.execute(statement, values).rowcount > 0
+    connection.close()
+
+
+def first(path, label):
+    return next(View([(str(path), "cloud_trainer")]).rows(label))
+
+
+def test_an_intact_run_has_no_faults(copy):
+    run, _ = copy
+    assert run.faults() == []
+
+
+def test_an_altered_payload_is_named_by_party_and_sequence_number(copy):
+    run, path = copy
+    row = first(path, "dw1")
+    change(path, "UPDATE payloads SET data = zeroblob(length(data)) WHERE sha256 = ?", row.sha256)
+    assert any(
+        f.startswith(f"cloud_trainer, message {row.seq} (dw1)") and "altered" in f for f in run.faults()
+    )
+    with pytest.raises(DataError, match=f"message {row.seq} .dw1.*altered"):
+        run.view("cloud_trainer").value(row)
+
+
+@pytest.mark.parametrize(
+    "change_to",
+    ["label = 'dw2'", "round = 77", "shape = '[1, 2]'", "dtype = 'int8'", "sender = 'key_authority'"],
+)
+def test_an_altered_header_is_found(copy, change_to):
+    run, path = copy
+    row = first(path, "dw1")
+    change(path, f"UPDATE rows SET {change_to} WHERE seq = ? AND kind = 'received'", row.seq)
+    assert any(f"message {row.seq} " in fault for fault in run.faults())
+
+
+def test_a_payload_replaced_together_with_its_digest_is_found_by_the_other_end(copy):
+    run, path = copy
+    row = first(path, "dw1")
+    forged = encode(np.zeros(row.shape, np.float32))
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            "INSERT INTO payloads (sha256, data) VALUES (?, ?)", (digest(forged), forged.tobytes())
+        )
+        connection.execute("UPDATE rows SET sha256 = ? WHERE seq = ?", (digest(forged), row.seq))
+    connection.close()
+    assert any(f"message {row.seq} " in fault and "says it sent" in fault for fault in run.faults())
+
+
+def test_a_deleted_row_is_found(copy):
+    run, path = copy
+    row = first(path, "dw1")
+    change(path, "DELETE FROM rows WHERE seq = ?", row.seq)
+    assert any(f"cloud_trainer, message {row.seq} (dw1): missing" in fault for fault in run.faults())
+
+
+def test_a_message_that_both_ends_alter_alike_changes_the_digest(copy):
+    run, path = copy
+    row = first(path, "dw1")
+    for name in ("cloud_trainer", "data_owner"):
+        change(path.with_name(f"{name}.sqlite"), "UPDATE rows SET round = 9999 WHERE seq = ?", row.seq)
+    assert any("transcript digest" in fault for fault in run.faults())
+
+
+@pytest.mark.parametrize("content", [b"", b"no database at all", None], ids=["empty", "text", "truncated"])
+def test_a_damaged_file_is_one_clear_error(copy, content):
+    _, path = copy
+    path.write_bytes(path.read_bytes()[:5000] if content is None else content)
+    with pytest.raises(DataError, match="cloud_trainer.sqlite|damaged"):
+        list(View([(str(path), "cloud_trainer")]).rows())
+
+
+def read_all(path):
+    view = View([(str(path), "cloud_trainer")])
+    return (
+        [view.value(row) for row in view.rows()],
+        view.labels(),
+        view.config,
+        list(view.steps()),
+        list(verify([path])),
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_is_damaged_is_told_as_an_error_of_ours(copy, seed):
+    _, path = copy
+    intact, rng, refused = path.read_bytes(), np.random.default_rng(seed), 0
+    for _ in range(8):
+        bytes_ = np.frombuffer(intact, np.uint8)[
+            : rng.integers(100, len(intact)) if seed % 2 else None
+        ].copy()
+        bytes_[rng.integers(0, min(len(bytes_), 98304), 1000)] = rng.integers(0, 256, 1000)  # the first pages
+        path.write_bytes(bytes_.tobytes())
+        try:
+            read_all(path)
+        except DataError:
+            refused += 1
+    assert refused > 4
+
+
+@pytest.mark.parametrize(
+    "change_to", ["label = x'ff'", "seq = 'x'", "shape = '3'", "kind = 'other'", "sha256 = 'text'"]
+)
+def test_a_row_of_the_wrong_type_is_refused(copy, change_to):
+    _, path = copy
+    change(path, f"UPDATE rows SET {change_to} WHERE label IN ('dw1') AND seq = ?", first(path, "dw1").seq)
+    with pytest.raises(DataError, match="damaged"):
+        list(View([(str(path), "cloud_trainer")]).rows())
+
+
+def test_a_payload_of_the_wrong_type_is_refused(copy):
+    run, path = copy
+    change(path, "UPDATE payloads SET data = 'text'")
+    with pytest.raises(DataError, match="altered"):
+        run.view("cloud_trainer")["dw1"]
+    assert any("payload altered" in fault for fault in run.faults())
+
+
+def test_a_pickle_in_a_transcript_is_refused_and_not_run(copy, tmp_path):
+    _, path = copy
+    row, target = first(path, "dw1"), tmp_path / "executed"
+    evil = pickle.dumps(type("Evil", (), {"__reduce__": lambda self: (os.mkdir, (str(target),))})())
+    sha = hashlib.sha256(evil).digest()
+    with sqlite3.connect(path) as connection:
+        connection.execute("INSERT INTO payloads (sha256, data) VALUES (?, ?)", (sha, evil))
+        connection.execute("UPDATE rows SET sha256 = ?, nbytes = ? WHERE seq = ?", (sha, len(evil), row.seq))
+    connection.close()
+    with pytest.raises(DataError):
+        list(View([(str(path), "cloud_trainer")]).values("dw1"))
+    assert list(verify([path])) and not target.exists()
+
+
+def test_files_are_readable_by_their_owner_only(runs):
+    run, _ = runs()
+    assert {os.stat(path).st_mode & 0o777 for path in run.transcripts} == {0o600}
+
+
+def test_a_view_reads_only_its_party_though_others_share_the_file(tmp_path):
+    path = tmp_path / "t.sqlite"
+    writer = TranscriptWriter(path, Record.FULL)
+    for party, value in (("data_owner:0", 1), ("data_owner:1", 2)):
+        writer.note(party, Kind.INPUT, "number", value)
+    writer.close()
+    assert parties_in(path) == ["data_owner:0", "data_owner:1"]
+    assert View([(str(path), "data_owner:1")])["number"] == [2]
+
+
+def test_a_joint_view_counts_a_message_between_corrupted_parties_once(runs):
+    run, _ = runs()
+    both = run.view("cloud_trainer", "key_authority")
+    assert len(list(both.rows("w1"))) == len(list(run.view("cloud_trainer").rows("w1"))) == 3
+
+
+def test_equal_payloads_are_stored_once_and_nothing_waits_after_the_end(tmp_path):
+    writer, value = TranscriptWriter(tmp_path / "t.sqlite", Record.FULL), np.zeros(1000)
+    for seq in range(50):
+        writer.message("a", Kind.SENT, Header(seq, "step", 0, "a", "b", "x"), value, encode(value))
+    writer.close()
+    connection = open_transcript(tmp_path / "t.sqlite")
+    assert connection.execute("SELECT COUNT(*) FROM payloads").fetchone() == (1,)
+    assert connection.execute("SELECT COUNT(*) FROM rows").fetchone() == (50,)
+    assert writer._waiting_bytes == 0 and not writer._waiting and not writer._file._rows
+
+
+def test_parties_wait_for_a_slow_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(transcript_writer, "_WAITING_BYTES", 100_000)
+    writer, frame = TranscriptWriter(tmp_path / "t.sqlite", Record.FULL), encode(np.zeros(10_000))
+    write, waiting = writer._file.write, []
+    writer._file.write = lambda entry: (time.sleep(0.01), waiting.append(writer._waiting_bytes), write(entry))
+    for seq in range(20):
+        writer.message("a", Kind.SENT, Header(seq, "step", 0, "a", "b", "x"), np.zeros(10_000), frame)
+    writer.close()
+    assert len(waiting) == 20 and max(waiting) < 100_000 + 2 * frame.nbytes
+
+
+def test_a_transcript_that_cannot_be_written_stops_the_party(tmp_path):
+    writer, failed = TranscriptWriter(tmp_path / "t.sqlite", Record.FULL), threading.Event()
+
+    def full(entry):
+        failed.set()
+        raise sqlite3.OperationalError("database or disk is full")
+
+    writer._file.write = full
+    writer.note("a", Kind.INPUT, "x", 1)
+    assert failed.wait(10)
+    with pytest.raises(TranscriptError, match="disk is full"):
+        writer.close()
+    with pytest.raises(TranscriptError, match="disk is full"):
+        writer.note("a", Kind.INPUT, "x", 2)
+
+
+def test_headers_only_keeps_digests_and_no_payloads(runs):
+    full, headers = runs()[0], runs("plain_fe", record=Record.HEADERS)[0]
+    assert transcript_digest(full.transcripts) == transcript_digest(headers.transcripts)
+    assert not headers.view("cloud_trainer").has_payloads() and full.view("cloud_trainer").has_payloads()
+    assert (
+        sum(p.stat().st_size for p in headers.transcripts)
+        < sum(p.stat().st_size for p in full.transcripts) / 5
+    )
+    with pytest.raises(DataError, match="not recorded"):
+        headers.view("cloud_trainer")["dw1"]
+
+
+def test_a_killed_run_leaves_a_readable_prefix(tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "scenarios", "run", "plain-fe", "--runtime", "inline", "--samples", "64", "--hidden", "8",
+               "--epochs", "100000", "--record", "full", "--out", str(out)]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    path, deadline = out / "transcripts" / "cloud_trainer.sqlite", time.monotonic() + 60
+    while time.monotonic() < deadline and count(path) < 40:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    rows = list(View([(str(path), "cloud_trainer")]).rows())
+    assert len(rows) >= 40 and View([(str(path), "cloud_trainer")])["w1"][0].shape == (8, 64)
+
+
+def count(path):
+    try:
+        return len(list(View([(str(path), "cloud_trainer")]).rows()))
+    except DataError:
+        return 0

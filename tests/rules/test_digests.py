@@ -1,0 +1,77 @@
+"""The transcript digest of every protocol, switch and defence, as `digests.txt` has them: a change of one is a decision.
+
+A line is a digest and the options of `keyhole run`, to which `COMMON` is added. `python -m tests.rules.test_digests` writes
+the file anew; a commit that does so says why.
+"""
+
+import json
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from scenarios.cli import app
+
+FILE = Path(__file__).with_name("digests.txt")
+COMMON = {"--samples": "48", "--hidden": "8", "--batch": "16", "--epochs": "1", "--seed": "7"}
+OWN = {
+    "mitig1": COMMON | {"--samples": "16", "--hidden": "4", "--batch": "8"},  # pairings are slow
+    "reverse-he": {"--seed": "7", "--queries": "20", "--key-bits": "2048"},
+}
+LINES = [tuple(line.split(" ", 1)) for line in FILE.read_text(encoding="utf-8").splitlines()]
+RAY = ("plain-fe --labels febo --gradient fe --scheme ddh", "mitig1 --authority owner", "reverse-he --release decision",
+       "mitig2 --owners 4 --batch 4 --per-round 2 --rounds 5 --local-steps 2")  # fmt: skip
+
+
+def digest(line: str, runtime: str, folder: Path) -> str:
+    """The digest of one run; what the line gives stands instead of what is common."""
+    scenario, *given = shlex.split(line)
+    common = {name: value for name, value in OWN.get(scenario, COMMON).items() if name not in given}
+    for name, other in (("--hidden", "--layers"), ("--epochs", "--rounds")):
+        if other in given:
+            common.pop(name, None)
+    if scenario == "reverse-he":
+        common["--base"] = str(base(folder))
+    out = folder / "run"
+    words = [*given, *(word for pair in common.items() for word in pair), "--runtime", runtime, "--json"]
+    outcome = CliRunner().invoke(app, ["run", scenario, *words, "--out", str(out)])
+    assert outcome.exit_code == 0, outcome.output
+    found: str = json.loads((out / "result.json").read_text(encoding="utf-8"))["transcript_digest"]
+    return found
+
+
+def base(folder: Path) -> Path:
+    """A public base of one layer that nobody trained."""
+    path = folder / "base.pt"
+    weight = (torch.arange(24 * 64, dtype=torch.float32).reshape(24, 64) * 0.7).sin() / 8
+    torch.save({"0.weight": weight, "0.bias": torch.zeros(24)}, path)
+    return path
+
+
+@pytest.mark.parametrize(("expected", "line"), LINES, ids=[line for _, line in LINES])
+def test_a_digest_is_what_it_was(expected, line, tmp_path):
+    assert digest(line, "inline", tmp_path) == expected
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("line", RAY)
+def test_the_digest_is_the_same_on_ray(line, tmp_path, ray_session):
+    assert digest(line, "ray", tmp_path) in [known for known, text in LINES if text == line]
+
+
+def write() -> None:
+    """Write the file anew."""
+    lines = []
+    for _, line in LINES:
+        with tempfile.TemporaryDirectory() as scratch:
+            lines.append(f"{digest(line, 'inline', Path(scratch))} {line}\n")
+        print(lines[-1], end="", file=sys.stderr)
+    FILE.write_text("".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()

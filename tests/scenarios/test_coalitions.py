@@ -1,0 +1,94 @@
+"""What authority, cloud and owners of a split network learn of other owners' samples, alone and together."""
+
+import pytest
+
+from parties.adversary.adversary import Adversary
+from protocols.network.config import Authority, Optimizer
+from tests.conftest import MANY, TINY
+
+
+def by_coalition(result):
+    """{(parties, of): (how, detail)} of what was learned of samples."""
+    return {
+        (row["party"], row["of"]): (row["how"], row["detail"])
+        for row in result["learned"]
+        if row["quantity"] == "samples"
+    }
+
+
+def test_authority_and_cloud_solve_for_the_samples_of_a_round(runs):
+    known = by_coalition(runs("mitig2", **{**MANY, "hidden": 16})[1])
+    how, detail = known["cloud_trainer, key_authority", "4 samples of data_owner:0, round 0"]
+    assert how == "exact" and "rank 4 for 4 samples; 100% of the pixels" in detail
+    assert known["key_authority", "4 samples of data_owner:0, round 0"] == ("bounded", "W1 - W1' spans 4 dimensions of their space")  # fmt: skip
+    assert known["cloud_trainer", "all 48 samples"][0] == "bounded"
+
+
+def test_more_samples_than_h_between_averages_are_not_determined(runs):
+    known = by_coalition(runs("mitig2", **{**MANY, "hidden": 4, "batch": 8})[1])
+    how, detail = known["cloud_trainer, key_authority", "8 samples of data_owner:0, round 0"]
+    assert how == "bounded" and "for 8 samples" in detail
+
+
+@pytest.mark.parametrize("local_steps", [1, 2])
+def test_the_update_is_solved_over_several_local_steps_too(runs, local_steps):
+    known = by_coalition(runs("mitig2", **{**MANY, "hidden": 32, "local_steps": local_steps})[1])
+    assert (
+        known["cloud_trainer, key_authority", f"{4 * local_steps} samples of data_owner:0, round 0"][0]
+        == "exact"
+    )
+
+
+def test_under_adam_the_update_is_no_linear_function(runs):
+    known = by_coalition(runs("mitig2", **MANY, optimizer=Optimizer.ADAM, lr=0.01)[1])
+    assert "Adam" in known["cloud_trainer, key_authority", "4 samples of data_owner:0, round 0"][1]
+
+
+def test_cloud_and_one_owner_solve_for_another_owners_batch_once_averages_have_full_rank(runs):
+    result = runs("mitig2", **{**MANY, "hidden": 32, "epochs": 4})[1]
+    how, detail = by_coalition(result)["cloud_trainer, data_owner:0", "the first batch of data_owner:1"]
+    assert how == "exact" and "rank 64 of 64; 100%" in detail
+    (row,) = [
+        r
+        for r in result["learned"]
+        if (r["party"], r["of"]) == ("cloud_trainer, data_owner:0", "the first batch of data_owner:1")
+    ]
+    assert row["since_round"] in (3, 6, 9)  # an epoch is three rounds: the batch is used again in round 3
+
+
+def test_cloud_and_one_owner_solve_for_all_others_of_a_round_while_these_are_at_most_h(runs):
+    few = by_coalition(runs("mitig2", **{**MANY, "hidden": 16})[1])
+    assert few["cloud_trainer, data_owner:0", "12 samples of 3 other owners, round 0"][0] == "exact"
+    many = by_coalition(runs("mitig2", **{**MANY, "hidden": 8})[1])
+    assert many["cloud_trainer, data_owner:0", "12 samples of 3 other owners, round 0"][0] == "bounded"
+    assert few["data_owner:0", "12 samples of 3 other owners, round 0"][0] == "bounded"
+
+
+def test_authority_and_cloud_of_mitig1_open_the_ciphertexts(runs):
+    known = by_coalition(runs("mitig1", **TINY)[1])
+    assert known["cloud_trainer, key_authority", "all 16 samples"][0] == "exact"
+    own = by_coalition(runs("mitig1", authority=Authority.OWNER, **TINY)[1])
+    assert set(own) == {("cloud_trainer", "all 16 samples")}
+
+
+def test_small_steps_are_not_taken_for_more_dimensions_than_samples(runs):
+    known = by_coalition(runs("mitig2", owners=2, batch=2, hidden=16, lr=0.0005)[1])
+    how, detail = known["key_authority", "2 samples of data_owner:0, round 0"]
+    assert how == "bounded" and detail == "W1 - W1' spans 2 dimensions of their space"
+
+
+def test_a_larger_coalition_knows_no_less(runs):
+    run, _ = runs("mitig2", **{**MANY, "hidden": 16})
+    joint = Adversary(run.view_sources(("cloud_trainer", "key_authority", "data_owner:1"))).learned()
+    assert any(
+        item.quantity == "samples" and item.how == "exact" and "data_owner:0" in item.of for item in joint
+    )
+
+
+@pytest.mark.parametrize("authority", Authority)
+def test_cloud_and_one_owner_of_mitig1_solve_for_a_sample_once_the_rounded_averages_suffice(runs, authority):
+    result = runs(
+        "mitig1", samples=16, owners=2, hidden=32, batch=2, epochs=None, rounds=5, lr=0.1, authority=authority
+    )[1]
+    how, detail = by_coalition(result)["cloud_trainer, data_owner:0", "all samples of data_owner:1"]
+    assert how == "exact" and "rank 64 of 64; 1 of 1 tried is solved" in detail

@@ -1,0 +1,370 @@
+"""Runs side by side: `keyhole run compare`, `keyhole compare`, and costs that are extrapolated from a few steps."""
+
+import csv
+import io
+import json
+from contextlib import nullcontext
+from dataclasses import replace
+
+import jsonschema
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from rich.console import Console
+
+from parties.record.transcript import Record
+from protocols.language.errors import StepError
+from protocols.network.config import Labels, Scheme
+from scenarios.run.catalogue import find_scenario
+from scenarios.run.execute import execute
+from scenarios.run.experiment import Options, prepare
+from scenarios.run.folder import RunFolder
+from scenarios.run.schema import COMPARE_SCHEMA
+from scenarios.show.chart import draw
+from scenarios.show.comparison_table import show_comparison
+from scenarios.show.units import span
+from scenarios.study import compare as scenario
+from scenarios.study import cost
+from scenarios.study.comparison import differences, extrapolated_row, finished_row, ignored_notes
+from tests.conftest import small
+from tests.scenarios.test_cli import keyhole, one_line
+from tests.scenarios.test_result_schema import undescribed
+
+TINY = ["--runtime", "inline", "--samples", "16", "--hidden", "2", "--batch", "8", "--epochs", "1"]
+NAMES = ["plain", "plain-fe lwe", "plain-fe ddh", "mitig1", "mitig2"]
+
+
+def rows_of(content):
+    return {row["name"]: row for row in content["rows"]}
+
+
+def read(folder):
+    return json.loads((folder / "compare.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """(outcome, folder) of all protocols, run for real."""
+    folder = tmp_path_factory.mktemp("compare") / "out"
+    options = ["--seed", "5", "--weight-scale", "100", "--attack", "stack", "--out", folder]
+    return keyhole("run", "compare", *TINY, *options), folder
+
+
+@pytest.fixture(scope="module")
+def guessed(tmp_path_factory):
+    """The same without a budget: what encrypts is extrapolated."""
+    folder = tmp_path_factory.mktemp("compare") / "out"
+    return keyhole(
+        "run", "compare", *TINY, "--seed", "5", "--weight-scale", "100", "--budget", "0", "--out", folder
+    ), folder
+
+
+def test_every_protocol_runs_on_the_same_data_and_seed(done):
+    outcome, folder = done
+    assert outcome.exit_code == 0, outcome.output
+    rows = rows_of(read(folder))
+    assert list(rows) == NAMES and {row["status"] for row in rows.values()} == {"done"}
+    assert len({(row["seed"], row["config"]["seed"]) for row in rows.values()}) == 1
+    for row in rows.values():
+        assert finished_row(RunFolder(folder / row["run"]), row["run"], row["ignored"]) == row
+
+
+def test_the_table_names_every_protocol_with_its_security(done):
+    text = done[0].stdout
+    lines = [next(line for line in text.splitlines() if line.strip().startswith(name)) for name in NAMES]
+    for line, security in zip(
+        lines, ("none", "lwe, 128 bit", "ddh in secp256k1", "fhipe in bn254", "no encryption"), strict=True
+    ):
+        assert security in line
+    assert "bytes by edge" in text and "what each party saw" in text and "attacks" in text
+
+
+def test_the_table_fits_a_narrow_terminal(done):
+    console = Console(width=100, record=True, file=io.StringIO())
+    show_comparison(console, read(done[1]))
+    lines = console.export_text().splitlines()
+    line = next(line for line in lines if line.strip().startswith("mitig1 "))
+    assert max(map(len, lines)) <= 100 and line.rstrip().endswith("kB")
+
+
+@pytest.mark.parametrize("which", ["done", "guessed"])
+def test_the_files_fit_their_schema_and_each_other(which, request):
+    _, folder = request.getfixturevalue(which)
+    content = read(folder)
+    jsonschema.validate(content, COMPARE_SCHEMA)
+    with (folder / "compare.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["name"] for line in lines] == [row["name"] for row in content["rows"]] == NAMES
+    for line, row in zip(lines, content["rows"], strict=True):
+        assert line["extrapolated"] == str(row["extrapolated"]) and line["security"] == row["security"]
+        assert float(line["seconds_train"]) == row["seconds"]["train"] and int(line["bytes"]) == row["bytes"]
+        assert line["accuracy_test"] == ("" if row["extrapolated"] else str(row["accuracy"]["test"]))
+    assert imread(folder / "compare.png")[..., :3].std() > 0.05
+
+
+def test_what_an_option_means_nothing_to_is_named(done):
+    assert (
+        "mitig2 ignores --weight-scale" in read(done[1])["notes"]
+        and "mitig2 ignores --weight-scale" in done[0].stdout
+    )
+    rows = [{"name": name, "ignored": ["--scheme"]} for name in ("a", "b", "c")]
+    assert ignored_notes(rows) == ["a, b and c ignore --scheme"]
+
+
+def test_the_json_is_all_that_is_printed_and_a_seed_that_was_drawn_is_named(tmp_path, monkeypatch):
+    few(monkeypatch, "plain", "plain_fe")
+    outcome = keyhole(
+        "run", "compare", *TINY, "--budget", "0", "--scheme", "lwe", "--json", "--out", tmp_path / "out"
+    )
+    content = json.loads(outcome.stdout)
+    assert content == read(tmp_path / "out") and outcome.stderr == ""
+    assert [row["name"] for row in content["rows"]] == ["plain", "plain-fe lwe"]
+    assert content["seed_drawn"] and f"seed {content['rows'][0]['seed']} drawn" in content["notes"][0]
+    assert "plain ignores --scheme" in content["notes"]
+
+
+def test_what_is_extrapolated_says_so_and_follows_from_what_was_measured(guessed):
+    outcome, folder = guessed
+    assert outcome.exit_code == 0, outcome.output
+    rows = rows_of(read(folder))
+    assert [name for name, row in rows.items() if row["extrapolated"]] == [
+        "plain-fe lwe",
+        "plain-fe ddh",
+        "mitig1",
+    ]
+    for row in (row for row in rows.values() if row["extrapolated"]):
+        c = row["cost"]
+        per = {name: (c[name]["fixed"]["seconds"], c[name]["each"]["seconds"]) for name in ("upload", "step")}
+        setup = c["setup"]["seconds"] + c["warm_up"]["seconds"] + per["upload"][0] + 16 * per["upload"][1]
+        assert row["seconds"]["setup"] == pytest.approx(setup, rel=1e-3, abs=1e-4)
+        assert row["seconds"]["train"] == pytest.approx(
+            2 * per["step"][0] + 16 * per["step"][1], rel=1e-3, abs=1e-4
+        )
+        assert row["accuracy"]["test"] is None and row["run"] is None
+    assert "mitig1 is extrapolated to about" in outcome.stdout and "\n  extrapolated" in outcome.stdout
+
+
+def test_what_is_extrapolated_has_the_messages_and_bytes_of_the_real_run(done, guessed):
+    real, foreseen = rows_of(read(done[1])), rows_of(read(guessed[1]))
+    for name in ("plain-fe lwe", "plain-fe ddh", "mitig1"):
+        for one, two in zip(real[name]["edges"], foreseen[name]["edges"], strict=True):
+            assert {**one, "bytes": 0} == {**two, "bytes": 0}
+            assert two["bytes"] == pytest.approx(one["bytes"], rel=0.01)
+
+
+def test_what_crossed_in_the_clear_is_known_of_an_extrapolated_run_too(done, guessed):
+    def clear(folder):
+        learned = rows_of(read(folder))["plain-fe lwe"]["learned"]
+        return {(item["party"], item["quantity"]) for item in learned if item["how"] == "clear"}
+
+    assert clear(done[1]) == clear(guessed[1]) >= {("key_authority", "w1"), ("cloud_trainer", "labels")}
+
+
+def test_a_probe_of_many_owners_foresees_the_bytes_of_copies_and_averages(tmp_path):
+    experiment = small("mitig1", samples=8, hidden=2, batch=2, owners=2, local_steps=2)
+    row = extrapolated_row(experiment, cost.probe(experiment), "")
+    _, result = execute(replace(experiment, out=tmp_path / "run"))
+    assert {(e["sender"], e["receiver"]) for e in row["edges"]} == {
+        (e["sender"], e["receiver"]) for e in result["traffic"]
+    }
+    assert row["bytes"] == pytest.approx(sum(edge["bytes"] for edge in result["traffic"]), rel=0.01)
+
+
+def few(monkeypatch, *names):
+    """Let `compare` run only some scenarios."""
+    monkeypatch.setattr(
+        scenario,
+        "contenders",
+        lambda scheme: tuple(
+            scenario.Contender(find_scenario(n), scheme if n == "plain_fe" else None) for n in names
+        ),
+    )
+
+
+def measured(batch, samples, *steps):
+    return cost.Measured(
+        batch, samples, {"seconds": 1.0}, {"seconds": 0.1 * samples}, tuple({"seconds": s} for s in steps), {}
+    )
+
+
+def test_two_batch_sizes_tell_what_a_step_costs_from_what_a_sample_costs():
+    experiment = small("plain_fe")  # 48 samples, 3 steps of 16
+    two = cost.Cost((measured(1, 1, 9.0, 5.0), measured(4, 4, 8.0, 8.0)))
+    assert two.step.fixed["seconds"] == pytest.approx(4.0) and two.step.each["seconds"] == pytest.approx(1.0)
+    assert cost.total_seconds(two, experiment) == pytest.approx(1.0 + 4.0 + 48 * 0.1 + 3 * 4.0 + 48 * 1.0)
+
+
+def test_one_batch_size_counts_everything_as_the_samples():
+    one = cost.Cost((measured(1, 1, 5.0),))
+    assert one.step.fixed["seconds"] == 0.0 and one.warm_up_seconds == 0.0
+    assert cost.total_seconds(one, small("plain_fe")) == pytest.approx(1.0 + 48 * 0.1 + 48 * 5.0)
+
+
+def test_noise_makes_no_part_of_a_cost_negative():
+    slower_alone = cost.Cost((measured(1, 1, 9.0), measured(4, 4, 8.0))).step
+    steep = cost.Cost((measured(1, 1, 0.1), measured(4, 4, 8.0))).step
+    assert (slower_alone.fixed["seconds"], slower_alone.each["seconds"]) == (8.0, 0.0)
+    assert (steep.fixed["seconds"], steep.each["seconds"]) == (0.0, 2.0)
+
+
+def test_within_the_budget_it_is_run_and_beyond_it_is_not(monkeypatch):
+    experiment = small("plain_fe")
+    monkeypatch.setattr(
+        cost, "measure", lambda _, batch, samples: (measured(batch, batch, 0.5 + 0.01 * batch), ())
+    )
+    assert scenario._over_budget(experiment, 1e6) is None
+    assert len(scenario._over_budget(experiment, 1.0).measured) == 2
+
+
+def test_a_protocol_that_fails_leaves_the_others(tmp_path, monkeypatch):
+    def fail(experiment, observe):
+        if experiment.scenario.name == "mitig2":
+            raise StepError("cloud_trainer: upper_layers in step 3: broken")
+        return execute(experiment, observe)
+
+    few(monkeypatch, "mitig2", "plain")
+    monkeypatch.setattr(scenario, "execute", fail)
+    outcome = keyhole("run", "compare", *TINY, "--budget", "0", "--seed", "1", "--out", tmp_path / "out")
+    content = read(tmp_path / "out")
+    assert (
+        outcome.exit_code == 1
+        and "mitig2 failed: cloud_trainer: upper_layers in step 3: broken" in outcome.stdout
+    )
+    assert [row["status"] for row in content["rows"]] == ["failed", "done"]
+    jsonschema.validate(content, COMPARE_SCHEMA)
+
+
+def test_a_defect_is_named_by_its_type_only(tmp_path, monkeypatch):
+    few(monkeypatch, "plain")
+    monkeypatch.setattr(scenario, "execute", lambda *_: 1 / 0)
+    options = Options(samples=16, hidden=4, runtime="inline", seed=1, out=tmp_path / "out")
+    _, content = scenario.compare(options, 0, lambda experiment: nullcontext())
+    assert rows_of(content)["plain"]["why"].startswith("internal error: ZeroDivisionError; run it alone")
+
+
+def test_a_protocol_that_refuses_its_options_is_a_row_that_says_so(tmp_path, monkeypatch):
+    options = Options(
+        samples=16, hidden=4, runtime="inline", labels=Labels.OWNER, seed=1, out=tmp_path / "out"
+    )
+    few(monkeypatch, "mitig1", "mitig2")
+    _, content = scenario.compare(options, 0, lambda experiment: nullcontext(lambda event, value: None))
+    row = rows_of(content)["mitig1"]
+    assert (
+        rows_of(content)["mitig2"]["status"] == "done"
+        and row["status"] == "failed"
+        and "--labels clear" in row["why"]
+        and row["config"] is None
+    )
+    jsonschema.validate(content, COMPARE_SCHEMA)
+
+
+def test_who_is_corrupted_but_takes_no_part_is_left_out():
+    prepared = [scenario._prepared(each, Options(samples=16, corrupt=("key_authority",), attack=("stack",)))
+                for each in scenario.contenders()]  # fmt: skip
+    assert [each.ignored for each in prepared] == [
+        ("--corrupt", "--attack"),
+        (),
+        (),
+        (),
+        ("--corrupt", "--attack"),
+    ]
+    assert [each.experiment.attacks for each in prepared] == [(), *[("stack",)] * 3, ()]
+
+
+@pytest.mark.parametrize(("group", "without"), [("secp256k1", ["plain", "plain-fe lwe", "mitig1", "mitig2"]),
+                                                ("bls12_381", ["plain", "plain-fe lwe", "mitig2"])])  # fmt: skip
+def test_a_group_goes_to_those_that_have_it(group, without):
+    prepared = [scenario._prepared(each, Options(samples=16, group=group)) for each in scenario.contenders()]
+    assert [each.contender.name for each in prepared if "--group" in each.ignored] == without
+
+
+def test_a_scheme_that_is_asked_for_is_the_only_one():
+    assert [each.name for each in scenario.contenders()] == NAMES
+    assert [each.name for each in scenario.contenders(Scheme.DDH)] == [
+        "plain",
+        "plain-fe ddh",
+        "mitig1",
+        "mitig2",
+    ]
+
+
+def test_large_transcripts_that_were_not_asked_for_keep_headers():
+    experiment, (note,) = scenario._recordable(small("plain_fe", epochs=200_000), "plain-fe lwe")
+    assert experiment.record is Record.HEADERS and "plain-fe lwe keeps headers only" in note
+    asked = prepare(find_scenario("plain_fe"), Options(samples=48, epochs=200_000, record=Record.FULL))
+    assert scenario._recordable(asked, "plain-fe lwe") == (asked, [])
+
+
+def test_stored_runs_are_compared_and_what_differs_is_said(runs, tmp_path):
+    one, two = runs("plain")[0].path, runs("plain_fe", scheme=Scheme.LWE, epochs=2, seed=8)[0].path
+    outcome = keyhole("compare", one, two, "--json", "--out", tmp_path / "out")
+    content = json.loads(outcome.stdout)
+    jsonschema.validate(content, COMPARE_SCHEMA)
+    assert content == read(tmp_path / "out")
+    assert content["differences"]["--epochs"] == {"plain": 1, "plain-fe lwe": 2}
+    assert {"--seed", "the shuffle of the data", "--weight-scale"} <= set(content["differences"])
+    assert "--epochs differs: 1 (plain); 2 (plain-fe lwe)" in content["notes"]
+
+
+def test_attacks_are_shown_beside_a_guess(runs):
+    outcome = keyhole(
+        "compare", runs("plain_fe", attack=("stack", "labels", "lp"), batch=4)[0].path, runs("plain")[0].path
+    )
+    (line,) = (line for line in outcome.stdout.splitlines() if " labels 100.0%" in line)
+    assert outcome.exit_code == 0 and line.split()[0] == "labels" and line.rstrip().endswith("%")
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(runs):
+    path = runs("plain")[0].path
+    assert keyhole("compare", path).exit_code == 0
+    content = json.loads(keyhole("compare", path, path, "--json").stdout)
+    assert [row["name"] for row in content["rows"]] == [f"plain ({path})"] * 2
+    assert differences(content["rows"][:1]) == {}
+
+
+def test_wrong_input_is_one_line(tmp_path, runs, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one_line(keyhole("compare", tmp_path / "none"), 1, "no such run folder")
+    one_line(keyhole("compare", tmp_path), 1, "not a run folder")
+    one_line(keyhole("compare", runs("plain")[0].path, "--out", runs("plain")[0].path), 1, "not empty")
+    one_line(keyhole("run", "compare", "--epochs", "0"), 2, "--epochs")
+    one_line(keyhole("run", "compare", "--dataset", "mnist", "--data-dir", tmp_path / "none"), 1, "none")
+    one_line(keyhole("run", "compare", "--budget", "-1"), 2, "--budget")
+    one_line(keyhole("run", "plain", "--budget", "5"), 2, "--budget is no option of plain")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_use_is_refused_before_anything_runs(tmp_path):
+    (tmp_path / "file").touch()
+    one_line(keyhole("run", "compare", *TINY, "--out", tmp_path), 1, "not empty")
+
+
+def test_every_key_of_a_comparison_is_explained():
+    jsonschema.Draft202012Validator.check_schema(COMPARE_SCHEMA)
+    assert list(undescribed(COMPARE_SCHEMA)) == []
+
+
+def test_a_row_that_claims_too_much_does_not_fit(guessed):
+    content = read(guessed[1])
+    for change in (
+        {"status": "guessed"},
+        {"security": None},
+        {"accuracy": {"test": 0.5}},
+        {"bytes": -1},
+        {"unknown": 1},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**content, "rows": [{**content["rows"][1], **change}]}, COMPARE_SCHEMA)
+
+
+def test_extrapolated_bars_are_drawn_differently(tmp_path, guessed):
+    rows = read(guessed[1])["rows"]
+    draw(tmp_path / "a.png", rows)
+    draw(tmp_path / "b.png", [{**row, "extrapolated": False} for row in rows])
+    assert not np.array_equal(imread(tmp_path / "a.png"), imread(tmp_path / "b.png"))
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(None, "-"), (0.0042, "4.2 ms"), (0.9996, "1.0 s"), (12.34, "12.3 s"), (599.9, "599.9 s"),
+                                               (600, "10.0 min"), (7200, "2.0 h"), (200_000, "2.3 d")])  # fmt: skip
+def test_times_are_said_in_a_readable_unit(seconds, text):
+    assert span(seconds) == text

@@ -1,0 +1,80 @@
+"""Who knows what, and who has to collude to read another owner's samples: searched in the views of runs."""
+
+import shutil
+
+import pytest
+
+from parties.adversary.adversary import Adversary
+from protocols.network.config import Authority
+from scenarios.run.folder import load_run
+from scenarios.run.learned import QUANTITIES, learned, learned_rows, smallest_coalitions, strongest
+from scenarios.show.knowledge_chart import draw_knowledge
+from tests.conftest import MANY, TINY
+from tests.scenarios.test_attacks import ENOUGH
+
+
+def readers(run):
+    return {found.coalition for found in smallest_coalitions(run, Adversary) if found.line is not None}
+
+
+def test_under_plain_fe_the_cloud_alone_reads_every_sample(runs):
+    assert readers(runs("plain_fe", **ENOUGH)[0]) == {("cloud_trainer",)}
+
+
+def test_without_protection_the_cloud_reads_what_it_is_sent(runs):
+    assert readers(runs("plain")[0]) == {("cloud_trainer",)}
+
+
+def test_a_split_network_of_one_owner_is_read_by_nobody(runs):
+    assert readers(runs("mitig2")[0]) == set()
+
+
+def test_of_a_split_network_with_many_owners_cloud_and_authority_read_a_round(runs):
+    run, _ = runs("mitig2", **MANY)
+    found = smallest_coalitions(run, Adversary)
+    assert ("cloud_trainer", "key_authority") in readers(run)
+    asked = [set(f.coalition) for f in found]
+    assert {"cloud_trainer", "key_authority", "data_owner:0"} not in asked, "a larger coalition is not asked"
+
+
+def test_who_holds_the_master_key_of_mitig1_decides_who_can_open_it(runs):
+    apart, _ = runs("mitig1", **TINY)
+    own, _ = runs("mitig1", **TINY, authority=Authority.OWNER)
+    assert readers(apart) == {("cloud_trainer", "key_authority")} and readers(own) == set()
+
+
+def test_the_matrix_takes_the_strongest_and_the_earliest_line():
+    rows = [{"quantity": "samples", "how": how, "since_round": since, "of": of} for how, since, of in
+            (("bounded", 0, "all 9"), ("exact", 7, "all 9"), ("exact", 3, "all 9"), ("exact", 0, "1 of 9"))]  # fmt: skip
+    assert strongest(rows, ("samples", "x"))["since_round"] == 3 and strongest(rows, ("labels",)) is None
+
+
+def test_a_coalition_knows_at_least_what_its_members_know(runs):
+    run, _ = runs("mitig2", **MANY)
+    order = ["nothing", "bounded", "exact", "clear"]
+    for _, names in QUANTITIES:
+        alone, both = (strongest(learned_rows(learned(run, Adversary, c)), names)
+                       for c in (("cloud_trainer",), ("cloud_trainer", "key_authority")))  # fmt: skip
+        if alone is not None:
+            assert order.index(both["how"]) >= order.index(alone["how"])
+
+
+def test_the_curve_is_drawn_where_equations_were_counted(runs, tmp_path):
+    (tmp_path / "figures").mkdir()
+    rows = learned_rows(learned(runs("plain_fe", **ENOUGH)[0], Adversary))
+    assert draw_knowledge(tmp_path, rows).stat().st_size > 5000
+    assert draw_knowledge(tmp_path, [{"data": {}}]) is None
+
+
+@pytest.mark.parametrize("fault", ["missing", "truncated"])
+def test_a_damaged_run_folder_is_said_in_one_line(runs, tmp_path, capsys, fault):
+    from scenarios.cli import app
+
+    shutil.copytree(runs("plain_fe", **ENOUGH)[0].path, tmp_path / "run")
+    path = tmp_path / "run" / "transcripts" / "cloud_trainer.sqlite"
+    path.unlink() if fault == "missing" else path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(SystemExit) as ended:
+        app(["learned", str(tmp_path / "run"), "--corrupt", "cloud_trainer"])
+    said = capsys.readouterr().err.strip()
+    assert ended.value.code == 1 and "\n" not in said and ("missing" in said or "transcript" in said)
+    assert load_run(tmp_path / "run").path

@@ -1,0 +1,56 @@
+"""When an attack begins to succeed, found by bisection over the messages of a view."""
+
+import pytest
+
+from parties.adversary.adversary import Adversary
+from scenarios.run.attacks import attack_run
+from scenarios.run.moment import _bisect, with_moments
+from tests.scenarios.test_attacks import CLOUD, ENOUGH
+
+
+def moments(run, name):
+    rows = attack_run(run, [name], CLOUD, run.prior(), Adversary)
+    (row,) = with_moments(run, rows, run.prior())
+    return row
+
+
+@pytest.mark.parametrize("first", range(7))
+def test_bisection_finds_the_first_position_from_which_on_it_holds(first):
+    assert _bisect(7, lambda position: position >= first) == first
+    assert _bisect(7, lambda position: False) is None and _bisect(0, lambda position: True) is None
+
+
+def test_stack_succeeds_with_the_keys_of_the_step_that_completes_the_rank(runs):
+    row = moments(runs("plain_fe", **ENOUGH)[0], "stack")
+    found = row["first_success"]["any"]
+    assert (found["label"], found["receiver"]) == ("sk_w1", "cloud_trainer")
+    assert found["round"] == row["metrics"]["solved_at_step"] and found == row["first_success"]["all"]
+
+
+def test_one_message_less_does_not_suffice(runs):
+    run, _ = runs("plain_fe", **ENOUGH)
+    seq = moments(run, "stack")["first_success"]["all"]["seq"]
+    adversary = Adversary(run.view_sources(CLOUD))
+    before, after = (
+        adversary.attack("stack", run.prior(), 0, until).reconstruction for until in (seq - 1, seq)
+    )
+    assert before is None and after is not None
+
+
+def test_labels_are_known_with_the_upload(runs):
+    found = moments(runs("plain_fe")[0], "labels")["first_success"]["any"]
+    assert (found["phase"], found["label"]) == ("upload", "labels")
+
+
+def test_the_first_sample_of_an_attack_that_grows_is_dated_before_the_last(runs):
+    found = moments(runs("plain_fe", **{**ENOUGH, "hidden": 32})[0], "gradient")["first_success"]
+    assert (found["any"]["round"], found["any"]["label"], found["all"]["round"]) == (0, "dw1", 3)
+
+
+def test_an_attack_that_never_succeeds_is_never_dated(runs):
+    row = moments(runs("plain_fe", samples=16)[0], "lp")
+    assert (
+        row["applicable"]
+        and row["first_success"]["any"] is None
+        and "none met" in row["first_success"]["criterion"]
+    )
