@@ -80,6 +80,10 @@ def double(state: State, value: Any) -> Any:
     return value * 2
 
 
+def treble(state: State, value: Any) -> Any:
+    return value * 3
+
+
 def total(state: State, values: list[Any]) -> int:
     return int(sum(v.sum() for v in values))
 

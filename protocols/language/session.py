@@ -17,7 +17,7 @@ instructions and never a value.
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
@@ -30,6 +30,8 @@ from protocols.language.figure import Figure
 from protocols.language.roles import EXPERIMENTER, Role, party_name
 
 NO_ROUND = -1
+
+Step = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,7 @@ class At:
         Raises `VisibilityError` for anything else.
         """
         check_step(step)
+        step = self.session.instead.get((self.role, step), step)
         outs, split = _results(step)
         handles = tuple(_Handle(self.session, self.group) for _ in range(outs))
         phase, round_ = self.session._now()
@@ -227,10 +230,28 @@ class At:
 class Session:
     """One run of a protocol: who takes part, in which phase it is, and the numbering of its messages."""
 
-    def __init__(self, runtime: Runtime, figure: Figure, counts: dict[Role, int], config: Any) -> None:
-        """`counts` says how many parties play each role; `config` selects the arrows of `figure` that apply."""
+    def __init__(
+        self,
+        runtime: Runtime,
+        figure: Figure,
+        counts: dict[Role, int],
+        config: Any,
+        instead: Mapping[tuple[Role, Step], Step] | None = None,
+    ) -> None:
+        """`counts` says how many parties play each role; `config` selects the arrows of `figure` that apply.
+
+        `instead[role, step]` is the step that the parties of a role run whenever the script has them run `step`: a defence
+        or a deviation. Transcripts name the step that was run. It takes the same arguments and returns as many values.
+        """
         self.runtime = runtime
         self.counts = counts
+        self.instead = dict(instead or {})
+        for (role, step), other in self.instead.items():
+            check_step(other)
+            if _results(step) != _results(other):
+                raise VisibilityError(
+                    f"{other.__qualname__} returns other values than {step.__qualname__} of {role.value}"
+                )
         self._arrows = {arrow.key for arrow in figure if arrow.applies(config)}
         self._phase: tuple[str, int] = ("", NO_ROUND)
         self._handles = self._groups = self._messages = 0

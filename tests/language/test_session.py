@@ -293,3 +293,21 @@ def test_what_arrived_cannot_be_made_writable(toys):
         there = o.send(c, value=o.do(toy.make, 4))
         with pytest.raises(ValueError, match="WRITEABLE"):
             heap(hosts, "cloud_trainer")[there._handle.id].flags.writeable = True
+
+
+def test_a_step_is_replaced_at_its_role_alone_and_the_transcript_names_the_other(toys):
+    s, _, paths = toys
+    s = Session(s.runtime, toy.FIGURE, s.counts, None, instead={(DATA_OWNER, toy.double): toy.treble})
+    o, c = s.at(DATA_OWNER), s.at(CLOUD_TRAINER)
+    with s.phase("talk"):
+        assert s.reveal(o.do(toy.double, 1), why="test") == 3
+        assert s.reveal(c.do(toy.double, 1), why="test") == 2
+    s.runtime.finish()
+    ran = [step for _, _, _, step, _ in View([(str(paths[0]), "data_owner:0")]).steps()]
+    assert ran == ["tests.toy_protocol.treble"]
+
+
+@pytest.mark.parametrize("other", [toy.halves, toy.uses_list], ids=lambda step: step.__name__)
+def test_what_stands_instead_of_a_step_returns_as_much_and_is_checked(toys, other):
+    with pytest.raises(VisibilityError, match=other.__name__):
+        Session(toys[0].runtime, toy.FIGURE, {}, None, instead={(DATA_OWNER, toy.double): other})
