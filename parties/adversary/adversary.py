@@ -12,7 +12,7 @@ import numpy as np
 from parties.adversary.attack import Learned, NotApplicable, Prior, Reconstruction
 from parties.adversary.catalogue import find_attack
 from parties.adversary.knowledge import learned, queried
-from parties.record.transcript import View
+from parties.record.view import View
 
 
 @dataclass(frozen=True)

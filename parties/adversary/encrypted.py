@@ -29,7 +29,7 @@ from parties.adversary.gradients import opened_batches, owner_visits
 from parties.adversary.master_key import solve_master_key
 from parties.adversary.solvers import intervals
 from parties.adversary.solvers.exact import solve_exactly
-from parties.record.transcript import View
+from parties.record.view import View
 from protocols import plain_fe
 from protocols.language.roles import KEY_AUTHORITY
 from protocols.network.config import batches

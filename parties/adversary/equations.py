@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable
-from parties.record.transcript import Kind, Row, View
+from parties.record.view import Kind, Row, View
 from protocols import plain_fe
 from protocols.language.roles import DATA_OWNER, index_of, party_name
 from protocols.network.config import Batch, Config, KeyScope, batches, chunks, steps_per_epoch

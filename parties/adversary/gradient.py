@@ -21,7 +21,7 @@ from parties.adversary import key_requests
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction
 from parties.adversary.equations import need, received
 from parties.adversary.gradients import Reals, Visit, opened_batches, owner_visits, positions
-from parties.record.transcript import View
+from parties.record.view import View
 from protocols import plain_fe
 from protocols.network.config import Config, Gradient, KeyScope, batches
 

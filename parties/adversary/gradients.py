@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from parties.adversary.equations import offsets, public_key
 from parties.adversary.solvers.exact import Echelon, solve_determined
-from parties.record.transcript import Kind, Row, View
+from parties.record.view import Kind, Row, View
 from protocols import plain_fe
 from protocols.network.config import Batch, Config, batches, steps_per_epoch
 

@@ -39,7 +39,7 @@ from parties.adversary.trajectory import (
     spread,
     trajectory,
 )
-from parties.record.transcript import Kind, View
+from parties.record.view import Kind, View
 
 NAME = "gram"
 SUMMARY = "inner products of all samples from the changes of Z1 in training; with --known the images"

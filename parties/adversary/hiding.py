@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable
-from parties.record.transcript import Kind, Row, View
+from parties.record.view import Kind, Row, View
 from protocols import mitig1
 from protocols.crypto import fhipe, workers
 from protocols.language.roles import DATA_OWNER, party_name

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from parties.adversary.attack import LIMIT, NotApplicable, Prior, Quantity, Reconstruction
 from parties.adversary.equations import need, offsets, received
 from parties.adversary.solvers.polytope import Vector
-from parties.record.transcript import View
+from parties.record.view import View
 from protocols.language.roles import index_of
 from protocols.network.config import Order, rounds
 

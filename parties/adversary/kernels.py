@@ -13,7 +13,7 @@ from parties.adversary.known_average import averages
 from parties.adversary.solvers.least_squares import LeastSquares
 from parties.adversary.solvers.rows import integer_share
 from parties.adversary.trajectory import by_use, owners_of, uses
-from parties.record.transcript import Kind, View
+from parties.record.view import Kind, View
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, party_name, role_of
 from protocols.network import conv
 

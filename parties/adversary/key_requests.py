@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction
 from parties.adversary.gradients import Reals, positions, rounds_of
-from parties.record.transcript import Kind, Row, View
+from parties.record.view import Kind, Row, View
 from protocols.language.roles import KEY_AUTHORITY
 from protocols.network.config import Batch, Config, Optimizer, batches, steps_per_epoch
 

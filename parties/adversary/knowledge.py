@@ -15,7 +15,7 @@ from parties.adversary.attack import Learned, NotApplicable
 from parties.adversary.equations import independent_keys, instances, public_key, received
 from parties.adversary.heads import knowledge as head_knowledge
 from parties.adversary.solvers.exact import solve_exactly
-from parties.record.transcript import Kind, Row, View
+from parties.record.view import Kind, Row, View
 from protocols import plain_fe, reverse_he
 from protocols.network.config import Deviation, KeyScope
 from protocols.parts.budget import Refused

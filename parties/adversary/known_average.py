@@ -37,7 +37,7 @@ from parties.adversary.trajectory import (
     uses,
 )
 from parties.adversary.weights import Stack
-from parties.record.transcript import Kind, View
+from parties.record.view import Kind, View
 from protocols.crypto import fhipe
 from protocols.network.config import Config, Optimizer
 

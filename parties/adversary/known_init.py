@@ -24,7 +24,7 @@ from parties.adversary.solvers.exact import Echelon, solve_exactly
 from parties.adversary.solvers.polytope import equations
 from parties.adversary.trajectory import Use, by_use, need_same_batches, need_split, uses
 from parties.adversary.weights import Stack
-from parties.record.transcript import Kind, Row, View
+from parties.record.view import Kind, Row, View
 from protocols.network import nn
 from protocols.network.config import Config, Init
 from protocols.parts import split

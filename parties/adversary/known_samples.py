@@ -17,7 +17,7 @@ from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruct
 from parties.adversary.equations import offsets
 from parties.adversary.hiding import PRODUCTS, Hiding
 from parties.adversary.trajectory import Use, need_split, uses
-from parties.record.transcript import View
+from parties.record.view import View
 from protocols.crypto import fhipe
 from protocols.network.config import Config
 

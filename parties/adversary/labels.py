@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction
 from parties.adversary.equations import need, offsets, public_key, received
-from parties.record.transcript import Kind, View
+from parties.record.view import Kind, View
 from protocols import plain_fe
 from protocols.crypto import febo
 from protocols.network.config import batches

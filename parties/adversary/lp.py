@@ -19,7 +19,7 @@ from parties.adversary.attack import Prior, Reconstruction
 from parties.adversary.single import Info, Solver, attack, box, finish, only_solution
 from parties.adversary.solvers.interior import Interior, Point
 from parties.adversary.solvers.polytope import Equations, Vector, equations, neighbour_rows
-from parties.record.transcript import View
+from parties.record.view import View
 
 NAME = "lp"
 SUMMARY = (

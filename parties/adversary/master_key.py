@@ -18,7 +18,7 @@ import numpy as np
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction
 from parties.adversary.equations import Keys, ciphertexts, independent_keys, instances, need, public_key
 from parties.adversary.solvers.exact import solve_exactly, solve_modulo
-from parties.record.transcript import Kind, View
+from parties.record.view import Kind, View
 from protocols import plain_fe
 from protocols.crypto import ipfe_ddh
 from protocols.crypto.coins import Coins

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction
 from parties.adversary.equations import first_observations, need
 from parties.adversary.solvers.polytope import Equations, Vector, equations
-from parties.record.transcript import View
+from parties.record.view import View
 
 # The box is wider than [0, 1] by this much on each side. Images with many black pixels otherwise leave feasible sets
 # without an interior, on which an interior point method stalls; 1e-4 is far below a quantum of 1/255.

@@ -17,7 +17,7 @@ from parties.adversary.attack import Prior, Reconstruction
 from parties.adversary.single import Info, Solver, attack, box, finish, only_solution
 from parties.adversary.solvers.interior import Interior
 from parties.adversary.solvers.polytope import Equations, Vector, differences, equations
-from parties.record.transcript import View
+from parties.record.view import View
 
 NAME = "smooth"
 SUMMARY = "smoothest image in the pixel range that explains one observation (quadratic program)"

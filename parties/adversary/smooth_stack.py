@@ -17,7 +17,7 @@ from parties.adversary.attack import LIMIT, NotApplicable, Prior, Quantity, Reco
 from parties.adversary.equations import Keys, independent_keys, inner_products, need, systems
 from parties.adversary.smooth import prepare
 from parties.adversary.solvers.polytope import equations
-from parties.record.transcript import View
+from parties.record.view import View
 
 NAME = "smooth_stack"
 SUMMARY = "smoothest image under the equations of all keys, where they have less than full rank"

@@ -36,7 +36,7 @@ from parties.adversary.trajectory import (
     uses,
 )
 from parties.adversary.update import changes, span
-from parties.record.transcript import Kind, View
+from parties.record.view import Kind, View
 from protocols.crypto import fhipe
 from protocols.crypto.coins import Coins
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, index_of, party_name, role_of

@@ -14,7 +14,7 @@ import numpy as np
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction
 from parties.adversary.equations import independent_keys, inner_products, need, systems
 from parties.adversary.solvers.exact import solve_exactly
-from parties.record.transcript import View
+from parties.record.view import View
 
 NAME = "stack"
 SUMMARY = "all function keys on all ciphertexts: exact integers once their rank is n"

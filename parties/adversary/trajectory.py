@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable
 from parties.adversary.equations import offsets
-from parties.record.transcript import Kind, Row, View
+from parties.record.view import Kind, Row, View
 from protocols.language.roles import DATA_OWNER, index_of, role_of
 from protocols.network.config import Config, Optimizer, Order, Visit, rounds
 

@@ -23,7 +23,7 @@ from scipy.linalg import cho_factor, cho_solve
 from parties.adversary.attack import Prior, Reconstruction
 from parties.adversary.single import Info, attack, finish, only_solution
 from parties.adversary.solvers.polytope import Equations, Vector, differences, equations
-from parties.record.transcript import View
+from parties.record.view import View
 
 NAME = "tv"
 SUMMARY = "image of least total variation in the pixel range that explains one observation (ADMM)"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction
 from parties.adversary.equations import ciphertexts, need, public_key
-from parties.record.transcript import Kind, View
+from parties.record.view import Kind, View
 from protocols import plain_fe
 
 NAME = "unit_keys"

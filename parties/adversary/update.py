@@ -28,7 +28,7 @@ from parties.adversary.trajectory import (
     trajectory,
     uses,
 )
-from parties.record.transcript import Kind, View
+from parties.record.view import Kind, View
 from protocols.language.roles import index_of
 from protocols.network.config import Config
 

@@ -16,7 +16,7 @@ from typing import Any
 from parties.adversary.adversary import Adversary
 from parties.record.log import open_log
 from parties.record.transcript import Record
-from parties.record.transcript import edges as transcript_edges
+from parties.record.verify import edges as transcript_edges
 from parties.runtime.host import HostSpec
 from parties.runtime.inline import InlineRuntime
 from protocols import plain_fe

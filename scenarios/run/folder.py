@@ -19,7 +19,8 @@ import numpy as np
 
 from parties.adversary.attack import Known, Prior
 from parties.data.datasets import DataSpec, Split, load, split
-from parties.record.transcript import Kind, View, parties_in, transcript_digest, verify
+from parties.record.verify import parties_in, transcript_digest, verify
+from parties.record.view import Kind, View
 from protocols.language.errors import ConfigError, DataError
 from protocols.language.message import digest, encode
 from protocols.language.roles import DATA_OWNER, index_of, party_name

@@ -11,7 +11,7 @@ from typing import Any
 
 from parties.adversary.adversary import Adversary, Attacked
 from parties.adversary.attack import Prior
-from parties.record.transcript import Kind, Row
+from parties.record.view import Kind, Row
 from scenarios.run.attacks import Scorer
 from scenarios.run.folder import RunFolder
 

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from parties.record.transcript import Kind, Row, View
+from parties.record.view import Kind, Row, View
 from protocols.language.errors import ConfigError, DataError
 from scenarios.run.folder import RunFolder
 from scenarios.show.summary import size

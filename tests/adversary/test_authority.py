@@ -10,7 +10,7 @@ from parties.adversary.attack import NotApplicable, Prior
 from parties.adversary.catalogue import ATTACKS, PRESETS, find_target
 from parties.adversary.key_requests import LIMIT, covariance, in_box, normal_equations, read
 from parties.adversary.master_key import reconstruct as open_all
-from parties.record.transcript import Record, View
+from parties.record.view import Record, View
 from protocols.language.errors import ConfigError
 from protocols.network.config import Deviation, Gradient, Optimizer, Scheme
 from scenarios.run.attacks import attack_run

@@ -8,7 +8,7 @@ from parties.adversary.attack import NotApplicable
 from parties.adversary.gradient import Stack, curve, least_squares, reconstruct
 from parties.adversary.gradients import Visit, batch_keys, owner_visits
 from parties.adversary.solvers.exact import solve_determined
-from parties.record.transcript import Record, View
+from parties.record.view import Record, View
 from protocols.network.config import Activation, Gradient, Scheme
 from scenarios.run.attacks import attack_run
 

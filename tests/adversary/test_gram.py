@@ -6,7 +6,7 @@ import pytest
 from parties.adversary import gram
 from parties.adversary.attack import NotApplicable
 from parties.adversary.trajectory import errors_of, spread, trajectory
-from parties.record.transcript import Kind, View
+from parties.record.view import Kind, View
 from protocols.network.config import Labels, Optimizer
 from scenarios.score.metrics import gram_error, score
 from tests.conftest import MANY

@@ -6,7 +6,7 @@ import torch
 
 from parties.adversary import inversion
 from parties.adversary.attack import LIMIT, NotApplicable, Prior, Quantity
-from parties.record.transcript import Record, View
+from parties.record.view import Record, View
 from protocols.network.config import Labels, Optimizer
 from tests.conftest import MANY, TINY
 

@@ -6,7 +6,7 @@ import pytest
 from parties.adversary import known_average
 from parties.adversary.attack import NotApplicable
 from parties.adversary.weights import Stack
-from parties.record.transcript import View
+from parties.record.view import View
 from protocols.network.config import Optimizer
 from scenarios.score.metrics import score
 from tests.conftest import MANY

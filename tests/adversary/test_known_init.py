@@ -6,7 +6,7 @@ import pytest
 from parties.adversary import known_init
 from parties.adversary.attack import NotApplicable
 from parties.adversary.weights import Stack
-from parties.record.transcript import View
+from parties.record.view import View
 from protocols.language.errors import ConfigError
 from protocols.network import nn
 from protocols.network.config import Init, Optimizer

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from parties.adversary.adversary import Adversary
 from parties.adversary.attack import NotApplicable
 from parties.adversary.unit_keys import reconstruct
-from parties.record.transcript import Record, View
+from parties.record.view import Record, View
 from protocols.language.errors import ConfigError
 from protocols.network.config import Deviation, Scheme
 from scenarios.cli import app

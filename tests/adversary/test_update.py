@@ -7,7 +7,7 @@ from parties.adversary import update
 from parties.adversary.attack import NotApplicable, Quantity
 from parties.adversary.solvers.rows import Rows
 from parties.adversary.trajectory import errors_of, trajectory
-from parties.record.transcript import View
+from parties.record.view import View
 from protocols.network.config import Optimizer
 from scenarios.score.metrics import score
 from tests.conftest import MANY

@@ -8,7 +8,7 @@ import pytest
 
 from parties.adversary.adversary import Adversary
 from parties.adversary.equations import first_observations, independent_keys, systems
-from parties.record.transcript import Kind, View
+from parties.record.view import Kind, View
 from protocols.crypto import aggregate
 from protocols.crypto.coins import Coins, Stream, derive
 from protocols.language.errors import BoundError, ConfigError, MalformedError

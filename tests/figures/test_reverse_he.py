@@ -11,7 +11,7 @@ from parties.adversary.adversary import Adversary
 from parties.adversary.catalogue import ATTACKS
 from parties.adversary.knowledge import learned
 from parties.party import fresh_state
-from parties.record.transcript import Kind, Record, View
+from parties.record.view import Kind, Record, View
 from parties.runtime.inline import InlineRuntime
 from protocols import reverse_he
 from protocols.crypto import paillier

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from parties.data_owner import shares
-from parties.record.transcript import Kind, View
+from parties.record.view import Kind, View
 from protocols import mitig2
 from protocols.language.errors import ConfigError
 from protocols.network.config import (

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from parties.record.transcript import Kind, View
+from parties.record.view import Kind, View
 from protocols.language.figure import as_mermaid, as_text
 from protocols.network.config import Authority, Gradient, Init, Labels, Scheme
 from protocols.network.head_config import Release

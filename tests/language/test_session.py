@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from parties.party import Party
-from parties.record.transcript import Kind, Record, View
+from parties.record.view import Kind, Record, View
 from parties.record.writer import TranscriptWriter
 from parties.runtime.host import Host
 from parties.runtime.inline import InlineRuntime

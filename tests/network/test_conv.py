@@ -10,7 +10,7 @@ import torch
 from parties.adversary import conv as attack
 from parties.adversary.solvers.least_squares import LeastSquares
 from parties.data import datasets
-from parties.record.transcript import View
+from parties.record.view import View
 from protocols import mitig1, mitig2, plain_fe
 from protocols.language.errors import ConfigError
 from protocols.network import conv, nn

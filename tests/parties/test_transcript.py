@@ -15,15 +15,9 @@ import numpy as np
 import pytest
 
 from parties.record import writer as transcript_writer
-from parties.record.transcript import (
-    Kind,
-    Record,
-    View,
-    open_transcript,
-    parties_in,
-    transcript_digest,
-    verify,
-)
+from parties.record.transcript import open_transcript
+from parties.record.verify import parties_in, transcript_digest, verify
+from parties.record.view import Kind, Record, View
 from parties.record.writer import TranscriptWriter
 from protocols.language.errors import DataError, TranscriptError
 from protocols.language.message import Header, digest, encode

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parties.record.transcript import Kind, View
+from parties.record.view import Kind, View
 from protocols.network.config import Gradient, Labels, Scheme
 from protocols.network.head_config import Release
 from scenarios.run.execute import execute

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from parties.data_owner import queried
-from parties.record.transcript import Kind, View
+from parties.record.view import Kind, View
 from protocols.language.errors import ConfigError, DataError, KeyholeError
 from protocols.network import nn
 from protocols.network.config import Authority, Labels, Scheme

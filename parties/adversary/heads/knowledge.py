@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.adversary.attack import Learned
-from parties.record.transcript import Kind, Row, View
+from parties.record.view import Kind, Row, View
 from protocols import reverse_he
 from protocols.crypto import paillier
 from protocols.crypto.coins import Coins
