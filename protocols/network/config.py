@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from protocols.crypto.coins import Stream, derive
 from protocols.language.errors import ConfigError
+from protocols.language.options import derived, option
 from protocols.network.conv import Convolution, parse
 from protocols.network.fixedpoint import FixedPoint
 
@@ -130,40 +131,51 @@ class Config:
     issues for W1 and for dZ1 (0: any); `keys_for`; `noise`, a bound on what is added to Z1 of integer pixels; `order`; `aggregation`.
     """
 
-    features: int
-    classes: int
-    x_max: int
-    counts: tuple[int, ...]
-    layers: tuple[int, ...] = (32,)
-    activation: Activation = Activation.RELU
-    loss: Loss = Loss.CE
-    batch: int = 16
-    epochs: int = 15
-    lr: float = 0.05
-    momentum: float = 0.9
-    optimizer: Optimizer = Optimizer.SGD
-    pixels: Pixels = Pixels.UNIT
-    init: Init = Init.CLOUD
-    authority: Authority = Authority.PARTY
-    per_round: int = 0
-    local_steps: int = 1
-    rounds: int = 0
-    deviation: Deviation = Deviation.NONE
-    scheme: Scheme = Scheme.LWE
-    group: str = "secp256k1"
-    labels: Labels = Labels.CLEAR
-    gradient: Gradient = Gradient.OWNER
-    weight_scale: int = 256
-    weight_bound: float = 4.0
-    label_scale: int = 4096
-    first: str = ""
-    shape: tuple[int, ...] = ()
-    key_budget: int = 0
-    gradient_budget: int = 0
-    keys_for: KeyScope = KeyScope.RUN
-    noise: float = 0.0
-    order: Order = Order.FIXED
-    aggregation: Aggregation = Aggregation.CLEAR
+    features: int = derived("n, pixels of an image", least=1)
+    classes: int = derived("k, classes", least=2)
+    x_max: int = derived("pixels are integers from 0 to x_max", least=1)
+    counts: tuple[int, ...] = derived("training samples of each owner", least=1)
+    layers: tuple[int, ...] = option(
+        (32,), "Widths, such as 300,100; the first is h.", panel="Network", least=1, large=(300,)
+    )
+    activation: Activation = option(Activation.RELU, "Between layers.", panel="Network")
+    loss: Loss = option(Loss.CE, "ce: softmax; bce: a sigmoid per class.", panel="Network")
+    batch: int = option(16, "Samples in a batch.", panel="Network", large=128)
+    epochs: int = option(15, "Passes over the data.", panel="Network", large=5)
+    lr: float = option(0.05, "Learning rate.", panel="Network", large=0.1)
+    momentum: float = option(0.9, "Of SGD; Adam's first decay rate.", panel="Network")
+    optimizer: Optimizer = option(Optimizer.SGD, "At every party.", panel="Network")
+    pixels: Pixels = option(Pixels.UNIT, "unit: divided by their maximum; raw: as they are.", panel="Network")
+    init: Init = option(
+        Init.CLOUD,
+        "Who draws W1: owner, as in a split network; shared: the owner from a public seed; cloud: plain only.",
+        panel="Network",
+    )
+    authority: Authority = option(Authority.PARTY, "mitig1: who holds the master keys.")
+    per_round: int = option(0, "Owners that take part in a round.", panel="Owners", least=1)
+    local_steps: int = option(1, "Steps of each before copies are averaged.", panel="Owners", least=1)
+    rounds: int = option(0, "Instead of --epochs.", panel="Owners", least=1)
+    deviation: Deviation = option(
+        Deviation.NONE,
+        "plain-fe: unit-keys, what the cloud does instead of W1.",
+        panel="Attack",
+        flag="malicious",
+    )
+    scheme: Scheme = option(Scheme.LWE, "What protects the samples.")
+    group: str = option("secp256k1", "Group for ddh and febo.")
+    labels: Labels = option(Labels.CLEAR, "How labels reach the cloud.")
+    gradient: Gradient = option(Gradient.OWNER, "Who computes dW1.")
+    weight_scale: int = option(256, "Fixed-point steps per unit of W1.")
+    weight_bound: float = option(4.0, "Bound on |W1|.")
+    label_scale: int = derived("Fixed-point steps per unit of a probability under FEBO.", 4096)
+    first: str = option("", "A first convolution: conv:6x5x5, kernels and their size.", panel="Network")
+    shape: tuple[int, ...] = derived("rows, columns and, in colour, channels of an image", (), least=1)
+    key_budget: int = derived("largest rank of the keys for W1 that are issued; 0: any", 0)
+    gradient_budget: int = derived("the same for keys of dZ1", 0)
+    keys_for: KeyScope = derived("what a master key protects", KeyScope.RUN)
+    noise: float = derived("bound on what is added to Z1 of integer pixels", 0.0)
+    order: Order = derived("in which order owners use their samples", Order.FIXED)
+    aggregation: Aggregation = derived("whether copies are averaged in the clear", Aggregation.CLEAR)
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.epochs < 1 or not self.layers or min(self.layers) < 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from typing import Any
 
@@ -11,6 +11,7 @@ from protocols.crypto import paillier
 from protocols.crypto.packing import HeadBounds
 from protocols.crypto.paillier_keys import KEY_BITS, PaillierParams
 from protocols.language.errors import BoundError, ConfigError
+from protocols.language.options import derived, option
 from protocols.network.head import Protect, Recipe
 from protocols.network.head_integers import HeadFormat
 
@@ -41,21 +42,21 @@ class HeadConfig:
     allows keys that protect nothing, for tests.
     """
 
-    shape: tuple[int, ...]
-    pool: int
-    x_max: int
-    features: int
-    classes: int
-    counts: tuple[int, ...]
-    queries: int
-    base: str
-    form: HeadFormat = field(default_factory=HeadFormat)
-    recipe: Recipe = field(default_factory=Recipe)
-    release: Release = Release.NONE
-    encoding: Encoding = Encoding.INT
-    key_bits: int = KEY_BITS
-    batch: int = 32
-    toy: bool = False
+    shape: tuple[int, ...] = derived("rows, columns and, in colour, channels of an image", least=1)
+    pool: int = derived("the base averages pixels in squares of this side", least=1)
+    x_max: int = derived("pixels are integers from 0 to x_max", least=1)
+    features: int = derived("d, features that the base gives", least=1)
+    classes: int = derived("k, the first classes of the data set", least=2)
+    counts: tuple[int, ...] = derived("training samples of the owner", least=1)
+    base: str = derived("SHA-256 of the base")
+    queries: int = option(128, "Held-out images to ask about.", panel="Head", least=1)
+    form: HeadFormat = derived("bits and bounds of the integers of weights and features", factory=HeadFormat)
+    recipe: Recipe = derived("how the head is trained", factory=Recipe)
+    release: Release = option(Release.NONE, "What goes back to the server.", panel="Head")
+    encoding: Encoding = option(Encoding.INT, "int; float is phe's, and leaks.", panel="Head")
+    key_bits: int = option(KEY_BITS, "3072, or 2048 on request.", panel="Head")
+    batch: int = derived("queries in a message", 32)
+    toy: bool = derived("whether the key protects nothing: in tests only", False)
 
     def __post_init__(self) -> None:
         if len(self.counts) != 1 or min(self.counts) < 1 or self.classes < 2 or self.features < 1:
