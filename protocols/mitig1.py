@@ -31,9 +31,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from protocols.crypto import fhipe, workers
-from protocols.crypto.api import Bounds
-from protocols.crypto.pairing import get_pairing
+from protocols.crypto import fhipe
+from protocols.crypto.groups import workers
+from protocols.crypto.groups.named import get_pairing
+from protocols.crypto.records import Bounds
 from protocols.language.errors import ConfigError
 from protocols.language.figure import Arrow
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role

@@ -57,8 +57,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.crypto import febo, ipfe_ddh, ipfe_lwe
-from protocols.crypto.api import Bounds
-from protocols.crypto.group import get_group
+from protocols.crypto.groups.named import get_group
+from protocols.crypto.records import Bounds
 from protocols.language.errors import ConfigError
 from protocols.language.figure import Arrow
 from protocols.language.message import wire

@@ -94,8 +94,7 @@ def main(
 def list_() -> None:
     """List protocols, schemes, scenarios, attacks and data sets."""
     from protocols.crypto import febo, fhipe, ipfe_ddh, ipfe_lwe, paillier
-    from protocols.crypto.group import NAMES as GROUPS
-    from protocols.crypto.pairing import NAMES as PAIRINGS
+    from protocols.crypto.groups.named import GROUPS, PAIRINGS
 
     table = Table("kind", "name", "what it is", "security", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for name in PROTOCOLS:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from parties.adversary.attack import NotApplicable
 from parties.record.view import Kind, Row, View
 from protocols import mitig1
-from protocols.crypto import fhipe, workers
+from protocols.crypto import fhipe
+from protocols.crypto.groups import workers
 from protocols.language.roles import DATA_OWNER, party_name
 from protocols.network.config import Visit
 

@@ -22,7 +22,8 @@ from parties.record.view import Kind, View
 from protocols import plain_fe
 from protocols.crypto import ipfe_ddh
 from protocols.crypto.coins import Coins
-from protocols.crypto.group import from_bytes, get_group
+from protocols.crypto.groups.elements import from_bytes
+from protocols.crypto.groups.named import get_group
 from protocols.language.roles import KEY_AUTHORITY
 from protocols.network.config import KeyScope, Scheme, batches
 

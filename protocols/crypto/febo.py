@@ -21,10 +21,11 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.crypto import dlog
-from protocols.crypto.api import Ints, check_range
 from protocols.crypto.coins import Coins
-from protocols.crypto.group import NAMES, Wire, check_wire, from_bytes, get_group, to_bytes
+from protocols.crypto.groups import dlog
+from protocols.crypto.groups.elements import Wire, check_wire, from_bytes, to_bytes
+from protocols.crypto.groups.named import GROUPS, get_group
+from protocols.crypto.records import Ints, check_range
 from protocols.language.errors import BoundError, MalformedError
 from protocols.language.message import wire
 
@@ -210,8 +211,8 @@ def rows(ct: FeboCiphertext, start: int, stop: int) -> FeboCiphertext:
 
 
 def _check_name(group: str) -> None:
-    if group not in NAMES:
-        raise MalformedError(f"the group of a febo value must be one of {', '.join(NAMES)}")
+    if group not in GROUPS:
+        raise MalformedError(f"the group of a febo value must be one of {', '.join(GROUPS)}")
 
 
 def _check_params(params: FeboParams) -> None:

@@ -40,11 +40,12 @@ import numpy as np
 from flint import fmpz_mod_ctx, fmpz_mod_mat
 from numpy.typing import NDArray
 
-from protocols.crypto import workers as pool
-from protocols.crypto.api import Bounds, Ints, check_range
 from protocols.crypto.coins import Coins
-from protocols.crypto.group import check_wire, to_bytes
-from protocols.crypto.pairing import NAMES, Elements, Pairing, Target, Wire, get_pairing, logarithms
+from protocols.crypto.groups import workers as pool
+from protocols.crypto.groups.elements import check_wire, to_bytes
+from protocols.crypto.groups.named import PAIRINGS, get_pairing
+from protocols.crypto.groups.pairing import Elements, Pairing, Target, Wire, logarithms
+from protocols.crypto.records import Bounds, Ints, check_range
 from protocols.language.errors import BoundError, MalformedError
 from protocols.language.message import wire
 
@@ -344,8 +345,8 @@ def _pairing(params: FhipeParams) -> Pairing:
 
 
 def _check_name(group: str, what: str) -> None:
-    if group not in NAMES:
-        raise MalformedError(f"the group of {what} must be one of {', '.join(NAMES)}")
+    if group not in PAIRINGS:
+        raise MalformedError(f"the group of {what} must be one of {', '.join(PAIRINGS)}")
 
 
 def _check_tag(tag: bytes) -> None:

@@ -20,10 +20,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.crypto import dlog
-from protocols.crypto.api import Bounds, Ints, check_range
 from protocols.crypto.coins import Coins
-from protocols.crypto.group import NAMES, Elements, Group, Wire, check_wire, from_bytes, get_group, to_bytes
+from protocols.crypto.groups import dlog
+from protocols.crypto.groups.elements import Elements, Group, Wire, check_wire, from_bytes, to_bytes
+from protocols.crypto.groups.named import GROUPS, get_group
+from protocols.crypto.records import Bounds, Ints, check_range
 from protocols.language.errors import BoundError, MalformedError
 from protocols.language.message import wire
 
@@ -266,8 +267,8 @@ def _group(params: DdhParams) -> Group:
 
 
 def _check_name(group: str, what: str) -> None:
-    if group not in NAMES:
-        raise MalformedError(f"the group of {what} must be one of {', '.join(NAMES)}")
+    if group not in GROUPS:
+        raise MalformedError(f"the group of {what} must be one of {', '.join(GROUPS)}")
 
 
 def _check_params(params: DdhParams) -> None:

@@ -33,9 +33,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.crypto.api import Bounds, Ints, check_range
 from protocols.crypto.coins import Coins, Stream, derive
-from protocols.crypto.modular import (
+from protocols.crypto.integers.modular import (
     Limbs,
     Words,
     limb_width,
@@ -44,6 +43,7 @@ from protocols.crypto.modular import (
     small_times_wide,
     wide_times_small,
 )
+from protocols.crypto.records import Bounds, Ints, check_range
 from protocols.language.errors import BoundError, MalformedError
 from protocols.language.message import wire
 

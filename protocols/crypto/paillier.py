@@ -41,10 +41,9 @@ from numpy.typing import NDArray
 from phe import paillier as phe
 from phe.encoding import EncodedNumber
 
-from protocols.crypto.api import Ints, check_range
 from protocols.crypto.coins import Coins, Stream
-from protocols.crypto.multiexp import bucket_multi_exp, byte_table, fixed_base_exp, table_multi_exp
-from protocols.crypto.packing import HeadBounds, pack, slots, unpack
+from protocols.crypto.integers.multiexp import bucket_multi_exp, byte_table, fixed_base_exp, table_multi_exp
+from protocols.crypto.integers.packing import HeadBounds, pack, slots, unpack
 from protocols.crypto.paillier_keys import (
     KEY_BITS,
     PaillierFloats,
@@ -58,6 +57,7 @@ from protocols.crypto.paillier_keys import (
     check_elements,
     numbers_of,
 )
+from protocols.crypto.records import Ints, check_range
 from protocols.language.errors import BoundError, MalformedError
 
 NAME = "paillier"

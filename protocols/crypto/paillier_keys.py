@@ -12,8 +12,8 @@ import numpy as np
 from gmpy2 import mpz
 from numpy.typing import NDArray
 
-from protocols.crypto.multiexp import Tables, bucket_multi_exp, subset_tables
-from protocols.crypto.packing import HeadBounds, slots
+from protocols.crypto.integers.multiexp import Tables, bucket_multi_exp, subset_tables
+from protocols.crypto.integers.packing import HeadBounds, slots
 from protocols.language.errors import ConfigError, MalformedError
 from protocols.language.message import wire
 

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from protocols.crypto import paillier
-from protocols.crypto.packing import HeadBounds
+from protocols.crypto.integers.packing import HeadBounds
 from protocols.crypto.paillier_keys import KEY_BITS, PaillierParams
 from protocols.language.errors import BoundError, ConfigError
 from protocols.language.options import derived, option

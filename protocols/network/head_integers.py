@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.crypto.packing import HeadBounds
+from protocols.crypto.integers.packing import HeadBounds
 from protocols.language.errors import ConfigError
 from protocols.language.message import wire
 from protocols.network.fixedpoint import FixedPoint

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from protocols.crypto import dlog, ipfe_ddh
-from protocols.crypto.api import Bounds
+from protocols.crypto import ipfe_ddh
 from protocols.crypto.coins import Coins
-from protocols.crypto.group import NAMES, Group, get_group
+from protocols.crypto.groups import dlog
+from protocols.crypto.groups.elements import Group
+from protocols.crypto.groups.named import GROUPS, get_group
+from protocols.crypto.records import Bounds
 
 _X_MAX = {64: 16}  # digits; any other length: bytes
 _Y_MAX = 1024  # weight scale 256, weight bound 4
@@ -31,7 +33,7 @@ def measure_groups(
     decryption, 2 ciphertexts x `keys` keys at a time, without ct_0 and the logarithm), `table_seconds` (the
     discrete-log table of that bound, extrapolated from 4096 entries).
     """
-    return [_measure(get_group(name), length, keys, seconds_each) for name in NAMES for length in lengths]
+    return [_measure(get_group(name), length, keys, seconds_each) for name in GROUPS for length in lengths]
 
 
 def _measure(group: Group, length: int, keys: int, seconds: float) -> dict[str, Any]:

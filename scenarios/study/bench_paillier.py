@@ -12,8 +12,8 @@ import numpy as np
 
 from protocols.crypto import paillier
 from protocols.crypto.coins import Coins
-from protocols.crypto.multiexp import byte_table
-from protocols.crypto.packing import HeadBounds
+from protocols.crypto.integers.multiexp import byte_table
+from protocols.crypto.integers.packing import HeadBounds
 from scenarios.study.bench_tools import Figure, Sizes
 
 BOUNDS = HeadBounds(

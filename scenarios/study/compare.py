@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from parties.record.transcript import Record
-from protocols.crypto.pairing import NAMES as PAIRINGS
+from protocols.crypto.groups.named import PAIRINGS
 from protocols.language.errors import ConfigError, KeyholeError
 from protocols.network.config import Labels, Scheme
 from scenarios.run.catalogue import find_scenario

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from protocols.crypto import dlog
-from protocols.crypto.group import NAMES, get_group
+from protocols.crypto.groups import dlog
+from protocols.crypto.groups.named import GROUPS as NAMES
+from protocols.crypto.groups.named import get_group
 from protocols.language.errors import BoundError, SchemeError
 
 

@@ -10,8 +10,10 @@ import pytest
 from protocols.crypto import febo
 from protocols.crypto.coins import Coins
 from protocols.crypto.febo import Operation
-from protocols.crypto.group import NAMES, from_bytes, get_group
-from protocols.crypto.group_modp import MODULUS
+from protocols.crypto.groups.elements import from_bytes
+from protocols.crypto.groups.modp import MODULUS
+from protocols.crypto.groups.named import GROUPS as NAMES
+from protocols.crypto.groups.named import get_group
 from protocols.language import message
 from protocols.language.errors import BoundError, MalformedError
 

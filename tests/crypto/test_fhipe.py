@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from protocols.crypto import fhipe
-from protocols.crypto.api import Bounds
 from protocols.crypto.coins import Coins
-from protocols.crypto.group import from_bytes
-from protocols.crypto.pairing import NAMES, get_pairing
+from protocols.crypto.groups.elements import from_bytes
+from protocols.crypto.groups.named import PAIRINGS as NAMES
+from protocols.crypto.groups.named import get_pairing
+from protocols.crypto.records import Bounds
 from protocols.language import message
 from protocols.language.errors import BoundError, ConfigError, EncodingError, MalformedError
 from tests.crypto.test_pairing import outside_g2

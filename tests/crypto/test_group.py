@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from protocols.crypto import group_mcl, mcl
-from protocols.crypto.group import NAMES, from_bytes, get_group, small_powers, to_bytes
-from protocols.crypto.group_modp import MODULUS
+from protocols.crypto.groups import mcl, mcl_group
+from protocols.crypto.groups.elements import from_bytes, small_powers, to_bytes
+from protocols.crypto.groups.modp import MODULUS
+from protocols.crypto.groups.named import GROUPS as NAMES
+from protocols.crypto.groups.named import get_group
 from protocols.language.errors import ConfigError, MalformedError
 
 CURVES = {"secp256k1": mcl.SECP256K1, "bn254": mcl.BN254}
@@ -95,7 +97,7 @@ def test_multi_exp_does_not_depend_on_the_number_of_threads(monkeypatch):
     points, keys = sample(group, 4, 60)[1], np.random.default_rng(1).integers(-9, 10, (13, 60))
     results = []
     for cores in (1, 2, 7):
-        monkeypatch.setattr(group_mcl.os, "cpu_count", lambda cores=cores: cores)
+        monkeypatch.setattr(mcl_group.os, "cpu_count", lambda cores=cores: cores)
         results.append(group.multi_exp(points, keys))
     assert np.array_equal(results[0], results[1]) and np.array_equal(results[0], results[2])
 

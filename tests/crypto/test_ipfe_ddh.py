@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from protocols.crypto import ipfe_ddh as ddh
-from protocols.crypto.api import Bounds
 from protocols.crypto.coins import Coins
-from protocols.crypto.group import NAMES, from_bytes, get_group, to_bytes
-from protocols.crypto.group_modp import MODULUS
+from protocols.crypto.groups.elements import from_bytes, to_bytes
+from protocols.crypto.groups.modp import MODULUS
+from protocols.crypto.groups.named import GROUPS as NAMES
+from protocols.crypto.groups.named import get_group
+from protocols.crypto.records import Bounds
 from protocols.language import message
 from protocols.language.errors import BoundError, ConfigError, EncodingError, MalformedError
 

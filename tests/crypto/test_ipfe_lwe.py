@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.crypto import ipfe_lwe as lwe
-from protocols.crypto.api import Bounds
 from protocols.crypto.coins import Coins, Stream
+from protocols.crypto.records import Bounds
 from protocols.language.errors import BoundError, MalformedError
 from protocols.language.message import decode, encode
 

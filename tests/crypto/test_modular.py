@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from protocols.crypto.modular import (
+from protocols.crypto.integers.modular import (
     all_threads,
     limb_width,
     limbs,

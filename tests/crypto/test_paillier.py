@@ -7,9 +7,10 @@ from functools import cache
 import numpy as np
 import pytest
 
-from protocols.crypto import multiexp, paillier
+from protocols.crypto import paillier
 from protocols.crypto.coins import Coins
-from protocols.crypto.packing import HeadBounds, pack, slots, unpack
+from protocols.crypto.integers import multiexp
+from protocols.crypto.integers.packing import HeadBounds, pack, slots, unpack
 from protocols.crypto.paillier_keys import (
     PaillierFloats,
     PaillierLogits,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from protocols.crypto import mcl, pairing_mcl, workers
-from protocols.crypto.group import get_group
-from protocols.crypto.pairing import NAMES, get_pairing, logarithms
+from protocols.crypto.groups import mcl, mcl_pairing, workers
+from protocols.crypto.groups.named import PAIRINGS as NAMES
+from protocols.crypto.groups.named import get_group, get_pairing
+from protocols.crypto.groups.pairing import logarithms
 from protocols.language.errors import ConfigError, MalformedError
 
 BLS_FIELD = 0x1A0111EA397FE69A4B1BA7B6434BACD764774B84F38512BF6730D2A0F6B0F6241EABFFFEB153FFFFB9FEFFFFFFFFAAAB
@@ -291,7 +292,7 @@ def test_pairing_works_after_another_curve_was_used():
 
 def test_table_of_a_fixed_base_cannot_be_written():
     with pytest.raises(ValueError, match="read-only"):
-        pairing_mcl._fixed_base(True)[0, 0] = 1
+        mcl_pairing._fixed_base(True)[0, 0] = 1
 
 
 def test_unknown_pairing_is_refused_with_the_names():

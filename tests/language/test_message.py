@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from protocols.crypto.api import Bounds
+from protocols.crypto.records import Bounds
 from protocols.language.errors import EncodingError
 from protocols.language.message import decode, describe, digest, encode, wire
 

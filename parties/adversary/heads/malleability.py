@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.crypto.packing import pack
+from protocols.crypto.integers.packing import pack
 from protocols.crypto.paillier_keys import (
     PaillierHead,
     PaillierLogits,

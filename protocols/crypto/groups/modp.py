@@ -15,7 +15,7 @@ import numpy as np
 from gmpy2 import mpz
 from numpy.typing import NDArray
 
-from protocols.crypto.group import Elements, Group, Wire
+from protocols.crypto.groups.elements import Elements, Group, Wire
 from protocols.language.errors import MalformedError
 
 _NBYTES = 256

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.crypto.api import Ints
+from protocols.crypto.records import Ints
 from protocols.language.errors import BoundError, MalformedError
 from protocols.language.message import wire
 

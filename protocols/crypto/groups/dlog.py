@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.crypto.group import Elements, Group
+from protocols.crypto.groups.elements import Elements, Group
 from protocols.language.errors import BoundError, SchemeError
 
 MAX_BOUND = 1 << 34  # 8192 giant steps with the larger table: up to .1 s an element

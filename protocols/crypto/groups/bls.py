@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from py_arkworks_bls12381 import G1Point, Scalar
 
-from protocols.crypto.group import Elements, Group, Wire
+from protocols.crypto.groups.elements import Elements, Group, Wire
 from protocols.language.errors import MalformedError
 
 _NBYTES = 96

@@ -21,18 +21,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.language.errors import ConfigError, MalformedError
+from protocols.language.errors import MalformedError
 
 Elements = NDArray[Any]  # (..., width) in an implementation's own form
 Wire = NDArray[np.uint8]  # (..., g1_bytes or g2_bytes)
 
-NAMES = ("bn254", "bls12_381")
 
 _REACH = 48  # baby steps to begin with: right for logarithms around 2000, the usual ones
 _MAX_REACH = 2048  # .8 MB a logarithm on BN254
@@ -111,20 +109,6 @@ class Pairing(ABC):
             raise MalformedError(f"an element of G{1 + second} of {self.name} is {nbytes} bytes (uint8)")
         flat = self._decode(np.ascontiguousarray(wire.reshape(-1, nbytes)), second)
         return flat.reshape(*wire.shape[:-1], flat.shape[-1])
-
-
-@cache
-def get_pairing(name: str) -> Pairing:
-    """The pairing called `name`, one of `NAMES`; raises `ConfigError` for another."""
-    if name == "bn254":  # imported here: each needs a library that a run without it need not load
-        from protocols.crypto.pairing_mcl import bn254
-
-        return bn254()
-    if name == "bls12_381":
-        from protocols.crypto.pairing_bls import bls12_381
-
-        return bls12_381()
-    raise ConfigError(f"there is no pairing {name!r}; choose one of {', '.join(NAMES)}")
 
 
 def check_lengths(a: Elements, b: Elements) -> None:

@@ -14,14 +14,12 @@ its argument.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.crypto.coins import Coins
 from protocols.language.errors import BoundError
 from protocols.language.message import wire
 
@@ -49,20 +47,3 @@ def check_range(values: Ints, bound: int, what: str, remedy: str) -> None:
         worst = max(abs(int(values.max())), abs(int(values.min())))
         if worst > bound:
             raise BoundError(f"{what}: an entry exceeds the bound {bound}; {remedy}")
-
-
-class InnerProductScheme(Protocol):
-    """What a module must offer to serve as `--scheme`."""
-
-    NAME: str
-    SECURITY: str  # one line: notion, assumption, who must not collude
-
-    def parameters(self, bounds: Bounds) -> Any: ...
-    def describe(self, params: Any) -> str: ...
-    def setup(self, params: Any, coins: Coins) -> tuple[Any, Any]: ...
-    def encrypt(self, mpk: Any, x: Ints, coins: Coins) -> Any: ...
-    def load(self, mpk: Any, ct: Any) -> Any: ...
-    def concat(self, parts: Sequence[Any]) -> Any: ...
-    def rows(self, ct: Any, start: int, stop: int) -> Any: ...
-    def key_derive(self, msk: Any, y: Ints) -> Any: ...
-    def decrypt(self, mpk: Any, sk: Any, ct: Any) -> NDArray[np.int64]: ...

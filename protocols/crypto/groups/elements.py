@@ -23,20 +23,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.language.errors import ConfigError, MalformedError
+from protocols.language.errors import MalformedError
 
 Elements = NDArray[
     Any
 ]  # (..., width) in a group's own representation, canonical: equal elements are equal arrays
 Wire = NDArray[np.uint8]  # (..., nbytes)
 
-NAMES = ("secp256k1", "bn254", "bls12_381", "modp2048")
 _TABULATED = 1 << 14  # largest bound for which `small_powers` keeps a table (3 MB on a curve)
 
 
@@ -127,27 +126,6 @@ class Group(ABC):
         distinct, where = np.unique(values, return_inverse=True)
         powers: Elements = self.exp(self.generator()[None], distinct.tolist())[0][where.reshape(values.shape)]
         return powers
-
-
-@cache
-def get_group(name: str) -> Group:
-    """The group called `name`, one of `NAMES`; raises `ConfigError` for another."""
-    if name in (
-        "secp256k1",
-        "bn254",
-    ):  # imported here: each needs a library that a run without it need not load
-        from protocols.crypto.group_mcl import mcl_group
-
-        return mcl_group(name)
-    if name == "bls12_381":
-        from protocols.crypto.group_bls import bls12_381
-
-        return bls12_381()
-    if name == "modp2048":
-        from protocols.crypto.group_modp import modp2048
-
-        return modp2048()
-    raise ConfigError(f"there is no group {name!r}; choose one of {', '.join(NAMES)}")
 
 
 @lru_cache(maxsize=8)

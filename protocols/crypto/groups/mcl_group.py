@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.crypto import mcl
-from protocols.crypto.group import Elements, Group, Wire
+from protocols.crypto.groups import mcl
+from protocols.crypto.groups.elements import Elements, Group, Wire
 from protocols.language.errors import MalformedError
 
 _POINT = 8 * mcl.POINT_WORDS  # bytes

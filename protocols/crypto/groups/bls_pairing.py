@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from py_arkworks_bls12381 import GT, G1Point, G2Point
 
-from protocols.crypto.pairing import Elements, Pairing, Target, Wire, check_lengths
+from protocols.crypto.groups.pairing import Elements, Pairing, Target, Wire, check_lengths
 from protocols.language.errors import MalformedError
 
 _ORDER = 0x73EDA753299D7D483339D80809A1D80553BDA402FFFE5BFEFFFFFFFF00000001

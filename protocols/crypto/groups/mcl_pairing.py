@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.crypto import mcl, workers
-from protocols.crypto.pairing import Elements, Pairing, Target, Wire, check_lengths
+from protocols.crypto.groups import mcl, workers
+from protocols.crypto.groups.pairing import Elements, Pairing, Target, Wire, check_lengths
 from protocols.language.errors import MalformedError
 
 _CURVE = mcl.BN254

@@ -1,0 +1,47 @@
+"""The groups and pairings that can be chosen by name."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from protocols.crypto.groups.elements import Group
+from protocols.crypto.groups.pairing import Pairing
+from protocols.language.errors import ConfigError
+
+GROUPS = ("secp256k1", "bn254", "bls12_381", "modp2048")
+PAIRINGS = ("bn254", "bls12_381")
+
+
+@cache
+def get_group(name: str) -> Group:
+    """The group called `name`, one of `GROUPS`; raises `ConfigError` for another."""
+    if name in (
+        "secp256k1",
+        "bn254",
+    ):  # imported here: each needs a library that a run without it need not load
+        from protocols.crypto.groups.mcl_group import mcl_group
+
+        return mcl_group(name)
+    if name == "bls12_381":
+        from protocols.crypto.groups.bls import bls12_381
+
+        return bls12_381()
+    if name == "modp2048":
+        from protocols.crypto.groups.modp import modp2048
+
+        return modp2048()
+    raise ConfigError(f"there is no group {name!r}; choose one of {', '.join(GROUPS)}")
+
+
+@cache
+def get_pairing(name: str) -> Pairing:
+    """The pairing called `name`, one of `PAIRINGS`; raises `ConfigError` for another."""
+    if name == "bn254":
+        from protocols.crypto.groups.mcl_pairing import bn254
+
+        return bn254()
+    if name == "bls12_381":
+        from protocols.crypto.groups.bls_pairing import bls12_381
+
+        return bls12_381()
+    raise ConfigError(f"there is no pairing {name!r}; choose one of {', '.join(PAIRINGS)}")
