@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 import protocols.language.roles as some_module
 from protocols.language.figure import Arrow
-from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
-from protocols.language.state import State
+from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role
+from protocols.language.state import Cloud, State
 
 NAME = "toy"
 ROLES = (DATA_OWNER, KEY_AUTHORITY, CLOUD_TRAINER)
@@ -82,6 +82,16 @@ def double(state: State, value: Any) -> Any:
 
 def treble(state: State, value: Any) -> Any:
     return value * 3
+
+
+class Helper(State, role=Role("helper")):
+    """A role of this protocol's own."""
+
+
+def of_the_cloud(state: Cloud) -> None: ...
+
+
+def of_two(state: Cloud | Helper) -> None: ...
 
 
 def total(state: State, values: list[Any]) -> int:

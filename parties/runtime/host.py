@@ -17,16 +17,12 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from parties.cloud_trainer import CloudTrainer
-from parties.consumer import Consumer
 from parties.data.datasets import DataSpec, Split
-from parties.data_owner import DataOwner, Querier
-from parties.key_authority import KeyAuthority
+from parties.data.shares import owned, queried
 from parties.party import Party
 from parties.record.log import open_log
 from parties.record.transcript import Frame, Record
 from parties.record.writer import TranscriptWriter
-from parties.server import Server
 from protocols.language.errors import DataError, EncodingError
 from protocols.language.message import Header, decode, encode
 from protocols.language.roles import EXPERIMENTER, Role
@@ -37,9 +33,10 @@ from protocols.language.session import DoStep, Group, Reveal, Transfer
 class HostSpec:
     """Everything that a host is told: who lives there, and what they may know.
 
-    `keys` holds each party's own coin key and nobody else's; `data` is given to data owners and queriers only, who are told how many of
-    the held-out samples to ask about; `public` arrays become inputs of each party by their labels. What the parties keep at the end
-    goes into the folder `state`, one file for each; with `asking`, they are restored from `restored` and the data owner asks.
+    `keys` holds each party's own coin key and nobody else's. `data` is given to those alone who hold samples: a share of them
+    each, or with `asking` the first `limit` held-out ones, to ask about. `public` arrays become inputs of each party by their
+    labels. What the parties keep at the end goes into the folder `state`, one file for each; `restored` is such a folder of
+    another run, from which they begin.
     """
 
     name: str
@@ -211,27 +208,16 @@ def header(transfer: Transfer, i: int) -> Header:
 
 
 def _party(spec: HostSpec, name: str, key: bytes, transcript: TranscriptWriter) -> Party:
-    party = _without_public_inputs(spec, name, key, transcript)
-    for label, array in spec.public:
+    party = Party(name, spec.config, key, transcript)
+    for label, array in {**_samples(spec, party.state.index), **dict(spec.public)}.items():
         party.give_input(label, array)
     return party
 
 
-def _without_public_inputs(spec: HostSpec, name: str, key: bytes, transcript: TranscriptWriter) -> Party:
-    match spec.role:
-        case Role.DATA_OWNER:
-            assert spec.data is not None
-            if spec.asking:
-                return Querier(name, spec.config, key, transcript, spec.data, spec.limit)
-            return DataOwner(name, spec.config, key, transcript, spec.data, spec.owners, spec.split)
-        case Role.KEY_AUTHORITY:
-            return KeyAuthority(name, spec.config, key, transcript)
-        case Role.CLOUD_TRAINER:
-            return CloudTrainer(name, spec.config, key, transcript)
-        case Role.SERVER:
-            return Server(name, spec.config, key, transcript)
-        case Role.QUERIER:
-            assert spec.data is not None
-            return Querier(name, spec.config, key, transcript, spec.data, spec.limit)
-        case Role.CONSUMER:
-            return Consumer(name, spec.config, key, transcript)
+def _samples(spec: HostSpec, index: int) -> dict[str, NDArray[Any]]:
+    """The private input of a party: what it asks about (nobody needs labels for it), its share, or nothing."""
+    if spec.data is None:
+        return {}
+    if spec.asking:
+        return {"images": queried(spec.data, spec.limit)[0]}
+    return owned(spec.data, spec.owners, spec.split, index)

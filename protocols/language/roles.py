@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from dataclasses import dataclass
+
+_KNOWN: dict[tuple[str, bool], Role] = {}
 
 
-class Role(Enum):
-    """A part in a protocol; the value is its name in transcripts and on the command line."""
+@dataclass(frozen=True, eq=False)
+class Role:
+    """A part in a protocol; a protocol may bring roles of its own: `HELPER = Role("helper")`.
 
-    DATA_OWNER = "data_owner"
-    KEY_AUTHORITY = "key_authority"
-    CLOUD_TRAINER = "cloud_trainer"
-    SERVER = "server"
-    QUERIER = "querier"
-    CONSUMER = "consumer"
+    `value` is the name in transcripts and on the command line. Of `many` parties that play a role each name carries an
+    index. One name is one object, in every process, so that `role is CLOUD_TRAINER` compares.
+    """
 
-    @property
-    def many(self) -> bool:
-        """Whether several parties play this role; their names carry an index."""
-        return self is Role.DATA_OWNER
+    value: str
+    many: bool = False
+
+    def __new__(cls, value: str, many: bool = False) -> Role:
+        if not value.isidentifier():
+            raise ValueError(f"the name of a role is made of letters, digits and _, got {value!r}")
+        return _KNOWN.setdefault((value, many), super().__new__(cls))
+
+    def __reduce__(self) -> tuple[type[Role], tuple[str, bool]]:
+        return Role, (self.value, self.many)
 
 
-DATA_OWNER = Role.DATA_OWNER
-KEY_AUTHORITY = Role.KEY_AUTHORITY
-CLOUD_TRAINER = Role.CLOUD_TRAINER
-SERVER = Role.SERVER
-QUERIER = Role.QUERIER
-CONSUMER = Role.CONSUMER
+DATA_OWNER = Role("data_owner", many=True)
+KEY_AUTHORITY = Role("key_authority")
+CLOUD_TRAINER = Role("cloud_trainer")
+SERVER = Role("server")
+QUERIER = Role("querier")
+CONSUMER = Role("consumer")
 
 # Who a revealed value goes to: the person that runs the experiment, who is no party of the protocol.
 EXPERIMENTER = "experimenter"
@@ -38,8 +44,9 @@ def party_name(role: Role, index: int = 0) -> str:
 
 
 def role_of(party: str) -> Role:
-    """The role in a party's name; ValueError if there is none."""
-    return Role(party.partition(":")[0])
+    """The role in a party's name."""
+    name, many, _ = party.partition(":")
+    return Role(name, bool(many))
 
 
 def index_of(party: str) -> int:

@@ -28,6 +28,7 @@ from protocols.language.confine import check_step
 from protocols.language.errors import FigureError, VisibilityError
 from protocols.language.figure import Figure
 from protocols.language.roles import EXPERIMENTER, Role, party_name
+from protocols.language.state import roles_of
 
 NO_ROUND = -1
 
@@ -159,6 +160,7 @@ class At:
         """
         check_step(step)
         step = self.session.instead.get((self.role, step), step)
+        self._check_role(step)
         outs, split = _results(step)
         handles = tuple(_Handle(self.session, self.group) for _ in range(outs))
         phase, round_ = self.session._now()
@@ -204,6 +206,12 @@ class At:
         target = _Handle(self.session, other.group)
         self.session._transfer(self, other, label, value, target.id, collect)
         return Located(target, senders=self.group if collect else None)
+
+    def _check_role(self, step: Step) -> None:
+        roles = roles_of(step)
+        if roles is not None and self.role not in roles:
+            whose = " or ".join(sorted(role.value for role in roles))
+            raise VisibilityError(f"{step.__qualname__} is a step of {whose}, not of {self.role.value}")
 
     def _holds(self, value: Located) -> bool:
         return value._handle.session is self.session and value._handle.group == self.group

@@ -254,6 +254,7 @@ def _host_spec(
         owners=experiment.owners if owner else 0,
         split=experiment.how,
         state=str((run.path / "state").resolve()),
+        asking=querier,
         limit=experiment.config.queries if querier else None,
         public=experiment.scenario.protocol.base_inputs(base) if given else (),
     )

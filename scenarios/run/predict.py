@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from parties.adversary.attack import Learned
 from parties.data.datasets import DataSpec, load
-from parties.data_owner import queried
+from parties.data.shares import queried
 from parties.record.transcript import Record
 from parties.runtime.host import HostSpec
 from protocols.crypto.coins import derive

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.data_owner import shares
+from parties.data.shares import shares
 from parties.party import fresh_state
 from protocols import reverse_he
 from protocols.crypto.coins import derive

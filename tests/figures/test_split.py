@@ -7,7 +7,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from parties.data_owner import shares
+from parties.data.shares import shares
 from parties.record.view import Kind, View
 from protocols import mitig2
 from protocols.language.errors import ConfigError

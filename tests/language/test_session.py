@@ -1,5 +1,6 @@
 """The rules of the language in which protocols are written."""
 
+import pickle
 from dataclasses import dataclass
 from enum import Enum
 
@@ -12,7 +13,7 @@ from parties.record.writer import TranscriptWriter
 from parties.runtime.host import Host
 from parties.runtime.inline import InlineRuntime
 from protocols.language.errors import FigureError, StepError, VisibilityError
-from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
+from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role, party_name, role_of
 from protocols.language.session import Session
 from tests import toy_protocol as toy
 
@@ -311,3 +312,30 @@ def test_a_step_is_replaced_at_its_role_alone_and_the_transcript_names_the_other
 def test_what_stands_instead_of_a_step_returns_as_much_and_is_checked(toys, other):
     with pytest.raises(VisibilityError, match=other.__name__):
         Session(toys[0].runtime, toy.FIGURE, {}, None, instead={(DATA_OWNER, toy.double): other})
+
+
+def test_a_step_runs_at_those_alone_for_whom_it_is_written(toys):
+    s, _, _ = toys
+    with s.phase("talk"):
+        s.at(CLOUD_TRAINER).do(toy.of_the_cloud)
+        s.at(CLOUD_TRAINER).do(toy.of_two)
+        with pytest.raises(
+            VisibilityError, match="of_the_cloud is a step of cloud_trainer, not of data_owner"
+        ):
+            s.each(DATA_OWNER).do(toy.of_the_cloud)
+        with pytest.raises(
+            VisibilityError, match="of_two is a step of cloud_trainer or helper, not of key_auth"
+        ):
+            s.at(KEY_AUTHORITY).do(toy.of_two)
+
+
+@pytest.mark.parametrize("role", [Role("helper"), Role("bank", many=True), DATA_OWNER], ids=lambda r: r.value)
+def test_a_role_is_one_object_under_its_name_wherever_it_comes_from(role):
+    assert role_of(party_name(role, 3)) is role
+    assert pickle.loads(pickle.dumps(role)) is role
+
+
+@pytest.mark.parametrize("name", ["", "a b", "data_owner:1", "1st"])
+def test_a_role_has_a_name_from_which_parties_can_be_named(name):
+    with pytest.raises(ValueError, match="name of a role"):
+        Role(name)

@@ -63,7 +63,7 @@ def test_the_adversary_imports_no_other_party_no_data_and_no_truth():
 
 def test_only_owners_and_scenarios_read_data_sets():
     assert {p for p in importers("parties.data.datasets") if p.startswith("parties")} <= {
-        "parties/data_owner.py", "parties/runtime/host.py"}  # fmt: skip
+        "parties/data/shares.py", "parties/runtime/host.py"}  # fmt: skip
     assert {p for p in importers("parties.data.readers")} == {"parties/data/datasets.py"}
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from parties.data_owner import queried
+from parties.data.shares import queried
 from parties.record.view import Kind, View
 from protocols.language.errors import ConfigError, DataError, KeyholeError
 from protocols.network import nn
