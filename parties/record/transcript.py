@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -23,20 +23,13 @@ import protocols.mitig1
 import protocols.plain_fe
 import protocols.reverse_he  # noqa: F401  (reading a transcript needs every class that may cross)
 from protocols.language.errors import DataError
+from protocols.language.view import Kind, Row
+
+__all__ = ["Kind", "Record", "Row", "first", "open_transcript", "query", "read_meta", "read_rows"]
 
 SCHEMA = 1
 Frame = NDArray[np.uint8]
 _DAMAGED = "a transcript is damaged: its rows cannot be read"
-
-
-class Kind(Enum):
-    """The kinds of entries in a view."""
-
-    INPUT = "input"
-    COINS = "coins"
-    SENT = "sent"
-    RECEIVED = "received"
-    OUTPUT = "output"
 
 
 class Record(Enum):
@@ -44,31 +37,6 @@ class Record(Enum):
 
     FULL = "full"
     HEADERS = "headers"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One entry of a party's view, without its payload."""
-
-    id: int
-    party: str
-    kind: Kind
-    seq: int
-    phase: str
-    round: int
-    sender: str
-    receiver: str
-    label: str
-    dtype: str
-    shape: tuple[int, ...]
-    nbytes: int
-    sha256: bytes
-
-    @property
-    def message(self) -> tuple[Any, ...]:
-        """The fields that go into the digest of the run, and that both ends of a message share."""
-        return (self.seq, self.phase, self.round, self.sender, self.receiver, self.label, self.dtype, list(self.shape),
-                self.sha256.hex())  # fmt: skip
 
 
 _COLUMNS = tuple(field.name for field in fields(Row))

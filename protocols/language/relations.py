@@ -1,0 +1,245 @@
+"""What a reader of a transcript may write down: typed relations between what crossed and what was to stay secret.
+
+A protocol file ends with `relations(view)`, which yields them; attacks and the ledger of who learned what take relations and
+know no label and no protocol. The samples are the rows x of a matrix X (N, n) of whole pixels, numbered as all of owner 0,
+then all of owner 1, and so on; `samples` are positions among them. Everything is stated in these units: what enters the
+network divided by 255 is multiplied by 255 here. `labels` says which labels of the view a relation was read from, `since`
+the round from which on it holds. Every label that a party received belongs to some relation, or is declared `Plain` or
+`Opaque`; what is neither is reported as "not analysed".
+
+Arrays that are dear to come by (decryptions, payloads) are given as functions without arguments, so that it costs little to
+list the relations of a view; `now` has the array in either case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Positions = NDArray[np.int64]
+Later = Array | Callable[[], Array]
+
+
+def now(array: Later) -> Array:
+    """The array, computed if it was given as a function."""
+    return array() if callable(array) else array
+
+
+@dataclass(frozen=True)
+class Map:
+    """An unknown matrix W (h, n) at one time, of an owner or (-1) of everybody. Equal maps are equal matrices."""
+
+    name: str
+    owner: int
+    time: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Relation:
+    """What all relations have."""
+
+    labels: tuple[str, ...] = ()
+    since: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Samples(Relation):
+    """The samples themselves: X[samples] = `values` (m, n). `own`: they are the input of a party of the view."""
+
+    samples: Positions
+    values: Later
+    own: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Equations(Relation):
+    """Known linear equations on each sample: X[samples] a^T = `values` (m, r), `a` (r, n), up to errors of about `noise`.
+
+    Without noise they hold exactly, in integers. `once`: all of them were observed in one use of the samples.
+    """
+
+    samples: Positions
+    a: Later
+    values: Later
+    noise: float = 0.0
+    once: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Combinations(Relation):
+    """Known combinations of samples: `weights` (r, m) X[samples] = `values` (r, n) up to errors of at most
+    `noise` + `relative` times the absolute sum of a row's weights.
+    """
+
+    samples: Positions
+    weights: Later
+    values: Later
+    noise: float = 0.0
+    relative: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Products(Relation):
+    """What a map made of samples: X[samples] W^T = `values` (m, h), up to errors of about `noise`."""
+
+    samples: Positions
+    values: Later
+    map: Map
+    noise: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class KnownMap(Relation):
+    """A map W = `value` (h, n) that the view holds, up to errors of about `noise`. `own`: a party of the view made it."""
+
+    map: Map
+    value: Later
+    noise: float = 0.0
+    own: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """The steps by which maps move: step u used `samples[u]` (m,), and the errors dZ_u (m, h), where the view holds them.
+
+    `error(u)` is dZ_u; `known` says for how many of the first steps the view holds it.
+    """
+
+    samples: tuple[Positions, ...]
+    known: int
+    error: Callable[[int], Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Update(Relation):
+    """How a map moved: W(`before`) - W(`after`) = sum_u terms[u] dZ_u^T X[steps.samples[u]], `terms` (U,) all public."""
+
+    before: Map
+    after: Map
+    terms: Array
+    steps: Steps
+    noise: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Replay(Relation):
+    """Training that whoever knows its first map and its samples can repeat, step by step, with any optimizer.
+
+    `run(known)` yields the `Products` of one step after the other with the map (h, n) behind them, as long as `known` has the
+    samples (m, n) at all positions that the map was trained on; it returns None where it has not.
+    """
+
+    first: Map
+    run: Callable[[Callable[[Positions], Array | None]], Iterator[tuple[Products, Array]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Moments(Relation):
+    """Inner products of samples: X[samples] X[others]^T = `matrix` (m, k), up to errors of about `noise`."""
+
+    samples: Positions
+    others: Positions
+    matrix: Later
+    noise: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Labels(Relation):
+    """Labels y[samples] = `values` (m,), integers. `own`: they are the input of a party of the view."""
+
+    samples: Positions
+    values: Later
+    own: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class LabelErrors(Relation):
+    """Numbers (m, c) that depend on the labels of samples: what the network said of them, or the gradient of its loss."""
+
+    samples: Positions
+    values: Later
+
+
+@dataclass(frozen=True, eq=False)
+class Keys:
+    """Function keys of one message: for the rows of `vectors` (r, n), or of a `map` that the view need not hold; `key` as
+    the scheme takes it.
+    """
+
+    since: int
+    key: Any
+    vectors: Array | None = None
+    map: Map | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Instance(Relation):
+    """One master key: every key with every ciphertext gives inner products, whatever it was asked for.
+
+    `keys()` reads the messages with keys in order of time; `blocks` (positions of the samples of each) are the ciphertexts.
+    `products(some, block, which)` decrypts with the rows `some` of a message: X[block][which] vectors^T (m, r), `which` all
+    for None. `across`: the vectors run over the samples of a block, so that the products are (n, r). `hides`: the key does not
+    tell its vector, which is round(scale W) for its map. `scheme` and `mpk` are those of the encryption;
+    `open(msk, block)` are the samples (m, n) of a block under a master key as the scheme has it.
+    `seconds`: about what a product costs.
+    """
+
+    blocks: tuple[Positions, ...]
+    keys: Callable[[], Iterator[Keys]]
+    products: Callable[[Any, int, Positions | None], Array]
+    scheme: Any
+    mpk: Any
+    rows: Callable[[Any, Positions], Any]
+    open: Callable[[Any, int], Array] | None = None
+    hides: bool = False
+    across: bool = False
+    scale: int = 1
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class MasterKey(Relation):
+    """The secret of an instance, that a party of the view drew or was given: `secret()` as `instance.open` takes it.
+
+    `owns`: positions of the samples that were the party's anyhow.
+    """
+
+    instance: Instance
+    secret: Callable[[], Any]
+    how: str
+
+
+@dataclass(frozen=True, eq=False)
+class Own(Relation):
+    """A secret of a party of the view itself: it drew it, or made it."""
+
+    quantity: str
+    party: str
+    detail: str
+
+
+@dataclass(frozen=True, eq=False)
+class Plain(Relation):
+    """Numbers in the clear of which no more is said than what they are: `quantity`, in place of the label."""
+
+    quantity: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Opaque(Relation):
+    """Ciphertexts without a key, masked values, public keys: what is known of their content is nothing, and `why`."""
+
+    why: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Without(Relation):
+    """A relation that this view does not give though its protocol has it: which type, and `why`; for what an attack says."""
+
+    type: type[Relation] = Relation
+    why: str = ""
