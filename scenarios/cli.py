@@ -431,11 +431,8 @@ def compare(
     with reported():
         from scenarios.show.comparison_table import show_comparison
         from scenarios.study.comparison import stored_comparison
-        from scenarios.study.comparison_files import new_comparison
 
-        content = stored_comparison(runs)
-        if out is not None:
-            new_comparison(out, content)
+        content = stored_comparison(runs, out)
         if as_json:
             print(json.dumps(content, indent=1))
         else:

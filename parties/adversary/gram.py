@@ -205,7 +205,7 @@ def from_known(found: Gram, known: Known, prior: Prior) -> tuple[NDArray[np.int6
     cross = found.values[np.ix_(known.index, others)]
     rows = np.isfinite(cross).mean(axis=1) > 0.5  # samples that were never used give no equation
     columns = np.isfinite(cross[rows]).all(axis=0)
-    if not columns.any():
+    if not rows.any() or not columns.any():
         raise NotApplicable("no inner product of a known sample with another one is determined")
     images = known.images[rows] / prior.x_max
     return (

@@ -30,7 +30,7 @@ from scenarios.run.attacks import MakeAdversary, attack_run
 from scenarios.run.experiment import FULL_LIMIT_NBYTES, PUBLISHED, Experiment, step_count
 from scenarios.run.folder import RunFolder, new_folder, write_json
 from scenarios.run.learned import learned, learned_rows
-from scenarios.show.knowledge_chart import draw_knowledge
+from scenarios.show.charts import draw_knowledge
 
 SCHEMA = 1
 _PACKAGES = ("ray", "numpy", "torch", "phe", "cvxopt", "structlog", "cryptography", "mclbn256")

@@ -10,10 +10,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from scenarios.show.summary import measure, share, size, value
+from scenarios.show.summary import measure, outcome, share, size, value
+from scenarios.show.tables import table
 from scenarios.show.units import span
 from scenarios.study.comparison import seen
-from scenarios.study.comparison_files import outcome
 
 _LETTERS = {"data_owner": "O", "key_authority": "A", "cloud_trainer": "C"}
 _SAMPLES = "training images"
@@ -46,15 +46,15 @@ def show_comparison(console: Console, content: dict[str, Any], folder: Path | No
 
 def figures_table(rows: list[dict[str, Any]], width: int) -> Table:
     """A line a run: security, accuracy, time, traffic."""
-    table = _table("protocols side by side" if len(rows) > 1 else "a run", gap=2 if width >= 125 else 1)
-    table.add_column("protocol", overflow="fold")
-    table.add_column("security", overflow="fold")
-    for name in ("test", "train", "baseline", "set-up", "training", "a step", "steps", "messages", "bytes"):
-        table.add_column(name, justify="right", no_wrap=True)
+    counted = ("test", "train", "baseline", "set-up", "training", "a step", "steps", "messages", "bytes")
+    found = table(
+        ("protocol", "security", *(f">{name}" for name in counted)), (),
+        "protocols side by side" if len(rows) > 1 else "a run", gap=2 if width >= 125 else 1,
+    )  # fmt: skip
     for row in rows:
         mark = "~" if row["extrapolated"] else ""
         accuracy, times = row["accuracy"], row["seconds"]
-        table.add_row(
+        found.add_row(
             row["name"] + ("" if row["status"] == "done" else f"\n{row['status']}"), row["security"],
             *(share(accuracy[name]) for name in ("test", "train", "baseline_test")),
             *(marked(mark, span(times[name])) for name in ("setup", "train", "per_step")),
@@ -63,45 +63,36 @@ def figures_table(rows: list[dict[str, Any]], width: int) -> Table:
             "-" if row["bytes"] is None else marked(mark, size(row["bytes"])),
             style="yellow" if row["extrapolated"] else "red" if row["status"] == "failed" else "",
         )  # fmt: skip
-    return table
+    return found
 
 
 def edges_table(rows: list[dict[str, Any]]) -> Table:
     """Bytes from role to role."""
     edges = sorted({(edge["sender"], edge["receiver"]) for row in rows for edge in row["edges"]})
-    table = _table("bytes by edge (O data owners, A key authority, C cloud trainer)")
-    table.add_column("protocol", overflow="fold")
-    for sender, receiver in edges:
-        table.add_column(
-            f"{_LETTERS.get(sender, sender)} -> {_LETTERS.get(receiver, receiver)}", justify="right"
-        )
+    heads = [">" + " -> ".join(_LETTERS.get(role, role) for role in edge) for edge in edges]
+    lines = []
     for row in rows:
         nbytes = {(edge["sender"], edge["receiver"]): edge["bytes"] for edge in row["edges"]}
         mark = "~" if row["extrapolated"] else ""
-        table.add_row(
-            row["name"], *(marked(mark, size(nbytes[edge])) if edge in nbytes else "" for edge in edges)
-        )
-    return table
+        said = (marked(mark, size(nbytes[edge])) if edge in nbytes else "" for edge in edges)
+        lines.append((row["name"], *said))
+    title = "bytes by edge (O data owners, A key authority, C cloud trainer)"
+    return table(("protocol", *heads), lines, title)
 
 
 def seen_table(rows: list[dict[str, Any]]) -> Table:
     """What each party saw in the clear, and what it solved for; what was meant to stay private is red."""
-    table = _table("what each party saw (computed from its own view)")
-    for column in ("protocol", "party", "in the clear", "solved for"):
-        table.add_column(column, overflow="fold")
+    lines: list[tuple[RenderableType, ...]] = []
     for row in rows:
         clear, exact = seen(row, "clear"), seen(row, "exact")
         parties = list(dict.fromkeys((*clear, *exact)))
         for number, party in enumerate(parties):
-            table.add_row(
-                "" if number else row["name"],
-                party,
-                _things(clear.get(party, [])),
-                _things(exact.get(party, [])),
-            )
+            things = (_things(found.get(party, [])) for found in (clear, exact))
+            lines.append(("" if number else row["name"], party, *things))
         if not parties:
-            table.add_row(row["name"], "-", "" if row["status"] == "failed" else "nothing", "")
-    return table
+            lines.append((row["name"], "-", "" if row["status"] == "failed" else "nothing", ""))
+    columns = ("protocol", "party", "in the clear", "solved for")
+    return table(columns, lines, "what each party saw (computed from its own view)")
 
 
 def by_design(rows: list[dict[str, Any]]) -> list[str]:
@@ -115,14 +106,12 @@ def by_design(rows: list[dict[str, Any]]) -> list[str]:
 
 def attacks_table(rows: list[dict[str, Any]]) -> Table:
     """What each attack rebuilt in each run, beside the best guess in the same measure."""
-    table = _table("attacks")
-    for column in ("protocol", "attack", "corrupted", "samples", "rebuilt", "a guess"):
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        for number, attack in enumerate(row["attacks"]):
-            table.add_row("" if number else row["name"], attack["attack"].replace("_", "-"), ", ".join(attack["corrupted"]),
-                          str(attack["samples"]), outcome(attack), value(attack["guess"], measure(attack["metrics"])))  # fmt: skip
-    return table
+    lines = [
+        ("" if number else row["name"], attack["attack"].replace("_", "-"), ", ".join(attack["corrupted"]),
+         str(attack["samples"]), outcome(attack), value(attack["guess"], measure(attack["metrics"])))
+        for row in rows for number, attack in enumerate(row["attacks"])
+    ]  # fmt: skip
+    return table(("protocol", "attack", "corrupted", "samples", "rebuilt", "a guess"), lines, "attacks")
 
 
 def measured_note(row: dict[str, Any]) -> str:
@@ -136,8 +125,8 @@ def measured_note(row: dict[str, Any]) -> str:
     size_of = f"h = {row['config']['layers'][0]}, n = {row['config']['features']}"
     linear = "" if len(cost["measured"]) > 1 else ", taken as linear in the batch: an upper end"
     return (
-        f"{row['name']} is extrapolated to about {span(row['seconds']['total'])} ({row['why']}): with {size_of} a step took "
-        f"{steps}, so {span(cost['step']['fixed']['seconds'])} + {span(each)} a sample{linear}; uploading took "
+        f"{row['name']} is extrapolated to about {span(row['seconds']['total'])} ({row['why']}): "
+        f"with {size_of} a step took {steps}, so {span(cost['step']['fixed']['seconds'])} + {span(each)} a sample{linear}; uploading took "
         f"{span(cost['upload']['each']['seconds'])} a sample, set-up {span(cost['setup']['seconds'])}"
     )
 
@@ -159,7 +148,3 @@ def _things(things: list[str]) -> Text:
         text.append("; " if number else "")
         text.append(thing, style="red" if thing in _PRIVATE else "")
     return text
-
-
-def _table(title: str, gap: int = 2) -> Table:
-    return Table(title=title, title_justify="left", box=None, padding=(0, gap, 0, 0), pad_edge=False)

@@ -26,7 +26,7 @@ def learned(
         from parties.adversary.adversary import Adversary
         from scenarios.run import learned as knowledge
         from scenarios.run.folder import load_run
-        from scenarios.show.knowledge_chart import draw_knowledge
+        from scenarios.show.charts import draw_knowledge
         from scenarios.show.summary import learned_table, matrix_table
 
         folder = load_run(run_folder)

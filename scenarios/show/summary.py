@@ -341,6 +341,16 @@ def value(metrics: dict[str, Any], how: str) -> str:
     return f"{metrics[key]:.4f}" if how in ("mse", "error") else f"{metrics[key]:.1%}"
 
 
+def outcome(row: dict[str, Any]) -> str:
+    """What an attack rebuilt, in its most telling measure."""
+    if not row["applicable"]:
+        return "not applicable"
+    if "relative_error" in row["metrics"]:
+        return f"relative error {row['metrics']['relative_error']:.2%}"
+    how = measure(row["metrics"])
+    return f"{how} {value(row['metrics'], how)}" if how else "nothing to score"
+
+
 _KEYS = {"labels": "labels_right", "pixels": "exact_pixels", "mse": "mse", "error": "relative_error"}
 
 

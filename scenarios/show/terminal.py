@@ -7,7 +7,7 @@ import sqlite3
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import typer
@@ -18,6 +18,16 @@ from protocols.language.errors import ConfigError, KeyholeError
 from scenarios.run.experiment import Experiment, step_count
 
 _TRACEBACKS = False
+
+# What is told of a run or a study, in words, and how its number counts what is finished; None where it does not.
+_EVENTS = {
+    "upload": ("encrypting", None),
+    "step": ("training", 1),
+    "query": ("asking", 1),
+    "report": ("attacking", None),
+    "run": ("runs", None),
+    "cell": ("cells", 0),
+}
 
 
 def show_tracebacks(wanted: bool) -> None:
@@ -90,26 +100,27 @@ def _fail(error: BaseException, status: int, text: str | None = None) -> None:
     raise typer.Exit(status) from None
 
 
+def progress(experiment: Experiment, silent: bool) -> AbstractContextManager[Callable[[str, int], None]]:
+    """A progress bar of the steps of a run on a terminal, nothing elsewhere."""
+    return progress_of(step_count(experiment.scenario.protocol, experiment.config), silent)
+
+
 @contextmanager
-def progress(experiment: Experiment, silent: bool) -> Iterator[Callable[[str, int], None]]:
-    """A progress bar on a terminal, nothing elsewhere."""
+def progress_of(total: int, silent: bool) -> Iterator[Callable[[str, int], None]]:
+    """A progress bar on a terminal, nothing elsewhere: of the steps or queries of a run, or of the cells of a study."""
     if silent or not sys.stderr.isatty():
         yield lambda event, value: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    steps = step_count(experiment.scenario.protocol, experiment.config)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("set-up", total=steps)
+        task = bar.add_task("set-up", total=total)
 
         def observe(event: str, value: int) -> None:
-            if event in ("step", "query"):
-                bar.update(task, description="training" if event == "step" else "asking", completed=value + 1)
-            elif event == "upload":
-                bar.update(task, description="encrypting")
-            elif event == "report":
-                bar.update(task, description="attacking")
+            if event in _EVENTS:
+                said, counted = _EVENTS[event]
+                bar.update(task, description=said, completed=None if counted is None else value + counted)
 
         yield observe
 

@@ -1,15 +1,16 @@
 """Scenario `compare`: every protocol on one data set with the same options, side by side.
 
-Each run is an ordinary run in a folder of its own. A protocol that would take longer than the budget is not run: what a
-few of its steps cost is measured and extrapolated (`scenarios/cost.py`), and marked as such.
+Each run is an ordinary run in a folder of its own, and a cell of the study. A protocol that would take longer than the
+budget is not run: what a few of its steps cost is measured and extrapolated (`cost.py`), and marked as such.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from protocols.network.config import Labels, Scheme
 from scenarios.run.catalogue import find_scenario
 from scenarios.run.execute import RecordTooLarge, check_size, execute, runtime_named
 from scenarios.run.experiment import COMMON, Experiment, Options, Scenario, prepare
-from scenarios.run.folder import free_path
 from scenarios.study import cost
 from scenarios.study.comparison import (
+    Compared,
     comparison,
     extrapolated_row,
     failed_row,
@@ -30,8 +31,9 @@ from scenarios.study.comparison import (
     ignored_notes,
     refused_row,
     run_name,
+    write_comparison,
 )
-from scenarios.study.comparison_files import write_comparison
+from scenarios.study.study import Cell, Settings, Study, begun, carry_out
 
 BUDGET_SECONDS = 1800.0
 ENCRYPTING = ("plain_fe", "mitig1")  # only these can take long enough to ask beforehand
@@ -56,12 +58,18 @@ class Contender:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A contender with its experiment, or why it cannot run; and the options that it has no use for."""
+    """A contender with its experiment, or why it cannot run; the options that it has no use for, and what is to be noted."""
 
     contender: Contender
     ignored: tuple[str, ...]
     experiment: Experiment | None = None
     refusal: KeyholeError | None = None
+    note: str = ""
+
+    @property
+    def place(self) -> str:
+        """Name of its cell and of its run folder."""
+        return self.contender.name.replace(" ", "-")
 
 
 def contenders(scheme: Scheme | None = None) -> tuple[Contender, ...]:
@@ -78,30 +86,66 @@ def contenders(scheme: Scheme | None = None) -> tuple[Contender, ...]:
 def compare(options: Options, budget: float, watch: Watch) -> tuple[Path, dict[str, Any]]:
     """Run every protocol and write the comparison; returns its folder and what compare.json holds.
 
-    Raises what the first protocol refuses if all refuse their options; a protocol that alone fails is a row that says so.
+    Raises what the first protocol refuses if all refuse their options; a protocol that alone fails is a row that says so,
+    and is tried again when the comparison goes on.
     """
     if not budget >= 0:
         raise ConfigError("--budget must be a number of seconds, 0 to extrapolate everything that encrypts")
-    drawn = options.seed is None
-    seeded = replace(options, seed=secrets.randbits(256)) if drawn else options
+    folder, settings = begun("compare", options.out, _settings(options, budget))
+    seeded = replace(options, seed=settings["seed"])
     prepared = [_prepared(contender, seeded) for contender in contenders(options.scheme)]
     refusals = [each.refusal for each in prepared if each.refusal is not None]
     if len(refusals) == len(prepared):
         raise refusals[0]
-    folder = free_path(options.out, "compare")
-    notes: list[str] = (
-        [f"seed {seeded.seed} drawn for all runs: whoever knows it holds every key of them"] if drawn else []
-    )
-    with _session(options):
-        rows = [_row(each, folder, budget, watch, notes) for each in prepared]
-    content = comparison(rows, [*notes, *ignored_notes(rows)], drawn)
+    cells = [Cell(each.place, compared, (each, folder, budget, watch)) for each in prepared]
+    study = Study("compare", Compared, settings, cells, lasting=lambda rows: rows[0].status != "failed")
+    with runtime_named(options.runtime or "ray", options.address):
+        rows = carry_out(study, folder)
+    notes = [
+        each.note for each, row in zip(prepared, rows, strict=True) if each.note and row.status == "done"
+    ]
+    if options.seed is None:
+        notes.insert(0, f"seed {seeded.seed} drawn for all runs: whoever knows it holds every key of them")
+    content = comparison(rows, [*notes, *ignored_notes(rows)], options.seed is None)
     write_comparison(folder, content)
     return folder, content
+
+
+def compared(each: Prepared, folder: Path, budget: float, watch: Watch) -> list[Compared]:
+    """A cell: run a contender, or find out what it would cost; what goes wrong is its row's."""
+    contender, experiment = each.contender, each.experiment
+    if experiment is None:
+        scheme = contender.scheme.value if contender.scheme else None
+        return [refused_row(contender.scenario.name, scheme, str(each.refusal), each.ignored)]
+    try:
+        estimate = _over_budget(experiment, budget) if contender.scenario.name in ENCRYPTING else None
+        if estimate is not None:
+            why = f"not run: over the budget of {budget:g} s"
+            return [extrapolated_row(experiment, estimate, why, each.ignored)]
+        shutil.rmtree(folder / each.place, ignore_errors=True)  # half a run
+        with watch(experiment) as observe:
+            run, _ = execute(replace(experiment, out=folder / each.place), observe)
+        return [finished_row(run, each.place, each.ignored)]
+    except KeyholeError as cause:
+        return [failed_row(experiment, " ".join(str(cause).split()), each.ignored)]
+    except Exception as cause:  # a defect of ours: its text may hold values
+        why = f"internal error: {type(cause).__name__}; {_ALONE}"
+        return [failed_row(experiment, why, each.ignored)]
 
 
 def failed(content: dict[str, Any]) -> bool:
     """Whether a run of the comparison failed."""
     return any(row["status"] == "failed" for row in content["rows"])
+
+
+def _settings(options: Options, budget: float) -> Settings:
+    """What decides a comparison, in plain data."""
+    given = {name: value for name, value in options.given().items() if name not in ("out", "seed")}
+    return {
+        **{name: value.value if isinstance(value, Enum) else str(value) for name, value in given.items()},
+        "budget": budget,
+        "seed": options.seed,
+    }
 
 
 def _prepared(contender: Contender, options: Options) -> Prepared:
@@ -111,19 +155,18 @@ def _prepared(contender: Contender, options: Options) -> Prepared:
     if contender.scheme is not None:
         changes["scheme"] = contender.scheme
     kept = replace(options, **changes)
-    try:
-        return Prepared(contender, _flags(lacking), prepare(contender.scenario, kept))
-    except KeyholeError as refusal:
-        if kept.corrupt is None:
-            return Prepared(contender, _flags(lacking), refusal=refusal)
     # Who was to be corrupted may take no part in this protocol: then it is trained, and not attacked.
-    lacking = (*lacking, "corrupt", *(("attack",) if kept.attack else ()))
-    try:
-        return Prepared(
-            contender, _flags(lacking), prepare(contender.scenario, replace(kept, corrupt=None, attack=None))
-        )
-    except KeyholeError as refusal:
-        return Prepared(contender, _flags(lacking), refusal=refusal)
+    attacking = ("corrupt", "attack") if kept.attack else ("corrupt",)
+    tries: list[tuple[str, ...]] = [(), attacking] if kept.corrupt is not None else [()]
+    for left_out in tries:
+        flags = _flags((*lacking, *left_out))
+        try:
+            experiment = prepare(contender.scenario, replace(kept, **dict.fromkeys(left_out)))
+            experiment, note = _recordable(experiment, contender.name)
+            return Prepared(contender, flags, experiment, note=note)
+        except KeyholeError as refusal:
+            refused = Prepared(contender, flags, refusal=refusal)
+    return refused
 
 
 def _lacking(contender: Contender, options: Options) -> tuple[str, ...]:
@@ -146,46 +189,14 @@ def _flags(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"--{name.replace('_', '-')}" for name in sorted(names, key=order.index))
 
 
-@contextmanager
-def _session(options: Options) -> Iterator[None]:
-    """One Ray session for all runs."""
-    runtime = options.runtime or "ray"
-    with nullcontext() if runtime == "inline" else runtime_named(runtime, options.address):
-        yield
-
-
-def _row(each: Prepared, folder: Path, budget: float, watch: Watch, notes: list[str]) -> dict[str, Any]:
-    """Run a contender, or find out what it would cost; what goes wrong is its row's."""
-    contender, experiment = each.contender, each.experiment
-    if experiment is None:
-        scheme = contender.scheme.value if contender.scheme else None
-        return refused_row(contender.scenario.name, scheme, str(each.refusal), each.ignored)
-    try:
-        experiment, note = _recordable(experiment, contender.name)
-        estimate = _over_budget(experiment, budget) if contender.scenario.name in ENCRYPTING else None
-        if estimate is not None:
-            return extrapolated_row(
-                experiment, estimate, f"not run: over the budget of {budget:g} s", each.ignored
-            )
-        place = contender.name.replace(" ", "-")
-        notes += note
-        with watch(experiment) as observe:
-            run, _ = execute(replace(experiment, out=folder / place), observe)
-        return finished_row(run, place, each.ignored)
-    except KeyholeError as cause:
-        return failed_row(experiment, " ".join(str(cause).split()), each.ignored)
-    except Exception as cause:  # a defect of ours: its text may hold values
-        return failed_row(experiment, f"internal error: {type(cause).__name__}; {_ALONE}", each.ignored)
-
-
-def _recordable(experiment: Experiment, name: str) -> tuple[Experiment, list[str]]:
+def _recordable(experiment: Experiment, name: str) -> tuple[Experiment, str]:
     """With headers only where full transcripts were not asked for and would be large, and a note that says so."""
     try:
         check_size(experiment)
     except RecordTooLarge:
         note = f"{name} keeps headers only: full transcripts are large (--record full keeps them)"
-        return replace(experiment, record=Record.HEADERS), [note]
-    return experiment, []
+        return replace(experiment, record=Record.HEADERS), note
+    return experiment, ""
 
 
 def _over_budget(experiment: Experiment, budget: float) -> cost.Cost | None:

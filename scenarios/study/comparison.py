@@ -1,21 +1,23 @@
-"""Runs side by side, as data: what compare.json holds. Its keys are documented by `schema.COMPARE_SCHEMA`."""
+"""Runs side by side, as data: compare.json, whose keys are documented by `schema.COMPARE_SCHEMA`, and compare.csv."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from protocols.network.config import Scheme
 from scenarios.run.execute import security
 from scenarios.run.experiment import Experiment, step_count
-from scenarios.run.folder import RunFolder, load_run
+from scenarios.run.folder import RunFolder, load_run, write_json
 from scenarios.run.learned import learned_rows
-from scenarios.show.summary import meaning
+from scenarios.show.charts import draw_comparison
+from scenarios.show.summary import meaning, outcome
 from scenarios.study.cost import Cost, counts, extrapolate
 from scenarios.study.probe import Amounts
+from scenarios.study.study import Cell, Study, begun, carry_out, plain_row, write_csv
 
-SCHEMA = 1
 PHASES = ("setup", "train", "attack", "report", "total", "per_step")
 _UNKNOWN: dict[str, Any] = {
     "run": None,
@@ -40,65 +42,92 @@ _COMPARED = {
 }
 
 
-def finished_row(run: RunFolder, path: str, ignored: Sequence[str] = ()) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Compared:
+    """One run of a comparison; a figure that is not known is None."""
+
+    name: str
+    scenario: str
+    protocol: str
+    scheme: str | None
+    status: str
+    extrapolated: bool
+    why: str
+    run: str | None
+    security: str
+    security_lines: dict[str, str]
+    seed: int | None
+    config: dict[str, Any] | None
+    accuracy: dict[str, float | None]
+    seconds: dict[str, float | None]
+    steps: int | None
+    messages: int | None
+    bytes: int | None
+    edges: list[dict[str, Any]]
+    learned: list[dict[str, Any]]
+    attacks: list[dict[str, Any]]
+    ignored: list[str]
+    cost: dict[str, Any] | None
+
+
+def finished_row(run: RunFolder, path: str, ignored: Sequence[str] = ()) -> Compared:
     """A row from the result of a run; `path` is where a reader finds it."""
     result = run.result
     seconds, steps = result["seconds"], result["steps"]
     per_step = seconds["train"] / (steps - 1) if steps > 1 else None  # `train` begins after the first step
     edges = _merged(result["traffic"])
-    return {
-        **_UNKNOWN,
-        **_named(result["scenario"], result["protocol"], result["security"]),
-        "status": "done",
-        "extrapolated": False,
-        "run": path,
-        "config": result["config"],
-        "seed": result["seed"],
-        "accuracy": {name: result["accuracy"][name] for name in ("test", "train", "baseline_test")},
-        "seconds": {**{name: seconds.get(name) for name in PHASES}, "per_step": per_step},
-        "steps": steps,
-        "messages": sum(edge["messages"] for edge in edges),
-        "bytes": sum(edge["bytes"] for edge in edges),
-        "edges": edges,
-        "learned": [_without_data(item) for item in result["learned"]],
-        "attacks": [_attack(row) for row in result["attacks"]],
-        "ignored": list(ignored),
-    }
+    return Compared(
+        **{
+            **_UNKNOWN,
+            **_named(result["scenario"], result["protocol"], result["security"]),
+            "status": "done",
+            "extrapolated": False,
+            "run": path,
+            "config": result["config"],
+            "seed": result["seed"],
+            "accuracy": {name: result["accuracy"][name] for name in ("test", "train", "baseline_test")},
+            "seconds": {**{name: seconds.get(name) for name in PHASES}, "per_step": per_step},
+            "steps": steps,
+            "messages": sum(edge["messages"] for edge in edges),
+            "bytes": sum(edge["bytes"] for edge in edges),
+            "edges": edges,
+            "learned": [_without_data(item) for item in result["learned"]],
+            "attacks": [_attack(row) for row in result["attacks"]],
+            "ignored": list(ignored),
+        }
+    )
 
 
-def extrapolated_row(
-    experiment: Experiment, cost: Cost, why: str, ignored: Sequence[str] = ()
-) -> dict[str, Any]:
+def extrapolated_row(experiment: Experiment, cost: Cost, why: str, ignored: Sequence[str] = ()) -> Compared:
     """A row for a run that was not carried out, from what a few of its steps cost."""
     parts, steps = extrapolate(cost, experiment), step_count(experiment.scenario.protocol, experiment.config)
     setup, train = parts["setup"]["seconds"], parts["train"]["seconds"]
     edges = _edges(list(parts.values()))
-    return {
-        **_unfinished(experiment, "extrapolated", why, ignored),
-        "seconds": {**dict.fromkeys(PHASES), "setup": setup, "train": train, "total": setup + train, "per_step": train / steps},
-        "messages": sum(edge["messages"] for edge in edges),
-        "bytes": sum(edge["bytes"] for edge in edges),
-        "edges": edges,
-        "learned": [_without_data(item) for item in learned_rows(list(cost.clear))],
-        "cost": cost.as_plain(counts(experiment)),
-    }  # fmt: skip
+    known = {"setup": setup, "train": train, "total": setup + train, "per_step": train / steps}
+    return Compared(
+        **{
+            **_unfinished(experiment, "extrapolated", why, ignored),
+            "seconds": {**dict.fromkeys(PHASES), **known},
+            "messages": sum(edge["messages"] for edge in edges),
+            "bytes": sum(edge["bytes"] for edge in edges),
+            "edges": edges,
+            "learned": [_without_data(item) for item in learned_rows(list(cost.clear))],
+            "cost": cost.as_plain(counts(experiment)),
+        }
+    )
 
 
-def failed_row(experiment: Experiment, why: str, ignored: Sequence[str] = ()) -> dict[str, Any]:
+def failed_row(experiment: Experiment, why: str, ignored: Sequence[str] = ()) -> Compared:
     """A row for a run that failed."""
-    return _unfinished(experiment, "failed", why, ignored)
+    return Compared(**_unfinished(experiment, "failed", why, ignored))
 
 
-def refused_row(scenario: str, scheme: str | None, why: str, ignored: Sequence[str] = ()) -> dict[str, Any]:
+def refused_row(scenario: str, scheme: str | None, why: str, ignored: Sequence[str] = ()) -> Compared:
     """A row for a run that was refused before it began."""
-    named = {
-        **_named(scenario, scenario, {}),
-        "name": run_name(scenario, scheme),
-        "scheme": scheme,
-        "security": "unknown",
-    }
+    named = {"name": run_name(scenario, scheme), "scheme": scheme, "security": "unknown"}
     rest = {"status": "failed", "extrapolated": False, "config": None, "seed": None, "steps": None}
-    return {**_UNKNOWN, **named, **rest, "why": why, "ignored": list(ignored)}
+    said = {"why": why, "ignored": list(ignored)}
+    return Compared(**{**_UNKNOWN, **_named(scenario, scenario, {}), **named, **rest, **said})
 
 
 def run_name(scenario: str, scheme: str | None) -> str:
@@ -108,22 +137,60 @@ def run_name(scenario: str, scheme: str | None) -> str:
 
 
 def comparison(
-    rows: Sequence[dict[str, Any]], notes: Sequence[str], seed_drawn: bool = False
+    compared: Sequence[Compared], notes: Sequence[str], seed_drawn: bool = False
 ) -> dict[str, Any]:
     """What compare.json holds. Rows of one name are told apart by their folders."""
-    names = [row["name"] for row in rows]
-    rows = [
-        {**row, "name": f"{row['name']} ({row['run']})"} if names.count(row["name"]) > 1 else row
-        for row in rows
-    ]
+    names = [row.name for row in compared]
+    rows = [plain_row(row) for row in compared]
+    for row in rows:
+        row["name"] += f" ({row['run']})" if names.count(row["name"]) > 1 else ""
     differ = differences(rows)
-    return {"schema": SCHEMA, "seed_drawn": seed_drawn, "rows": list(rows), "differences": differ,
-            "notes": [*notes, *(f"{name} differs: {_spread(values)}" for name, values in differ.items())]}  # fmt: skip
+    said = [*notes, *(f"{name} differs: {_spread(values)}" for name, values in differ.items())]
+    return {"schema": 1, "seed_drawn": seed_drawn, "rows": rows, "differences": differ, "notes": said}
 
 
-def stored_comparison(paths: Iterable[Path]) -> dict[str, Any]:
-    """Finished runs side by side; `DataError` for a folder that is none."""
-    return comparison([finished_row(load_run(path), str(path)) for path in paths], ())
+def stored_comparison(paths: Sequence[Path], out: Path | None = None) -> dict[str, Any]:
+    """Finished runs side by side, and the files of it in a folder if one is given; `DataError` for what is no run."""
+    folder, settings = (
+        (None, {}) if out is None else begun("compare-runs", out, {"runs": list(map(str, paths))})
+    )
+    cells = [Cell(f"{i:02d}", stored, (path,)) for i, path in enumerate(paths)]
+    content = comparison(carry_out(Study("compare-runs", Compared, settings, cells), folder), ())
+    if folder is not None:
+        write_comparison(folder, content)
+    return content
+
+
+def stored(path: Path) -> list[Compared]:
+    """A cell: the row of a run that exists."""
+    return [finished_row(load_run(path), str(path))]
+
+
+def write_comparison(folder: Path, content: dict[str, Any]) -> None:
+    """compare.json, compare.csv and compare.png."""
+    write_json(folder / "compare.json", content)
+    write_csv(folder / "compare.csv", [csv_row(row) for row in content["rows"]])
+    draw_comparison(folder / "compare.png", content["rows"])
+
+
+def csv_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A row flattened; what has parts becomes a text."""
+    named = ("name", "scenario", "protocol", "scheme", "status", "extrapolated", "security")
+    edges = (f"{e['sender']} -> {e['receiver']} {e['bytes']}" for e in row["edges"])
+    return {
+        **{key: row[key] for key in named},
+        **{f"accuracy_{name}": row["accuracy"][name] for name in ("test", "train", "baseline_test")},
+        **{f"seconds_{name}": row["seconds"][name] for name in PHASES},
+        **{key: row[key] for key in ("steps", "messages", "bytes")},
+        "bytes_by_edge": "; ".join(edges),
+        "in_the_clear": _listed(seen(row, "clear")),
+        "solved_for": _listed(seen(row, "exact")),
+        "attacks": "; ".join(f"{a['attack']} {outcome(a)}" for a in row["attacks"]),
+        "ignored": " ".join(row["ignored"]),
+        "seed": row["seed"],
+        "run": row["run"],
+        "why": row["why"],
+    }
 
 
 def differences(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -137,12 +204,12 @@ def differences(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def ignored_notes(rows: Sequence[dict[str, Any]]) -> list[str]:
+def ignored_notes(rows: Sequence[Compared]) -> list[str]:
     """`plain and mitig2 ignore --scheme`, an option each."""
-    options = dict.fromkeys(option for row in rows for option in row["ignored"])
+    options = dict.fromkeys(option for row in rows for option in row.ignored)
     notes = []
     for option in options:
-        names = [row["name"] for row in rows if option in row["ignored"]]
+        names = [row.name for row in rows if option in row.ignored]
         notes.append(f"{_and(names)} {'ignores' if len(names) == 1 else 'ignore'} {option}")
     return notes
 
@@ -158,8 +225,7 @@ def seen(row: dict[str, Any], how: str) -> dict[str, list[str]]:
 
 
 def _unfinished(experiment: Experiment, status: str, why: str, ignored: Sequence[str]) -> dict[str, Any]:
-    options = {**experiment.as_plain()["data"], **experiment.config.as_plain(), "runtime": experiment.runtime,
-               "record": experiment.record.value}  # fmt: skip
+    config = experiment.config
     return {
         **_UNKNOWN,
         **_named(experiment.scenario.name, experiment.scenario.protocol.NAME, security(experiment)),
@@ -167,9 +233,12 @@ def _unfinished(experiment: Experiment, status: str, why: str, ignored: Sequence
         "extrapolated": status == "extrapolated",
         "why": why,
         "config": {
-            **options,
-            "counts": list(experiment.config.counts),
-            "layers": list(experiment.config.layers),
+            **experiment.as_plain()["data"],
+            **config.as_plain(),
+            "runtime": experiment.runtime,
+            "record": experiment.record.value,
+            "counts": list(config.counts),
+            "layers": list(config.layers),
         },
         "seed": experiment.seed,
         "steps": step_count(experiment.scenario.protocol, experiment.config),
@@ -247,6 +316,10 @@ def _brief(each: Any) -> str:
         text = ",".join(map(str, each))
         return text if len(each) <= 4 else f"{len(each)} numbers, the first {each[0]}, {sum(each)} in all"
     return "none" if each is None else str(each)
+
+
+def _listed(by_party: dict[str, list[str]]) -> str:
+    return "; ".join(f"{party}: {', '.join(things)}" for party, things in by_party.items())
 
 
 def _and(names: Sequence[str]) -> str:

@@ -27,7 +27,7 @@ from protocols.parts.defences import DEFENCES, parse, without
 from scenarios.run.attacks import attack_run
 from scenarios.run.baseline import train_plain
 from scenarios.run.execute import execute
-from scenarios.study.defences import Attack, Group, defences_table, sweep_defences
+from scenarios.study.sweep_defences import Attack, Group, defences_table, sweep_defences
 from tests.conftest import TINY, small
 
 # 64 samples in 4 batches, 16 keys a step: a batch has rank 16, 32, 48, 64 after its visits.

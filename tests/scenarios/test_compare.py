@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import jsonschema
 import numpy as np
@@ -20,12 +20,12 @@ from scenarios.run.execute import execute
 from scenarios.run.experiment import Options, prepare
 from scenarios.run.folder import RunFolder
 from scenarios.run.schema import COMPARE_SCHEMA
-from scenarios.show.chart import draw
+from scenarios.show.charts import draw_comparison
 from scenarios.show.comparison_table import show_comparison
 from scenarios.show.units import span
 from scenarios.study import compare as scenario
 from scenarios.study import cost
-from scenarios.study.comparison import differences, extrapolated_row, finished_row, ignored_notes
+from scenarios.study.comparison import differences, extrapolated_row, finished_row, ignored_notes, refused_row
 from tests.conftest import small
 from tests.scenarios.test_cli import keyhole, one_line
 from tests.scenarios.test_result_schema import undescribed
@@ -66,7 +66,7 @@ def test_every_protocol_runs_on_the_same_data_and_seed(done):
     assert list(rows) == NAMES and {row["status"] for row in rows.values()} == {"done"}
     assert len({(row["seed"], row["config"]["seed"]) for row in rows.values()}) == 1
     for row in rows.values():
-        assert finished_row(RunFolder(folder / row["run"]), row["run"], row["ignored"]) == row
+        assert asdict(finished_row(RunFolder(folder / row["run"]), row["run"], row["ignored"])) == row
 
 
 def test_the_table_names_every_protocol_with_its_security(done):
@@ -107,7 +107,7 @@ def test_what_an_option_means_nothing_to_is_named(done):
         "mitig2 ignores --weight-scale" in read(done[1])["notes"]
         and "mitig2 ignores --weight-scale" in done[0].stdout
     )
-    rows = [{"name": name, "ignored": ["--scheme"]} for name in ("a", "b", "c")]
+    rows = [refused_row(name, None, "", ["--scheme"]) for name in ("a", "b", "c")]
     assert ignored_notes(rows) == ["a, b and c ignore --scheme"]
 
 
@@ -162,7 +162,7 @@ def test_what_crossed_in_the_clear_is_known_of_an_extrapolated_run_too(done, gue
 
 def test_a_probe_of_many_owners_foresees_the_bytes_of_copies_and_averages(tmp_path):
     experiment = small("mitig1", samples=8, hidden=2, batch=2, owners=2, local_steps=2)
-    row = extrapolated_row(experiment, cost.probe(experiment), "")
+    row = asdict(extrapolated_row(experiment, cost.probe(experiment), ""))
     _, result = execute(replace(experiment, out=tmp_path / "run"))
     assert {(e["sender"], e["receiver"]) for e in row["edges"]} == {
         (e["sender"], e["receiver"]) for e in result["traffic"]
@@ -289,10 +289,10 @@ def test_a_scheme_that_is_asked_for_is_the_only_one():
 
 
 def test_large_transcripts_that_were_not_asked_for_keep_headers():
-    experiment, (note,) = scenario._recordable(small("plain_fe", epochs=200_000), "plain-fe lwe")
+    experiment, note = scenario._recordable(small("plain_fe", epochs=200_000), "plain-fe lwe")
     assert experiment.record is Record.HEADERS and "plain-fe lwe keeps headers only" in note
     asked = prepare(find_scenario("plain_fe"), Options(samples=48, epochs=200_000, record=Record.FULL))
-    assert scenario._recordable(asked, "plain-fe lwe") == (asked, [])
+    assert scenario._recordable(asked, "plain-fe lwe") == (asked, "")
 
 
 def test_stored_runs_are_compared_and_what_differs_is_said(runs, tmp_path):
@@ -359,8 +359,8 @@ def test_a_row_that_claims_too_much_does_not_fit(guessed):
 
 def test_extrapolated_bars_are_drawn_differently(tmp_path, guessed):
     rows = read(guessed[1])["rows"]
-    draw(tmp_path / "a.png", rows)
-    draw(tmp_path / "b.png", [{**row, "extrapolated": False} for row in rows])
+    draw_comparison(tmp_path / "a.png", rows)
+    draw_comparison(tmp_path / "b.png", [{**row, "extrapolated": False} for row in rows])
     assert not np.array_equal(imread(tmp_path / "a.png"), imread(tmp_path / "b.png"))
 
 

