@@ -460,8 +460,9 @@ def bench(
     """Measure the project's figures on this machine."""
     with reported():
         from scenarios.study.bench import run_benches
+        from scenarios.study.bench_tools import Sizes
 
-        run_benches(tuple(what or ()), data_dir, samples, epochs, hidden, out, console())
+        run_benches(tuple(what or ()), Sizes(data_dir, samples, epochs, hidden), out, console())
 
 
 app.command()(sweep)

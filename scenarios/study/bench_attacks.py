@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from parties.adversary.adversary import Adversary
@@ -10,108 +11,92 @@ from protocols.network.config import Deviation, Gradient, Init
 from scenarios.run.attacks import attack_run
 from scenarios.run.controls import with_controls
 from scenarios.run.folder import RunFolder
-from scenarios.show.summary import measure, value, verdict
+from scenarios.show.summary import measure, outcome, value, verdict
 from scenarios.study.bench_tools import Figure, Run, Sizes
 
 CLOUD = ("cloud_trainer",)
 AUTHORITY = ("key_authority",)
+BOTH = ("key_authority", "cloud_trainer")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An attack on a run: what its figure is called and meant to reach."""
+
+    what: str
+    attack: str
+    stated: str
+    corrupted: tuple[str, ...] = CLOUD
+    known: int = 0
 
 
 def gradient(sizes: Sizes) -> Iterator[Figure]:
     """Gradients on digits defaults; and the authority's requests alone, by weight scale."""
+    inline = {"runtime": "inline"}
     for mode in Gradient:
-        options = {"gradient": mode, "epochs": sizes.epochs or 1, "runtime": "inline"}
-        with Run("plain_fe", options) as (_, run, _result):
-            row = _attacked(run, "gradient")
-            notes = row["notes"]
-            text = f"{_scored(row)}; {notes['solved_by_the_first_visit_of_the_batch']} of {row['samples']} by the first visit of their batch"
-            yield Figure(
-                "gradient", f"digits, gradient={mode.value}", text, "exact, first visit", row["metrics"]
-            )
+        asked = Asked(f"digits, gradient={mode.value}", "gradient", "exact, first visit")
+        yield from _attacks(
+            "gradient", "plain_fe", {"gradient": mode, "epochs": sizes.epochs or 1, **inline}, asked
+        )
     for scale in (64, 256, 1024, 4096):
-        options = {
-            "gradient": Gradient.FE,
-            "weight_scale": scale,
-            "epochs": sizes.epochs or 3,
-            "runtime": "inline",
-        }
-        with Run("plain_fe", options) as (_, run, _result):
-            row = _attacked(run, "gradient", AUTHORITY)
-            yield Figure("gradient", f"authority without ciphertexts, weight scale {scale}", _scored(row),
-                         "falling: .067 / .032 / .012 / .0027", row["metrics"])  # fmt: skip
+        options = {"gradient": Gradient.FE, "weight_scale": scale, "epochs": sizes.epochs or 3, **inline}
+        what = f"authority without ciphertexts, weight scale {scale}"
+        asked = Asked(what, "gradient", "falling: .067 / .032 / .012 / .0027", AUTHORITY)
+        yield from _attacks("gradient", "plain_fe", options, asked)
 
 
 def gram(sizes: Sizes) -> Iterator[Figure]:
     """Inner products: MITIG1 after one update, by weight scale; MITIG2 over epochs, and the images from known samples."""
-    for scale in (64, 1024, 10000):
-        options: dict[str, Any] = {
-            "samples": 64,
-            "hidden": 16,
-            "batch": 8,
-            "lr": 0.5,
-            "momentum": 0.0,
-            "weight_scale": scale,
-            "rounds": 2,
-        }
-        with Run("mitig1", options) as (_, run, _result):
-            row = _attacked(run, "gram")
-            stated = "<= 2 %" if scale == 10000 else ""
-            yield Figure(
-                "gram", f"MITIG1, two steps, weight scale {scale}", _scored(row), stated, row["metrics"]
-            )
+    small = {"samples": 64, "hidden": 16, "batch": 8, "lr": 0.5, "momentum": 0.0, "rounds": 2}
+    for scale, stated in ((64, ""), (1024, ""), (10000, "<= 2 %")):
+        asked = Asked(f"MITIG1, two steps, weight scale {scale}", "gram", stated)
+        yield from _attacks("gram", "mitig1", {**small, "weight_scale": scale}, asked)
     for momentum in (0.9, 0.0):
-        options = {"dataset": "mnist", "data_dir": sizes.data_dir / "mnist", "samples": sizes.samples or 1024, "hidden": 300, "batch": 64,
-                   "epochs": 6, "momentum": momentum, "runtime": "inline"}  # fmt: skip
-        with Run("mitig2", options) as (_, run, _result):
-            for known, stated in ((0, "<= 0.1 %"), (100, "<= .020"), (256, "<= .006"), (784, "<= .002")):
-                row = _attacked(run, "gram", known=known)
-                what = f"MITIG2, MNIST, momentum {momentum}" + (f", {known} samples known" if known else "")
-                yield Figure(
-                    "gram", what, f"{_scored(row)} in {row['seconds']:.1f} s", stated, row["metrics"]
-                )
+        options = {
+            "dataset": "mnist", "data_dir": sizes.data_dir / "mnist", "samples": sizes.samples or 1024, "hidden": 300,
+            "batch": 64, "epochs": 6, "momentum": momentum, "runtime": "inline",
+        }  # fmt: skip
+        name = f"MITIG2, MNIST, momentum {momentum}"
+        goals = ((0, "<= 0.1 %"), (100, "<= .020"), (256, "<= .006"), (784, "<= .002"))
+        asks = [
+            Asked(name + (f", {k} samples known" if k else ""), "gram", goal, known=k) for k, goal in goals
+        ]
+        yield from _attacks("gram", "mitig2", options, *asks)
 
 
 def known(sizes: Sizes) -> Iterator[Figure]:
     """MITIG1 with known samples, real encryption: enough steps for keys of full rank."""
     options = {"samples": sizes.samples or 96, "hidden": 16, "batch": 16, "rounds": 6}
-    with Run("mitig1", options) as (_, run, _result):
-        for count, stated in ((61, ">= 0.95 of the pixels"), (20, "")):
-            row = _attacked(run, "known_samples", known=count)
-            text = f"{row['metrics'].get('exact_pixels', 0):.1%} of the pixels exact, {_scored(row)}"
-            yield Figure("known", f"MITIG1, digits, {count} samples known", text, stated, row["metrics"])
+    goals = ((61, ">= 0.95 of the pixels"), (20, ""))
+    asks = [Asked(f"MITIG1, digits, {k} samples known", "known_samples", goal, known=k) for k, goal in goals]
+    yield from _attacks("known", "mitig1", options, *asks)
 
 
 def averages(sizes: Sizes) -> Iterator[Figure]:
     """Four owners: the updates that the authority sees, and the averages that an owner knows."""
-    with Run("mitig2", {"owners": 4, "samples": sizes.samples or 400, "epochs": 6}) as (_, run, _result):
-        yield _figure(run, "update", ("key_authority", "cloud_trainer"), "<= 1e-6 while samples <= h")
-        yield _figure(run, "update", AUTHORITY, "the span only")
-        yield _figure(run, "known_average", ("cloud_trainer", "data_owner:1"), "as plain FE with h equations")
-        yield _figure(run, "known_average", CLOUD, "not applicable")
+    goals = (
+        ("update", BOTH, "<= 1e-6 while samples <= h"),
+        ("update", AUTHORITY, "the span only"),
+        ("known_average", ("cloud_trainer", "data_owner:1"), "as plain FE with h equations"),
+        ("known_average", CLOUD, "not applicable"),
+    )
+    asks = [
+        Asked(f"MITIG2, 4 owners, {name} by {' + '.join(who)}", name, goal, who) for name, who, goal in goals
+    ]
+    options = {"owners": 4, "samples": sizes.samples or 400, "epochs": 6}
+    yield from _attacks("averages", "mitig2", options, *asks)
 
 
 def noise(sizes: Sizes) -> Iterator[Figure]:
     """Every attack where the secrets are others: swapped samples, and a simulated view."""
-    for name, scenario, options, corrupted, names, prior in _CONTROLLED:
+    for name, scenario, options, corrupted, names, count in _CONTROLLED:
         with Run(scenario, {**options, "runtime": "inline"}) as (_, run, _result):
-            rows = attack_run(run, names, corrupted, run.prior(known=prior), Adversary)
-            for row in with_controls(run, rows, run.prior(known=prior)):
+            prior = run.prior(known=count)
+            rows = attack_run(run, names, corrupted, prior, Adversary)
+            for row in with_controls(run, rows, prior):
                 for control, scored in row.get("controls", {}).items():
-                    how, won = measure(scored["metrics"]), scored["gain"]
-                    interval = (
-                        ""
-                        if won is None
-                        else f", gain {won['mean']:+.4f} [{won['interval'][0]:+.4f}, {won['interval'][1]:+.4f}]"
-                    )
-                    text = f"{how} {value(scored['metrics'], how)} (guess {value(row['baseline'].get('guess', {}), how)}){interval}: "
-                    said = (
-                        verdict(row, scored, how)
-                        if scored["applicable"]
-                        else f"not applicable: {scored['why']}"
-                    )
-                    yield Figure(
-                        "noise", f"{name}, {row['attack']}, {control}", text + said, "no better", scored
-                    )
+                    what = f"{name}, {row['attack']}, {control}"
+                    yield Figure("noise", what, _controlled(row, scored), "no better", scored)
 
 
 _SMALL: dict[str, Any] = {"samples": 64, "hidden": 16, "batch": 16, "epochs": 3}
@@ -131,25 +116,38 @@ _CONTROLLED: tuple[tuple[str, str, dict[str, Any], tuple[str, ...], tuple[str, .
 )  # fmt: skip
 
 
-def _figure(run: RunFolder, name: str, corrupted: Sequence[str], stated: str) -> Figure:
-    row = _attacked(run, name, corrupted)
-    return Figure(
-        "averages",
-        f"MITIG2, 4 owners, {name} by {' + '.join(corrupted)}",
-        _scored(row),
-        stated,
-        row["metrics"],
+def _controlled(row: dict[str, Any], scored: dict[str, Any]) -> str:
+    """What an attack made of a control, beside a guess."""
+    how, won = measure(scored["metrics"]), scored["gain"]
+    interval = (
+        "" if won is None else ", gain {:+.4f} [{:+.4f}, {:+.4f}]".format(won["mean"], *won["interval"])
     )
+    guess = value(row["baseline"].get("guess", {}), how)
+    applies = scored["applicable"]
+    said = verdict(row, scored, how) if applies else f"not applicable: {scored['why']}"
+    return f"{how} {value(scored['metrics'], how)} (guess {guess}){interval}: {said}"
 
 
-def _attacked(run: RunFolder, name: str, corrupted: Sequence[str] = CLOUD, known: int = 0) -> dict[str, Any]:
-    (row,) = attack_run(run, [name], corrupted, run.prior(known=known), Adversary)
+def _attacks(bench: str, scenario: str, options: dict[str, Any], *asks: Asked) -> Iterator[Figure]:
+    """A figure of each attack on one run."""
+    with Run(scenario, options) as (_, run, _result):
+        for asked in asks:
+            row = _attacked(run, asked)
+            yield Figure(bench, asked.what, _scored(row), asked.stated, row["metrics"])
+
+
+def _attacked(run: RunFolder, asked: Asked) -> dict[str, Any]:
+    prior = run.prior(known=asked.known)
+    (row,) = attack_run(run, [asked.attack], asked.corrupted, prior, Adversary)
     return row
 
 
 def _scored(row: dict[str, Any]) -> str:
     if not row["applicable"]:
         return f"not applicable: {row['why']}"
-    how, guess = measure(row["metrics"]), row["baseline"].get("guess", {})
-    exact = "" if how == "error" else f", mse {row['metrics'].get('mse', 0):.2g}"
-    return f"{how} {value(row['metrics'], how)}{exact} (guess {value(guess, how)}), {row['samples']} samples"
+    metrics, how = row["metrics"], measure(row["metrics"])
+    mse = f", mse {metrics['mse']:.2g}" if "mse" in metrics and how != "mse" else ""
+    first = row["notes"].get("solved_by_the_first_visit_of_the_batch")
+    visit = "" if first is None else f"; {first} by the first visit of their batch"
+    guess = value(row["baseline"].get("guess", {}), how)
+    return f"{outcome(row)}{mse} (guess {guess}), {row['samples']} samples{visit} in {row['seconds']:.1f} s"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,23 @@ from protocols.crypto.groups import dlog
 from protocols.crypto.groups.elements import Group
 from protocols.crypto.groups.named import GROUPS, get_group
 from protocols.crypto.records import Bounds
+from scenarios.study.bench_tools import Figure, Sizes
 
 _X_MAX = {64: 16}  # digits; any other length: bytes
 _Y_MAX = 1024  # weight scale 256, weight bound 4
 _SCALARS = 64
 _ENTRIES = 4096  # of a table, in one timing
+
+
+def groups(sizes: Sizes) -> Iterator[Figure]:
+    """The groups that DDH can use, on the sizes of digits and of MNIST."""
+    for row in measure_groups():
+        rest = {key: value for key, value in row.items() if key not in ("group", "length")}
+        said = (
+            f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
+            for key, value in rest.items()
+        )
+        yield Figure("groups", f"{row['group']} {row['length']}", "  ".join(said), value=rest)
 
 
 def measure_groups(

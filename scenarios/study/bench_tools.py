@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,15 @@ class Sizes:
     epochs: int | None
     hidden: int | None
 
+    def over(self, **options: Any) -> dict[str, Any]:
+        """Options of a run, with the sizes that were given in place of its own."""
+        given = {"samples": self.samples, "epochs": self.epochs, "hidden": self.hidden}
+        return {**options, **{name: value for name, value in given.items() if value}}
+
+    def mnist(self, **options: Any) -> dict[str, Any]:
+        """The same on MNIST."""
+        return self.over(dataset="mnist", data_dir=self.data_dir / "mnist", **options)
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -39,15 +50,6 @@ class Figure:
     value: Any = None
 
 
-def same_weights(experiment: Experiment, run: RunFolder) -> str:
-    """Whether the final weights are those of `plain` with the same rounding, bit by bit."""
-    weights = run.final_weights()
-    oracle = train_plain(experiment, experiment.config)
-    pairs = [(weights["w1"], oracle["w1"]), *zip(weights["weights"], oracle["weights"], strict=True),
-             *zip(weights["biases"], oracle["biases"], strict=True)]  # fmt: skip
-    return "bit-identical" if all(np.array_equal(a, b) for a, b in pairs) else "different"
-
-
 class Run:
     """A run in a scratch folder that is removed afterwards."""
 
@@ -56,11 +58,49 @@ class Run:
         experiment = prepare(find_scenario(scenario), Options(seed=0, **options))
         self._experiment = replace(experiment, out=Path(self._scratch.name) / "run")
 
-    def __enter__(self) -> tuple[Experiment, RunFolder, dict[str, Any]]:
+    def __enter__(self) -> Carried:
         return self._experiment, *execute(self._experiment)
 
     def __exit__(self, *exception: object) -> None:
         self._scratch.cleanup()
+
+
+Carried = tuple[Experiment, RunFolder, dict[str, Any]]
+
+
+def run_figures(bench: str, what: str, carried: Carried, stated: Mapping[str, str]) -> Iterator[Figure]:
+    """Of a run, what `stated` has a goal for: `protected` (seconds), `accuracy`, `seconds`, `weights`; and its attacks."""
+    experiment, run, result = carried
+    accuracy, seconds = result["accuracy"], result["seconds"]
+    if "protected" in stated:
+        text = f"{seconds['setup'] + seconds['train']:.1f} ({_laps(seconds)})"
+        yield Figure(bench, f"{what}: seconds, set-up and training", text, stated["protected"], seconds)
+    if "accuracy" in stated:
+        text = f"{accuracy['test']:.4f} ({accuracy['baseline_test']:.4f})"
+        yield Figure(bench, f"{what}: test accuracy (unprotected)", text, stated["accuracy"], accuracy)
+    if "seconds" in stated:
+        text = f"{seconds['total']:.1f} ({_laps(seconds)})"
+        yield Figure(bench, f"{what}: seconds in all", text, stated["seconds"], seconds)
+    if "weights" in stated:
+        yield Figure(bench, f"{what}: weights against plain", same_weights(experiment, run), "bit-identical")
+    for row in result["attacks"]:
+        shown = {k: row["metrics"][k] for k in _SHOWN if k in row["metrics"]}
+        text = json.dumps(shown) if row["applicable"] else f"not applicable: {row['why']}"
+        yield Figure(bench, f"{what}: {row['attack']}", text, "exact, with its step", row["metrics"])
+
+
+_SHOWN = ("exact_pixels", "labels_right", "solved_at_step")
+
+
+def _laps(seconds: dict[str, float]) -> str:
+    return " · ".join(f"{name} {seconds[name]:.1f}" for name in ("setup", "train", "attack", "report"))
+
+
+def same_weights(experiment: Experiment, run: RunFolder) -> str:
+    """Whether the final weights are those of `plain` with the same rounding, bit by bit."""
+    weights, oracle = run.final_weights(), train_plain(experiment, experiment.config)
+    layers = [[w["w1"], *w["weights"], *w["biases"]] for w in (weights, oracle)]
+    return "bit-identical" if all(map(np.array_equal, *layers)) else "different"
 
 
 class Memory:
@@ -78,6 +118,11 @@ class Memory:
     def __exit__(self, *exception: object) -> None:
         self._stop.set()
         self._thread.join()
+
+    def figure(self, bench: str, stated: str) -> Figure:
+        """The peak as a figure."""
+        what = f"{'MNIST: ' if bench == 'mitig2' else ''}peak memory of all processes (PSS)"
+        return Figure(bench, what, f"{self.peak / 2**30:.2f} GiB", stated, self.peak)
 
     def _watch(self) -> None:
         while not self._stop.wait(0.5):
