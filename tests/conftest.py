@@ -17,6 +17,7 @@ from scenarios.run.catalogue import find_scenario
 from scenarios.run.execute import execute
 from scenarios.run.experiment import Experiment, Options, prepare
 from scenarios.run.folder import RunFolder
+from tests.shared_state import fingerprint
 
 SMALL: dict[str, Any] = {"samples": 48, "hidden": 8, "batch": 16, "epochs": 1, "seed": 7, "runtime": "inline"}
 
@@ -58,7 +59,10 @@ class Runs:
         key = (scenario, tuple(sorted(options.items(), key=str)))
         if key not in self._done:
             out = self._root / str(len(list(self._root.iterdir())))  # one that failed leaves its folder
-            self._done[key] = execute(replace(small(scenario, **options), out=out))
+            experiment, before = replace(small(scenario, **options), out=out), fingerprint()
+            self._done[key] = execute(experiment)
+            changed = {name for name, digest in fingerprint().items() if before.get(name, digest) != digest}
+            assert not changed, f"a run changed what all parties share: {changed}"
         return self._done[key]
 
 

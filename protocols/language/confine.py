@@ -1,95 +1,53 @@
 """The check that a local step has no way to reach what its party does not hold.
 
-A step is a module-level function `step(state, *values)`. Values of other parties could reach it through a closure, a default
-argument, a module global, a function or class attribute, a file, or a generator that all parties of a process share. `check_step`
-reads the step's byte code, and that of every function and class of the same code base that it names, and raises `VisibilityError`
-at the first of these. It guards
-against mistakes and shortcuts, not against a hostile author: Python cannot confine code that wants out, which is why parties also
-run in processes of their own.
+A step is a module-level function `step(state, *values)`. What other parties hold could reach it through anything that all
+parties of a process share: a module's global, an attribute of a class or a function, a cache, a mutable default, a file,
+a library's own generator. `check_step` looks at a step when it is run. `check_module` reads a whole module, and those of
+its author that it imports; it is run when a protocol is loaded from a file, and in the tests over every module here:
+
+* modules hold functions, classes and constants, and functions assign to nothing but what is theirs and their arguments';
+* they import `protocols` and what `LIBRARIES` lists, and of large libraries name only the members listed there;
+* they draw from `state.rng`, `state.coins` or a generator of their own, and cache by `shared` only.
+
+It guards against mistakes and shortcuts, not against a hostile author: Python cannot confine code that wants out, which is
+why parties also run in processes of their own.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import dis
+import ast
+import functools
+import importlib.util
 import inspect
-import reprlib
 import sys
-import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from enum import Enum
-from functools import cache, cached_property, lru_cache
-from os import cpu_count
-from types import BuiltinFunctionType, CodeType, FunctionType, GenericAlias, ModuleType, UnionType
-from typing import Any
+from types import BuiltinFunctionType, FunctionType, GenericAlias, MappingProxyType, ModuleType, UnionType
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
 from protocols.language.errors import VisibilityError
+from protocols.language.libraries import DRAWING, DRAWING_METHODS, LIBRARIES, NATIVE
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _CONSTANTS = (
-    type(None),
-    bool,
-    int,
-    float,
-    complex,
-    str,
-    bytes,
-    np.generic,
-    np.dtype,
-    GenericAlias,
-    UnionType,
-)
+    type(None), bool, int, float, complex, str, bytes, range, np.generic, np.dtype, GenericAlias, UnionType, type,
+    FunctionType, BuiltinFunctionType,
+)  # fmt: skip
 _FORBIDDEN = frozenset(
-    [
-        "__import__",
-        "compile",
-        "delattr",
-        "eval",
-        "exec",
-        "globals",
-        "input",
-        "locals",
-        "open",
-        "print",
-        "setattr",
-        "vars",
-    ]
-)
-# Through these a step would reach a class, another function's globals, or what a closure holds.
-_HIDDEN = frozenset(
-    ["__class__", "__dict__", "__globals__", "__builtins__", "__code__", "__closure__", "__defaults__", "__kwdefaults__",
-     "__subclasses__", "__bases__", "__mro__", "__wrapped__", "__self__", "__func__"]
+    ["__import__", "breakpoint", "compile", "delattr", "eval", "exec", "globals", "input", "locals", "open", "print",
+     "setattr", "vars"]
 )  # fmt: skip
-# Files, the environment, other processes and the interpreter itself.
-_CLOSED = frozenset(
-    ["builtins", "gc", "glob", "importlib", "inspect", "io", "logging", "mmap", "multiprocessing", "os", "pathlib", "pickle",
-     "posix", "shelve", "shutil", "socket", "sqlite3", "subprocess", "sys", "tempfile"]
-)  # fmt: skip
-# Members of open libraries that read files, or draw from a generator that every party in the process shares.
-_CLOSED_MEMBERS = frozenset(
-    [("numpy", "fromfile"), ("numpy", "genfromtxt"), ("numpy", "load"), ("numpy", "loadtxt"), ("numpy", "memmap"),
-     ("numpy", "random"), ("numpy", "save"), ("numpy", "savetxt"), ("numpy", "savez"), ("numpy", "savez_compressed"),
-     ("torch", "bernoulli"), ("torch", "from_file"), ("torch", "load"), ("torch", "manual_seed"), ("torch", "multinomial"),
-     ("torch", "normal"), ("torch", "rand"), ("torch", "randint"), ("torch", "randn"), ("torch", "random"),
-     ("torch", "randperm"), ("torch", "save"), ("torch", "seed")]
-)  # fmt: skip
-_DESCRIPTORS = (
-    "member_descriptor",
-    "getset_descriptor",
-    "wrapper_descriptor",
-    "method_descriptor",
-    "_abc_data",
-)
-_CACHED = type(lru_cache(lambda: None))
-_GENERATED = ("<string>", dataclasses.__file__, reprlib.__file__)  # the methods that dataclasses writes
-_LIBRARIES = ("site-packages", "dist-packages", "lib-dynload")
+_DUNDERS = frozenset(["__init__", "__name__", "__post_init__", "__qualname__"])
+_PACKAGES = ("site-packages", "dist-packages")
 
 
-@cache
+@functools.cache
 def check_step(step: Callable[..., Any]) -> None:
-    """Raise `VisibilityError` unless `step` is a module-level function without a way around the language."""
+    """Raise `VisibilityError` unless `step` is a module-level function without a memory of its own."""
     name = getattr(step, "__qualname__", repr(step))
     if not isinstance(step, FunctionType):
         raise VisibilityError(f"{name} is no step: expected a module-level function step(state, *values)")
@@ -97,186 +55,230 @@ def check_step(step: Callable[..., Any]) -> None:
         raise VisibilityError(f"{name} is a lambda or a closure: a step must be a module-level function")
     if getattr(sys.modules.get(step.__module__), name, None) is not step:
         raise VisibilityError(f"{name} cannot be found by its name in {step.__module__}")
-    _check_function(step, name, set())
+    _check_function(name, step)
 
 
-def _check_function(function: FunctionType, step: str, seen: set[int]) -> None:
-    if id(function) in seen:
-        return
-    seen.add(id(function))
-    for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
-        if not _is_constant(default):
-            raise VisibilityError(
-                f"{step}: a default argument of {function.__qualname__} can hold another party's value"
-            )
-    if function.__dict__.keys() - {"__wrapped__"}:
-        raise VisibilityError(f"{step}: {function.__qualname__} carries attributes of its own")
-    for name, value in _enclosed(function):
-        _check_value(name, value, step, seen)
-    for code in _codes(function.__code__):
-        _check_code(code, function, step)
-        for name, value in _named(code, function.__globals__):
-            _check_value(name, value, step, seen)
+def check_module(module: ModuleType) -> None:
+    """Raise `VisibilityError` at the first thing by which steps of this module could share what they were not sent."""
+    _check_module(module, set())
 
 
-def _check_code(code: CodeType, function: FunctionType, step: str) -> None:
-    """Refuse imports, writes to globals and classes, and the closed members of libraries."""
-    before, holder = "", None
-    for instruction in dis.get_instructions(code):
-        if instruction.opname == "IMPORT_NAME" and str(instruction.argval).startswith("protocols.crypto."):
-            continue  # a native library that is loaded when its group is chosen
-        if instruction.opname in ("STORE_GLOBAL", "DELETE_GLOBAL", "IMPORT_NAME"):
-            raise VisibilityError(
-                f"{step}: {function.__qualname__} uses {instruction.opname} {instruction.argval}"
-            )
-        if instruction.opname == "STORE_ATTR" and before in ("LOAD_GLOBAL", "LOAD_DEREF", "CALL"):
-            raise VisibilityError(
-                f"{step}: {function.__qualname__} assigns an attribute of what is not the party's own"
-            )
-        if instruction.opname in ("LOAD_ATTR", "LOAD_METHOD") and _is_closed(holder, str(instruction.argval)):
-            raise VisibilityError(f"{step}: {function.__qualname__} reaches for .{instruction.argval}")
-        if instruction.opname == "LOAD_GLOBAL" and instruction.argval in _FORBIDDEN:
-            raise VisibilityError(f"{step}: {function.__qualname__} calls {instruction.argval}")
-        before = instruction.opname
-        holder = function.__globals__.get(instruction.argval) if before == "LOAD_GLOBAL" else None
+def shared(function: F) -> F:
+    """A cache of public constants that all parties may read: what `function` returns must not be changeable."""
+
+    @functools.lru_cache(maxsize=8)
+    def made(*args: Any) -> Any:
+        result = function(*args)
+        if not is_constant(result):
+            raise VisibilityError(f"{function.__qualname__} is shared: it must return what nobody can change")
+        return result
+
+    return functools.wraps(function)(made)  # type: ignore[return-value]
 
 
-def _is_closed(holder: Any, member: str) -> bool:
-    """Whether a step may not name this member; `holder` is the global that it is taken from, if it is one."""
-    return member in _HIDDEN or (
-        isinstance(holder, ModuleType) and (holder.__name__, member) in _CLOSED_MEMBERS
-    )
-
-
-def _check_value(name: str, value: Any, step: str, seen: set[int]) -> None:
-    """Refuse a global that can carry a value from one party to another; go on into our own functions and classes."""
-    if isinstance(value, _CACHED):
-        value = value.__wrapped__
-        if not _returns_constant(value):
-            raise VisibilityError(
-                f"{step}: {name} is cached, so what it returns is shared: annotate an immutable result"
-            )
-    if value is cpu_count:
-        return  # says nothing of a party
-    home = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None) or ""
-    if home.partition(".")[0] in _CLOSED and (home != "builtins" or isinstance(value, ModuleType)):
-        raise VisibilityError(f"{step}: {name} of {home} reaches beyond the party")
-    if isinstance(value, type):
-        if not _is_library(home):
-            _check_class(value, step, seen)
-    elif isinstance(value, FunctionType):
-        if not _is_library(home):
-            _check_function(value, step, seen)
-    elif not isinstance(value, ModuleType | BuiltinFunctionType) and not _is_constant(value):
-        raise VisibilityError(
-            f"{step}: the global {name} ({type(value).__name__}) can hold another party's value"
-        )
-
-
-def _check_class(cls: type, step: str, seen: set[int]) -> None:
-    if id(cls) in seen:
-        return
-    seen.add(id(cls))
-    for base in cls.__mro__:
-        if not _is_library(base.__module__):
-            for name, value in vars(base).items():
-                _check_member(base, name, value, step, seen)
-
-
-def _check_member(cls: type, name: str, value: Any, step: str, seen: set[int]) -> None:
-    """Refuse a class attribute that all parties of a process would share; go on into methods and properties."""
-    functions = _functions_of(value)
-    for function in functions:
-        if not _is_library(function.__module__) and function.__code__.co_filename not in _GENERATED:
-            _check_function(function, step, seen)
-    if functions or (name.startswith("__") and name.endswith("__")) or type(value).__name__ in _DESCRIPTORS:
-        return
-    if issubclass(cls, Enum) and not isinstance(value, cls):
-        return  # what Enum keeps for itself
-    if isinstance(value, type):
-        _check_value(name, value, step, seen)
-    elif not _is_constant(value):
-        raise VisibilityError(
-            f"{step}: the class attribute {cls.__name__}.{name} can hold another party's value"
-        )
-
-
-def _functions_of(value: Any) -> tuple[FunctionType, ...]:
-    """The functions behind a method, a property or a cached property."""
-    if isinstance(value, staticmethod | classmethod):
-        value = value.__func__
-    if isinstance(value, property):
-        found = (value.fget, value.fset, value.fdel)
-    else:
-        found = (value.func if isinstance(value, cached_property) else value, None, None)
-    return tuple(function for function in found if isinstance(function, FunctionType))
-
-
-def _enclosed(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    """What the closure of a helper holds."""
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        try:
-            yield name, cell.cell_contents
-        except ValueError:  # not filled yet
-            continue
-
-
-def _returns_constant(function: FunctionType) -> bool:
-    """Whether a cached function says that its result is no container to which somebody could add."""
-    returned = typing.get_type_hints(function).get("return", Any)
-    return returned is not Any and (typing.get_origin(returned) or returned) not in (
-        list,
-        dict,
-        set,
-        bytearray,
-    )
-
-
-def _is_constant(value: Any) -> bool:
-    if isinstance(value, tuple | frozenset):
-        return all(_is_constant(item) for item in value)
+def is_constant(value: Any) -> bool:
+    """Whether nobody can change a value: plain data, frozen dataclasses and enums of it, arrays that are read-only."""
     if isinstance(value, Enum):
-        return _is_constant(value.value)
+        return is_constant(value.value)
+    if isinstance(value, tuple | frozenset):
+        return all(is_constant(item) for item in value)
+    if isinstance(value, MappingProxyType):
+        return all(is_constant(item) for item in value.values())
     if isinstance(value, _CONSTANTS):
         return True
-    params = getattr(type(value), "__dataclass_params__", None)
-    if params is not None and not isinstance(value, type):
-        return bool(params.frozen) and all(
-            _is_constant(getattr(value, field.name)) for field in fields(value)
-        )
+    if isinstance(value, np.ndarray):
+        return not value.flags.writeable and (value.base is None or isinstance(value.base, bytes))
+    if is_frozen(value):
+        return all(is_constant(getattr(value, field.name)) for field in fields(value))
     kind = type(value)
-    return kind.__module__ in ("typing", "re", "collections.abc") or (
+    return kind.__module__ in ("__future__", "typing", "re", "collections.abc", "gmpy2") or (
         kind.__module__ == "torch" and kind.__name__ in ("dtype", "device", "Size")
     )
 
 
-@cache
-def _is_library(module: str) -> bool:
-    """Whether a module is the standard library's or an installed package's, and not this code base's."""
-    found = sys.modules.get(module)
-    path = getattr(found, "__file__", None)
-    if path is None or module.partition(".")[0] in sys.stdlib_module_names:
-        return True
-    if module.partition(".")[0] in ("protocols", "parties", "scenarios"):
-        return False  # installed or in a checkout
-    return any(part in path for part in _LIBRARIES)
+def is_frozen(value: Any) -> bool:
+    """Whether a value is a frozen dataclass that remembers nothing beside its fields, as a cached property would."""
+    kind: Any = type(value)
+    params = getattr(kind, "__dataclass_params__", None)
+    return params is not None and not isinstance(value, type) and params.frozen and not _remembers(kind)
 
 
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _codes(constant)
+@functools.cache
+def _remembers(cls: Any) -> bool:
+    return any(isinstance(v, functools.cached_property) for base in cls.__mro__ for v in vars(base).values())
 
 
-def _named(code: CodeType, scope: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The globals that a code object names, and what it may reach through modules of our own."""
-    for name in code.co_names:
-        if name not in scope:
-            continue
-        value = scope[name]
-        yield name, value
-        if isinstance(value, ModuleType) and not _is_library(value.__name__):
-            for attribute in code.co_names:
-                if hasattr(value, attribute):
-                    yield f"{name}.{attribute}", inspect.getattr_static(value, attribute)
+def _check_module(module: ModuleType, seen: set[str]) -> None:
+    seen.add(module.__name__)
+    try:
+        tree = ast.parse(inspect.getsource(module))
+    except (OSError, TypeError, SyntaxError):
+        raise VisibilityError(
+            f"{module.__name__}: its source cannot be read, so its steps are not run"
+        ) from None
+    for name, value in vars(module).items():
+        if not name.startswith("__") and not isinstance(value, ModuleType):
+            _check_global(module.__name__, name, value)
+    reader = _Reader(module)
+    reader.visit(tree)
+    for other in reader.others:
+        if other.__name__ not in seen:
+            _check_module(other, seen)
+
+
+def _check_global(module: str, name: str, value: Any) -> None:
+    """Refuse a global that can carry a value from one party to another."""
+    if isinstance(value, FunctionType):
+        if value.__module__ == module:
+            _check_function(f"{module}.{name}", value)
+    elif isinstance(value, type) and issubclass(value, Enum):
+        _check_global(module, name, tuple(value))
+    elif isinstance(value, type) and value.__module__ == module:
+        for member, held in vars(value).items():
+            if not (member.startswith("__") or member == "_abc_impl"):
+                _check_global(module, f"{name}.{member}", getattr(held, "__func__", held))
+    elif not (is_constant(value) or hasattr(value, "__get__") or hasattr(value, "__wrapped__")):
+        raise VisibilityError(f"{module}: {name} ({type(value).__name__}) is shared, and can be changed")
+
+
+def _check_function(name: str, function: FunctionType) -> None:
+    for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+        if not is_constant(default):
+            raise VisibilityError(f"{name}: a default argument can hold another party's value")
+    if function.__dict__.keys() - {"__wrapped__", "__isabstractmethod__"}:
+        raise VisibilityError(f"{name} carries attributes of its own")
+
+
+class _Reader(ast.NodeVisitor):
+    """Reads the source of a module and raises at the first thing that is not allowed, with its line."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._module = module
+        native = NATIVE if module.__name__.startswith("protocols.crypto.") else {}
+        self._libraries: Mapping[str, frozenset[str] | None] = {**LIBRARIES, **native}
+        self._named: dict[str, str] = {}  # local name of an import -> its dotted name
+        self._local: frozenset[str] = frozenset()
+        self.others: list[ModuleType] = []  # modules of the same author
+
+    def _refuse(self, node: ast.AST, what: str) -> NoReturn:
+        raise VisibilityError(f"{self._module.__name__}, line {getattr(node, 'lineno', '?')}: {what}")
+
+    # imports
+
+    def visit_Import(self, node: ast.Import) -> None:
+        for alias in node.names:
+            self._check_import(node, alias.name, module=True)
+            bound = alias.asname or alias.name.partition(".")[0]
+            self._named[bound] = alias.name if alias.asname else bound
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        base = "." * node.level + (node.module or "")
+        base = importlib.util.resolve_name(base, self._module.__package__) if node.level else base
+        for alias in node.names:
+            dotted = f"{base}.{alias.name}"
+            self._check_import(node, dotted, module=dotted in sys.modules)
+            self._named[alias.asname or alias.name] = dotted
+
+    def _check_import(self, node: ast.AST, dotted: str, module: bool) -> None:
+        if dotted.partition(".")[0] in ("protocols", "__future__"):
+            return
+        if self._library(dotted) is not None:
+            if not module:
+                self._check_member(node, dotted)
+            return
+        other = sys.modules.get(dotted) or sys.modules.get(dotted.rpartition(".")[0])
+        path = getattr(other, "__file__", None) or ""
+        top = dotted.partition(".")[0]
+        library = top in sys.stdlib_module_names or not path or any(part in path for part in _PACKAGES)
+        if other is None or library or top in ("parties", "scenarios"):
+            self._refuse(node, f"imports {dotted}, which is not in the list of what a step may use")
+        self.others.append(other)
+
+    def _library(self, dotted: str) -> str | None:
+        """The entry of the list to which a dotted name belongs."""
+        return next((name for name in self._libraries if f"{dotted}.".startswith(f"{name}.")), None)
+
+    def _check_member(self, node: ast.AST, dotted: str) -> None:
+        library = self._library(dotted)
+        members = self._libraries[library] if library else None
+        if library is None or members is None:
+            return
+        parts = dotted[len(library) + 1 :].split(".")
+        if not any(".".join(parts[:i]) in members for i in range(1, len(parts) + 1)):
+            self._refuse(node, f"uses {dotted}, which is not in the list of what a step may use")
+
+    # names, attributes and calls
+
+    def visit_Name(self, node: ast.Name) -> None:
+        if node.id in _FORBIDDEN:
+            self._refuse(node, f"uses {node.id}")
+        if self._libraries.get(self._named.get(node.id, "")) is not None:
+            self._refuse(node, f"hands on the library {node.id} as a whole")
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        if node.attr.startswith("__") and node.attr not in _DUNDERS:
+            self._refuse(node, f"reaches for .{node.attr}")
+        dotted = self._dotted(node)
+        if dotted is None:
+            self.generic_visit(node)
+        else:
+            self._check_member(node, dotted)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        dotted = self._dotted(node.func)
+        method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        if dotted in DRAWING or method in DRAWING_METHODS:
+            given = node.args if dotted and dotted.startswith("numpy") else node.keywords
+            if not any(isinstance(arg, ast.expr) or arg.arg == "generator" for arg in given):
+                self._refuse(
+                    node, f"{dotted or method} draws from a generator that all parties share: give it one"
+                )
+            for part in (*node.args, *(keyword.value for keyword in node.keywords)):
+                self.visit(part)
+        else:
+            self.generic_visit(node)
+
+    def _dotted(self, node: ast.AST) -> str | None:
+        """The dotted name of a member of an import, or None."""
+        parts: list[str] = []
+        while isinstance(node, ast.Attribute):
+            parts.append(node.attr)
+            node = node.value
+        base = self._named.get(node.id) if isinstance(node, ast.Name) and node.id not in self._local else None
+        return ".".join([base, *reversed(parts)]) if base else None
+
+    # assignments
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        outside, self._local = self._local, self._local | frozenset(_assigned(node))
+        self.generic_visit(node)
+        self._local = outside
+
+    def visit_Global(self, node: ast.Global) -> None:
+        self._refuse(node, f"assigns the global {node.names[0]}, which all parties share")
+
+    def generic_visit(self, node: ast.AST) -> None:
+        if isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
+            root = _root(node)
+            if root not in self._local or root == "cls":
+                self._refuse(node, f"assigns to a part of {root}, which all parties share")
+        super().generic_visit(node)
+
+
+def _root(node: ast.AST) -> str:
+    """The name from which an expression sets out: `state` of `state.held[x].y`."""
+    while not isinstance(node, ast.Name):
+        inner = getattr(node, "func", None) or getattr(node, "value", None)
+        if inner is None:
+            return ast.unparse(node)
+        node = inner
+    return node.id
+
+
+def _assigned(function: ast.FunctionDef) -> Iterator[str]:
+    """The names that are a function's own: its parameters, and what it assigns."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id

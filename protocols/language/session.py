@@ -19,12 +19,12 @@ from __future__ import annotations
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 from functools import cache
 from typing import Any, Protocol
 
-from protocols.language.confine import check_step
+from protocols.language.confine import check_step, is_frozen
 from protocols.language.errors import FigureError, VisibilityError
 from protocols.language.figure import Figure
 from protocols.language.roles import EXPERIMENTER, Role, party_name
@@ -251,6 +251,10 @@ class Session:
         `instead[role, step]` is the step that the parties of a role run whenever the script has them run `step`: a defence
         or a deviation. Transcripts name the step that was run. It takes the same arguments and returns as many values.
         """
+        if config is not None and not is_frozen(config):
+            raise VisibilityError(
+                "a configuration is a frozen dataclass without cached properties: all parties read it"
+            )
         self.runtime = runtime
         self.counts = counts
         self.instead = dict(instead or {})
@@ -382,7 +386,7 @@ def _is_public(value: Any) -> bool:
         return _is_public(value.value)
     if type(value) is tuple:
         return all(_is_public(item) for item in value)
-    if is_dataclass(value) and not isinstance(value, type) and type(value).__dataclass_params__.frozen:  # type: ignore[attr-defined]
+    if is_frozen(value):
         return all(_is_public(getattr(value, field.name)) for field in fields(value))
     return False
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.language.confine import shared
 from protocols.language.errors import ConfigError
 
 Taps = NDArray[np.int64]
@@ -79,7 +79,7 @@ def parse(spec: str, shape: tuple[int, ...]) -> Convolution:
     return Convolution(kernels, (rows, columns), whole)
 
 
-@lru_cache(maxsize=8)
+@shared
 def taps(conv: Convolution) -> Taps:
     """(P, L): which pixel each weight of a kernel meets at each position; read-only."""
     corner = np.arange(conv.features).reshape(conv.shape)

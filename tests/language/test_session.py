@@ -308,7 +308,7 @@ def test_a_step_is_replaced_at_its_role_alone_and_the_transcript_names_the_other
     assert ran == ["tests.toy_protocol.treble"]
 
 
-@pytest.mark.parametrize("other", [toy.halves, toy.uses_list], ids=lambda step: step.__name__)
+@pytest.mark.parametrize("other", [toy.halves, toy.uses_default], ids=lambda step: step.__name__)
 def test_what_stands_instead_of_a_step_returns_as_much_and_is_checked(toys, other):
     with pytest.raises(VisibilityError, match=other.__name__):
         Session(toys[0].runtime, toy.FIGURE, {}, None, instead={(DATA_OWNER, toy.double): other})

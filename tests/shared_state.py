@@ -1,0 +1,67 @@
+"""What all parties of this process share: the globals of every module of `protocols` but the schemes, and the generators of libraries."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import sys
+from collections.abc import Iterator
+from types import FunctionType, MappingProxyType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def fingerprint() -> dict[str, str]:
+    """A digest of each module's globals and of each generator: what differs after a run was changed by it."""
+    found = {name: hashed(name, vars(m)) for name, m in sys.modules.items() if name.startswith("protocols.")
+             and not name.startswith("protocols.crypto.")}  # fmt: skip
+    return {
+        **found,
+        "generators": hashed("", (random.getstate(), np.random.get_state(), torch.get_rng_state().numpy())),
+    }
+
+
+def hashed(home: str, held: Any) -> str:
+    """A digest of what a module holds."""
+    hasher = hashlib.sha256()
+    for part in parts(held, home, {}):
+        hasher.update(part)
+    return hasher.hexdigest()
+
+
+def parts(value: Any, home: str, seen: dict[int, Any]) -> Iterator[bytes]:
+    """The bytes of a value and of what hangs on it; of functions and classes of other modules nothing, which have their own."""
+    if isinstance(value, np.ndarray):
+        yield value.tobytes()
+    elif isinstance(value, str | bytes | int | float | complex | type(None)):
+        yield repr(value).encode()
+    elif id(value) not in seen:
+        seen[id(value)] = value  # kept, so that its number is not given to another
+        yield type(value).__name__.encode()
+        for item in items(value, home):
+            yield from parts(item, home, seen)
+
+
+def items(value: Any, home: str) -> Iterator[Any]:
+    """What a value holds: the entries of a container, the attributes of a class, a function or an object of ours."""
+    if isinstance(value, dict):
+        yield from (part for key, held in value.items() if not skipped(key) for part in (key, held))
+    elif isinstance(value, list | tuple | set | frozenset):
+        yield from value
+    elif isinstance(value, MappingProxyType):
+        yield from items(dict(value), home)
+    elif isinstance(value, ModuleType) or (
+        isinstance(value, type | FunctionType) and value.__module__ != home
+    ):
+        yield value.__name__
+    elif isinstance(value, FunctionType):
+        yield from (value.__defaults__, value.__kwdefaults__, value.__dict__)
+    elif type(value).__module__.startswith("protocols.") or isinstance(value, type):
+        yield from items(dict(getattr(value, "__dict__", {})), home)
+
+
+def skipped(key: Any) -> bool:
+    """What is Python's own; and the register of wire classes, to which a module adds when it is loaded."""
+    return isinstance(key, str) and (key.startswith("__") or key == "_RECORDS")
