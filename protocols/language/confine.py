@@ -42,6 +42,7 @@ _FORBIDDEN = frozenset(
      "setattr", "vars"]
 )  # fmt: skip
 _DUNDERS = frozenset(["__init__", "__name__", "__post_init__", "__qualname__"])
+_UNLISTED = "which is not in the list of what a step may use"
 _PACKAGES = ("site-packages", "dist-packages")
 
 
@@ -180,18 +181,15 @@ class _Reader(ast.NodeVisitor):
             self._named[alias.asname or alias.name] = dotted
 
     def _check_import(self, node: ast.AST, dotted: str, module: bool) -> None:
-        if dotted.partition(".")[0] in ("protocols", "__future__"):
-            return
         if self._library(dotted) is not None:
             if not module:
                 self._check_member(node, dotted)
             return
         other = sys.modules.get(dotted) or sys.modules.get(dotted.rpartition(".")[0])
-        path = getattr(other, "__file__", None) or ""
-        top = dotted.partition(".")[0]
-        library = top in sys.stdlib_module_names or not path or any(part in path for part in _PACKAGES)
-        if other is None or library or top in ("parties", "scenarios"):
-            self._refuse(node, f"imports {dotted}, which is not in the list of what a step may use")
+        path, top = getattr(other, "__file__", None) or "", dotted.partition(".")[0]
+        foreign = not path or top in sys.stdlib_module_names or any(part in path for part in _PACKAGES)
+        if other is None or foreign or top in ("parties", "scenarios"):
+            self._refuse(node, f"imports {dotted}, {_UNLISTED}")
         self.others.append(other)
 
     def _library(self, dotted: str) -> str | None:
@@ -201,11 +199,10 @@ class _Reader(ast.NodeVisitor):
     def _check_member(self, node: ast.AST, dotted: str) -> None:
         library = self._library(dotted)
         members = self._libraries[library] if library else None
-        if library is None or members is None:
-            return
-        parts = dotted[len(library) + 1 :].split(".")
-        if not any(".".join(parts[:i]) in members for i in range(1, len(parts) + 1)):
-            self._refuse(node, f"uses {dotted}, which is not in the list of what a step may use")
+        if library is not None and members is not None:
+            parts = dotted[len(library) + 1 :].split(".")
+            if not any(".".join(parts[:i]) in members for i in range(1, len(parts) + 1)):
+                self._refuse(node, f"uses {dotted}, {_UNLISTED}")
 
     # names, attributes and calls
 
@@ -215,7 +212,12 @@ class _Reader(ast.NodeVisitor):
         if self._libraries.get(self._named.get(node.id, "")) is not None:
             self._refuse(node, f"hands on the library {node.id} as a whole")
 
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        self._check_owned(node)
+        self.generic_visit(node)
+
     def visit_Attribute(self, node: ast.Attribute) -> None:
+        self._check_owned(node)
         if node.attr.startswith("__") and node.attr not in _DUNDERS:
             self._refuse(node, f"reaches for .{node.attr}")
         dotted = self._dotted(node)
@@ -257,22 +259,17 @@ class _Reader(ast.NodeVisitor):
     def visit_Global(self, node: ast.Global) -> None:
         self._refuse(node, f"assigns the global {node.names[0]}, which all parties share")
 
-    def generic_visit(self, node: ast.AST) -> None:
-        if isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
-            root = _root(node)
-            if root not in self._local or root == "cls":
-                self._refuse(node, f"assigns to a part of {root}, which all parties share")
-        super().generic_visit(node)
+    def _check_owned(self, node: ast.Attribute | ast.Subscript) -> None:
+        root = _root(node)
+        if not isinstance(node.ctx, ast.Load) and (root not in self._local or root == "cls"):
+            self._refuse(node, f"assigns to a part of {root}, which all parties share")
 
 
 def _root(node: ast.AST) -> str:
-    """The name from which an expression sets out: `state` of `state.held[x].y`."""
-    while not isinstance(node, ast.Name):
-        inner = getattr(node, "func", None) or getattr(node, "value", None)
-        if inner is None:
-            return ast.unparse(node)
-        node = inner
-    return node.id
+    """The name from which an expression sets out: `state` of `state.held[x].y`; none of `"a".x`."""
+    while isinstance(node, ast.Attribute | ast.Subscript | ast.Call):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node.id if isinstance(node, ast.Name) else "a constant"
 
 
 def _assigned(function: ast.FunctionDef) -> Iterator[str]:

@@ -56,7 +56,7 @@ LIBRARIES: Mapping[str, frozenset[str] | None] = MappingProxyType({
     "torch": frozenset(_TENSORS.split()),
     "functools": frozenset(["partial", "reduce", "wraps"]),
     "scipy": frozenset(["linalg", "special", "optimize", "fft", "signal"]),
-    **dict.fromkeys(["__future__", "abc", "collections", "contextlib", "dataclasses", "enum", "fractions", "hashlib", "itertools",
+    **dict.fromkeys(["protocols", "__future__", "abc", "collections", "contextlib", "dataclasses", "enum", "fractions", "hashlib", "itertools",
                      "math", "numbers", "operator", "re", "string", "types", "typing"]),
 })  # fmt: skip
 

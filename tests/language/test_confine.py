@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 import protocols
 from protocols.language.confine import check_module, check_step, shared
@@ -41,7 +42,10 @@ MISTAKES = {
         "def hide(state): type(state).x = state.kept\ndef find(state): return type(state).x",
     "the state of a module two levels down":
         "import upper\ndef hide(state): upper.lower.put(state.kept)\ndef find(state): return upper.lower.KEPT['x']",
-    "an attribute of a module": "import upper\ndef hide(state): upper.x = state.kept\ndef find(state): return upper.x",
+    "an attribute of a module":
+        "import blank\ndef hide(state): blank.x = state.kept\ndef find(state): return blank.x",
+    "an attribute of a library's class":
+        "def hide(state): torch.Tensor.x = state.kept\ndef find(state): return torch.Tensor.x",
     "a cached property of a public object":
         "import dataclasses\n@dataclasses.dataclass(frozen=True)\nclass Box:\n    n: int = 5\n"
         "    @functools.cached_property\n    def work(self): return np.zeros(self.n, int)\nBOX = Box()\n"
@@ -98,9 +102,11 @@ def module(tmp_path, monkeypatch):
     """Import a module of the given source, next to a package that keeps something two levels down."""
     (tmp_path / "upper").mkdir()
     (tmp_path / "upper" / "__init__.py").write_text("from upper import lower\n")
+    (tmp_path / "blank.py").write_text("")
     (tmp_path / "upper" / "lower.py").write_text("KEPT = {}\ndef put(x): KEPT['x'] = x\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.Tensor, "x", None, raising=False)
     monkeypatch.setattr(State, "x", None, raising=False)  # is restored, whatever a mistake makes of it
 
     def load(source):
@@ -108,7 +114,7 @@ def module(tmp_path, monkeypatch):
         return importlib.import_module("mistake")
 
     yield load
-    for name in ("mistake", "upper", "upper.lower"):
+    for name in ("mistake", "blank", "upper", "upper.lower"):
         sys.modules.pop(name, None)
 
 
