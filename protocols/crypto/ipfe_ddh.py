@@ -26,6 +26,7 @@ from protocols.crypto.groups.elements import Elements, Group, Wire, check_wire, 
 from protocols.crypto.groups.named import GROUPS, get_group
 from protocols.crypto.records import Bounds, Ints, check_range
 from protocols.language.errors import BoundError, MalformedError
+from protocols.language.integers import signed_type
 from protocols.language.message import wire
 
 NAME = "ddh"
@@ -211,9 +212,7 @@ def key_derive(msk: DdhMasterKey, y: Ints) -> DdhFunctionKey:
     check_range(y, bounds.y, "y", "lower the weight scale, or raise the weight bound")
     s = np.array(from_bytes(msk.s), dtype=object)
     sk = [int(v) % group.order for v in y.astype(object) @ s]
-    return DdhFunctionKey(
-        group.name, y.astype(np.min_scalar_type(-bounds.y - 1)), to_bytes(sk, group.scalar_bytes)
-    )
+    return DdhFunctionKey(group.name, y.astype(signed_type(bounds.y)), to_bytes(sk, group.scalar_bytes))
 
 
 def decrypt(mpk: DdhPublicKey, sk: DdhFunctionKey, ct: DdhLoaded | DdhCiphertext) -> NDArray[np.int64]:

@@ -45,6 +45,7 @@ from protocols.crypto.integers.modular import (
 )
 from protocols.crypto.records import Bounds, Ints, check_range
 from protocols.language.errors import BoundError, MalformedError
+from protocols.language.integers import signed_type
 from protocols.language.message import wire
 
 NAME = "lwe"
@@ -256,7 +257,7 @@ def key_derive(msk: LweMasterKey, y: Ints) -> LweFunctionKey:
         raise BoundError(
             f"the noise of the key for row {int(noise.argmax())} would not fit below Delta; {_REMEDY}"
         )
-    return LweFunctionKey(y.astype(np.min_scalar_type(-bounds.y)), sk.astype(np.int32))
+    return LweFunctionKey(y.astype(signed_type(bounds.y)), sk.astype(np.int32))
 
 
 def decrypt(mpk: LwePublicKey, sk: LweFunctionKey, ct: LweCiphertext) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.language.errors import BoundError
+from protocols.language.integers import signed_type
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class FixedPoint:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The smallest signed integer type that holds the limit."""
-        return np.min_scalar_type(-max(1, self.limit))
+        return signed_type(self.limit)
 
     def quantise(self, x: NDArray[Any], what: str = "a value") -> NDArray[Any]:
         """Round to the nearest step, ties to even; `BoundError` beyond the bound or if x is not finite. Never clips."""

@@ -52,11 +52,12 @@ def test_inner_products_are_exact_at_the_size_of_mnist():
     assert (run(mpk, msk, coins, x, y) == x @ y.T).all()
 
 
-def test_the_extremes_of_both_bounds_are_exact():
-    bounds = Bounds(10, 16, 1024)
+@pytest.mark.parametrize("most", [128, 1024])  # 128 does not fit into the byte that holds -128
+def test_the_extremes_of_both_bounds_are_exact(most):
+    bounds = Bounds(10, 16, most)
     mpk, msk, coins = instance(bounds)
     x = np.array([[16] * 10, [-16] * 10, [0] * 10, [16, -16] * 5])
-    y = np.array([[1024] * 10, [-1024] * 10, [0] * 10, [1] + [0] * 9])
+    y = np.array([[most] * 10, [-most] * 10, [0] * 10, [1] + [0] * 9])
     z = run(mpk, msk, coins, x, y)
     assert (z == x @ y.T).all() and z.max() == bounds.inner and z.min() == -bounds.inner
 
