@@ -1,6 +1,7 @@
 """The arrows between packages, read from the imports."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,12 @@ FILES = [
 ]
 
 
+@cache
 def imports(path):
+    return tuple(_imports(path))
+
+
+def _imports(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -27,8 +27,8 @@ RAY = ("plain-fe --labels febo --gradient fe --scheme ddh", "mitig1 --authority 
        "mitig2 --owners 4 --batch 4 --per-round 2 --rounds 5 --local-steps 2")  # fmt: skip
 
 
-def digest(line: str, runtime: str, folder: Path) -> str:
-    """The digest of one run; what the line gives stands instead of what is common."""
+def carry_out(line: str, runtime: str, folder: Path) -> Path:
+    """Run a line; what it gives stands instead of what is common. Returns the folder of the run."""
     scenario, *given = shlex.split(line)
     common = {name: value for name, value in OWN.get(scenario, COMMON).items() if name not in given}
     for name, other in (("--hidden", "--layers"), ("--epochs", "--rounds")):
@@ -40,7 +40,12 @@ def digest(line: str, runtime: str, folder: Path) -> str:
     words = [*given, *(word for pair in common.items() for word in pair), "--runtime", runtime, "--json"]
     outcome = CliRunner().invoke(app, ["run", scenario, *words, "--out", str(out)])
     assert outcome.exit_code == 0, outcome.output
-    found: str = json.loads((out / "result.json").read_text(encoding="utf-8"))["transcript_digest"]
+    return out
+
+
+def digest_of(run: Path) -> str:
+    """The transcript digest of a finished run."""
+    found: str = json.loads((run / "result.json").read_text(encoding="utf-8"))["transcript_digest"]
     return found
 
 
@@ -53,14 +58,14 @@ def base(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(("expected", "line"), LINES, ids=[line for _, line in LINES])
-def test_a_digest_is_what_it_was(expected, line, tmp_path):
-    assert digest(line, "inline", tmp_path) == expected
+def test_a_digest_is_what_it_was(expected, line, finished):
+    assert digest_of(finished(line)) == expected
 
 
 @pytest.mark.ray
 @pytest.mark.parametrize("line", RAY)
 def test_the_digest_is_the_same_on_ray(line, tmp_path, ray_session):
-    assert digest(line, "ray", tmp_path) in [known for known, text in LINES if text == line]
+    assert digest_of(carry_out(line, "ray", tmp_path)) in [known for known, text in LINES if text == line]
 
 
 def write() -> None:
@@ -68,7 +73,7 @@ def write() -> None:
     lines = []
     for _, line in LINES:
         with tempfile.TemporaryDirectory() as scratch:
-            lines.append(f"{digest(line, 'inline', Path(scratch))} {line}\n")
+            lines.append(f"{digest_of(carry_out(line, 'inline', Path(scratch)))} {line}\n")
         print(lines[-1], end="", file=sys.stderr)
     FILE.write_text("".join(lines), encoding="utf-8")
 

@@ -1,74 +1,87 @@
-"""Golden transcripts: what each protocol says, message by message, and the weights that it ends with.
+"""Golden transcripts: what each protocol says, a message a line, and some of the weights that it ends with.
 
-After a change that is meant to alter them: `python -m tests.test_golden`, and look at the difference.
+After a change that is meant to alter them: `python -m tests.rules.test_golden`, and look at the difference.
 """
 
-import json
-from dataclasses import replace
+import shlex
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from parties.record.view import Kind, View
-from protocols.network.config import Gradient, Labels, Scheme
-from protocols.network.head_config import Release
-from scenarios.run.execute import execute
-from tests.conftest import TINY, small
+from parties.record.view import Kind
+from scenarios.run.catalogue import PROTOCOLS
+from scenarios.run.folder import load_run
+from tests.rules.test_digests import LINES, carry_out
 
-FOLDER = Path(__file__).parents[1] / "golden"
-CASES = {
-    "plain": ("plain", {}),
-    "plain_fe_lwe": ("plain_fe", {}),
-    "plain_fe_ddh": ("plain_fe", {"scheme": Scheme.DDH}),
-    "mitig1": ("mitig1", TINY),
-    "mitig1_owners": ("mitig1", {**TINY, "owners": 2}),
-    "mitig2": ("mitig2", {}),
-    "mitig2_u_shaped_owners": (
-        "mitig2",
-        {"labels": Labels.OWNER, "owners": 3, "per_round": 2, "local_steps": 2, "epochs": 2},
-    ),
-    "reverse_he": ("reverse_he", {"release": Release.LOGITS, "head": "24-6-5"}),
-    "plain_fe_febo_fe": ("plain_fe", {"labels": Labels.FEBO, "gradient": Gradient.FE}),
+FOLDER = Path(__file__).with_name("golden")
+NAMES = {
+    "plain": "plain",
+    "plain-fe": "plain_fe_lwe",
+    "plain-fe --scheme ddh": "plain_fe_ddh",
+    "plain-fe --labels febo --gradient fe --scheme ddh": "plain_fe_febo_fe",
+    "mitig1": "mitig1",
+    "mitig1 --owners 2 --local-steps 2": "mitig1_owners",
+    "mitig2": "mitig2",
+    "mitig2 --owners 4 --batch 4 --labels owner --defence secure-aggregation": "mitig2_secure",
+    "reverse-he --release logits --head 24-6-5": "reverse_he",
 }
 
 
-def summary(run):
-    """Headers of every message; sums of integers that cross; the final weights to six digits."""
-    view = View(tuple((path, name) for name, path in run.sources.items()))
-    rows = [
-        [r.phase, r.round, r.sender, r.receiver, r.label, r.dtype, list(r.shape), r.nbytes]
-        for r in view.rows(None, Kind.SENT)
-    ]
-    integers = {label: [int(np.asarray(v, dtype=np.int64).sum()) for _, v in view.values(label, Kind.SENT)]
-                for label in ("x", "labels", "w1") if label in view}  # fmt: skip
-    integers["w1"] = integers.get("w1", [])[
-        :1
-    ]  # later ones follow from float32 sums, which differ between types of CPU
-    revealed = [value["w1"] for _, value in view.values("accuracy", Kind.OUTPUT) if "w1" in value]
-    w1 = revealed[-1] if revealed else np.empty(0)  # nobody reveals an encrypted head
-    return {"messages": rows, "sums": integers, "weights": [float(f"{v:.6g}") for v in w1.ravel()[:40]]}
+def said(run):
+    """A line for each message: round, route, label, type, shape, bytes; then what two parties sum up alike on any CPU."""
+    lines, phase = [], None
+    view = run.view(*run.sources)
+    for r in view.rows(None, Kind.SENT):
+        if r.phase != phase:
+            phase = r.phase
+            lines.append(phase)
+        shape = "x".join(map(str, r.shape)) or "-"
+        lines.append(f"  {r.round:>3}  {r.sender} -> {r.receiver}  {r.label}  {r.dtype} {shape}  {r.nbytes}")
+    for label in ("x", "labels", "w1"):
+        sums = [int(np.asarray(v, np.int64).sum()) for _, v in view.values(label, Kind.SENT)][
+            : None if label != "w1" else 1
+        ]
+        lines += [f"sum of {label}: {' '.join(map(str, sums))}"] if sums else []
+    return lines
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_a_run_says_what_the_golden_file_says(runs, name):
-    scenario, options = CASES[name]
-    expected, actual = (
-        json.loads((FOLDER / f"{name}.json").read_text()),
-        summary(runs(scenario, **options)[0]),
-    )
-    assert actual["messages"] == expected["messages"] and actual["sums"] == expected["sums"]
-    assert np.allclose(actual["weights"], expected["weights"], rtol=1e-5, atol=1e-7)
+def weights(run):
+    """The first numbers of the W1 that is revealed at the end, if one is."""
+    found = [v["w1"] for _, v in run.view(*run.sources).values("accuracy", Kind.OUTPUT) if "w1" in v]
+    return found[-1].ravel()[:40] if found else np.empty(0)
 
 
-def regenerate():
-    import tempfile
+def read(name):
+    """(lines, weights) of a golden file."""
+    *lines, last = (FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    return lines, np.array([float(v) for v in last.split()[1:]])
 
-    for name, (scenario, options) in CASES.items():
+
+@pytest.mark.parametrize("line", NAMES)
+def test_a_run_says_what_the_golden_file_says(line, finished):
+    run, (lines, expected) = load_run(finished(line)), read(NAMES[line])
+    assert said(run) == lines
+    assert np.allclose(
+        weights(run), expected, rtol=1e-5, atol=1e-7
+    )  # float32 sums differ between types of CPU
+
+
+def test_every_protocol_has_a_golden_file():
+    assert {shlex.split(line)[0].replace("-", "_") for line in NAMES} == set(PROTOCOLS)
+    assert set(NAMES) <= {line for _, line in LINES}
+    assert {path.stem for path in FOLDER.glob("*")} == set(NAMES.values())
+
+
+def write():
+    FOLDER.mkdir(exist_ok=True)
+    for line, name in NAMES.items():
         with tempfile.TemporaryDirectory() as scratch:
-            run, _ = execute(replace(small(scenario, **options), out=Path(scratch) / "run"))
-            (FOLDER / f"{name}.json").write_text(json.dumps(summary(run), indent=None) + "\n")
+            run = load_run(carry_out(line, "inline", Path(scratch)))
+            last = " ".join(["weights", *(f"{v:.6g}" for v in weights(run))])
+            (FOLDER / f"{name}.txt").write_text("\n".join([*said(run), last]) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    regenerate()
+    write()
