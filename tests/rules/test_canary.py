@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 
-from parties.record.transcript import Kind
+from parties.record.view import Kind
+from protocols.language.message import encode
+from protocols.language.roles import DATA_OWNER, QUERIER
+from scenarios.run.catalogue import PROTOCOLS, find_protocol
 from scenarios.run.execute import execute
-from tests.conftest import small
+from tests.conftest import random_base, small
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +17,11 @@ def planted(tmp_path_factory):
     rng = np.random.default_rng(1234)
     images = rng.integers(0, 256, (40, 12, 12), dtype=np.uint8)
     path = tmp_path_factory.mktemp("canary") / "canary.npz"
-    np.savez(path, images=images, labels=np.arange(40) % 4)
+    asked = {
+        "test_images": rng.integers(0, 256, (8, 12, 12), dtype=np.uint8),
+        "test_labels": np.arange(8) % 4,
+    }
+    np.savez(path, images=images, labels=np.arange(40) % 4, **asked)
     return path, images.reshape(40, -1)
 
 
@@ -26,26 +33,39 @@ def needles(images):
         yield from ((image[:24] / dtype(255)).astype(dtype).tobytes() for image in images)
 
 
+def payloads(run, party):
+    """Everything that a party's transcript holds, as bytes."""
+    view = run.view(party)
+    return b"".join(bytes(encode(view.value(row)).data) for row in view.rows(None))
+
+
 def seen(run, party, images):
-    payloads = [run.view(party)._open(run.sources[party]).execute("SELECT data FROM payloads").fetchall()]
-    haystack = b"".join(bytes(data) for rows in payloads for (data,) in rows)
+    haystack = payloads(run, party)
     return sum(needle in haystack for needle in needles(images))
 
 
-@pytest.mark.parametrize(
-    ("scenario", "at_cloud"), [("plain", True), ("plain_fe", False), ("mitig1", False), ("mitig2", False)]
-)
-def test_only_parties_of_the_figure_hold_the_planted_images(planted, scenario, at_cloud, tmp_path):
+def receives_samples(name, party):
+    """Whether the figure says that a party is sent the samples of owners in the clear."""
+    role = party.partition(":")[0]
+    return any(
+        a.label == "x" and (a.sender, a.receiver.value) == (DATA_OWNER, role)
+        for a in find_protocol(name).FIGURE
+    )
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_only_parties_of_the_figure_hold_the_planted_images(planted, name, tmp_path):
     path, images = planted
     size = (
-        {"hidden": 1, "batch": 40, "weight_scale": 4} if scenario == "mitig1" else {}
-    )  # a product of pairings takes 15 ms here
-    experiment = small(scenario, dataset=str(path), samples=None, out=tmp_path / "run", **size)
-    run, _ = execute(experiment)
-    assert seen(run, "data_owner:0", images) >= 40
-    assert (seen(run, "cloud_trainer", images) >= 40) is at_cloud
-    if "key_authority" in run.sources:
-        assert seen(run, "key_authority", images) == 0
+        {"hidden": 1, "batch": 40, "weight_scale": 4} if name == "mitig1" else {}
+    )  # a product takes 15 ms here
+    given = {"base": random_base(144), "queries": 4} if name == "reverse_he" else {"samples": None, **size}
+    run, _ = execute(small(name, dataset=str(path), out=tmp_path / "run", **given))
+    mine = run.truth().images if name == "reverse_he" else images
+    assert seen(run, "data_owner:0", mine) >= len(mine)
+    for party in set(run.sources) - {"data_owner:0", QUERIER.value}:
+        assert (seen(run, party, mine) >= len(mine)) is receives_samples(name, party), party
+        assert receives_samples(name, party) or seen(run, party, mine) == 0
 
 
 def test_a_partys_coins_are_in_no_other_transcript(runs):
@@ -54,8 +74,7 @@ def test_a_partys_coins_are_in_no_other_transcript(runs):
     assert len(set(coins.values())) == len(coins) == 3
     for party, key in coins.items():
         for other in coins:
-            rows = run.view(other)._open(run.sources[other]).execute("SELECT data FROM payloads").fetchall()
-            assert any(key in bytes(data) for (data,) in rows) is (other == party)
+            assert (key in payloads(run, other)) is (other == party)
 
 
 def test_keys_are_in_no_log_and_no_configuration(runs):
