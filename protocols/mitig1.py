@@ -27,6 +27,7 @@ Deviations from the paper: rounding to nearest in place of two decimals; the mea
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
@@ -34,25 +35,17 @@ from numpy.typing import NDArray
 from protocols.crypto import fhipe
 from protocols.crypto.groups import workers
 from protocols.crypto.groups.named import get_pairing
-from protocols.crypto.records import Bounds
 from protocols.language.errors import ConfigError
 from protocols.language.figure import Arrow
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role
-from protocols.language.session import At, Located, Session
-from protocols.language.state import State
+from protocols.language.session import At, Session
+from protocols.language.state import Cloud, State
 from protocols.network import inference, training
-from protocols.network.config import (
-    Aggregation,
-    Authority,
-    Config,
-    Labels,
-    Visit,
-    chunk_rows,
-    chunks,
-    round_count,
-)
-from protocols.parts import split
-from protocols.plain import sample_labels, samples
+from protocols.network.config import Aggregation, Authority, Config, Labels, Visit, chunks, round_count
+from protocols.parts import hiding, split
+from protocols.parts.averaging import InClear, Masked
+from protocols.parts.hiding import AUTHORITIES, AtAuthority, AtOwner
+from protocols.parts.hiding import upload_rows as upload_rows
 
 NAME = "mitig1"
 SUMMARY = "the owner keeps W1, the cloud decrypts Z1 with function-hiding keys"
@@ -60,46 +53,18 @@ SECURITY = "inner products only, of hidden vectors, by the scheme; the cloud see
 ROLES = (DATA_OWNER, KEY_AUTHORITY, CLOUD_TRAINER)
 
 FIGURE = (
-    Arrow(
-        "setup",
-        KEY_AUTHORITY,
-        DATA_OWNER,
-        "msk",
-        "(pp, msk) <- Setup(n), for each owner",
-        when="authority=party",
-    ),
-    Arrow("setup", KEY_AUTHORITY, CLOUD_TRAINER, "pp", when="authority=party"),
-    Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "pp", "O: (pp, msk) <- Setup(n)", when="authority=owner"),
-    *split.KEY_ARROWS,
-    Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "ct", "Enc(x_j) of every sample"),
+    *AtAuthority.SETUP, *AtOwner.SETUP, *Masked.SETUP,
+    *hiding.Samples.UPLOAD,
     Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear"),
-    Arrow(
-        "average", KEY_AUTHORITY, DATA_OWNER, "w1_mean", "W1, for the owners of a round", when="owners=many"
-    ),
-    Arrow("step", DATA_OWNER, KEY_AUTHORITY, "w1", "[W1] rounded", when="authority=party"),
-    Arrow(
-        "step",
-        KEY_AUTHORITY,
-        CLOUD_TRAINER,
-        "sk_w1",
-        "h hiding keys; C: Z1 = W1 X_B^T",
-        when="authority=party",
-    ),
-    Arrow(
-        "step", DATA_OWNER, CLOUD_TRAINER, "sk_w1", "h hiding keys; C: Z1 = W1 X_B^T", when="authority=owner"
-    ),
-    Arrow("step", CLOUD_TRAINER, DATA_OWNER, "dz1", "dZ1; O: W1 <- W1 - lr dZ1 X_B / B"),
-    *split.COPY_ARROWS[:2],
-)
-
+    *split.AVERAGE,
+    *AtAuthority.STEP, *AtOwner.STEP, *split.STEP,
+    *InClear.AVERAGE, *Masked.AVERAGE,
+)  # fmt: skip
 PREDICT = (
-    Arrow("predict", KEY_AUTHORITY, DATA_OWNER, "w1_mean", "W1", when="owners=many"),
-    Arrow("predict", DATA_OWNER, KEY_AUTHORITY, "w1", "[W1] rounded", when="authority=party"),
-    Arrow("predict", KEY_AUTHORITY, CLOUD_TRAINER, "sk_w1", "h hiding keys", when="authority=party"),
-    Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "sk_w1", "h hiding keys", when="authority=owner"),
+    *split.PREDICT, *AtAuthority.PREDICT, *AtOwner.PREDICT,
     Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "ct", "Enc(x)"),
     Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "classes", "C: Z1 = W1 x, layers above"),
-)
+)  # fmt: skip
 
 
 def roles(config: Config) -> tuple[Role, ...]:
@@ -110,146 +75,51 @@ def roles(config: Config) -> tuple[Role, ...]:
 
 def run(s: Session, config: Config) -> Iterator[dict[str, Any]]:
     """Train; yields the weights after each epoch and at the end, as revealed for measuring accuracy."""
+    keys, x, upper = AUTHORITIES[config.authority](), hiding.Samples(), split.AtCloud(config)
     with s.phase("setup"):
-        set_up(s, config)
-        split.start(s, config)
+        keys.set_up(s)
+        upper.set_up(s)
     rows = upload_rows(config)
     for part in range(chunks(config, rows)):
         with s.phase("upload", part):
-            upload(s, part, rows)
-    yield from split.train(s, config, train_step)
+            x.upload(s, part, rows)
+            upper.upload(s, part, rows)
+    yield from split.train(s, config, upper, partial(train_step, s, keys, upper))
 
 
-def set_up(s: Session, config: Config) -> None:
-    """An instance for each owner."""
-    o, c = s.each(DATA_OWNER), s.at(CLOUD_TRAINER)
-    if config.authority is Authority.PARTY:
-        a = s.at(KEY_AUTHORITY)
-        msk, pp = a.do(set_up_instances)
-        o.do(keep_key, a.send(o, msk=s.scatter(msk, o)))
-        c.do(keep_instances, a.send(c, pp=pp))
-    else:
-        c.do(keep_instances, s.gather(o.send(c, pp=o.do(set_up_own))))
-
-
-def upload(s: Session, part: int, rows: int) -> None:
-    """O encrypts a chunk of its samples; C keeps the ciphertexts and the labels."""
-    o, c = s.each(DATA_OWNER), s.at(CLOUD_TRAINER)
-    c.do(store_ct, s.gather(o.send(c, ct=o.do(encrypt_samples, part, rows))))
-    c.do(split.store_labels, s.gather(o.send(c, labels=o.do(sample_labels, part, rows))))
-
-
-def train_step(s: Session, config: Config, o: At, visit: Visit) -> None:
+def train_step(s: Session, keys: Any, upper: split.AtCloud, o: At, visit: Visit) -> None:
     """One step of the owners of a round, each on a batch of its own."""
     c = s.at(CLOUD_TRAINER)
     # fmt: off
-    sk = keys(s, config, o, visit)                                          # O, A: hiding keys of [W1]
-    dz1 = c.do(upper_layers, sk, visit)                                     # C: Z1 = Dec(sk, ct), dZ1
+    sk = keys.ask(s, o, visit)                                              # O: [W1]; A or O: hiding keys of its rows
+    z1 = c.do(decrypt, sk, visit)                                           # C: Z1 = Dec(sk, ct)
+    dz1 = upper.backward(s, o, z1, visit)                                   # C: forward, backward
     o.do(split.update_first, c.send(o, dz1=s.scatter(dz1, o)), visit)       # O: W1 <- W1 - lr dZ1 X_B / B
     # fmt: on
 
 
-def keys(s: Session, config: Config, o: At, visit: Visit) -> Located:
-    """Hiding keys of each owner's W1, at C."""
-    c = s.at(CLOUD_TRAINER)
-    # fmt: off
-    w1 = o.do(training.quantised_w1)                                        # O: [W1]
-    if config.authority is Authority.OWNER:
-        return s.gather(o.send(c, sk_w1=o.do(derive_own, w1)))              # O: sk of every row
-    a = s.at(KEY_AUTHORITY)
-    asked = s.gather(o.send(a, w1=w1))
-    sk: Located = a.send(c, sk_w1=a.do(derive_keys, asked, visit))          # A: sk of every row
-    # fmt: on
-    return sk
-
-
-def bounds(config: Config) -> Bounds:
-    """Bounds of <w, x>: length n."""
-    return Bounds(config.features, config.x_max, config.weights.limit)
-
-
-def set_up_instances(state: State) -> tuple[list[Any], list[Any]]:
-    """A: an instance for each owner; master keys and public parameters."""
+def decrypt(state: Cloud, sks: list[Any], visit: Visit) -> list[split.Float]:
+    """C: Z1 (B, h) of each owner's batch."""
     config: Config = state.config
-    made = [fhipe.setup(fhipe.parameters(bounds(config), config.group), state.coins) for _ in config.counts]
-    state.held["msk"] = [msk for _, msk in made]
-    return state.held["msk"], [pp for pp, _ in made]
-
-
-def set_up_own(state: State) -> Any:
-    """O: its own instance; returns the public parameters."""
-    config: Config = state.config
-    pp, state.held["msk"] = fhipe.setup(fhipe.parameters(bounds(config), config.group), state.coins)
-    return pp
-
-
-def keep_key(state: State, msk: Any) -> None:
-    """O: keep its master key."""
-    state.held["msk"] = msk
-
-
-def keep_instances(state: State, pp: list[Any]) -> None:
-    """C: keep the public parameters of every owner's instance."""
-    state.held["pp"] = pp
-
-
-def encrypt_samples(state: State, part: int, rows: int) -> Any:
-    """O: Enc(x_j) for a chunk of rows."""
-    return fhipe.encrypt(state.held["msk"], samples(state, part, rows), state.coins)
-
-
-def store_ct(state: State, cts: list[Any]) -> None:
-    """C: check and keep each owner's ciphertexts."""
-    held = state.held.setdefault("ct", [[] for _ in cts])
-    for parts, pp, ct in zip(held, state.held["pp"], cts, strict=True):
-        parts.append(fhipe.load(pp, ct))
-
-
-def derive_keys(state: State, w1: list[NDArray[Any]], visit: Visit) -> list[Any]:
-    """A: a key for each row, under the instance of the owner that asks."""
-    msks = (state.held["msk"][i] for i in visit.owners(state.config))
-    return [fhipe.key_derive(msk, rows, state.coins) for msk, rows in zip(msks, w1, strict=True)]
-
-
-def derive_own(state: State, w1: NDArray[Any]) -> Any:
-    """O: a key for each row, under its own instance."""
-    return fhipe.key_derive(state.held["msk"], w1, state.coins)
-
-
-def upper_layers(state: State, sks: list[Any], visit: Visit) -> list[split.Float]:
-    """C: Z1 = Dec(sk, ct) for each owner's batch, then forward and backward; dZ1 for each."""
-    owners = visit.owners(state.config)
-    return split.upper_layers(
-        state, [z1(state, sk, i, visit) for sk, i in zip(sks, owners, strict=True)], visit
-    )
-
-
-def z1(state: State, sk: Any, owner: int, visit: Visit) -> split.Float:
-    """C: Z1 (B, h) of an owner's batch, by decryption on all processors."""
-    config: Config = state.config
-    _, batch = visit.position(config, owner)
-    part, start = divmod(batch.start, upload_rows(config))
-    ct = fhipe.rows(state.held["ct"][owner][part], start, start + batch.stop - batch.start)
-    products = fhipe.decrypt(state.held["pp"][owner], sk, ct, workers.available())
-    decrypted: split.Float = training.dequantise(products, config).numpy()
-    return decrypted
+    products = (hiding.decrypt(state, sk, i, visit) for sk, i in zip(sks, visit.owners(config), strict=True))
+    return [training.dequantise(own, config).numpy() for own in products]
 
 
 def predict(s: Session, config: Config, count: int) -> Iterator[Any]:
     """Ask for the classes of the querier's samples, under its own instance; yields those of each part."""
-    o, c = s.each(DATA_OWNER, (0,)), s.at(CLOUD_TRAINER)
-    rows, querier = min(upload_rows(config), 256), s.at(DATA_OWNER)
+    o, c, querier = s.each(DATA_OWNER, (0,)), s.at(CLOUD_TRAINER), s.at(DATA_OWNER)
+    keys, upper, rows = AUTHORITIES[config.authority](), split.AtCloud(config), min(upload_rows(config), 256)
     for part in inference.parts(count, rows):
         with s.phase("predict", part):
             if part == 0:
-                split.hand_out_weights(s, config, o)
-                sk = keys(s, config, o, Visit(turn=0, members=1, local=0))
-            ct = s.gather(o.send(c, ct=o.do(encrypt_samples, part, rows)))
+                upper.mean.give(s, o)
+                sk = keys.ask(s, o, Visit(turn=0, members=1, local=0))
+            ct = s.gather(o.send(c, ct=o.do(hiding.encrypt_samples, part, rows)))
             told = c.send(querier, classes=c.do(decrypted_classes, sk, ct))
             yield s.reveal(querier.do(inference.take_classes, told), why="prediction")
 
 
-def decrypted_classes(state: State, sks: list[Any], cts: list[Any]) -> NDArray[Any]:
+def decrypted_classes(state: Cloud, sks: list[Any], cts: list[Any]) -> NDArray[Any]:
     """C: Z1 = Dec(sk, ct), and the class of each sample."""
     pp = state.held["pp"][0]
     products = fhipe.decrypt(pp, sks[0], fhipe.load(pp, cts[0]), workers.available())
@@ -267,14 +137,7 @@ def restore(state: State, kept: dict[str, Any]) -> None:
     inference.load_model(state, kept)
 
 
-def steps(config: Config) -> int:
-    """Training steps of a run."""
-    return split.steps(config)
-
-
-def upload_rows(config: Config) -> int:
-    """Samples in a chunk; whole batches."""
-    return chunk_rows(config, get_pairing(config.group).g2_bytes * (config.features + 1))
+steps = split.steps
 
 
 def check(config: Config) -> None:
@@ -295,15 +158,9 @@ def check(config: Config) -> None:
 
 def describe(config: Config) -> dict[str, str]:
     """Parameters and security of what protects this run, a line each."""
-    holder = (
-        "a party of its own, and each owner its own"
-        if config.authority is Authority.PARTY
-        else "each owner its own"
-    )
     return {
-        "scheme": fhipe.describe(fhipe.parameters(bounds(config), config.group)),
-        "master keys": holder,
-        "labels": "in the clear to the cloud",
+        "scheme": fhipe.describe(hiding.parameters(config)),
+        "master keys": AUTHORITIES[config.authority].described,
         **split.described(config),
     }
 

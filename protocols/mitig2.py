@@ -29,21 +29,23 @@ of each party's own. Many owners and the U-shape are additions.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from math import prod
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from protocols.language.errors import ConfigError
 from protocols.language.figure import Arrow
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role
 from protocols.language.session import At, Session
-from protocols.language.state import State
+from protocols.language.state import Owner, State
 from protocols.network import inference, nn, training
 from protocols.network.config import Config, Labels, Visit, round_count
-from protocols.parts import split
-from protocols.plain import sample_labels
+from protocols.parts import noise, order, split
+from protocols.parts.averaging import InClear, Masked
+from protocols.parts.noise import NOISES
+from protocols.parts.split import UPPER, AtCloud, UShaped
 
 NAME = "mitig2"
 SUMMARY = "split learning: the owner keeps samples and W1, the cloud sees Z1; no encryption"
@@ -52,29 +54,17 @@ ROLES = (DATA_OWNER, KEY_AUTHORITY, CLOUD_TRAINER)
 
 FIGURE = (
     Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear", when="labels=clear"),
-    *split.KEY_ARROWS,
-    Arrow(
-        "average", KEY_AUTHORITY, DATA_OWNER, "w1_mean", "W1, for the owners of a round", when="owners=many"
-    ),
-    Arrow(
-        "average", KEY_AUTHORITY, DATA_OWNER, "head_mean", "the last layer", when="owners=many,labels=owner"
-    ),
+    *Masked.SETUP,
+    *split.AVERAGE, *UShaped.AVERAGE,
     Arrow("step", DATA_OWNER, CLOUD_TRAINER, "z1", "Z1 = W1 X_B^T"),
-    Arrow("step", CLOUD_TRAINER, DATA_OWNER, "a", "input of the last layer", when="labels=owner"),
-    Arrow("step", DATA_OWNER, CLOUD_TRAINER, "da", "its gradient", when="labels=owner"),
-    Arrow("step", CLOUD_TRAINER, DATA_OWNER, "dz1", "dZ1; O: W1 <- W1 - lr dZ1 X_B / B"),
-    *split.COPY_ARROWS,
-)
-
+    *UShaped.STEP, *split.STEP,
+    *InClear.AVERAGE, *Masked.AVERAGE, *InClear.AVERAGE_HEAD, *Masked.AVERAGE_HEAD,
+)  # fmt: skip
 PREDICT = (
-    Arrow("predict", KEY_AUTHORITY, DATA_OWNER, "w1_mean", "W1", when="owners=many"),
-    Arrow(
-        "predict", KEY_AUTHORITY, DATA_OWNER, "head_mean", "the last layer", when="owners=many,labels=owner"
-    ),
+    *split.PREDICT, *UShaped.PREDICT_MEAN,
     Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "z1", "Z1 = W1 x"),
-    Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "a", "input of the last layer", when="labels=owner"),
-    Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "classes", when="labels=clear"),
-)
+    *UShaped.PREDICT, *AtCloud.PREDICT,
+)  # fmt: skip
 
 
 def roles(config: Config) -> tuple[Role, ...]:
@@ -84,98 +74,56 @@ def roles(config: Config) -> tuple[Role, ...]:
 
 def run(s: Session, config: Config) -> Iterator[dict[str, Any]]:
     """Train; yields the weights after each epoch and at the end, as revealed for measuring accuracy."""
+    upper, noise = UPPER[config.labels](config), NOISES[config.noise > 0](config)
     with s.phase("setup"):
-        if config.labels is Labels.CLEAR:
-            o, c = s.each(DATA_OWNER), s.at(CLOUD_TRAINER)
-            c.do(split.store_labels, s.gather(o.send(c, labels=o.do(sample_labels, 0, max(config.counts)))))
-        split.start(s, config)
-    yield from split.train(s, config, train_step)
+        upper.upload(s, 0, max(config.counts))
+        upper.set_up(s)
+    yield from split.train(s, config, upper, partial(train_step, s, noise, upper))
 
 
-def train_step(s: Session, config: Config, o: At, visit: Visit) -> None:
+def train_step(s: Session, noise: Any, upper: AtCloud, o: At, visit: Visit) -> None:
     """One step of the owners of a round, each on a batch of its own."""
     c = s.at(CLOUD_TRAINER)
     # fmt: off
-    z1 = s.gather(o.send(c, z1=o.do(first_layer, visit)))                   # O: Z1 = W1 X_B^T
-    if config.labels is Labels.CLEAR:
-        dz1 = c.do(split.upper_layers, z1, visit)                           # C: forward, backward
-    else:
-        a = c.send(o, a=s.scatter(c.do(split.hidden_layers, z1), o))        # C: forward up to the last layer
-        da = o.send(c, da=o.do(split.last_layer, a, visit))                 # O: last layer, loss
-        dz1 = c.do(split.hidden_layers_backward, s.gather(da))              # C: backward
+    z1 = noise.on(o, o.do(first_layer, visit))                              # O: Z1 = W1 X_B^T, and noise
+    z1 = s.gather(o.send(c, z1=z1))
+    dz1 = upper.backward(s, o, z1, visit)                                   # C, U-shaped and O: forward, backward
     o.do(split.update_first, c.send(o, dz1=s.scatter(dz1, o)), visit)       # O: W1 <- W1 - lr dZ1 X_B / B
     # fmt: on
 
 
-def first_layer(state: State, visit: Visit) -> split.Float:
+def first_layer(state: Owner, visit: Visit) -> split.Float:
     """O: Z1 (B, h) of its batch, in float32."""
-    config = state.config
-    z1 = nn.first_layer(split.own_rows(state, visit), state.w1.value, config.pixel_unit, config.conv)
-    return noisy(state, z1.numpy())
-
-
-def noisy(state: State, z1: split.Float) -> split.Float:
-    """O: Z1 under the noise of this run, if it has any, drawn anew; its own backward pass uses none of it."""
-    config: Config = state.config
-    if not config.noise:
-        return z1
-    drawn = state.coins.stream("noise").uniform(config.noise / config.pixel_unit, *z1.shape)
-    return (z1 + drawn).astype(np.float32)
+    return z1_of(state, order.own_rows(state, visit))
 
 
 def predict(s: Session, config: Config, count: int) -> Iterator[Any]:
     """Ask for the classes of the querier's samples, which stay with it; yields those of each part."""
     o, c = s.at(DATA_OWNER), s.at(CLOUD_TRAINER)
+    upper, noise = UPPER[config.labels](config), NOISES[config.noise > 0](config)
     for part in inference.parts(count):
         with s.phase("predict", part):
             if part == 0:
-                split.hand_out_weights(s, config, o)
-            z1 = o.send(c, z1=o.do(queried_z1, part))
-            if config.labels is Labels.CLEAR:
-                told = o.do(inference.take_classes, c.send(o, classes=c.do(classes, z1)))
-            else:
-                told = o.do(last_classes, c.send(o, a=c.do(last_input, z1)))
-            yield s.reveal(told, why="prediction")
+                upper.mean.give(s, o)
+            z1 = o.send(c, z1=noise.on(o, o.do(queried_z1, part)))
+            yield s.reveal(upper.tell(s, o, z1), why="prediction")
 
 
-def queried_z1(state: State, part: int) -> split.Float:
+def queried_z1(state: Owner, part: int) -> split.Float:
     """O: Z1 (m, h) of a part of its samples."""
-    z1: split.Float = training.first_layer(
-        state, inference.queried(state, part, inference.ROWS), state.config
-    ).numpy()
-    z1 = noisy(state, z1)
+    return z1_of(state, training.own_samples(state, part, inference.ROWS))
+
+
+def z1_of(state: State, x: NDArray[Any]) -> split.Float:
+    """Z1 of samples, in float32."""
+    config: Config = state.config
+    z1: split.Float = nn.first_layer(x, state.w1.value, config.pixel_unit, config.conv).numpy()
     return z1
 
 
-def classes(state: State, z1: split.Float) -> NDArray[Any]:
-    """C: the class of each sample."""
-    return inference.classes(state, training.tensor(z1))
-
-
-def last_input(state: State, z1: split.Float) -> split.Float:
-    """C, U-shaped: the input of the last layer."""
-    a: split.Float = nn.forward_hidden(state.hidden, training.tensor(z1), state.config).a[-1].numpy()
-    return a
-
-
-def last_classes(state: State, a: split.Float) -> NDArray[Any]:
-    """O, U-shaped: the class of each sample."""
-    return inference.last_classes(state, training.tensor(a))
-
-
-def kept(state: State) -> dict[str, Any]:
-    """What a party needs to predict: its layers; of many owners the average, which the authority holds."""
-    return split.kept(state)
-
-
-def restore(state: State, kept: dict[str, Any]) -> None:
-    """Take back what `kept` returned."""
-    inference.load_model(state, kept)
-
-
-def steps(config: Config) -> int:
-    """Training steps of a run."""
-    return split.steps(config)
+kept = split.kept
+restore = inference.load_model
+steps = split.steps
 
 
 def check(config: Config) -> None:
@@ -187,12 +135,7 @@ def check(config: Config) -> None:
 
 def describe(config: Config) -> dict[str, str]:
     """What protects this run, a line each."""
-    clear = "in the clear to the cloud"
-    labels = {
-        "labels": clear if config.labels is Labels.CLEAR else "at the owner, with the last layer (U-shaped)"
-    }
-    sent = f"+-{config.noise:g} on Z1 of pixels from 0 to {config.x_max}, so +-{config.noise / config.pixel_unit:g} on Z1 as it is sent"
-    return {**labels, **split.described(config), **({"noise": sent} if config.noise else {})}
+    return {**split.described(config), **noise.described(config)}
 
 
 def payload_nbytes(config: Config) -> int:

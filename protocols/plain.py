@@ -8,6 +8,7 @@ The utility baseline of every comparison, and the oracle of the tests: with `--w
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import MappingProxyType
 from typing import Any
 
 from numpy.typing import NDArray
@@ -16,9 +17,11 @@ from protocols.language.errors import ConfigError
 from protocols.language.figure import Arrow
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER
 from protocols.language.session import Session
-from protocols.language.state import State
+from protocols.language.state import Cloud, State
 from protocols.network import inference, training
 from protocols.network.config import Batch, Config, Init, Labels, batches, chunk_rows, chunks
+from protocols.parts.labels import Clear, error_in_clear
+from protocols.parts.split import AtCloud, UShaped
 
 NAME = "plain"
 SUMMARY = "no protection: owners send samples and labels to the cloud, which trains"
@@ -41,14 +44,14 @@ PREDICT = (
 
 def run(s: Session, config: Config) -> Iterator[dict[str, Any]]:
     """Train for the configured epochs; yields the weights after each, as revealed for measuring accuracy."""
-    o, c = s.each(DATA_OWNER), s.at(CLOUD_TRAINER)
+    o, c, y = s.each(DATA_OWNER), s.at(CLOUD_TRAINER), Clear()
     rows = chunk_rows(config, config.features)
     for part in range(chunks(config, rows)):
         with s.phase("upload", part):
-            x, y = o.send(c, x=o.do(samples, part, rows), labels=o.do(sample_labels, part, rows))
-            c.do(store_samples, s.gather(x), s.gather(y))
+            c.do(store_samples, s.gather(o.send(c, x=o.do(training.own_samples, part, rows))))
+            y.upload(s, part, rows)
     with s.phase("setup"):
-        start(s, config)
+        STARTS[config.init](s, config)
     step = 0
     for _ in range(config.epochs):
         for batch in batches(config):
@@ -59,20 +62,24 @@ def run(s: Session, config: Config) -> Iterator[dict[str, Any]]:
             yield s.reveal(c.do(training.weights), why="accuracy")
 
 
-def start(s: Session, config: Config) -> None:
-    """Draw the weights; with `init=owner` each by the party that holds it in a split network, so that both begin alike."""
-    o, c = s.at(DATA_OWNER), s.at(CLOUD_TRAINER)
-    if config.init is Init.CLOUD:
-        c.do(training.start_model)
-        return
-    o.do(training.start_first)
-    c.do(training.take_first, o.send(c, w1=o.do(training.give_first)))
-    if config.labels is Labels.OWNER:
-        o.do(training.start_output)
-        c.do(training.start_hidden)
-        c.do(training.take_output, o.send(c, head=o.do(training.give_output)))
-    else:
-        c.do(training.start_upper)
+def start_at_cloud(s: Session, config: Config) -> None:
+    """The cloud draws all weights."""
+    s.at(CLOUD_TRAINER).do(training.start_model)
+
+
+def start_at_owner(s: Session, config: Config) -> None:
+    """Each layer is drawn by the party that holds it in a split network, so that both begin alike."""
+    o, c, upper = s.at(DATA_OWNER), s.at(CLOUD_TRAINER), HELD[config.labels]
+    for layer in upper.layers:
+        o.do(layer.start)
+        c.do(layer.take, o.send(c, **{layer.name: o.do(layer.give)}))
+    c.do(upper.start)
+
+
+HELD = MappingProxyType({Labels.CLEAR: AtCloud, Labels.FEBO: AtCloud, Labels.OWNER: UShaped})
+STARTS = MappingProxyType(
+    {Init.CLOUD: start_at_cloud, Init.OWNER: start_at_owner, Init.SHARED: start_at_owner}
+)
 
 
 def predict(s: Session, config: Config, count: int) -> Iterator[NDArray[Any]]:
@@ -80,7 +87,7 @@ def predict(s: Session, config: Config, count: int) -> Iterator[NDArray[Any]]:
     o, c = s.at(DATA_OWNER), s.at(CLOUD_TRAINER)
     for part in inference.parts(count):
         with s.phase("predict", part):
-            x = o.send(c, x=o.do(inference.queried, part, inference.ROWS))
+            x = o.send(c, x=o.do(training.own_samples, part, inference.ROWS))
             told = c.send(o, classes=c.do(inference.classes_of_samples, x))
             yield s.reveal(o.do(inference.take_classes, told), why="prediction")
 
@@ -90,9 +97,7 @@ def kept(state: State) -> dict[str, Any]:
     return inference.model(state) if state.role is CLOUD_TRAINER else {}
 
 
-def restore(state: State, kept: dict[str, Any]) -> None:
-    """Take back what `kept` returned."""
-    inference.load_model(state, kept)
+restore = inference.load_model
 
 
 def check(config: Config) -> None:
@@ -108,30 +113,18 @@ def payload_nbytes(config: Config) -> int:
     return 2 * sum(config.counts) * (config.features + 8)
 
 
-def samples(state: State, part: int, rows: int) -> NDArray[Any]:
-    """O: rows of X."""
-    return state.inputs["images"][part * rows : (part + 1) * rows]
+def store_samples(state: Cloud, x: list[NDArray[Any]]) -> None:
+    """C: keep each owner's samples, chunk after chunk."""
+    for parts, more in zip(state.held.setdefault("x", [[] for _ in x]), x, strict=True):
+        parts.append(more)
 
 
-def sample_labels(state: State, part: int, rows: int) -> NDArray[Any]:
-    """O: the same rows of y."""
-    return state.inputs["labels"][part * rows : (part + 1) * rows]
-
-
-def store_samples(state: State, x: list[NDArray[Any]], y: list[NDArray[Any]]) -> None:
-    """C: keep each owner's samples."""
-    held = state.held.setdefault("samples", [([], []) for _ in x])
-    for (xs, ys), more_x, more_y in zip(held, x, y, strict=True):
-        xs.append(more_x)
-        ys.append(more_y)
-
-
-def train_step(state: State, batch: Batch) -> None:
+def train_step(state: Cloud, batch: Batch) -> None:
     """C: forward, backward and update on one batch, in the clear."""
     config: Config = state.config
-    x, labels = (batch_rows(parts, batch) for parts in state.held["samples"][batch.owner])
+    x = batch_rows(state.held["x"][batch.owner], batch)
     p = training.forward_upper(state, training.first_layer(state, x, config))
-    dz1 = training.backward_upper(state, training.output_error(p, labels, config))
+    dz1 = training.backward_upper(state, error_in_clear(state, p, batch))
     training.update_w1(state, training.first_layer_gradient(dz1, x, config))
 
 

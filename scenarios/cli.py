@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from parties.adversary.behaviours import find_behaviour
 from parties.adversary.catalogue import (
     ATTACKS,
     HEAD_ATTACKS,
@@ -29,7 +30,6 @@ from protocols.language.figure import as_mermaid, as_text
 from protocols.network.config import (
     Activation,
     Authority,
-    Deviation,
     Gradient,
     Init,
     Labels,
@@ -336,7 +336,7 @@ def run(
         for name in options.attack or ():
             find_target(name)
         if malicious is not None:
-            options = replace(options, malicious=_deviation(malicious))
+            options = replace(options, malicious=find_behaviour(malicious).NAME)
         if corrupt is not None:
             options = replace(options, corrupt=parties_named(corrupt))
         if plain(scenario) == "compare":
@@ -494,12 +494,3 @@ def _compare(options: Options, budget: float | None, as_json: bool, quiet: bool)
 def script(scenario: str) -> None:
     """Entry of `python -m scenarios.<scenario>`: the options of `keyhole run <scenario>`."""
     app(["run", scenario, *sys.argv[1:]], prog_name=f"python -m scenarios.{scenario}")
-
-
-def _deviation(name: str) -> Deviation:
-    """What a malicious cloud does, by its name."""
-    try:
-        return Deviation(plain(name))
-    except ValueError:
-        known = ", ".join(dashed(each.value) for each in Deviation)
-        raise ConfigError(f"--malicious: expected one of {known}, got {name!r}") from None

@@ -12,17 +12,19 @@ import numpy as np
 
 from parties.adversary import encrypted, split
 from parties.adversary.attack import Learned, NotApplicable
+from parties.adversary.behaviours import replaced
 from parties.adversary.equations import independent_keys, instances, public_key, received
 from parties.adversary.heads import knowledge as head_knowledge
 from parties.adversary.solvers.exact import solve_exactly
 from parties.record.view import Kind, Row, View
 from protocols import plain_fe, reverse_he
-from protocols.network.config import Deviation, KeyScope
+from protocols.network.config import KeyScope
 from protocols.parts.budget import Refused
+from protocols.parts.labels import LabelRequest
 
 _TRIED = 64  # samples that are solved for, to confirm what the rank says
 # Records that carry plain numbers: P, and the rank that a refusal tells.
-_CLEAR_RECORDS = (plain_fe.LabelRequest.__name__, Refused.__name__)
+_CLEAR_RECORDS = (LabelRequest.__name__, Refused.__name__)
 # Numbers that look plain and are not: copies under masks, which cancel in their sum.
 _MASKED = ("w1_masked", "head_masked")
 _QUANTITIES: MappingProxyType[tuple[str, str], str] = MappingProxyType(
@@ -69,8 +71,8 @@ def own_weights(view: View) -> list[Learned]:
     if row is None:
         return []
     party, detail = ", ".join(view.parties), "it trains the network itself and asks keys for the rows"
-    if view.config.deviation is not Deviation.NONE:
-        detail += ", in its first steps for unit vectors in their place"
+    if replaced(view):
+        detail += ", in its first steps for unit vectors instead"
     return (
         [Learned(party, "weights", row.sender, "clear", detail, _since(row))]
         if row.sender in view.parties

@@ -27,7 +27,7 @@ from parties.adversary.weights import Stack
 from parties.record.view import Kind, Row, View
 from protocols.network import nn
 from protocols.network.config import Config, Init
-from protocols.parts import split
+from protocols.parts import averaging
 
 NAME = "known_init"
 SUMMARY = "the first W1 is known, from a shared seed: equations on the first batch, every sample for h >= n"
@@ -94,7 +94,7 @@ def _replay(
                 errors = torch.from_numpy(np.array(view.value(dz1[use.step, use.owner]), dtype=np.float32))
                 gradient = nn.first_layer_gradient(errors, known[use.start], config.pixel_unit)
                 nn.descend(copies[use.owner], gradient, config)
-        mean = torch.from_numpy(split.mean([copies[use.owner].value.numpy() for use in steps[0]]))
+        mean = torch.from_numpy(averaging.mean([copies[use.owner].value.numpy() for use in steps[0]]))
 
 
 def _put_together(

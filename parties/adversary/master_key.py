@@ -26,6 +26,7 @@ from protocols.crypto.groups.elements import from_bytes
 from protocols.crypto.groups.named import get_group
 from protocols.language.roles import KEY_AUTHORITY
 from protocols.network.config import KeyScope, Scheme, batches
+from protocols.parts.keys import bounds_of, parameters
 
 NAME = "master_key"
 SUMMARY = "n independent keys, or the authority's coins, give the master key, which opens every ciphertext"
@@ -113,8 +114,7 @@ def _from_coins(view: View, prior: Prior, rng: np.random.Generator) -> Reconstru
     if config.keys_for is KeyScope.BATCH:
         raise NotApplicable("an instance for each batch: replaying their coins is not done here")
     scheme, mpk = plain_fe.scheme_of(config), public_key(view, scope=scope)
-    parameters = plain_fe.parameters(config, plain_fe.sample_bounds(config))
-    _, msk = scheme.setup(parameters, Coins(_coins(view) or b""))
+    _, msk = scheme.setup(parameters(config, bounds_of(config)), Coins(_coins(view) or b""))
     secret = from_bytes(msk.s) if config.scheme is Scheme.DDH else msk.s
     if not scheme.check_master_key(mpk, secret):
         raise NotApplicable("the key that was found does not match the public key")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from enum import Enum
+from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
@@ -56,13 +57,6 @@ class Init(Enum):
     CLOUD = "cloud"
     OWNER = "owner"
     SHARED = "shared"
-
-
-class Deviation(Enum):
-    """What a malicious cloud does in place of a step of its own; what all others do stays as it is."""
-
-    NONE = "none"
-    UNIT_KEYS = "unit_keys"
 
 
 class KeyScope(Enum):
@@ -126,7 +120,7 @@ class Config:
     `weight_scale`: fixed-point steps per unit of W1 and dZ1, 0 for no rounding; `weight_bound`: bound on |W1| and
     |dZ1|. `label_scale`: steps per unit of a probability under FEBO.
     Where owners train copies: `per_round` of them in a round (0: all), `local_steps` each before the copies are averaged, for
-    `rounds` rounds (0: for `epochs` passes over the data). `deviation`: no honest party's step reads it.
+    `rounds` rounds (0: for `epochs` passes over the data).
     Defences (`defence.py`), off by default: `key_budget` and `gradient_budget`, the largest rank of the keys that the authority
     issues for W1 and for dZ1 (0: any); `keys_for`; `noise`, a bound on what is added to Z1 of integer pixels; `order`; `aggregation`.
     """
@@ -155,12 +149,6 @@ class Config:
     per_round: int = option(0, "Owners that take part in a round.", panel="Owners", least=1)
     local_steps: int = option(1, "Steps of each before copies are averaged.", panel="Owners", least=1)
     rounds: int = option(0, "Instead of --epochs.", panel="Owners", least=1)
-    deviation: Deviation = option(
-        Deviation.NONE,
-        "plain-fe: unit-keys, what the cloud does instead of W1.",
-        panel="Attack",
-        flag="malicious",
-    )
     scheme: Scheme = option(Scheme.LWE, "What protects the samples.")
     group: str = option("secp256k1", "Group for ddh and febo.")
     labels: Labels = option(Labels.CLEAR, "How labels reach the cloud.")
@@ -274,7 +262,7 @@ _PUBLIC = b"keyhole public randomness, no. 1"  # a key that everybody knows: wha
 
 _ENUMS: MappingProxyType[str, type[Enum]] = MappingProxyType({
     "scheme": Scheme, "labels": Labels, "gradient": Gradient, "activation": Activation, "loss": Loss, "optimizer": Optimizer,
-    "pixels": Pixels, "init": Init, "authority": Authority, "deviation": Deviation, "keys_for": KeyScope, "order": Order,
+    "pixels": Pixels, "init": Init, "authority": Authority, "keys_for": KeyScope, "order": Order,
     "aggregation": Aggregation,
 })  # fmt: skip
 
@@ -367,6 +355,13 @@ def rounds(config: Config) -> Iterator[tuple[Visit, ...]]:
     members = config.per_round or len(config.counts)
     for number in range(round_count(config)):
         yield tuple(Visit(number * members, members, local) for local in range(config.local_steps))
+
+
+def epochs_of_rounds(config: Config) -> Iterator[list[tuple[int, tuple[Visit, ...]]]]:
+    """The rounds with their numbers, an epoch at a time; the last one may be shorter."""
+    numbered = enumerate(rounds(config))
+    while epoch := list(islice(numbered, rounds_per_epoch(config))):
+        yield epoch
 
 
 def rounds_per_epoch(config: Config) -> int:

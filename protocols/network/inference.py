@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from protocols.language.state import State
+from protocols.language.state import Cloud, Owner, State
 from protocols.network import nn, training
 from protocols.network.config import Config
 
@@ -26,12 +26,7 @@ def parts(count: int, rows: int = ROWS) -> Iterator[int]:
     return iter(range(-(-count // rows)))
 
 
-def queried(state: State, part: int, rows: int) -> NDArray[Any]:
-    """O: the samples of a part (m, n), integers."""
-    return state.inputs["images"][part * rows : (part + 1) * rows]
-
-
-def classes_of_samples(state: State, x: NDArray[Any]) -> NDArray[np.int16]:
+def classes_of_samples(state: Cloud, x: NDArray[Any]) -> NDArray[np.int16]:
     """C: the class of each sample (m, n), in the clear, with W1 rounded as it was in training."""
     return classes(state, training.first_layer(state, x, state.config))
 
@@ -48,7 +43,7 @@ def last_classes(state: State, a: torch.Tensor) -> NDArray[np.int16]:
     return p.argmax(1).numpy().astype(np.int16)
 
 
-def take_classes(state: State, predicted: NDArray[np.int16]) -> NDArray[np.int16]:
+def take_classes(state: Owner, predicted: NDArray[np.int16]) -> NDArray[np.int16]:
     """O: what it was told."""
     return predicted
 

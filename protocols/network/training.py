@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from protocols.language.state import State
+from protocols.language.state import Owner, State
 from protocols.network import conv, nn
 from protocols.network.config import Batch, Config, Gradient, Init, Labels
 
@@ -189,6 +189,11 @@ def upper_weights(state: State) -> dict[str, Any]:
         "weights": [layer.weight.value.numpy().copy() for layer in layers],
         "biases": [layer.bias.value.numpy().copy() for layer in layers],
     }
+
+
+def own_samples(state: Owner, part: int, rows: int) -> NDArray[Any]:
+    """O: a chunk of rows of X, integers (m, n)."""
+    return state.inputs["images"][part * rows : (part + 1) * rows]
 
 
 def batch_slice(values: NDArray[Any], batch: Batch) -> NDArray[Any]:

@@ -67,7 +67,7 @@ def repeated(run: RunFolder, control: str) -> Experiment:
         scenario=find_scenario(run.settings["scenario"]), spec=replace(spec, control=_stand_in(control, config)), how=how,
         config=config, runtime="inline", address=None, seed=None, run_key=derive(seed_bytes(_SEED), "control", control),
         record=Record.FULL, record_given=True, out=None, attacks=(), corrupted=(), period=stated["period"],
-        threshold=stated["threshold"],
+        threshold=stated["threshold"], malicious=run.settings.get("malicious"),
     )  # fmt: skip
 
 

@@ -14,18 +14,18 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from parties.adversary.adversary import Adversary
+from parties.adversary.behaviours import replaced
 from parties.record.log import open_log
 from parties.record.transcript import Record
 from parties.record.verify import edges as transcript_edges
 from parties.runtime.host import HostSpec
 from parties.runtime.inline import InlineRuntime
-from protocols import plain_fe
 from protocols.crypto.coins import derive
 from protocols.language.errors import KeyholeError
-from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, QUERIER, SERVER, Role, party_name
+from protocols.language.roles import DATA_OWNER, QUERIER, SERVER, Role, party_name
 from protocols.language.session import Session
 from protocols.network import nn
-from protocols.network.config import Config, Deviation
+from protocols.network.config import Config
 from scenarios.run.attacks import MakeAdversary, attack_run
 from scenarios.run.experiment import FULL_LIMIT_NBYTES, PUBLISHED, Experiment, step_count
 from scenarios.run.folder import RunFolder, new_folder, write_json
@@ -203,7 +203,8 @@ def train(
     protocol, config = experiment.scenario.protocol, experiment.config
     epochs = []
     try:
-        session = Session(runtime, protocol.FIGURE, counts, config)
+        instead = experiment.behaviour.INSTEAD if experiment.behaviour else {}
+        session = Session(runtime, protocol.FIGURE, counts, config, instead)
         for epoch, weights in enumerate(protocol.run(session, config), start=1):
             trained = clock.since("setup")
             epochs.append({"weights": weights, "test": accuracy(experiment, weights), "seconds": trained})
@@ -294,7 +295,7 @@ def report(experiment: Experiment, run: RunFolder, epochs: list[dict[str, Any]])
         "security": security(experiment),
         "seed": experiment.seed,
         "config": {**experiment.as_plain()["data"], **experiment.config.as_plain(), "runtime": experiment.runtime,
-                   "record": experiment.record.value},
+                   "record": experiment.record.value, "deviation": experiment.malicious or "none"},
         "versions": versions(experiment.runtime),
         "transcript_digest": run.digest(),
         **(scored(experiment, epochs) if scoring is None else scoring.scored(experiment, run, epochs)),
@@ -323,15 +324,17 @@ def scored(experiment: Experiment, epochs: list[dict[str, Any]]) -> dict[str, An
 
 def malicious(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
     """Who deviated, as its transcript has it: empty for an honest run."""
-    if getattr(experiment.config, "deviation", Deviation.NONE) is Deviation.NONE:
+    behaviour = experiment.behaviour
+    if behaviour is None:
         return {}
-    view, step = run.view(CLOUD_TRAINER.value), f"{plain_fe.__name__}.{plain_fe.unit_rows.__name__}"
-    replaced = sum(1 for row in view.steps() if row[3] == step)
+    party = party_name(behaviour.ROLE)
+    view, often = run.view(party), behaviour.steps(experiment.config)
+    found = [
+        {"party": party, "deviation": behaviour.NAME, "steps": min(count, often), "step": step}
+        for step, count in replaced(view).items()
+    ]
     view.close()
-    deviation = experiment.config.deviation.value
-    return {
-        "malicious": [{"party": CLOUD_TRAINER.value, "deviation": deviation, "steps": replaced, "step": step}]
-    }
+    return {"malicious": found}
 
 
 def security(experiment: Experiment) -> dict[str, str]:
@@ -340,6 +343,8 @@ def security(experiment: Experiment) -> dict[str, str]:
     lines = {"protocol": protocol.SECURITY}
     if hasattr(protocol, "describe"):
         lines |= protocol.describe(experiment.config)
+    if experiment.behaviour:
+        lines["cloud"] = experiment.behaviour.describe(experiment.config)
     lines["coins"] = (
         "from the operating system" if experiment.seed is None
         else "reproducible: whoever knows the seed holds every key of this run"

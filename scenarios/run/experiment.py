@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
 
+from parties.adversary.behaviours import find_behaviour
 from parties.adversary.catalogue import find_target
 from parties.data.datasets import Dataset, DataSpec, Split, load, split
 from parties.record.transcript import Record
@@ -21,7 +22,6 @@ from protocols.network.config import (
     Activation,
     Authority,
     Config,
-    Deviation,
     Gradient,
     Init,
     Labels,
@@ -130,7 +130,7 @@ class Options:
     weight_bound: float | None = None
     labels: Labels | None = None
     gradient: Gradient | None = None
-    malicious: Deviation | None = None
+    malicious: str | None = None
     first: str | None = None
     defence: tuple[str, ...] | None = None
     corrupt: tuple[str, ...] | None = None
@@ -197,12 +197,18 @@ class Experiment:
     threshold: int
     known: int = 0
     preset: Preset | None = None
+    malicious: str | None = None  # the name of a behaviour
     base: FrozenBase | None = field(default=None, repr=False)
 
     @property
     def data(self) -> Dataset:
         """The data set (read once in a process)."""
         return load(self.spec)
+
+    @property
+    def behaviour(self) -> ModuleType | None:
+        """What a party does instead of its own steps, if one is malicious."""
+        return None if self.malicious is None else find_behaviour(self.malicious)
 
     @property
     def owners(self) -> int:
@@ -226,6 +232,7 @@ class Experiment:
             "record": self.record.value,
             "seed": self.seed,
             "preset": None if self.preset is None else self.preset.value,
+            "malicious": self.malicious,
             "attacks": list(self.attacks),
             "corrupted": list(self.corrupted),
             "prior": {"period": self.period, "threshold": self.threshold, "known": self.known},
@@ -279,6 +286,7 @@ def prepare(scenario: Scenario, options: Options) -> Experiment:
         threshold=given["threshold"],
         known=given["known"],
         preset=options.preset,
+        malicious=_malicious(options, config),
     )
 
 
@@ -318,6 +326,15 @@ def _defended(scenario: Scenario, options: Options) -> dict[str, Any]:
                 f"--defence and --{name.replace('_', '-')} say different things: give one of them"
             )
     return found
+
+
+def _malicious(options: Options, config: Any) -> str | None:
+    """The name of the behaviour that was asked for; `ConfigError` where it does not fit."""
+    if options.malicious is None:
+        return None
+    behaviour = find_behaviour(options.malicious)
+    behaviour.check(config)
+    return str(behaviour.NAME)
 
 
 def _check_protocol(scenario: Scenario, config: Any) -> None:
@@ -364,8 +381,7 @@ def unprotected(experiment: Experiment) -> Config:
     """The configuration of the baseline: the same training without rounding."""
     config: Config = experiment.config
     labels = Labels.CLEAR if config.labels is Labels.FEBO else config.labels
-    kept = replace(defence.without(config), deviation=Deviation.NONE)
-    return replace(kept, weight_scale=0, labels=labels, gradient=Gradient.OWNER)
+    return replace(defence.without(config), weight_scale=0, labels=labels, gradient=Gradient.OWNER)
 
 
 def _given(scenario: Scenario, options: Options) -> dict[str, Any]:
@@ -393,8 +409,6 @@ def _config(given: dict[str, Any], data: Dataset, counts: tuple[int, ...]) -> Co
         "activation", "loss", "batch", "epochs", "lr", "momentum", "optimizer", "pixels", "init", "authority", "per_round",
         "local_steps", "rounds", "scheme", "group", "weight_scale", "weight_bound", "labels", "gradient", "first", "key_budget",
         "gradient_budget", "keys_for", "noise", "order", "aggregation") if name in given}  # fmt: skip
-    if "malicious" in given:
-        switches["deviation"] = given["malicious"]
     sizes = {
         "features": data.x_train.shape[1],
         "classes": data.classes,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from parties.adversary.adversary import Adversary
-from protocols.network.config import Deviation, Gradient, Init
+from protocols.network.config import Gradient, Init
 from scenarios.run.attacks import attack_run
 from scenarios.run.controls import with_controls
 from scenarios.run.folder import RunFolder
@@ -104,7 +104,7 @@ _MANY: dict[str, Any] = {**_SMALL, "owners": 4, "batch": 8, "epochs": 6}
 _CONTROLLED: tuple[tuple[str, str, dict[str, Any], tuple[str, ...], tuple[str, ...], int], ...] = (
     ("plain FE", "plain_fe", {**_SMALL, "hidden": 32}, CLOUD,
      ("lp", "smooth", "tv", "stack", "smooth_stack", "master_key", "gradient", "labels", "authority"), 0),
-    ("plain FE, malicious", "plain_fe", {**_SMALL, "malicious": Deviation.UNIT_KEYS}, CLOUD, ("unit_keys",), 0),
+    ("plain FE, malicious", "plain_fe", {**_SMALL, "malicious": "unit_keys"}, CLOUD, ("unit_keys",), 0),
     ("plain FE, convolution", "plain_fe", {**_SMALL, "first": "conv:4x3x3"}, CLOUD, ("conv",), 0),
     ("MITIG1, 40 known", "mitig1", {"samples": 64, "hidden": 16, "batch": 16, "rounds": 4}, CLOUD, ("known_samples",), 40),
     ("MITIG2", "mitig2", {**_SMALL, "hidden": 48, "epochs": 8}, CLOUD, ("gram", "inversion"), 0),

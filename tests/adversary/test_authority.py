@@ -12,7 +12,7 @@ from parties.adversary.key_requests import LIMIT, covariance, in_box, normal_equ
 from parties.adversary.master_key import reconstruct as open_all
 from parties.record.view import Record, View
 from protocols.language.errors import ConfigError
-from protocols.network.config import Deviation, Gradient, Optimizer, Scheme
+from protocols.network.config import Gradient, Optimizer, Scheme
 from scenarios.run.attacks import attack_run
 from tests.conftest import small
 
@@ -80,9 +80,7 @@ def test_the_estimate_without_ciphertexts_sharpens_with_the_weight_scale(runs):
     )
 
 
-@pytest.mark.parametrize(
-    "options", [{"momentum": 0.0}, {"owners": 2}, {"malicious": Deviation.UNIT_KEYS}], ids=str
-)
+@pytest.mark.parametrize("options", [{"momentum": 0.0}, {"owners": 2}, {"malicious": "unit_keys"}], ids=str)
 def test_momentum_owners_and_missing_requests_are_accounted_for(runs, options):
     row = attacked(runs("plain_fe", **REQUESTS, weight_scale=4096, **options)[0], "authority_alone")
     assert row["applicable"] and row["metrics"]["mse"] < 0.5 * row["baseline"]["guess"]["mse"]

@@ -12,13 +12,13 @@ from parties.adversary.attack import NotApplicable
 from parties.adversary.unit_keys import reconstruct
 from parties.record.view import Record, View
 from protocols.language.errors import ConfigError
-from protocols.network.config import Deviation, Scheme
+from protocols.network.config import Scheme
 from scenarios.cli import app
 from scenarios.run.attacks import attack_run
 from scenarios.run.schema import RESULT_SCHEMA
 from tests.conftest import small
 
-MALICIOUS = {"samples": 24, "hidden": 24, "batch": 8, "epochs": 2, "malicious": Deviation.UNIT_KEYS}
+MALICIOUS = {"samples": 24, "hidden": 24, "batch": 8, "epochs": 2, "malicious": "unit_keys"}
 CLOUD = ("cloud_trainer",)
 
 
@@ -44,9 +44,9 @@ def test_the_cloud_replaces_one_local_step_and_nothing_else(runs):
     honest = steps_of(runs("plain_fe", **{**MALICIOUS, "malicious": None})[0], *CLOUD)
     deviating = steps_of(runs("plain_fe", **MALICIOUS)[0], *CLOUD)
     changed = [(a, b) for a, b in zip(honest, deviating, strict=True) if a != b]
-    assert [number for (_, number, _), _ in changed] == [0, 1, 2]
+    assert [number for (_, number, _), _ in changed] == list(range(6))
     assert {(a[2], b[2]) for a, b in changed} == {
-        ("protocols.network.training.quantised_w1", "protocols.plain_fe.unit_rows")
+        ("protocols.network.training.quantised_w1", "parties.adversary.behaviours.unit_keys.unit_rows")
     }
 
 
@@ -68,7 +68,7 @@ def test_the_requests_are_unit_vectors_and_then_w1(runs):
 def test_result_and_summary_say_that_the_cloud_was_malicious(runs):
     result = runs("plain_fe", **MALICIOUS)[0].result
     assert result["malicious"] == [{"party": "cloud_trainer", "deviation": "unit_keys", "steps": 3,
-                                    "step": "protocols.plain_fe.unit_rows"}]  # fmt: skip
+                                    "step": "parties.adversary.behaviours.unit_keys.unit_rows"}]  # fmt: skip
     assert "MALICIOUS" in result["security"]["cloud"] and result["config"]["deviation"] == "unit_keys"
     jsonschema.validate(result, RESULT_SCHEMA)
     assert "malicious" not in runs()[0].result
@@ -114,7 +114,7 @@ def test_other_protocols_have_no_such_keys(runs, scenario):
 
 def test_other_scenarios_refuse_the_option():
     with pytest.raises(ConfigError, match="--malicious is no option of mitig2"):
-        small("mitig2", malicious=Deviation.UNIT_KEYS)
+        small("mitig2", malicious="unit_keys")
 
 
 def test_the_command_line_takes_the_name_and_refuses_others(tmp_path):

@@ -18,6 +18,7 @@ from protocols.network.config import (
     chunks,
     steps_per_epoch,
 )
+from protocols.parts import keys
 from scenarios.run.baseline import train_plain
 from scenarios.run.execute import execute
 from tests.conftest import small
@@ -68,7 +69,7 @@ def test_uploads_in_several_chunks_change_nothing_but_the_messages(
     runs, monkeypatch, tmp_path, batches_a_chunk, uploads
 ):
     """Two owners of 24 samples: batches of 7, 7, 7 and 3, so chunks end with a full batch and with a part of one."""
-    monkeypatch.setattr(plain_fe, "chunk_rows", lambda config, nbytes: batches_a_chunk * config.batch)
+    monkeypatch.setattr(keys, "chunk_rows", lambda config, nbytes: batches_a_chunk * config.batch)
     options = {"owners": 2, "gradient": Gradient.FE, "labels": Labels.FEBO, "batch": 7}
     run, _ = execute(replace(small(**options), out=tmp_path / "run"))
     assert len(list(run.view("cloud_trainer").rows("ct"))) == uploads

@@ -24,7 +24,7 @@ from protocols.network.config import (
     rounds,
     rounds_per_epoch,
 )
-from protocols.parts import split
+from protocols.parts import averaging
 from scenarios.run.baseline import train_plain
 from scenarios.run.execute import execute
 from scenarios.run.experiment import Preset
@@ -249,7 +249,7 @@ def test_what_cannot_be_is_refused_before_anything_starts(scenario, options, sai
 
 def test_the_mean_is_summed_in_order_and_rounded_once():
     copies = [np.full((2, 2), v, np.float32) for v in (1e8, 1.0, -1e8)]
-    assert np.array_equal(split.mean(copies), np.full((2, 2), np.float32(1 / 3)))
+    assert np.array_equal(averaging.mean(copies), np.full((2, 2), np.float32(1 / 3)))
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ import pytest
 from parties.adversary.adversary import Adversary
 from parties.adversary.catalogue import ATTACKS
 from parties.data import datasets
-from protocols.network.config import Deviation, Init, Labels
+from protocols.network.config import Init, Labels
 from tests.conftest import MANY, TINY
 from tests.scenarios.test_attacks import CLOUD, ENOUGH
 
 # For each attack a run on which it finds something: scenario, options, whose view, how many samples it knows. That the cloud of plain FE is
 # malicious in its first steps changes nothing for the others.
-FE = ("plain_fe", {**ENOUGH, "labels": Labels.FEBO, "malicious": Deviation.UNIT_KEYS}, CLOUD, 0)
+FE = ("plain_fe", {**ENOUGH, "labels": Labels.FEBO, "malicious": "unit_keys"}, CLOUD, 0)
 RUNS = {
     "conv": ("plain_fe", {"samples": 32, "first": "conv:4x3x3"}, CLOUD, 0),
     "gram": ("mitig2", {"samples": 48, "hidden": 48, "epochs": 6}, CLOUD, 12),

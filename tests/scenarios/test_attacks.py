@@ -13,9 +13,9 @@ from parties.adversary.catalogue import ATTACKS, find_attack
 from parties.adversary.equations import first_observations, independent_keys
 from parties.data.datasets import Split
 from parties.record.transcript import Record
-from protocols import plain_fe
 from protocols.language.errors import BoundError, ConfigError
 from protocols.network.config import Gradient, Labels, Scheme
+from protocols.parts import keys
 from scenarios.run.attacks import attack_run
 from scenarios.run.execute import execute
 from tests.conftest import small
@@ -198,7 +198,7 @@ def test_a_coalition_with_the_cloud_knows_what_the_cloud_knows(runs, name, other
 
 
 def test_samples_are_found_at_their_place_in_many_uploads(monkeypatch, tmp_path):
-    monkeypatch.setattr(plain_fe, "chunk_rows", lambda config, nbytes: config.batch)
+    monkeypatch.setattr(keys, "chunk_rows", lambda config, nbytes: config.batch)
     options = {**ENOUGH, "batch": 8, "owners": 3, "split": Split.LABEL, "labels": Labels.FEBO}
     run, _ = execute(replace(small("plain_fe", **options), out=tmp_path / "run"))
     assert len(list(run.view("cloud_trainer").rows("ct"))) == 9

@@ -1,0 +1,235 @@
+"""Copies of the layers that owners train, and their mean: for one owner there is nothing to average; A sees the copies, or only their sum.
+
+With many owners each trains a copy of W1 on its own batches; after every `local_steps` steps the authority averages the copies of those
+that took part, `per_round` of them in turn. Where not all take part in every round, an owner forgets its copy, and what its optimizer
+remembers, at the end of a round: 10 000 owners need not hold 10 000 copies.
+
+`secure_aggregation`: owners mask their copies, so that A learns their sum alone (`crypto/aggregate.py`). With C it then holds
+sum_i (W - W_i') = lr sum_i dZ1_i X_i / B: the samples of *all* owners in a round as unknowns of h equations a pixel, exact while they are
+at most h together. A and all owners but one subtract their copies; the average, which every owner of the next round gets, is not protected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.crypto import aggregate
+from protocols.language.errors import ConfigError
+from protocols.language.figure import Arrow
+from protocols.language.roles import DATA_OWNER, KEY_AUTHORITY
+from protocols.language.session import At, Session
+from protocols.language.state import Authority, Owner, State
+from protocols.network import training
+from protocols.network.config import Aggregation, Config, Visit
+
+Float = NDArray[np.float32]
+Step = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Held:
+    """A layer that owners hold: its name in labels, and the steps that draw it, hand it over, take it, mask it and average it."""
+
+    name: str
+    start: Step
+    give: Step
+    take: Step
+    average: Step
+    mask: Step
+    average_masked: Step
+
+
+class Alone:
+    """One owner holds W1 itself."""
+
+    described: MappingProxyType[str, str] = MappingProxyType({})
+
+    def __init__(self, config: Config, layers: tuple[Held, ...]) -> None:
+        self.config, self.layers = config, layers
+
+    def holder(self, s: Session) -> At:
+        """Who draws the first weights and holds the last ones."""
+        return s.at(DATA_OWNER)
+
+    def set_up(self, s: Session) -> None:
+        """Draw the layers."""
+        for layer in self.layers:
+            self.holder(s).do(layer.start)
+
+    def hand_out(self, s: Session, o: At, number: int) -> None:
+        """What the owners of a round begin with: they have it."""
+
+    def give(self, s: Session, o: At) -> None:
+        """The same within a phase."""
+
+    def collect(self, s: Session, o: At, visit: Visit, number: int) -> None:
+        """What becomes of the layers at the end of a round: they stay."""
+
+
+class InClear(Alone):
+    """Many owners; A sees each copy, and holds the mean."""
+
+    AVERAGE = (
+        Arrow("average", DATA_OWNER, KEY_AUTHORITY, "w1_copy", "W1 after the round; A: mean", when="owners=many,aggregation=clear"),
+    )  # fmt: skip
+    AVERAGE_HEAD = (
+        Arrow("average", DATA_OWNER, KEY_AUTHORITY, "head_copy", "the last layer", when="owners=many,labels=owner,aggregation=clear"),
+    )  # fmt: skip
+
+    def holder(self, s: Session) -> At:
+        """A draws the first weights, so that all begin alike, and holds the last ones."""
+        return s.at(KEY_AUTHORITY)
+
+    def hand_out(self, s: Session, o: At, number: int) -> None:
+        """A gives the mean to the owners of a round."""
+        with s.phase("average", number):
+            self.give(s, o)
+
+    def give(self, s: Session, o: At) -> None:
+        """A gives the mean to owners."""
+        a = s.at(KEY_AUTHORITY)
+        for layer in self.layers:
+            o.do(layer.take, a.send(o, **{f"{layer.name}_mean": a.do(layer.give)}))
+
+    def collect(self, s: Session, o: At, visit: Visit, number: int) -> None:
+        """A averages the copies of a round."""
+        with s.phase("average", number):
+            for layer in self.layers:
+                self.average(s, o, layer, visit, number)
+            if not self.config.everyone:
+                o.do(forget)
+
+    def average(self, s: Session, o: At, layer: Held, visit: Visit, number: int) -> None:
+        """A adds up copies in the clear."""
+        a = s.at(KEY_AUTHORITY)
+        a.do(layer.average, s.gather(o.send(a, **{f"{layer.name}_copy": o.do(layer.give)})))
+
+
+class Masked(InClear):
+    """Many owners; A adds up masked copies, whose masks cancel in the sum."""
+
+    SETUP = (
+        Arrow("setup", DATA_OWNER, KEY_AUTHORITY, "pk", "X25519, for masks", when="aggregation=secure"),
+        Arrow("setup", KEY_AUTHORITY, DATA_OWNER, "pks", "those of all owners", when="aggregation=secure"),
+    )
+    AVERAGE = (
+        Arrow("average", DATA_OWNER, KEY_AUTHORITY, "w1_masked", "W1 + masks; A: their sum", when="aggregation=secure"),
+    )  # fmt: skip
+    AVERAGE_HEAD = (
+        Arrow("average", DATA_OWNER, KEY_AUTHORITY, "head_masked", "the last layer", when="labels=owner,aggregation=secure"),
+    )  # fmt: skip
+
+    described = MappingProxyType({"aggregation": aggregate.SECURITY})
+
+    def set_up(self, s: Session) -> None:
+        """The same, and A relays everybody's public key."""
+        super().set_up(s)
+        o, a = s.each(DATA_OWNER), s.at(KEY_AUTHORITY)
+        keys = a.do(listed, s.gather(o.send(a, pk=o.do(draw_key))))
+        o.do(keep_public_keys, a.send(o, pks=keys))
+
+    def average(self, s: Session, o: At, layer: Held, visit: Visit, number: int) -> None:
+        """A adds up masked copies."""
+        a = s.at(KEY_AUTHORITY)
+        masked = o.do(layer.mask, visit, number)
+        a.do(layer.average_masked, s.gather(o.send(a, **{f"{layer.name}_masked": masked})))
+
+
+def check(config: Config) -> None:
+    """Refuse rounds that no masks can protect."""
+    if config.aggregation is Aggregation.SECURE and not 1 < config.members <= aggregate.MEMBERS:
+        raise ConfigError(
+            f"--defence secure-aggregation is for rounds of 2 to {aggregate.MEMBERS} owners, not {config.members}: "
+            "set --owners and --per-round"
+        )
+
+
+def mean(copies: list[Float]) -> Float:
+    """Mean of arrays of one shape, summed in their order in float64."""
+    total = np.zeros(copies[0].shape)
+    for copy in copies:
+        total += copy
+    return (total / len(copies)).astype(np.float32)
+
+
+def mean_of_sum(copies: list[NDArray[np.uint64]]) -> Float:
+    """Mean of arrays under masks that cancel in their sum."""
+    return (aggregate.restore(aggregate.total(copies)) / len(copies)).astype(np.float32)
+
+
+# -- O --
+
+
+def draw_key(state: Owner) -> NDArray[np.uint8]:
+    """O: a key pair for its masks; returns the public key."""
+    state.held["x25519"], public = aggregate.key_pair(state.coins)
+    return public
+
+
+def keep_public_keys(state: Owner, keys: NDArray[np.uint8]) -> None:
+    """O: keep everybody's public key."""
+    state.held["pks"] = keys
+
+
+def masked_first(state: Owner, visit: Visit, number: int) -> NDArray[np.uint64]:
+    """O: its copy of W1 under the masks of a round."""
+    return _masked(state, training.give_first(state), visit, f"w1 {number}")
+
+
+def masked_output(state: Owner, visit: Visit, number: int) -> NDArray[np.uint64]:
+    """O: its copy of the last layer under the masks of a round."""
+    return _masked(state, training.give_output(state), visit, f"head {number}")
+
+
+def _masked(state: State, copy: Float, visit: Visit, use: str) -> NDArray[np.uint64]:
+    members, held = visit.owners(state.config), state.held
+    words = aggregate.fixed(copy, len(members))
+    return aggregate.mask(words, state.index, members, held["x25519"], held["pks"], use)
+
+
+def forget(state: Owner) -> None:
+    """O: keep nothing of a round but its samples."""
+    state.w1 = state.output = None
+
+
+# -- A --
+
+
+def listed(state: Authority, keys: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """A: the public keys (N, 32) of all owners, as it relays them."""
+    return np.stack(keys)
+
+
+def average_first(state: Authority, copies: list[Float]) -> None:
+    """A: W1 <- mean of the copies."""
+    training.take_first(state, mean(copies))
+
+
+def average_output(state: Authority, copies: list[Float]) -> None:
+    """A: the last layer <- mean of the copies."""
+    training.take_output(state, mean(copies))
+
+
+def average_masked_first(state: Authority, copies: list[NDArray[np.uint64]]) -> None:
+    """A: W1 <- mean of the copies, from their sum."""
+    training.take_first(state, mean_of_sum(copies))
+
+
+def average_masked_output(state: Authority, copies: list[NDArray[np.uint64]]) -> None:
+    """A: the last layer <- mean of the copies, from their sum."""
+    training.take_output(state, mean_of_sum(copies))
+
+
+FIRST = Held("w1", training.start_first, training.give_first, training.take_first,
+             average_first, masked_first, average_masked_first)  # fmt: skip
+LAST = Held("head", training.start_output, training.give_output, training.take_output,
+            average_output, masked_output, average_masked_output)  # fmt: skip
+AVERAGES: MappingProxyType[tuple[str, Aggregation], type[Alone]] = MappingProxyType({
+    ("one", Aggregation.CLEAR): Alone, ("many", Aggregation.CLEAR): InClear, ("many", Aggregation.SECURE): Masked,
+})  # fmt: skip
