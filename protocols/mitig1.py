@@ -73,7 +73,7 @@ def roles(config: Config) -> tuple[Role, ...]:
     return (DATA_OWNER, CLOUD_TRAINER) if alone else ROLES
 
 
-def run(s: Session, config: Config) -> Iterator[dict[str, Any]]:
+def run(s: Session, config: Config) -> Iterator[Any]:
     """Train; yields the weights after each epoch and at the end, as revealed for measuring accuracy."""
     keys, x, upper = AUTHORITIES[config.authority](), hiding.Samples(), split.AtCloud(config)
     with s.phase("setup"):

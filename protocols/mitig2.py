@@ -72,7 +72,7 @@ def roles(config: Config) -> tuple[Role, ...]:
     return ROLES if config.owners == "many" else (DATA_OWNER, CLOUD_TRAINER)
 
 
-def run(s: Session, config: Config) -> Iterator[dict[str, Any]]:
+def run(s: Session, config: Config) -> Iterator[Any]:
     """Train; yields the weights after each epoch and at the end, as revealed for measuring accuracy."""
     upper, noise = UPPER[config.labels](config), NOISES[config.noise > 0](config)
     with s.phase("setup"):

@@ -42,7 +42,7 @@ PREDICT = (
 )
 
 
-def run(s: Session, config: Config) -> Iterator[dict[str, Any]]:
+def run(s: Session, config: Config) -> Iterator[Any]:
     """Train for the configured epochs; yields the weights after each, as revealed for measuring accuracy."""
     o, c, y = s.each(DATA_OWNER), s.at(CLOUD_TRAINER), Clear()
     rows = chunk_rows(config, config.features)
@@ -82,7 +82,7 @@ STARTS = MappingProxyType(
 )
 
 
-def predict(s: Session, config: Config, count: int) -> Iterator[NDArray[Any]]:
+def predict(s: Session, config: Config, count: int) -> Iterator[Any]:
     """Ask for the classes of the querier's samples; yields those of each part."""
     o, c = s.at(DATA_OWNER), s.at(CLOUD_TRAINER)
     for part in inference.parts(count):

@@ -90,7 +90,7 @@ PREDICT = (
 _POINT = 64  # bytes of a point of the default group, for estimates
 
 
-def run(s: Session, config: Config) -> Iterator[dict[str, Any]]:
+def run(s: Session, config: Config) -> Iterator[Any]:
     """Train for the configured epochs; yields the weights after each, as revealed for measuring accuracy."""
     c, (sk, dw1), y = s.at(CLOUD_TRAINER), under_encryption(config), LABELS[config.labels]()
     with s.phase("setup"):
@@ -133,7 +133,7 @@ def forward(state: Cloud, sk: Any, batch: Batch) -> Any:
     return training.forward_upper(state, training.dequantise(keys.decrypt(state, sk, batch), state.config))
 
 
-def predict(s: Session, config: Config, count: int) -> Iterator[NDArray[Any]]:
+def predict(s: Session, config: Config, count: int) -> Iterator[Any]:
     """Ask for the classes of the querier's samples, which stay encrypted; yields those of each part."""
     o, c, (asked, _) = s.at(DATA_OWNER), s.at(CLOUD_TRAINER), under_encryption(config)
     rows = min(upload_rows(config), inference.ROWS)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.language.figure import Arrow
-from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role
+from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, EXPERIMENTER, KEY_AUTHORITY, Role
 from protocols.language.state import Cloud, State
 
 NAME = "toy"
@@ -18,6 +18,8 @@ FIGURE = (
     Arrow("talk", CLOUD_TRAINER, DATA_OWNER, "value"),
     Arrow("talk", CLOUD_TRAINER, DATA_OWNER, "share"),
     Arrow("talk", KEY_AUTHORITY, CLOUD_TRAINER, "value"),
+    Arrow("talk", EXPERIMENTER, CLOUD_TRAINER, "told"),
+    Arrow("talk", EXPERIMENTER, DATA_OWNER, "told"),
 )
 
 

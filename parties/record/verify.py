@@ -14,6 +14,7 @@ from typing import Any
 from parties.record.transcript import Kind, Record, Row, first, open_transcript, query, read_meta, read_rows
 from protocols.language.errors import EncodingError
 from protocols.language.message import decode, describe
+from protocols.language.roles import EXPERIMENTER
 
 
 def parties_in(path: Path | str) -> list[str]:
@@ -36,12 +37,15 @@ def edges(path: Path | str) -> list[tuple[str, str, str, int, int]]:
 def transcript_digest(paths: Iterable[Path | str]) -> str:
     """SHA-256 over the rows of all messages in script order: no time, path or host in it.
 
-    Each message is taken from its sender's row; memory holds one row at a time for each file.
+    Each message is taken from its sender's row, or its receiver's if the experimenter sent it; memory holds one row at a time
+    for each file.
     """
 
     def sent(path: Path | str) -> Iterator[tuple[Any, ...]]:
         with contextlib.closing(open_transcript(path)) as connection:
-            for row in read_rows(connection, "kind IN ('sent', 'output') ORDER BY seq", ()):
+            for row in read_rows(
+                connection, f"kind IN ('sent', 'output') OR sender = '{EXPERIMENTER.value}' ORDER BY seq", ()
+            ):
                 yield row.message
 
     hasher = hashlib.sha256()
@@ -60,7 +64,7 @@ def verify(paths: Iterable[Path | str]) -> Iterator[str]:
                 fault = _payload_fault(connection, row) if full else None
                 if fault:
                     yield f"{row.party}, message {row.seq} ({row.label}): {fault}"
-                if row.kind in (Kind.SENT, Kind.RECEIVED):
+                if row.kind in (Kind.SENT, Kind.RECEIVED) and row.sender != EXPERIMENTER.value:
                     pair = ends.setdefault(row.seq, {})
                     pair[row.kind] = row
                     if len(pair) == 2:

@@ -26,7 +26,7 @@ from parties.record.writer import TranscriptWriter
 from protocols.language.errors import DataError, EncodingError
 from protocols.language.message import Header, decode, encode
 from protocols.language.roles import EXPERIMENTER, Role
-from protocols.language.session import DoStep, Group, Reveal, Transfer
+from protocols.language.session import DoStep, Group, Publish, Reveal, Transfer
 
 
 @dataclass(frozen=True)
@@ -140,11 +140,24 @@ class Host:
     def reveal(self, reveal: Reveal) -> Frame:
         """Encode a value for the experimenter."""
         ((_, party),) = self.members(reveal.group)
-        head = Header(reveal.seq, reveal.phase, reveal.round, party.name, EXPERIMENTER, reveal.label)
+        head = Header(reveal.seq, reveal.phase, reveal.round, party.name, EXPERIMENTER.value, reveal.label)
         self._log.info(
             "value_revealed", party=party.name, why=reveal.label, phase=reveal.phase, round=reveal.round
         )
         return party.output(head, reveal.source)
+
+    def publish(self, publish: Publish) -> None:
+        """Hand a value of the experimenter's to the members of a group that live here."""
+        for i, party in self.members(publish.group):
+            place = (
+                publish.seq + i,
+                publish.phase,
+                publish.round,
+                EXPERIMENTER.value,
+                party.name,
+                publish.label,
+            )
+            party.keep(publish.target, party.receive(Header(*place), publish.frame))
 
     def free(self, group: Group, handle: int) -> None:
         """Forget a value at the members of a group."""

@@ -12,7 +12,7 @@ from typing import Any
 from parties.runtime.host import Host, HostSpec
 from protocols.language.errors import TranscriptError
 from protocols.language.message import decode
-from protocols.language.session import DoStep, Group, Reveal, Transfer
+from protocols.language.session import DoStep, Group, Publish, Reveal, Transfer
 
 Progress = Callable[[str, int], None]
 
@@ -38,6 +38,10 @@ class InlineRuntime:
 
     def reveal(self, reveal: Reveal) -> Any:
         return decode(self._home[reveal.group.members[0]].reveal(reveal))
+
+    def publish(self, publish: Publish) -> None:
+        for host in self._hosts_of(publish.group):
+            host.publish(publish)
 
     def free(self, group: Group, handle: int) -> None:
         for host in self._hosts_of(group):

@@ -26,7 +26,7 @@ from parties.record.transcript import Frame
 from parties.runtime.host import Host, HostSpec
 from protocols.language.errors import HostLost, KeyholeError, ProtocolError, StepError
 from protocols.language.message import decode
-from protocols.language.session import DoStep, Group, Reveal, Transfer
+from protocols.language.session import DoStep, Group, Publish, Reveal, Transfer
 
 WINDOW = 32
 _CHUNK = 16 << 20
@@ -133,6 +133,8 @@ class HostActor:
                     return None
                 frames = [frame for some in arrived if some is not None for frame in some]
                 return self._host.receive(self._whole_transfer(instruction.transfer), frames)
+            case Publish():
+                return self._host.publish(replace(instruction, group=self._whole(instruction.group)))
             case Reveal():
                 return [[(0, self._host.reveal(instruction))]]
             case Free():
@@ -248,6 +250,10 @@ class RayRuntime:
             self._settle()
             raise ProtocolError(f"{host}: nothing to reveal")
         return decode(frames[0][1])
+
+    def publish(self, publish: Publish) -> None:
+        for host in self._hosts(publish.group):
+            self._queue(host, replace(publish, group=self._group(host, publish.group)))
 
     def free(self, group: Group, handle: int) -> None:
         for host in self._hosts(group):

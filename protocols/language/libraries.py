@@ -52,6 +52,7 @@ _NUMBERS = {
 
 # None: every member. Of `functools` no cache: `protocols.language.confine.shared` is one that cannot be written to.
 LIBRARIES: Mapping[str, frozenset[str] | None] = MappingProxyType({
+    "protocols.language.session": frozenset(["At", "Located", "NO_ROUND", "Revealed", "Session", "Step"]),  # not `opened`
     "numpy": frozenset(_ARRAYS.split()) | _NUMBERS,
     "torch": frozenset(_TENSORS.split()),
     "functools": frozenset(["partial", "reduce", "wraps"]),

@@ -35,7 +35,7 @@ QUERIER = Role("querier")
 CONSUMER = Role("consumer")
 
 # Who a revealed value goes to: the person that runs the experiment, who is no party of the protocol.
-EXPERIMENTER = "experimenter"
+EXPERIMENTER = Role("experimenter")
 
 
 def party_name(role: Role, index: int = 0) -> str:

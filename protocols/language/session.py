@@ -7,8 +7,9 @@
 `at.do(step, *args)` runs a module-level function `step(state, *values)` at a party and returns a `Located`: a handle that
 names a value at that party and carries none. A step annotated `-> tuple[A, B]` returns two handles. `at.send(other,
 label=handle)` is the only way across; it returns the handle of the receiver's own copy. `s.each(...)` says the same of many
-parties of one role, `s.gather` hands what many sent to one step, as a list in the order of the senders. `s.reveal` is the
-only way to a plain value in the script.
+parties of one role, `s.gather` hands what many sent to one step, as a list in the order of the senders. `s.reveal` takes
+a value out, for the experimenter; a script may yield it, branch on it where it is a bool, and send it back to a party by
+`s.publish`, which is an arrow of the figure.
 
 The session checks the rules and numbers the messages in script order. What happens is up to a `Runtime`, which is given
 instructions and never a value.
@@ -24,9 +25,13 @@ from enum import Enum
 from functools import cache
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from protocols.language.confine import check_step, is_frozen
 from protocols.language.errors import FigureError, VisibilityError
 from protocols.language.figure import Figure
+from protocols.language.message import encode
 from protocols.language.roles import EXPERIMENTER, Role, party_name
 from protocols.language.state import roles_of
 
@@ -101,12 +106,26 @@ class Reveal:
     source: int
 
 
+@dataclass(frozen=True)
+class Publish:
+    """A value of the experimenter's, encoded, for every member of a group: message `seq` + i to member i."""
+
+    seq: int
+    phase: str
+    round: int
+    label: str
+    group: Group
+    target: int
+    frame: NDArray[np.uint8]
+
+
 class Runtime(Protocol):
     """What carries out a session's instructions, in order, somewhere."""
 
     def do(self, step: DoStep) -> None: ...
     def transfer(self, transfer: Transfer) -> None: ...
     def reveal(self, reveal: Reveal) -> Any: ...
+    def publish(self, publish: Publish) -> None: ...
     def free(self, group: Group, handle: int) -> None: ...
     def end_phase(self, phase: str, round: int) -> None: ...
 
@@ -144,6 +163,32 @@ class Located:
         raise VisibilityError("a script cannot compare located values; use reveal(handle, why=...)")
 
     __hash__ = object.__hash__
+
+
+class Revealed:
+    """A value at the experimenter. The script has no way to it but to hand it on: by `yield`, or by `publish`."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return "<a revealed value>"
+
+    def __bool__(self) -> bool:
+        if type(self._value) is not bool:
+            raise VisibilityError("a script branches on a revealed bool only: let a step compute it")
+        return self._value
+
+
+def opened(value: Any) -> Any:
+    """For the experimenter: what a script yielded, with what was revealed in the clear."""
+    if isinstance(value, Revealed):
+        return value._value
+    if isinstance(value, list | tuple):
+        return [opened(item) for item in value]
+    return {key: opened(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 class At:
@@ -227,6 +272,10 @@ class At:
                     f"{step.__qualname__} was given what many parties sent: gather it first"
                 )
             return Ref(arg._handle.id)
+        if isinstance(arg, Revealed):
+            raise VisibilityError(
+                f"{step.__qualname__} was given a revealed value: send it back by publish first"
+            )
         if _is_public(arg):
             return arg
         raise VisibilityError(
@@ -312,8 +361,8 @@ class Session:
             raise VisibilityError("scatter expects a list at one party")
         return Located(items._handle, parts=to.group)
 
-    def reveal(self, value: Located, *, why: str) -> Any:
-        """Return the plain value of a handle at one party to the script; recorded with `why` as its label."""
+    def reveal(self, value: Located, *, why: str) -> Revealed:
+        """Give the value of a handle at one party to the experimenter; recorded with `why` as its label."""
         if (
             not isinstance(value, Located)
             or value._handle.session is not self
@@ -324,7 +373,26 @@ class Session:
             raise VisibilityError("reveal was given what many parties sent: gather it first")
         phase, round_ = self._now()
         seq = self._number(1)
-        return self.runtime.reveal(Reveal(seq, phase, round_, why, value._handle.group, value._handle.id))
+        instruction = Reveal(seq, phase, round_, why, value._handle.group, value._handle.id)
+        return Revealed(self.runtime.reveal(instruction))
+
+    def publish(self, to: At, /, **labelled: Revealed) -> Any:
+        """Send revealed values to a party or a group; returns the handle there, or a tuple for several labels."""
+        if not labelled:
+            raise VisibilityError("publish needs a label: publish(to, label=revealed)")
+        there = tuple(self._publish(to, label, value) for label, value in labelled.items())
+        return there if len(there) > 1 else there[0]
+
+    def _publish(self, to: At, label: str, value: Revealed) -> Located:
+        if not isinstance(value, Revealed):
+            raise VisibilityError(
+                f"publish of {label} expects what was revealed, got a {type(value).__name__}"
+            )
+        phase, round_ = self._said(EXPERIMENTER, to, label)
+        target = _Handle(self, to.group)
+        seq = self._number(len(to.group.members))
+        self.runtime.publish(Publish(seq, phase, round_, label, to.group, target.id, encode(opened(value))))
+        return Located(target)
 
     @contextmanager
     def phase(self, name: str, round: int = NO_ROUND) -> Iterator[None]:
@@ -346,11 +414,7 @@ class Session:
     def _transfer(
         self, sender: At, receiver: At, label: str, value: Located, target: int, collect: bool
     ) -> None:
-        phase, round_ = self._now()
-        if (phase, sender.role.value, receiver.role.value, label) not in self._arrows:
-            raise FigureError(
-                f"{sender.role.value} -> {receiver.role.value}: {label} in phase {phase} is not in the protocol's FIGURE"
-            )
+        phase, round_ = self._said(sender.role, receiver, label)
         if sender.group.members == receiver.group.members:
             raise VisibilityError(f"{_names(sender.group)} cannot send {label} to itself")
         sizes = {len(sender.group.members), len(receiver.group.members)}
@@ -361,6 +425,15 @@ class Session:
             value._handle.id, target, value._parts is not None, collect,
         )  # fmt: skip
         self.runtime.transfer(transfer)
+
+    def _said(self, sender: Role, receiver: At, label: str) -> tuple[str, int]:
+        """The phase and round of a message, which the figure must show."""
+        phase, round_ = self._now()
+        if (phase, sender.value, receiver.role.value, label) not in self._arrows:
+            raise FigureError(
+                f"{sender.value} -> {receiver.role.value}: {label} in phase {phase} is not in the protocol's FIGURE"
+            )
+        return phase, round_
 
     def _number(self, count: int) -> int:
         self._messages += count
@@ -412,9 +485,12 @@ __all__ = [
     "DoStep",
     "Group",
     "Located",
+    "Publish",
     "Ref",
     "Reveal",
+    "Revealed",
     "Runtime",
     "Session",
     "Transfer",
+    "opened",
 ]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from protocols.language.errors import ConfigError
 from protocols.language.figure import Arrow
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
-from protocols.language.session import At, Located, Session
+from protocols.language.session import At, Located, Revealed, Session
 from protocols.language.state import Cloud, Owner, State
 from protocols.network import inference, nn, training
 from protocols.network.config import Config, Init, Labels, Visit, epochs_of_rounds, round_count
@@ -64,11 +64,11 @@ class AtCloud:
         told: Located = o.do(inference.take_classes, c.send(o, classes=c.do(classes, z1)))
         return told
 
-    def reveal(self, s: Session) -> dict[str, Any]:
-        """All weights, from those who hold them, for the experimenter."""
+    def reveal(self, s: Session) -> list[Revealed]:
+        """All weights, from those who hold them, the lowest layers first, for the experimenter."""
         w1 = s.reveal(self.mean.holder(s).do(training.first_weights), why="accuracy")
         upper = s.reveal(s.at(CLOUD_TRAINER).do(training.upper_weights), why="accuracy")
-        return {**w1, **upper}
+        return [w1, upper]
 
 
 class UShaped(AtCloud):
@@ -108,11 +108,9 @@ class UShaped(AtCloud):
         told: Located = o.do(last_classes, c.send(o, a=c.do(last_input, z1)))
         return told
 
-    def reveal(self, s: Session) -> dict[str, Any]:
+    def reveal(self, s: Session) -> list[Revealed]:
         """The same, with the last layer above the others."""
-        revealed = super().reveal(s)
-        head = s.reveal(self.mean.holder(s).do(training.upper_weights), why="accuracy")
-        return {**revealed, **{name: revealed[name] + layers for name, layers in head.items()}}
+        return [*super().reveal(s), s.reveal(self.mean.holder(s).do(training.upper_weights), why="accuracy")]
 
 
 UPPER: MappingProxyType[Labels, type[AtCloud]] = MappingProxyType({
@@ -122,7 +120,7 @@ UPPER: MappingProxyType[Labels, type[AtCloud]] = MappingProxyType({
 
 def train(
     s: Session, config: Config, upper: AtCloud, step: Callable[[At, Visit], None]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[list[Revealed]]:
     """Round after round: `step(owners, visit)` for the local steps of the owners that take part, then the average.
 
     Yields the weights after each epoch and at the end, as revealed for measuring accuracy.

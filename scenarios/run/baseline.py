@@ -13,10 +13,10 @@ from parties.record.transcript import Record
 from parties.runtime.inline import InlineRuntime
 from protocols import mitig2, plain
 from protocols.language.roles import DATA_OWNER
-from protocols.language.session import Session
+from protocols.language.session import Session, opened
 from protocols.network.config import Config
 from scenarios.run.experiment import Experiment, Scenario, unprotected
-from scenarios.run.folder import RunFolder
+from scenarios.run.folder import RunFolder, joined
 
 
 def train_plain(experiment: Experiment, config: Config) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def _train(protocol: ModuleType, experiment: Experiment, config: Config) -> dict
         specs = [replace(spec, state=None) for spec in host_specs(same, RunFolder(Path(scratch)))]
         runtime = InlineRuntime(specs)
         counts = {role: same.owners if role is DATA_OWNER else 1 for role in same.roles}
-        *_, weights = protocol.run(Session(runtime, protocol.FIGURE, counts, config), config)
+        *_, revealed = protocol.run(Session(runtime, protocol.FIGURE, counts, config), config)
         runtime.finish()
-    last: dict[str, Any] = weights
-    return last
+    last = opened(revealed)
+    return joined(last) if isinstance(last, list) else dict(last)

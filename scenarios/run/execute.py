@@ -23,12 +23,12 @@ from parties.runtime.inline import InlineRuntime
 from protocols.crypto.coins import derive
 from protocols.language.errors import KeyholeError
 from protocols.language.roles import DATA_OWNER, QUERIER, SERVER, Role, party_name
-from protocols.language.session import Session
+from protocols.language.session import Session, opened
 from protocols.network import nn
 from protocols.network.config import Config
 from scenarios.run.attacks import MakeAdversary, attack_run
 from scenarios.run.experiment import FULL_LIMIT_NBYTES, PUBLISHED, Experiment, step_count
-from scenarios.run.folder import RunFolder, new_folder, write_json
+from scenarios.run.folder import RunFolder, joined, new_folder, write_json
 from scenarios.run.learned import learned, learned_rows
 from scenarios.show.charts import draw_knowledge
 
@@ -205,8 +205,9 @@ def train(
     try:
         instead = experiment.behaviour.INSTEAD if experiment.behaviour else {}
         session = Session(runtime, protocol.FIGURE, counts, config, instead)
-        for epoch, weights in enumerate(protocol.run(session, config), start=1):
-            trained = clock.since("setup")
+        for epoch, revealed in enumerate(protocol.run(session, config), start=1):
+            trained, weights = clock.since("setup"), opened(revealed)
+            weights = joined(weights) if isinstance(weights, list) else weights
             epochs.append({"weights": weights, "test": accuracy(experiment, weights), "seconds": trained})
             if experiment.scenario.scoring is None:
                 log.info("epoch_finished", epoch=epoch, test_accuracy=epochs[-1]["test"])

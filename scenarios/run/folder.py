@@ -30,6 +30,16 @@ from scenarios.score.metrics import Truth
 _KNOWN_SEED = 0  # which samples an adversary knows beforehand
 
 
+def joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """The weights of one network out of what each party that holds some revealed, the lowest layers first."""
+    whole: dict[str, Any] = {"weights": [], "biases": []}
+    for part in parts:
+        whole |= {"w1": part["w1"]} if "w1" in part else {}
+        for name in ("weights", "biases"):
+            whole[name] += part.get(name, [])
+    return whole
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """A run on disk: `config.json`, `result.json`, `transcripts/`, `figures/`, `run.log`."""
@@ -141,12 +151,7 @@ class RunFolder:
             value
             for _, value in sorted((p for p in revealed if p[0].round == last), key=lambda pair: pair[0].seq)
         ]
-        merged: dict[str, Any] = {"weights": [], "biases": []}
-        for part in parts:
-            merged |= {"w1": part["w1"]} if "w1" in part else {}
-            for name in ("weights", "biases"):
-                merged[name] += part.get(name, [])
-        return merged
+        return joined(parts)
 
     def truth(self) -> Truth:
         """The owners' samples, for the scorer only, in the order in which a view of all owners numbers them.

@@ -20,7 +20,7 @@ from parties.runtime.host import HostSpec
 from protocols.crypto.coins import derive
 from protocols.language.errors import ConfigError, DataError
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, party_name
-from protocols.language.session import Session
+from protocols.language.session import Session, opened
 from protocols.network.config import Config
 from scenarios.run.catalogue import find_protocol
 from scenarios.run.execute import Runtimes, runtime_named, traffic
@@ -123,7 +123,7 @@ def _classes(asked: Query, protocol: Any, folder: RunFolder, make: Runtimes, cou
         session = Session(
             runtime, protocol.PREDICT, dict.fromkeys(roles(protocol, asked.config), 1), asked.config
         )
-        told = [np.asarray(part) for part in protocol.predict(session, asked.config, count)]
+        told = [np.asarray(opened(part)) for part in protocol.predict(session, asked.config, count)]
         runtime.finish()
     except BaseException:
         runtime.abort()

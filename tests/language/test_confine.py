@@ -137,6 +137,11 @@ def test_a_shortcut_is_refused_with_its_line(module, said):
         check_module(module(f"def f(state):\n    return {said}"))
 
 
+def test_a_protocol_cannot_open_what_was_revealed(module):
+    with pytest.raises(VisibilityError, match=r"uses protocols\.language\.session\.opened"):
+        check_module(module("from protocols.language.session import opened"))
+
+
 @pytest.mark.parametrize("said", HONEST)
 def test_what_a_step_needs_is_accepted(module, said):
     found = module(f"def f(state):\n    state.kept = {said}\n    return state.kept")

@@ -1,6 +1,7 @@
 """The rules of the language in which protocols are written."""
 
 import pickle
+import sqlite3
 from dataclasses import dataclass
 from enum import Enum
 
@@ -8,13 +9,14 @@ import numpy as np
 import pytest
 
 from parties.party import Party
+from parties.record.verify import transcript_digest, verify
 from parties.record.view import Kind, Record, View
 from parties.record.writer import TranscriptWriter
 from parties.runtime.host import Host
 from parties.runtime.inline import InlineRuntime
 from protocols.language.errors import FigureError, StepError, VisibilityError
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role, party_name, role_of
-from protocols.language.session import Session
+from protocols.language.session import Session, opened
 from tests import toy_protocol as toy
 
 
@@ -68,8 +70,8 @@ def test_a_value_crosses_by_send_and_the_receiver_has_its_own_copy(toys):
     with s.phase("talk"):
         there = o.send(c, value=o.do(toy.make, 4))
         o.do(toy.spoil)
-        assert s.reveal(c.do(toy.double, there), why="test").tolist() == [0, 2, 4, 6]
-        assert s.reveal(c.do(toy.writable, there), why="test") is False
+        assert opened(s.reveal(c.do(toy.double, there), why="test")).tolist() == [0, 2, 4, 6]
+        assert opened(s.reveal(c.do(toy.writable, there), why="test")) is False
 
 
 def test_another_partys_handle_is_refused(toys):
@@ -154,8 +156,8 @@ def test_a_step_annotated_with_a_tuple_returns_several_handles(toys):
     o = s.at(DATA_OWNER)
     with s.phase("talk"):
         low, high = o.do(toy.halves, o.do(toy.make, 5))
-        assert s.reveal(high, why="test").tolist() == [2, 3, 4]
-        assert s.reveal(low, why="test").tolist() == [0, 1]
+        assert opened(s.reveal(high, why="test")).tolist() == [2, 3, 4]
+        assert opened(s.reveal(low, why="test")).tolist() == [0, 1]
 
 
 def test_many_parties_send_and_their_values_are_gathered_in_order(toys):
@@ -169,15 +171,21 @@ def test_many_parties_send_and_their_values_are_gathered_in_order(toys):
             s.reveal(sent, why="test")
         with pytest.raises(VisibilityError, match="gather"):
             c.send(s.at(DATA_OWNER), value=sent)
-        assert s.reveal(c.do(toy.total, s.gather(sent)), why="test") == 3 + 200 + 400
-        assert [v.tolist() for v in s.reveal(s.gather(sent), why="test")] == [[0, 1], [100, 101], [200, 201]]
+        assert opened(s.reveal(c.do(toy.total, s.gather(sent)), why="test")) == 3 + 200 + 400
+        assert [v.tolist() for v in opened(s.reveal(s.gather(sent), why="test"))] == [
+            [0, 1],
+            [100, 101],
+            [200, 201],
+        ]
 
 
 def test_a_group_of_one_is_gathered_too(toys):
     s, _, _ = toys
     o, c = s.each(DATA_OWNER, [1]), s.at(CLOUD_TRAINER)
     with s.phase("talk"):
-        assert s.reveal(c.do(toy.total, s.gather(o.send(c, value=o.do(toy.make, 2)))), why="test") == 201
+        assert (
+            opened(s.reveal(c.do(toy.total, s.gather(o.send(c, value=o.do(toy.make, 2)))), why="test")) == 201
+        )
 
 
 def test_one_party_broadcasts_or_scatters(toys):
@@ -301,8 +309,8 @@ def test_a_step_is_replaced_at_its_role_alone_and_the_transcript_names_the_other
     s = Session(s.runtime, toy.FIGURE, s.counts, None, instead={(DATA_OWNER, toy.double): toy.treble})
     o, c = s.at(DATA_OWNER), s.at(CLOUD_TRAINER)
     with s.phase("talk"):
-        assert s.reveal(o.do(toy.double, 1), why="test") == 3
-        assert s.reveal(c.do(toy.double, 1), why="test") == 2
+        assert opened(s.reveal(o.do(toy.double, 1), why="test")) == 3
+        assert opened(s.reveal(c.do(toy.double, 1), why="test")) == 2
     s.runtime.finish()
     ran = [step for _, _, _, step, _ in View([(str(paths[0]), "data_owner:0")]).steps()]
     assert ran == ["tests.toy_protocol.treble"]
@@ -339,3 +347,53 @@ def test_a_role_is_one_object_under_its_name_wherever_it_comes_from(role):
 def test_a_role_has_a_name_from_which_parties_can_be_named(name):
     with pytest.raises(ValueError, match="name of a role"):
         Role(name)
+
+
+def test_what_is_revealed_comes_back_as_a_published_message_and_not_otherwise(toys):
+    s, hosts, paths = toys
+    o, c = s.at(DATA_OWNER), s.at(CLOUD_TRAINER)
+    with s.phase("talk"):
+        revealed = s.reveal(o.do(toy.make, 4), why="test")
+        for shortcut in (
+            lambda: tuple(revealed),
+            lambda: revealed.tolist(),
+            lambda: bool(revealed),
+            lambda: revealed[0],
+        ):
+            with pytest.raises((TypeError, AttributeError, VisibilityError)):
+                shortcut()
+        with pytest.raises(VisibilityError, match="publish"):
+            c.do(toy.double, revealed)
+        with pytest.raises(VisibilityError, match="bare"):
+            c.do(toy.double, (revealed,))
+        with pytest.raises(FigureError, match="experimenter -> cloud_trainer: other"):
+            s.publish(c, other=revealed)
+        with pytest.raises(VisibilityError, match="what was revealed"):
+            s.publish(c, told=(1, 2))
+        told = s.publish(c, told=revealed)
+        everyone = s.publish(s.each(DATA_OWNER), told=revealed)
+        assert opened(s.reveal(c.do(toy.double, told), why="test")).tolist() == [0, 2, 4, 6]
+        assert heap(hosts, "data_owner:2")[everyone._handle.id].tolist() == [0, 1, 2, 3]
+    s.runtime.finish()
+    cloud = View([(str(paths[2]), "cloud_trainer")])
+    (row,) = cloud.rows("told")
+    assert (row.kind, row.sender, cloud.value(row).tolist()) == (Kind.RECEIVED, "experimenter", [0, 1, 2, 3])
+    assert list(verify(paths)) == []
+
+
+def test_what_is_published_is_in_the_digest(toys):
+    s, _, paths = toys
+    with s.phase("talk"):
+        s.publish(s.at(CLOUD_TRAINER), told=s.reveal(s.at(DATA_OWNER).do(toy.shares, 2), why="test"))
+    s.runtime.finish()
+    with sqlite3.connect(paths[2]) as db:
+        before = transcript_digest(paths)
+        db.execute("UPDATE rows SET sha256 = zeroblob(32) WHERE label = 'told'")
+        db.commit()
+    assert transcript_digest(paths) != before
+
+
+def test_a_script_branches_on_a_revealed_bool(toys):
+    s, _, _ = toys
+    with s.phase("talk"):
+        assert s.reveal(s.at(DATA_OWNER).do(toy.writable, s.at(DATA_OWNER).do(toy.make, 1)), why="test")

@@ -11,13 +11,15 @@ import psutil
 import pytest
 
 from parties.record.transcript import Record
+from parties.runtime.inline import InlineRuntime
 from protocols.crypto.coins import derive
 from protocols.language.errors import DataError, HostLost, StepError
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
-from protocols.language.session import Session
-from scenarios.run.execute import execute, host_specs
+from protocols.language.session import Session, opened
+from scenarios.run.execute import execute, host_specs, parties
 from scenarios.run.experiment import seed_bytes
-from scenarios.run.folder import RunFolder, new_folder
+from scenarios.run.folder import RunFolder, new_folder, write_json
+from tests import toy_protocol as toy
 from tests.conftest import small
 
 
@@ -175,6 +177,29 @@ def test_the_window_bounds_the_rounds_in_flight(traffic):
     assert traffic[3].rounds == traffic[12].rounds == 4
 
 
+@pytest.mark.ray
+def test_what_the_experimenter_says_reaches_everybody_and_the_digest_alike(ray_session, tmp_path):
+    digests = set()
+    for name in ("ray", "inline"):
+        experiment = small(runtime=name, owners=6)
+        runtime, session = started(experiment, tmp_path / name, toy.FIGURE)
+        tell(session)
+        runtime.finish()
+        run = RunFolder(tmp_path / name / "run")
+        assert run.faults() == []
+        digests.add(run.digest())
+    assert len(digests) == 1
+
+
+def tell(s):
+    """The cloud's list, revealed, published to six owners, and back."""
+    o, c = s.each(DATA_OWNER), s.at(CLOUD_TRAINER)
+    with s.phase("talk"):
+        told = s.publish(o, told=s.reveal(c.do(toy.shares, 2), why="test"))
+        back = s.gather(o.send(c, value=o.do(toy.double, told)))
+        assert opened(s.reveal(back, why="test")) == [[0, 10, 0, 10]] * 6
+
+
 def talk(session, experiment):
     """Carry out the whole protocol."""
     for _ in experiment.scenario.protocol.run(session, experiment.config):
@@ -195,16 +220,17 @@ def pids_of_runs(monkeypatch):
     return pids
 
 
-def started(experiment, path):
-    """A Ray runtime and a session on it, with no message said yet."""
+def started(experiment, path, figure=None):
+    """A runtime and a session on it, with no message said yet."""
     from parties.runtime.on_ray import RayRuntime
 
     path.mkdir(exist_ok=True)
     run = new_folder(path / "run", "test")
-    runtime = RayRuntime(host_specs(experiment, run))
-    protocol = experiment.scenario.protocol
+    write_json(run.path / "config.json", {**experiment.as_plain(), "parties": parties(experiment)})
+    specs = [replace(spec, state=None) for spec in host_specs(experiment, run)]
+    runtime = (RayRuntime if experiment.runtime == "ray" else InlineRuntime)(specs)
     counts = {DATA_OWNER: experiment.owners, KEY_AUTHORITY: 1, CLOUD_TRAINER: 1}
-    return runtime, Session(runtime, protocol.FIGURE, counts, experiment.config)
+    return runtime, Session(runtime, figure or experiment.scenario.protocol.FIGURE, counts, experiment.config)
 
 
 def ended(pids):
