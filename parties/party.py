@@ -14,8 +14,9 @@ from parties.record.transcript import Frame, Kind
 from parties.record.writer import TranscriptWriter
 from protocols.crypto.coins import Coins, derive
 from protocols.language.confine import check_step
-from protocols.language.errors import KeyholeError, StepError
-from protocols.language.message import Header, decode, encode
+from protocols.language.errors import FigureError, KeyholeError, StepError
+from protocols.language.figure import fits
+from protocols.language.message import Header, decode, describe, encode
 from protocols.language.roles import index_of, role_of
 from protocols.language.session import DoStep, Ref
 from protocols.language.state import State
@@ -76,10 +77,18 @@ class Party:
         """Record that a frame went out under `header` (also for each further receiver of a broadcast)."""
         self._transcript.message(self.name, Kind.SENT, header, value, frame)
 
-    def receive(self, header: Header, frame: Frame) -> Any:
-        """Decode a frame, record it as received and return the party's own copy; the caller stores it with `keep`."""
+    def receive(self, header: Header, frame: Frame, kind: Any = None) -> Any:
+        """Decode a frame, record it as received and return the party's own copy; the caller stores it with `keep`.
+
+        Raises `FigureError` for a value that is not of the type that the figure states.
+        """
         value = decode(frame)
         self._transcript.message(self.name, Kind.RECEIVED, header, value, frame)
+        if kind is not None and not fits(value, kind):
+            raise FigureError(
+                f"{self.name}: {header.sender} sent a {' '.join(map(str, describe(value)))} as {header.label} in "
+                f"{at(header.phase, header.round)}; FIGURE says {getattr(kind, '__name__', kind)}"
+            )
         return value
 
     def output(self, header: Header, handle: int) -> Frame:

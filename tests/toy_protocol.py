@@ -18,6 +18,8 @@ FIGURE = (
     Arrow("talk", CLOUD_TRAINER, DATA_OWNER, "value"),
     Arrow("talk", CLOUD_TRAINER, DATA_OWNER, "share"),
     Arrow("talk", KEY_AUTHORITY, CLOUD_TRAINER, "value"),
+    Arrow("talk", CLOUD_TRAINER, DATA_OWNER, "typed", type=NDArray[np.integer]),
+    Arrow("talk", EXPERIMENTER, DATA_OWNER, "typed", type=NDArray[np.integer]),
     Arrow("talk", EXPERIMENTER, CLOUD_TRAINER, "told"),
     Arrow("talk", EXPERIMENTER, DATA_OWNER, "told"),
 )
@@ -52,6 +54,10 @@ def of_two(state: Cloud | Helper) -> None: ...
 
 def total(state: State, values: list[Any]) -> int:
     return int(sum(v.sum() for v in values))
+
+
+def integers(state: State) -> NDArray[np.int64]:
+    return np.arange(3)
 
 
 def halves(state: State, value: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -129,12 +129,14 @@ class Host:
         broadcast = len(transfer.senders.members) == 1 and not transfer.parts
         for i, party in self.members(transfer.receivers):
             if transfer.collect:
-                items = [party.receive(header(transfer, j), by_index[j]) for j in range(transfer.count)]
+                items = [
+                    party.receive(header(transfer, j), by_index[j], transfer.type)
+                    for j in range(transfer.count)
+                ]
                 party.keep(transfer.target, items)
             else:
-                party.keep(
-                    transfer.target, party.receive(header(transfer, i), by_index[0 if broadcast else i])
-                )
+                frame = by_index[0 if broadcast else i]
+                party.keep(transfer.target, party.receive(header(transfer, i), frame, transfer.type))
         self._note("message_received", transfer, frames)
 
     def reveal(self, reveal: Reveal) -> Frame:
@@ -157,7 +159,7 @@ class Host:
                 party.name,
                 publish.label,
             )
-            party.keep(publish.target, party.receive(Header(*place), publish.frame))
+            party.keep(publish.target, party.receive(Header(*place), publish.frame, publish.type))
 
     def free(self, group: Group, handle: int) -> None:
         """Forget a value at the members of a group."""

@@ -6,8 +6,12 @@ the arrows with those of a run.
 
 from __future__ import annotations
 
+import typing
 from dataclasses import dataclass
+from types import UnionType
 from typing import Any
+
+import numpy as np
 
 from protocols.language.roles import Role
 
@@ -20,7 +24,9 @@ def _text(value: Any) -> str:
 class Arrow:
     """One arrow: in `phase`, `sender` sends `label` to `receiver`; `note` is the formula beside it.
 
-    `when` is a switch such as `gradient=fe`, or several with commas between, of which each may name several values
+    `type` is what the receiver takes, as one writes it in an annotation: a class registered with `wire` or one of plain data,
+    `NDArray[...]` with a dtype or a kind such as `np.integer`, `list[...]`, `dict[str, ...]` or `A | B` of such. Shapes are
+    the business of the step that uses the value. `when` is a switch such as `gradient=fe`, or several with commas between, of which each may name several values
     (`init=owner|shared`); the arrow is drawn only in runs whose configuration has these values.
     """
 
@@ -30,6 +36,7 @@ class Arrow:
     label: str
     note: str = ""
     when: str = ""
+    type: Any = None
 
     def applies(self, config: Any) -> bool:
         """Whether a run with this configuration sends the arrow."""
@@ -43,6 +50,20 @@ class Arrow:
 
 
 Figure = tuple[Arrow, ...]
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of the type that an arrow states; a subclass is another class."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (UnionType, typing.Union):
+        return any(fits(value, one) for one in inner)
+    if origin is np.ndarray:
+        (scalar,) = typing.get_args(inner[1])
+        return isinstance(value, np.ndarray) and (scalar is Any or np.issubdtype(value.dtype, scalar))
+    if origin in (list, dict):
+        items = value.values() if isinstance(value, dict) else value
+        return type(value) is origin and all(fits(item, inner[-1]) for item in items)
+    return type(value) is kind
 
 
 def as_text(figure: Figure) -> str:

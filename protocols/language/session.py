@@ -85,6 +85,7 @@ class Transfer:
     receivers: Group
     source: int
     target: int
+    type: Any = None  # what the receivers take
     parts: bool = False
     collect: bool = False  # the one receiver keeps a list, one item for each sender
 
@@ -117,6 +118,7 @@ class Publish:
     group: Group
     target: int
     frame: NDArray[np.uint8]
+    type: Any = None
 
 
 class Runtime(Protocol):
@@ -313,7 +315,7 @@ class Session:
                 raise VisibilityError(
                     f"{other.__qualname__} returns other values than {step.__qualname__} of {role.value}"
                 )
-        self._arrows = {arrow.key for arrow in figure if arrow.applies(config)}
+        self._arrows = {arrow.key: arrow.type for arrow in figure if arrow.applies(config)}
         self._phase: tuple[str, int] = ("", NO_ROUND)
         self._handles = self._groups = self._messages = 0
         self._ats: dict[tuple[Role, int], At] = {}
@@ -388,10 +390,11 @@ class Session:
             raise VisibilityError(
                 f"publish of {label} expects what was revealed, got a {type(value).__name__}"
             )
-        phase, round_ = self._said(EXPERIMENTER, to, label)
+        phase, round_, kind = self._said(EXPERIMENTER, to, label)
         target = _Handle(self, to.group)
         seq = self._number(len(to.group.members))
-        self.runtime.publish(Publish(seq, phase, round_, label, to.group, target.id, encode(opened(value))))
+        frame = encode(opened(value))
+        self.runtime.publish(Publish(seq, phase, round_, label, to.group, target.id, frame, kind))
         return Located(target)
 
     @contextmanager
@@ -414,7 +417,7 @@ class Session:
     def _transfer(
         self, sender: At, receiver: At, label: str, value: Located, target: int, collect: bool
     ) -> None:
-        phase, round_ = self._said(sender.role, receiver, label)
+        phase, round_, kind = self._said(sender.role, receiver, label)
         if sender.group.members == receiver.group.members:
             raise VisibilityError(f"{_names(sender.group)} cannot send {label} to itself")
         sizes = {len(sender.group.members), len(receiver.group.members)}
@@ -422,18 +425,19 @@ class Session:
             raise VisibilityError(f"{label}: groups of {sorted(sizes)} parties cannot be paired")
         transfer = Transfer(
             self._number(max(sizes)), phase, round_, label, sender.group, receiver.group,
-            value._handle.id, target, value._parts is not None, collect,
+            value._handle.id, target, kind, value._parts is not None, collect,
         )  # fmt: skip
         self.runtime.transfer(transfer)
 
-    def _said(self, sender: Role, receiver: At, label: str) -> tuple[str, int]:
-        """The phase and round of a message, which the figure must show."""
+    def _said(self, sender: Role, receiver: At, label: str) -> tuple[str, int, Any]:
+        """The phase, round and type of a message, which the figure must show."""
         phase, round_ = self._now()
-        if (phase, sender.value, receiver.role.value, label) not in self._arrows:
+        key = phase, sender.value, receiver.role.value, label
+        if key not in self._arrows:
             raise FigureError(
                 f"{sender.value} -> {receiver.role.value}: {label} in phase {phase} is not in the protocol's FIGURE"
             )
-        return phase, round_
+        return phase, round_, self._arrows[key]
 
     def _number(self, count: int) -> int:
         self._messages += count

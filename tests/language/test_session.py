@@ -16,7 +16,7 @@ from parties.runtime.host import Host
 from parties.runtime.inline import InlineRuntime
 from protocols.language.errors import FigureError, StepError, VisibilityError
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role, party_name, role_of
-from protocols.language.session import Session, opened
+from protocols.language.session import Revealed, Session, opened
 from tests import toy_protocol as toy
 
 
@@ -397,3 +397,15 @@ def test_a_script_branches_on_a_revealed_bool(toys):
     s, _, _ = toys
     with s.phase("talk"):
         assert s.reveal(s.at(DATA_OWNER).do(toy.writable, s.at(DATA_OWNER).do(toy.make, 1)), why="test")
+
+
+def test_what_arrives_is_of_the_type_that_the_figure_states(toys):
+    s, _, _ = toys
+    o, c = s.each(DATA_OWNER), s.at(CLOUD_TRAINER)
+    with s.phase("talk"):
+        c.send(o, typed=c.do(toy.integers))
+        for other in (c.do(toy.shares, 2), s.reveal(c.do(toy.shares, 2), why="test")):
+            with pytest.raises(
+                FigureError, match=r"data_owner:0: .* sent a list \(2,\) as typed in phase talk; FIGURE says"
+            ):
+                s.publish(o, typed=other) if isinstance(other, Revealed) else c.send(o, typed=other)
