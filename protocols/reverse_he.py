@@ -116,7 +116,7 @@ def draw_keys(state: State) -> PaillierPublicKey:
 
 def keep_key(state: State, pk: PaillierPublicKey) -> None:
     """O, C: keep the public key, if it is one with the parameters of the run; with the table of its blinding."""
-    state.held["pk"] = paillier.check_public_key(state.config.params, pk)
+    state.held["pk"] = paillier.check(pk, state.config.params)
     paillier.blinding(pk, 0, state.coins.stream("none"))
 
 

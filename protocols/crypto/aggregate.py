@@ -1,16 +1,19 @@
 """Secure aggregation: the sum of many parties' arrays, and nothing else, for one that adds them up.
 
-K. Bonawitz et al., *Practical Secure Aggregation for Privacy-Preserving Machine Learning*, CCS 2017, eprint 2017/281, the protocol
-without drop-outs (their section 4.0.1 "masking with one-time pads"): parties i < j of a round share a mask; i adds it, j
-subtracts it, so that the masks cancel in the sum. Masks are AES-256-CTR keystreams (`coins.py`) keyed by HKDF of an X25519 shared
-secret (Diffie-Hellman on Curve25519, RFC 7748) and the round's name, so that no mask is used twice.
+K. Bonawitz et al., *Practical Secure Aggregation for Privacy-Preserving Machine Learning*, CCS 2017, eprint
+2017/281, the protocol without drop-outs (their section 4.0.1 "masking with one-time pads"): parties i < j of
+a round share a mask; i adds it, j subtracts it, so that the masks cancel in the sum. Masks are AES-256-CTR
+keystreams (`coins.py`) keyed by HKDF of an X25519 shared secret (Diffie-Hellman on Curve25519, RFC 7748) and
+the round's name, so that no mask is used twice.
 
-Security: each masked array is uniform in Z_{2^64} to a coalition that misses at least two of the round's parties (computational
-Diffie-Hellman on Curve25519, AES and HKDF as pseudorandom functions). The public keys come through the one that adds up, which must relay
-them honestly: one that swapped them could read every array. The sum itself is not protected, and of two parties each learns the other's.
+Security: each masked array is uniform in Z_{2^64} to a coalition that misses at least two of the round's
+parties (computational Diffie-Hellman on Curve25519, AES and HKDF as pseudorandom functions). The public keys
+come through the one that adds up, which must relay them honestly: one that swapped them could read every
+array. The sum itself is not protected, and of two parties each learns the other's.
 
-Deviations: no secret shares of keys and no second mask, which serve parties that drop out; none does here. Reals are carried as
-integers mod 2^64 with 2^32 steps a unit, so the average differs from that of the reals by at most 2^-33.
+Deviations: no secret shares of keys and no second mask, which serve parties that drop out; none does here.
+Reals are carried as integers mod 2^64 with 2^32 steps a unit, so the average differs from that of the reals
+by at most 2^-33.
 """
 
 from __future__ import annotations
@@ -25,7 +28,10 @@ from numpy.typing import NDArray
 from protocols.crypto.coins import Coins, Stream, derive
 from protocols.language.errors import BoundError, MalformedError
 
-SECURITY = "one-time pads from pairwise X25519 secrets (AES-256-CTR): 128 bit; A relays the public keys honestly and nobody drops out"
+SECURITY = (
+    "one-time pads from pairwise X25519 secrets (AES-256-CTR): 128 bit; A relays the public keys honestly "
+    "and nobody drops out"
+)
 FRAC_BITS = 32
 MEMBERS = 64  # largest round: each member draws a mask for every other
 KEY_BYTES = 32
@@ -40,7 +46,7 @@ def key_pair(coins: Coins) -> tuple[bytes, NDArray[np.uint8]]:
 
 
 def fixed(values: NDArray[Any], members: int) -> Words:
-    """Reals as integers mod 2^64, 2^32 steps a unit; `BoundError` where the sum of `members` such arrays could leave the range."""
+    """Reals as integers mod 2^64, 2^32 steps a unit; `BoundError` if a sum of `members` could overflow."""
     limit = 2.0 ** (63 - FRAC_BITS) / members
     reals = np.asarray(values, dtype=np.float64)
     if not np.isfinite(reals).all() or np.abs(reals).max(initial=0.0) >= limit:

@@ -1,32 +1,33 @@
 """Inner-product functional encryption from LWE over Z_{2^64}.
 
-Abdalla, Bourse, De Caro, Pointcheval, *Simple Functional Encryption Schemes for Inner Products*, PKC 2015, eprint 2015/017,
-section on LWE. Symbols: A (d, d) uniform, S (n, d) and E (d, n) small, B = A S^T + E.
+M. Abdalla, F. Bourse, A. De Caro, D. Pointcheval, *Simple Functional Encryption Schemes for Inner Products*,
+PKC 2015 (eprint 2015/017), section on LWE. Symbols: A (d, d) uniform, S (n, d) and E (d, n) small, B = A S^T
++ E.
 
     Setup      mpk = (seed of A, B), msk = S
     Encrypt    C0 = R A + E0, C1 = R B + E1 + Delta X          R, E0, E1 small, fresh for each call
     KeyDer     SK = Y S
     Decrypt    C1 Y^T - C0 SK^T = Delta X Y^T + (R E + E1 - E0 S^T) Y^T, rounded to multiples of Delta
 
-Security: selective IND-CPA under LWE with d = 2048, q = 2^64, secrets of variance 1, errors of sigma = 3.2 * 2^10, so that
-log2(q / sigma) = 52.3, what the HomomorphicEncryption.org standard (2018) allows for 128 bit at that dimension. Nobody who holds
-n independent keys may be trusted less than the authority: they determine S.
+Security: selective IND-CPA under LWE with d = 2048, q = 2^64, secrets of variance 1, errors of sigma = 3.2 *
+2^10, so that log2(q / sigma) = 52.3, what the HomomorphicEncryption.org standard (2018) allows for 128 bit at
+that dimension. Nobody who holds n independent keys may be trusted less than the authority: they determine S.
 
 Deviations from the paper, and their consequence:
-* the compact public key of Lindner and Peikert, CT-RSA 2011 (A square, encryption adds errors of its own), where the paper's proof is
-  for the long Regev-style key. This is the usual heuristic; no attack in this project depends on it;
-* S and R are centred binomial (variance 1, entries -2 to 2) instead of Gaussian, E, E0, E1 are rounded Gaussians;
-* a worst-case bound on the noise does not fit into 64 bits, so correctness is probabilistic. It is checked for each key: `key_derive`
-  refuses a key unless Delta exceeds 18 standard deviations of its noise (given S and E). R, E0 and E1 are sub-Gaussian with their
-  variance as parameter (E0 and E1 but for their rounding, a part in 10^8), so a product is wrong with probability at most
-  2 exp(-9^2 / 2) < 2^-57 over the coins of encryption.
-"""
+* the compact public key of Lindner and Peikert, CT-RSA 2011 (A square, encryption adds errors of its own),
+  where the paper's proof is for the long Regev-style key. This is the usual heuristic; no attack in this
+  project depends on it;
+* S and R are centred binomial (variance 1, entries -2 to 2) instead of Gaussian, E, E0, E1 are rounded
+  Gaussians;
+* a worst-case bound on the noise does not fit into 64 bits, so correctness is probabilistic. It is checked
+  for each key: `key_derive` refuses a key unless Delta exceeds 18 standard deviations of its noise (given S
+  and E). R, E0 and E1 are sub-Gaussian with their variance as parameter (E0 and E1 but for their rounding, a
+  part in 10^8), so a product is wrong with probability at most 2 exp(-9^2 / 2) < 2^-57 over the coins of
+  encryption."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -43,10 +44,24 @@ from protocols.crypto.integers.modular import (
     small_times_wide,
     wide_times_small,
 )
-from protocols.crypto.records import Bounds, Ints, check_range
-from protocols.language.errors import BoundError, MalformedError
+from protocols.crypto.records import (
+    Bounds,
+    Ints,
+    Record,
+    array,
+    arrived,
+    check_integers,
+    check_range,
+    fit,
+    made_for,
+    nbytes,
+    number,
+    record,
+)
+from protocols.crypto.records import concat as concat
+from protocols.crypto.records import rows as rows
+from protocols.language.errors import BoundError
 from protocols.language.integers import signed_type
-from protocols.language.message import wire
 
 NAME = "lwe"
 SECURITY = (
@@ -63,26 +78,19 @@ _ROWS = 1024  # rows encrypted at a time
 _REMEDY = "lower --weight-scale, --weight-bound or --lr"
 
 
-@wire
-@dataclass(frozen=True)
-class LweParams:
+@record
+class LweParams(Record):
     """Bounds on what is carried, and the dimension d; fewer than 2048 is a toy for tests."""
 
     bounds: Bounds
-    dimension: int = DIMENSION
-
-    def __post_init__(self) -> None:
-        sizes = (
-            (self.bounds.length, self.bounds.x, self.bounds.y) if isinstance(self.bounds, Bounds) else (0,)
-        )
-        if not all(type(size) is int and size > 0 for size in (*sizes, self.dimension)):
-            raise MalformedError("the bounds and the dimension of lwe parameters are positive integers")
+    dimension: int = number("d", bits=16, default=DIMENSION)
 
     @property
     def delta(self) -> int:
         """The factor of the message: the largest with Delta (4M + 2) < 2^64.
 
-        Twice the room that |<x, y>| <= M needs: a product of up to 3M, as of a sum of ciphertexts, is seen and not wrapped.
+        Twice the room that |<x, y>| <= M needs: a product of up to 3M, as of a sum of ciphertexts, is seen
+        and not wrapped.
         """
         return ((1 << 64) - 1) // (4 * self.bounds.inner + 2)
 
@@ -92,24 +100,14 @@ class LweParams:
         return SIGMA * math.sqrt(2 * self.dimension + 1)
 
 
-@wire
-@dataclass(frozen=True)
-class LwePublicKey:
-    """`seed`: 32 public bytes from which A is expanded; `b` (d, n) words."""
+@record
+class LwePublicKey(Record):
+    """The seed from which A is expanded, and B."""
 
+    SHAPE = ("d", "n")
     params: LweParams
-    seed: bytes
-    b: Words
-
-    def __post_init__(self) -> None:
-        d, n = self.params.dimension, self.params.bounds.length
-        _check(self.b, (d, n), np.uint64, "B of a public key")
-        if not isinstance(self.seed, bytes) or len(self.seed) != 32:
-            raise MalformedError("the seed of a public key has 32 bytes")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.b.shape
+    seed: bytes = nbytes(32)
+    b: Words = array("uint64", "d", "n")
 
     @cached_property
     def limbs(self) -> Limbs:
@@ -118,66 +116,33 @@ class LwePublicKey:
         return limbs(both, limb_width(_LARGEST_SECRET * self.params.dimension))
 
 
-@wire
-@dataclass(frozen=True)
-class LweMasterKey:
-    """`s` (n, d): a small secret for each coordinate; `gram` (n, n) = E^T E, from which the noise of a key is computed."""
+@record
+class LweMasterKey(Record):
+    """S, and `gram` = E^T E, from which the noise of a key is computed. Secret."""
 
+    SHAPE = ("n", "d")
     params: LweParams
-    s: NDArray[np.int8] = field(repr=False)
-    gram: NDArray[np.float64] = field(repr=False)
-
-    def __post_init__(self) -> None:
-        n = self.params.bounds.length
-        _check(self.s, (n, self.params.dimension), np.int8, "a master key")
-        _check(self.gram, (n, n), np.float64, "the noise matrix of a master key")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.s.shape
+    s: NDArray[np.int8] = array("int8", "n", "d", secret=True)
+    gram: NDArray[np.float64] = array("float64", "n", "n", secret=True)
 
 
-@wire
-@dataclass(frozen=True)
-class LweCiphertext:
-    """`c0` (N, d) and `c1` (N, n) words."""
+@record
+class LweCiphertext(Record):
+    """C0 and C1."""
 
-    c0: Words
-    c1: Words
-
-    def __post_init__(self) -> None:
-        for words in (self.c0, self.c1):
-            if not isinstance(words, np.ndarray) or words.dtype != np.uint64 or words.ndim != 2:
-                raise MalformedError("an lwe ciphertext is made of two matrices of 64-bit words")
-        if len(self.c0) != len(self.c1):
-            raise MalformedError(f"an lwe ciphertext has {len(self.c0)} rows in c0 and {len(self.c1)} in c1")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.c1.shape
-
-    def __len__(self) -> int:
-        return len(self.c1)
+    SHAPE = ("N", "n")
+    ROWS = ("c0", "c1")
+    c0: Words = array("uint64", "N", "d")
+    c1: Words = array("uint64", "N", "n")
 
 
-@wire
-@dataclass(frozen=True)
-class LweFunctionKey:
-    """Keys for the rows of `y` (h, n), which are public: `sk` (h, d) = Y S."""
+@record
+class LweFunctionKey(Record):
+    """SK = Y S for the rows of Y, which are public and in the smallest type that holds their bound."""
 
-    y: Ints
-    sk: NDArray[np.int32]
-
-    def __post_init__(self) -> None:
-        for values in (self.y, self.sk):
-            if not isinstance(values, np.ndarray) or values.dtype.kind != "i" or values.ndim != 2:
-                raise MalformedError("an lwe function key is made of two matrices of signed integers")
-        if len(self.y) != len(self.sk):
-            raise MalformedError(f"an lwe function key has {len(self.y)} vectors and {len(self.sk)} keys")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.y.shape
+    SHAPE = ("h", "n")
+    y: Ints = array("int", "h", "n")
+    sk: NDArray[np.int32] = array("int32", "h", "d")
 
 
 def parameters(bounds: Bounds, dimension: int = DIMENSION) -> LweParams:
@@ -193,9 +158,11 @@ def parameters(bounds: Bounds, dimension: int = DIMENSION) -> LweParams:
 def describe(params: LweParams) -> str:
     """Parameters and security level in one line."""
     level = "128 bit" if params.dimension >= DIMENSION else "toy"
-    return (f"lwe, {level}: d {params.dimension}, q 2^64, log2(q/sigma) {64 - math.log2(SIGMA):.1f}, compact key (heuristic); "
-            f"|<x, y>| <= {params.bounds.inner}, Delta 2^{math.log2(params.delta):.1f}, "
-            f"error < 2^-{_FAILURE_BITS} a product")  # fmt: skip
+    return (
+        f"lwe, {level}: d {params.dimension}, q 2^64, log2(q/sigma) {64 - math.log2(SIGMA):.1f}, "
+        f"compact key (heuristic); |<x, y>| <= {params.bounds.inner}, Delta 2^{math.log2(params.delta):.1f}, "
+        f"error < 2^-{_FAILURE_BITS} a product"
+    )
 
 
 def setup(params: LweParams, coins: Coins) -> tuple[LwePublicKey, LweMasterKey]:
@@ -209,44 +176,35 @@ def setup(params: LweParams, coins: Coins) -> tuple[LwePublicKey, LweMasterKey]:
     return LwePublicKey(params, seed, b), LweMasterKey(params, s, noise.T @ noise)
 
 
+def check(mpk: LwePublicKey, params: LweParams) -> LwePublicKey:
+    """A public key that arrived, if it has these parameters; every word is a valid one."""
+    return made_for(mpk, LwePublicKey, params)
+
+
 def encrypt(mpk: LwePublicKey, x: Ints, coins: Coins) -> LweCiphertext:
     """Encrypt the rows of x (N, n); `BoundError` beyond the bound on x."""
     d, n, bounds = mpk.params.dimension, mpk.params.bounds.length, mpk.params.bounds
-    _check_rows(x, n, "x")
+    check_integers(x, (None, n), "x")
     check_range(x, bounds.x, "x", "give the data's own maximum as bound")
     secrets, errors = coins.stream("lwe R"), coins.stream("lwe E0 E1")
-    both = np.empty((len(x), d + n), dtype=np.uint64)
+    c = np.empty((len(x), d + n), dtype=np.uint64)  # (C0 | C1) = R (A | B) + (E0 | E1) + (0 | Delta X)
     for start in range(0, len(x), _ROWS):
-        rows = min(_ROWS, len(x) - start)
-        both[start : start + rows] = small_times_wide(secrets.centred_binomial(rows, d), mpk.limbs)
-        both[start : start + rows] += errors.rounded_gaussian(SIGMA, rows, d + n).view(np.uint64)
-    both[:, d:] += x.astype(np.int64).view(np.uint64) * np.uint64(mpk.params.delta)
-    return LweCiphertext(both[:, :d], both[:, d:])
+        some = c[start : start + _ROWS]
+        some[:] = small_times_wide(secrets.centred_binomial(len(some), d), mpk.limbs)
+        some += errors.rounded_gaussian(SIGMA, len(some), d + n).view(np.uint64)
+    c[:, d:] += x.astype(np.int64).view(np.uint64) * np.uint64(mpk.params.delta)
+    return LweCiphertext(c[:, :d], c[:, d:])
 
 
 def load(mpk: LwePublicKey, ct: LweCiphertext) -> LweCiphertext:
     """Check that a ciphertext that arrived has the dimensions of the key; every word is a valid one."""
-    if not isinstance(ct, LweCiphertext):
-        raise MalformedError(f"expected an lwe ciphertext, got {type(ct).__name__}")
-    _check(ct.c0, (len(ct), mpk.params.dimension), np.uint64, "c0 of a ciphertext")
-    _check(ct.c1, (len(ct), mpk.params.bounds.length), np.uint64, "c1 of a ciphertext")
-    return ct
-
-
-def concat(parts: Sequence[LweCiphertext]) -> LweCiphertext:
-    """Ciphertexts under one public key, one after the other."""
-    return LweCiphertext(np.concatenate([p.c0 for p in parts]), np.concatenate([p.c1 for p in parts]))
-
-
-def rows(ct: LweCiphertext, start: int, stop: int) -> LweCiphertext:
-    """The ciphertexts start, ..., stop - 1."""
-    return LweCiphertext(ct.c0[start:stop], ct.c1[start:stop])
+    return arrived(ct, LweCiphertext, mpk)
 
 
 def key_derive(msk: LweMasterKey, y: Ints) -> LweFunctionKey:
-    """Keys for the rows of y (h, n); `BoundError` beyond the bound on y, or if a key's noise would not fit."""
+    """Keys for the rows of y (h, n); `BoundError` beyond the bound on y or where the noise would not fit."""
     bounds = msk.params.bounds
-    _check_rows(y, bounds.length, "y")
+    check_integers(y, (None, bounds.length), "y")
     check_range(y, bounds.y, "y", _REMEDY)
     sk = small_times_small(y, msk.s)
     vectors = y.astype(np.float64)
@@ -263,20 +221,20 @@ def key_derive(msk: LweMasterKey, y: Ints) -> LweFunctionKey:
 def decrypt(mpk: LwePublicKey, sk: LweFunctionKey, ct: LweCiphertext) -> NDArray[np.int64]:
     """Inner products (N, h), exact.
 
-    `BoundError` if one exceeds the bound, or if the noise exceeds 10 s, where s = unit_noise |y| is what the public parameters say of it:
-    with a key or ciphertext of another instance the result is uniform, and a batch passes with probability
-    (min(1, 20 s / Delta) / 2)^(N h): half the range lies beyond the bound. Within a factor 1.1 of the limit of `key_derive` the noise
-    tells nothing, and the half alone remains.
+    `BoundError` if one exceeds the bound, or if the noise exceeds 10 s, where s = unit_noise |y| is what the
+    public parameters say of it: with a key or ciphertext of another instance the result is uniform, and a
+    batch passes with probability (min(1, 20 s / Delta) / 2)^(N h): half the range lies beyond the bound.
+    Within a factor 1.1 of the limit of `key_derive` the noise tells nothing, and the half alone remains.
 
-    What is right is not refused: if y does not depend on S and E (rows of W1 and dZ1 follow from exact products alone), then
-    |E y|^2 + sigma^2 |y S|^2 is a sum of 2 d squares within 1.235 of its mean but for 1e-20 at d = 2048, so that 10 s are more than 9
-    standard deviations of the noise, and a right product is refused with probability below 2^-57. For a y chosen with S and E
-    known, 10 s can be as few as 10 / (1 + sqrt(n / 2 d)) deviations, 7 at n = 784: one in 2e10 is refused, and none is wrong. The sums
-    of a toy spread more.
+    Correct results are accepted: if y does not depend on S and E (rows of W1 and dZ1 follow from exact
+    products alone), then |E y|^2 + sigma^2 |y S|^2 is a sum of 2 d squares within 1.235 of its mean but for
+    1e-20 at d = 2048, so that 10 s are more than 9 standard deviations of the noise, and a correct product is
+    refused with probability below 2^-57. For a y chosen with S and E known, 10 s can be as few as 10 / (1 +
+    sqrt(n / 2 d)) deviations, 7 at n = 784: one in 2e10 is refused, and none is wrong. The sums of a toy
+    spread more.
     """
     load(mpk, ct)
-    _check(sk.y, (len(sk.y), mpk.params.bounds.length), sk.y.dtype, "the vectors of a function key")
-    _check(sk.sk, (len(sk.y), mpk.params.dimension), np.int32, "a function key")
+    fit(sk, LweFunctionKey, mpk)
     check_range(sk.y, mpk.params.bounds.y, "y of a function key", "the key was made for other parameters")
     noisy = wide_times_small(ct.c1, sk.y.T) - wide_times_small(ct.c0, sk.sk.T)
     norms = np.sqrt((sk.y.astype(np.float64) ** 2).sum(axis=1))
@@ -284,11 +242,9 @@ def decrypt(mpk: LwePublicKey, sk: LweFunctionKey, ct: LweCiphertext) -> NDArray
 
 
 def check_master_key(mpk: LwePublicKey, s: NDArray[Any]) -> bool:
-    """Whether s (n, d) explains the public key: B - A S^T is small in every entry, which it is for no other small s."""
-    if (
-        s.shape != (mpk.params.bounds.length, mpk.params.dimension)
-        or np.abs(s).max(initial=0) > _LARGEST_SECRET
-    ):
+    """Whether s (n, d) explains the public key: no other small s makes every entry of B - A S^T small."""
+    right = s.shape == (mpk.params.bounds.length, mpk.params.dimension)
+    if not right or np.abs(s).max(initial=0) > _LARGEST_SECRET:
         return False
     rest = (mpk.b - wide_times_small(expand(mpk.seed, mpk.params.dimension), s.T)).view(np.int64)
     return bool(np.abs(rest).max() < _TAIL * SIGMA)
@@ -323,15 +279,3 @@ def _round(noisy: Words, params: LweParams, bound: int, norms: NDArray[np.float6
             "the noise of an inner product is too large: the key or the ciphertext is of another instance"
         )
     return z
-
-
-def _check_rows(values: Ints, length: int, what: str) -> None:
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iu" or values.ndim != 2:
-        raise MalformedError(f"{what}: expected a matrix of integers")
-    if values.shape[1] != length:
-        raise MalformedError(f"{what}: expected vectors of length {length}, got {values.shape[1]}")
-
-
-def _check(values: Any, shape: tuple[int, ...], dtype: Any, what: str) -> None:
-    if not isinstance(values, np.ndarray) or values.dtype != dtype or values.shape != shape:
-        raise MalformedError(f"{what}: expected {np.dtype(dtype).name} of shape {shape}")

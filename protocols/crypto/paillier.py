@@ -1,32 +1,40 @@
 """Paillier encryption of a linear head: the weights are encrypted, the features are not.
 
-P. Paillier, *Public-Key Cryptosystems Based on Composite Degree Residuosity Classes*, EUROCRYPT 1999, with the key and the blinding of
-I. Damgard, M. Jurik, J. B. Nielsen, *A generalization of Paillier's public-key system with applications to electronic voting*, Int. J.
-of Information Security 9 (2010), the section on optimisations. n = p q, p = q = 3 mod 4, gcd(p - 1, q - 1) = 2; all arithmetic mod n^2:
+P. Paillier, *Public-Key Cryptosystems Based on Composite Degree Residuosity Classes*, EUROCRYPT 1999, with
+the key and the blinding of I. Damgard, M. Jurik, J. B. Nielsen, *A generalization of Paillier's public-key
+system with applications to electronic voting*, Int. J. of Information Security 9 (2010), the section on
+optimisations. n = p q, p = q = 3 mod 4, gcd(p - 1, q - 1) = 2; all arithmetic mod n^2:
 
-    Setup      h = -r^2 mod n, h_n = h^n                              pk = (n, h_n), sk = (p, q)
-    Encrypt    c_j = (1 + n P_j) h_n^{a_j}                            a_j uniform with |n|/2 bits, P_j = all weights of feature j, packed
-    Linear     R = c_bias prod_j c_j^{f_j} h_n^a                      = Enc(sum_j f_j P_j + P_bias), with a fresh a
-    Decrypt    L_p(R^{p-1} mod p^2) / L_p((1 + n)^{p-1}) mod p, the same mod q, CRT                L_p(x) = (x - 1) / p
+    Setup      h = -r^2 mod n, h_n = h^n                          pk = (n, h_n), sk = (p, q)
+    Encrypt    c_j = (1 + n P_j) h_n^{a_j}                        a_j uniform with |n|/2 bits,
+                                                                  P_j = all weights of feature j, packed
+    Linear     R = c_bias prod_j c_j^{f_j} h_n^a                  = Enc(sum_j f_j P_j + P_bias), a fresh
+    Decrypt    L_p(R^{p-1} mod p^2) / L_p((1 + n)^{p-1}) mod p,   L_p(x) = (x - 1) / p
+               the same mod q, CRT
 
-Weights and features are integers with one fixed exponent (`protocols/fixedpoint.py`); `packing.py` says how the classes of a feature
-share a plaintext. What the head can reach follows from the bounds at set-up: a slot cannot overflow later.
+Weights and features are integers with one fixed exponent (`protocols/network/fixedpoint.py`);
+`integers/packing.py` says how the classes of a feature share a plaintext. What the head can reach follows
+from the bounds at set-up: a slot cannot overflow later.
 
-Security: IND-CPA under the decisional composite residuosity assumption, and under the assumption that h_n^a with a of |n|/2 bits cannot
-be told from a power with a full exponent by who does not know p and q; about 112 bit with 2048-bit keys and 128 with 3072 (NIST SP
-800-57). Server and authority must not collude: the ciphertexts and sk give the weights. Whoever holds ciphertexts can make those of other
-linear functions (malleability), and nothing proves to the authority that R is what was asked for. The blinding of R hides the
-features from who holds no key. It hides them from the authority only as far as it has not seen the c_j, or cannot take discrete
-logarithms modulo p and q. A `BoundError` of `decrypt` that reaches the server is an answer: whether a product of its choice exceeds the
-bound. Exponentiations with p - 1 take a time that does not depend on it (GMP's powm_sec); the look-ups in the table of h_n do.
+Security: IND-CPA under the decisional composite residuosity assumption, and under the assumption that h_n^a
+with a of |n|/2 bits cannot be told from a power with a full exponent by who does not know p and q; about 112
+bit with 2048-bit keys and 128 with 3072 (NIST SP 800-57). Server and authority must not collude: the
+ciphertexts and sk give the weights. Whoever holds ciphertexts can make those of other linear functions
+(malleability), and nothing proves to the authority that R is what was asked for. The blinding of R hides the
+features from who holds no key. It hides them from the authority only as far as it has not seen the c_j, or
+cannot take discrete logarithms modulo p and q. A `BoundError` of `decrypt` that reaches the server is an
+answer: whether a product of its choice exceeds the bound. Exponentiations with p - 1 take a time that does
+not depend on it (GMP's powm_sec); the look-ups in the table of h_n do.
 
-Deviations: encryption draws r^n as h_n^a, as above, where Paillier draws r uniformly; ciphertexts carry a tag, the hash of n, so that
-keys are told apart before the mathematics does.
+Deviations: encryption draws r^n as h_n^a, as above, where Paillier draws r uniformly; ciphertexts carry a
+tag, the hash of n, so that keys are told apart before the mathematics does.
 
-`encrypt_float` and what follows is the float encoding of phe, which LEAKS: each weight's exponent crosses in the clear.
+`encrypt_float` and what follows is the float encoding of phe, which LEAKS: each weight's exponent crosses in
+the clear.
 
-On one core of a busy Xeon at 2.5 GHz, at best, head 256 -> 10, dense features of 8 bits, 2048 bit (3072 bit): server 2.4 ms (5.3), of which
-the blinding 0.9 (2.2); by buckets, without tables of the head, 3.6 (7.5); authority 3.9 (12.3). `keyhole bench paillier` measures again.
+On one core of a busy Xeon at 2.5 GHz, at best, head 256 -> 10, dense features of 8 bits, 2048 bit (3072 bit):
+server 2.4 ms (5.3), of which the blinding 0.9 (2.2); by buckets, without tables of the head, 3.6 (7.5);
+authority 3.9 (12.3). `keyhole bench paillier` measures again.
 """
 
 from __future__ import annotations
@@ -43,7 +51,7 @@ from phe.encoding import EncodedNumber
 
 from protocols.crypto.coins import Coins, Stream
 from protocols.crypto.integers.multiexp import bucket_multi_exp, byte_table, fixed_base_exp, table_multi_exp
-from protocols.crypto.integers.packing import HeadBounds, pack, slots, unpack
+from protocols.crypto.integers.packing import HeadBounds, pack, unpack
 from protocols.crypto.paillier_keys import (
     KEY_BITS,
     PaillierFloats,
@@ -54,27 +62,27 @@ from protocols.crypto.paillier_keys import (
     PaillierPublicKey,
     PaillierSecretKey,
     bytes_of,
-    check_elements,
+    check_units,
     numbers_of,
 )
-from protocols.crypto.records import Ints, check_range
+from protocols.crypto.records import Ints, arrived, check_integers, check_range, made_for
 from protocols.language.errors import BoundError, MalformedError
 
 NAME = "paillier"
 SECURITY = (
-    "IND-CPA under decisional composite residuosity, blinding with exponents of |n|/2 bits (Damgard, Jurik, Nielsen 2010); "
-    "who holds ciphertexts and the secret key opens the head: server and authority must not collude"
+    "IND-CPA under decisional composite residuosity, blinding with exponents of |n|/2 bits (Damgard, Jurik, "
+    "Nielsen 2010); who holds ciphertexts and the secret key opens the head: server and authority must not "
+    "collude"
 )
 LEAK = "phe's float encoding: the exponent of every weight crosses in the clear"
 _PRIME_TESTS = 40  # of GMP: Baillie-PSW and 16 Miller-Rabin tests
+_REMEDY = "lower --weight-scale or derive wider parameters"
 _TABLES_FROM = 32  # inputs at a time for which subset tables of the head pay
 
 
 def parameters(bounds: HeadBounds, key_bits: int = KEY_BITS, toy: bool = False) -> PaillierParams:
-    """Parameters for these bounds; `BoundError` if a slot does not fit, `ConfigError` for a key that is too short."""
-    params = PaillierParams(bounds, key_bits, toy)
-    slots(bounds, key_bits)
-    return params
+    """Parameters for these bounds; `BoundError` if a slot does not fit, `ConfigError` for a short key."""
+    return PaillierParams(bounds, key_bits, toy)
 
 
 def describe(params: PaillierParams) -> str:
@@ -82,8 +90,8 @@ def describe(params: PaillierParams) -> str:
     level = f"about {params.security_bits} bit" if params.security_bits else "toy"
     return (
         f"paillier, {params.key_bits}-bit keys, {level}: IND-CPA under DCR, blinding with short exponents; "
-        f"{params.bounds.classes} classes in {params.chunks} ciphertext(s) of {params.nbytes} bytes a feature, "
-        f"slots of {params.bounds.slot_bits} bits, |logit| <= {params.bounds.logit}"
+        f"{params.bounds.classes} classes in {params.chunks} ciphertext(s) of {params.nbytes} bytes a "
+        f"feature, slots of {params.bounds.slot_bits} bits, |logit| <= {params.bounds.logit}"
     )
 
 
@@ -91,7 +99,7 @@ def setup(params: PaillierParams, coins: Coins) -> tuple[PaillierPublicKey, Pail
     """Draw the primes and h."""
     stream, half = coins.stream("paillier primes"), params.key_bits // 2
     p, q = _prime(stream, half), _prime(stream, half)
-    # far apart, as FIPS 186-5 asks; gcd(p - 1, q - 1) = 2, so that the group generated by h is cyclic and as large as it can be
+    # far apart, as FIPS 186-5 asks; gcd(p - 1, q - 1) = 2: h generates a cyclic group, as large as possible
     while abs(p - q) >> (half - min(100, half // 2)) == 0 or math.gcd(p - 1, q - 1) != 2:
         q = _prime(stream, half)
     n = p * q
@@ -100,22 +108,18 @@ def setup(params: PaillierParams, coins: Coins) -> tuple[PaillierPublicKey, Pail
     return pk, PaillierSecretKey(pk, p, q)
 
 
-def check_public_key(params: PaillierParams, pk: PaillierPublicKey) -> PaillierPublicKey:
-    """A key that arrived, if it has the parameters that its receiver expects; no toy in place of a key."""
-    if not isinstance(pk, PaillierPublicKey) or pk.params != params:
-        raise MalformedError("the public key that arrived was made for other parameters")
-    return pk
+def check(pk: PaillierPublicKey, params: PaillierParams) -> PaillierPublicKey:
+    """A public key that arrived, if it has the parameters that are expected: no toy in place of a key."""
+    return made_for(pk, PaillierPublicKey, params)
 
 
 def encrypt(pk: PaillierPublicKey, weights: Ints, bias: Ints, coins: Coins) -> PaillierHead:
     """Encrypt weights (k, d) and bias (k,); `BoundError` beyond the bounds."""
     bounds = pk.params.bounds
-    _check_matrix(weights, (bounds.classes, bounds.features), "the weights of a head")
-    _check_matrix(bias, (bounds.classes,), "the bias of a head")
-    check_range(
-        weights, bounds.weight, "the weights of a head", "lower --weight-scale or derive wider parameters"
-    )
-    check_range(bias, bounds.bias, "the bias of a head", "lower --weight-scale or derive wider parameters")
+    check_integers(weights, (bounds.classes, bounds.features), "the weights of a head")
+    check_integers(bias, (bounds.classes,), "the bias of a head")
+    check_range(weights, bounds.weight, "the weights of a head", _REMEDY)
+    check_range(bias, bounds.bias, "the bias of a head", _REMEDY)
     columns = np.vstack([weights.T.astype(np.int64), bias[None].astype(np.int64)])
     plaintexts = [value for row in pack(columns, bounds.slot_bits, pk.params.per_plaintext) for value in row]
     factors = blinding(pk, len(plaintexts), coins.stream("paillier encrypt"))
@@ -125,10 +129,8 @@ def encrypt(pk: PaillierPublicKey, weights: Ints, bias: Ints, coins: Coins) -> P
 
 def load(pk: PaillierPublicKey, head: PaillierHead) -> PaillierLoaded:
     """Check that a head that arrived is one under this key, every element a unit mod n^2."""
-    if type(head) is not PaillierHead:
-        raise MalformedError(f"expected an encrypted head, got {type(head).__name__}")
-    check_elements(pk, head, (pk.params.bounds.features + 1, pk.params.chunks))
-    return PaillierLoaded(head.tag, head.elements, pk)
+    check_units(pk, arrived(head, PaillierHead, pk))
+    return PaillierLoaded(pk, head.elements)
 
 
 def linear(
@@ -140,12 +142,13 @@ def linear(
 ) -> PaillierLogits:
     """Encrypted logits of features (m, d), freshly blinded; a head that was not loaded is validated first.
 
-    `tables`: whether subset tables of the head are used, computed at the first call and kept with what `load` returned. By default from
-    32 inputs on; say True to a server that answers one by one. `BoundError` for features beyond the bounds.
+    `tables`: whether subset tables of the head are used, computed at the first call and kept with what `load`
+    returned. By default from 32 inputs on; say True to a server that answers one by one. `BoundError` for
+    features beyond the bounds.
     """
-    loaded = load(pk, head) if isinstance(head, PaillierHead) else head
-    if not isinstance(loaded, PaillierLoaded) or loaded.pk != pk:
-        raise MalformedError("expected an encrypted head, or one that was loaded for this key")
+    loaded = head if isinstance(head, PaillierLoaded) else load(pk, head)
+    if loaded.pk != pk:
+        raise MalformedError("an encrypted head was loaded for another key")
     values = unblinded(loaded, features, len(features) >= _TABLES_FROM if tables is None else tables)
     factors = blinding(pk, len(values), coins.stream("paillier linear"))
     values = [value * factor % pk.square for value, factor in zip(values, factors, strict=True)]
@@ -153,9 +156,12 @@ def linear(
 
 
 def unblinded(head: PaillierLoaded, features: Ints, tables: bool) -> list[mpz]:
-    """The products of `linear` before they are blinded, input by input. They tell the features to who holds the head: do not send."""
+    """The products of `linear` before they are blinded, input by input.
+
+    They tell the features to who holds the head: do not send.
+    """
     bounds, square = head.pk.params.bounds, head.pk.square
-    _check_matrix(features, (len(features), bounds.features), "features")
+    check_integers(features, (None, bounds.features), "features")
     lowest = -bounds.feature if bounds.signed else 0
     if features.size and (features.min() < lowest or features.max() > bounds.feature):
         raise BoundError(
@@ -164,8 +170,10 @@ def unblinded(head: PaillierLoaded, features: Ints, tables: bool) -> list[mpz]:
     exponents = features.astype(np.int64) - lowest
     products = []
     for chunk, column in enumerate(head.columns):
-        found = (table_multi_exp(head.tables[chunk], exponents, square) if tables
-                 else bucket_multi_exp(column[:-1], exponents, square))  # fmt: skip
+        if tables:
+            found = table_multi_exp(head.tables[chunk], exponents, square)
+        else:
+            found = bucket_multi_exp(column[:-1], exponents, square)
         products.append([value * head.constants[chunk] % square for value in found])
     return [products[chunk][i] for i in range(len(features)) for chunk in range(len(products))]
 
@@ -173,13 +181,12 @@ def unblinded(head: PaillierLoaded, features: Ints, tables: bool) -> list[mpz]:
 def decrypt(sk: PaillierSecretKey, ct: PaillierLogits) -> NDArray[np.int64]:
     """The logits (m, k), exact.
 
-    `MalformedError` if the ciphertexts are not units or belong to another key, `BoundError` if a logit exceeds its bound: with a forged
-    tag a wrong key gives a uniform plaintext, of which less than one in 2^64 passes.
+    `MalformedError` if the ciphertexts are not units or belong to another key, `BoundError` if a logit
+    exceeds its bound: with a forged tag a wrong key gives a uniform plaintext, of which less than one in 2^64
+    passes.
     """
-    if type(ct) is not PaillierLogits:
-        raise MalformedError(f"expected encrypted logits, got {type(ct).__name__}")
     params = sk.pk.params
-    check_elements(sk.pk, ct, (len(ct), params.chunks))
+    check_units(sk.pk, arrived(ct, PaillierLogits, sk.pk))
     values = [_open(sk, c) for c in numbers_of(ct.elements)]
     rows = [values[start : start + params.chunks] for start in range(0, len(values), params.chunks)]
     return unpack(rows, params.bounds, params.per_plaintext)
@@ -195,9 +202,10 @@ def blinding(pk: PaillierPublicKey, count: int, stream: Stream) -> list[mpz]:
 def encrypt_float(
     pk: PaillierPublicKey, weights: NDArray[Any], bias: NDArray[Any], coins: Coins
 ) -> PaillierFloats:
-    """phe's encryption of weights (k, d) and bias (k,), one ciphertext (row k, column d + 1) each. LEAKS their exponents.
+    """phe's encryption of weights (k, d) and bias (k,), shape (k, d + 1). LEAKS the exponent of each.
 
-    Encodings and exponents are phe's. The blinding is ours, because phe draws its own from the system and not from the coins.
+    Encodings and exponents are phe's. The blinding is ours, because phe draws its own from the system and not
+    from the coins.
     """
     matrix = np.hstack([np.asarray(weights, np.float64), np.asarray(bias, np.float64)[:, None]])
     bounds = pk.params.bounds
@@ -213,12 +221,17 @@ def encrypt_float(
 def linear_float(
     pk: PaillierPublicKey, head: PaillierFloats, features: NDArray[Any], coins: Coins
 ) -> PaillierFloats:
-    """Encrypted logits (m, k) of features (m, d) by phe's own arithmetic, then blinded. LEAKS the exponents that it adds up to.
+    """Encrypted logits (m, k) of features (m, d) by phe's arithmetic, then blinded. LEAKS their exponents.
 
-    Nothing bounds what the exponents of very different magnitudes add up to: phe sees most overflows, and only when it decrypts.
+    Nothing bounds what the exponents of very different magnitudes add up to: phe sees most overflows, and
+    only when it decrypts.
     """
     bounds = pk.params.bounds
-    _check_floats(pk, head, (bounds.classes, bounds.features + 1))
+    check_units(pk, arrived(head, PaillierFloats, pk))
+    if head.shape != (bounds.classes, bounds.features + 1):
+        raise MalformedError(
+            f"a head of floats has shape {bounds.classes, bounds.features + 1}, got {head.shape}"
+        )
     inputs = np.asarray(features, np.float64)
     if inputs.ndim != 2 or inputs.shape[1] != bounds.features or not np.isfinite(inputs).all():
         raise MalformedError(
@@ -230,25 +243,27 @@ def linear_float(
 
 
 def decrypt_float(sk: PaillierSecretKey, ct: PaillierFloats) -> NDArray[np.float64]:
-    """What phe decrypts encrypted floats to, in their shape; `BoundError` where it finds an overflow, as with a wrong key."""
-    _check_floats(sk.pk, ct, getattr(ct, "shape", ()))
-    key = phe_secret(sk)
+    """What phe decrypts encrypted floats to, in their shape.
+
+    `BoundError` where it finds an overflow, as with a wrong key.
+    """
+    check_units(sk.pk, arrived(ct, PaillierFloats, sk.pk))
+    key, fault = (
+        phe_secret(sk),
+        "an encrypted float overflowed, or the key and the ciphertext do not belong together",
+    )
     try:
         found = [float(key.decrypt(number)) for row in phe_numbers(sk.pk, ct) for number in row]
     except (OverflowError, ValueError):
-        raise BoundError(
-            "an encrypted float overflowed, or the key and the ciphertext do not belong together"
-        ) from None
+        raise BoundError(fault) from None
     values = np.array(found, dtype=np.float64).reshape(ct.shape)
     if not np.isfinite(values).all():
-        raise BoundError(
-            "an encrypted float overflowed, or the key and the ciphertext do not belong together"
-        )
+        raise BoundError(fault)
     return values
 
 
 def float_exponents(values: NDArray[Any]) -> NDArray[np.int16]:
-    """The exponents that phe chooses for these floats, and sends in the clear: the place of the last of 53 bits, in base 16."""
+    """The exponents that phe gives floats and sends in the clear: place of the last of 53 bits, base 16."""
     last = np.frexp(np.asarray(values, np.float64))[1] - EncodedNumber.FLOAT_MANTISSA_BITS
     exponents: NDArray[np.int16] = np.floor_divide(last, round(EncodedNumber.LOG2_BASE)).astype(np.int16)
     return exponents
@@ -290,14 +305,8 @@ def _floats(
     return PaillierFloats(pk.tag, bytes_of(values, pk.params, *shape), exponents)
 
 
-def _check_floats(pk: PaillierPublicKey, ct: PaillierFloats, shape: tuple[int, ...]) -> None:
-    if type(ct) is not PaillierFloats:
-        raise MalformedError(f"expected encrypted floats, got {type(ct).__name__}")
-    check_elements(pk, ct, shape)
-
-
 def _prime(stream: Stream, bits: int) -> int:
-    """A prime of exactly these bits with the two highest and the two lowest set, so that a product of two has twice as many bits."""
+    """A prime of exactly these bits, the two highest and lowest set: a product of two has twice as many."""
     while True:
         drawn = int.from_bytes(stream.bytes(bits // 8), "big") | (3 << (bits - 2)) | 3
         if gmpy2.is_prime(drawn, _PRIME_TESTS):
@@ -322,9 +331,3 @@ def _open(sk: PaillierSecretKey, c: mpz) -> int:
 def _residue(c: mpz, prime: mpz, square: mpz, inverse: mpz) -> mpz:
     """The plaintext of c modulo a prime."""
     return (gmpy2.powmod_sec(c % square, prime - 1, square) - 1) // prime * inverse % prime
-
-
-def _check_matrix(values: Ints, shape: tuple[int, ...], what: str) -> None:
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iu" or values.shape != shape:
-        got = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
-        raise MalformedError(f"{what}: expected integers {shape}, got {got}")

@@ -1,10 +1,10 @@
-"""What of Paillier crosses the wire: parameters, keys, encrypted heads and logits, each refused if it is not one."""
+"""What of Paillier crosses the wire: parameters, keys, encrypted heads and logits; and a validated head."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import gmpy2
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from protocols.crypto.integers.multiexp import Tables, bucket_multi_exp, subset_tables
 from protocols.crypto.integers.packing import HeadBounds, slots
+from protocols.crypto.records import Record, Symbols, Wire, array, nbytes, number, record
 from protocols.language.errors import ConfigError, MalformedError
-from protocols.language.message import wire
 
 KEY_BITS = 3072
 SMALLEST_KEY = 2048  # bits
@@ -23,30 +23,23 @@ _LARGEST, _TOY = 8192, 256  # bits
 _TAG = 16  # bytes
 _EXPONENTS = 1 << 10  # beyond those of any float, and of any product of two
 
-Wire = NDArray[np.uint8]
 
-
-@wire
-@dataclass(frozen=True)
-class PaillierParams:
+@record
+class PaillierParams(Record):
     """What the head is bounded by, and the bits of n; `toy` allows fewer than 2048 and is for tests."""
 
     bounds: HeadBounds
     key_bits: int = KEY_BITS
     toy: bool = False
 
-    def __post_init__(self) -> None:
-        if (
-            not isinstance(self.bounds, HeadBounds)
-            or type(self.key_bits) is not int
-            or type(self.toy) is not bool
-        ):
-            raise MalformedError("paillier parameters are the bounds of a head, a number of bits and a flag")
+    def further(self) -> Symbols:
         if not (_TOY if self.toy else SMALLEST_KEY) <= self.key_bits <= _LARGEST or self.key_bits % 32:
             raise ConfigError(
-                f"--key-bits {self.key_bits} is refused: 2048 bits (about 112 bit of security) are the least that is not within "
-                f"reach of factoring, {KEY_BITS} (about 128) the default; up to {_LARGEST} in steps of 32"
+                f"--key-bits {self.key_bits} is refused: 2048 bits (about 112 bit of security) are the least "
+                f"that is not within reach of factoring, {KEY_BITS} (about 128) the default; "
+                f"up to {_LARGEST} in steps of 32"
             )
+        return {"chunks": self.chunks, "bytes": self.nbytes}
 
     @property
     def security_bits(self) -> int:
@@ -69,28 +62,22 @@ class PaillierParams:
         return self.key_bits // 4
 
 
-@wire
-@dataclass(frozen=True)
-class PaillierPublicKey:
+@record
+class PaillierPublicKey(Record):
     """n and h_n = h^n mod n^2."""
 
     params: PaillierParams
-    n: int
-    h_n: int
+    n: int = number(bits=_LARGEST)
+    h_n: int = number(bits=2 * _LARGEST)
 
-    def __post_init__(self) -> None:
-        if (
-            not isinstance(self.params, PaillierParams)
-            or type(self.n) is not int
-            or type(self.h_n) is not int
-        ):
-            raise MalformedError("a paillier public key is made of parameters and two integers")
+    def further(self) -> Symbols:
         if self.n.bit_length() != self.params.key_bits or self.n % 2 == 0:
             raise MalformedError(
                 f"the modulus of a public key must be odd and have {self.params.key_bits} bits"
             )
         if not 1 < self.h_n < self.n**2 or math.gcd(self.h_n, self.n) != 1:
             raise MalformedError("h_n of a public key must be a unit mod n^2 other than 1")
+        return {"tag": self.tag}
 
     @cached_property
     def square(self) -> mpz:
@@ -103,26 +90,24 @@ class PaillierPublicKey:
         return hashlib.sha256(self.n.to_bytes(self.params.key_bits // 8, "big")).digest()[:_TAG]
 
 
-@wire
-@dataclass(frozen=True)
-class PaillierSecretKey:
+@record
+class PaillierSecretKey(Record):
     """The factors of n. Secret."""
 
     pk: PaillierPublicKey
-    p: int = field(repr=False)
-    q: int = field(repr=False)
+    p: int = number(bits=_LARGEST, secret=True)
+    q: int = number(bits=_LARGEST, secret=True)
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.pk, PaillierPublicKey) or type(self.p) is not int or type(self.q) is not int:
-            raise MalformedError("a paillier secret key is made of a public key and two integers")
+    def further(self) -> Symbols:
         if self.p * self.q != self.pk.n or self.p == self.q or self.p % 4 != 3 or self.q % 4 != 3:
             raise MalformedError(
                 "the factors of a secret key must be those of its modulus, different, and 3 mod 4"
             )
+        return {}
 
     @cached_property
     def halves(self) -> tuple[tuple[mpz, mpz, mpz], ...]:
-        """For p and for q: the prime, its square, and 1 / L((1 + n)^{prime - 1}), which is -1 / (the other prime)."""
+        """For p and for q: the prime, its square, 1 / L((1 + n)^{prime - 1}) = -1 / (the other prime)."""
         p, q = mpz(self.p), mpz(self.q)
         return ((p, p * p, gmpy2.invert(-q, p)), (q, q * q, gmpy2.invert(-p, q)))
 
@@ -132,61 +117,50 @@ class PaillierSecretKey:
         return gmpy2.invert(self.p, self.q)
 
 
+@record
+class PaillierHead(Record):
+    """An encrypted head: a row for every feature and a last one for the bias, big-endian."""
+
+    SHAPE = ("d+1", "chunks")
+    tag: bytes = nbytes(_TAG, tag=True)
+    elements: Wire = array("uint8", "d+1", "chunks", "bytes")
+
+
+@record
+class PaillierLogits(Record):
+    """Encrypted logits: a row for every input, big-endian."""
+
+    SHAPE = ("m", "chunks")
+    tag: bytes = nbytes(_TAG, tag=True)
+    elements: Wire = array("uint8", "m", "chunks", "bytes")
+
+
+@record
+class PaillierFloats(Record):
+    """phe's encrypted floats and, in the clear, the exponent of each."""
+
+    SHAPE = ("rows", "columns")
+    tag: bytes = nbytes(_TAG, tag=True)
+    elements: Wire = array("uint8", "rows", "columns", "bytes")
+    exponents: NDArray[np.int16] = array("int16", "rows", "columns")
+
+    def further(self) -> Symbols:
+        if np.abs(self.exponents.astype(np.int64)).max(initial=0) > _EXPONENTS:
+            raise MalformedError("an exponent of an encrypted float is beyond that of any float")
+        return {}
+
+
 @dataclass(frozen=True)
-class Batch:
-    """`elements` (rows, ciphertexts a row, bytes), big-endian, under the key with this tag."""
-
-    tag: bytes
-    elements: Wire
-
-    def __post_init__(self) -> None:
-        if type(self.tag) is not bytes or len(self.tag) != _TAG:
-            raise MalformedError(f"the tag of a paillier key is {_TAG} bytes")
-        array = self.elements
-        if (
-            not isinstance(array, np.ndarray)
-            or array.dtype != np.uint8
-            or array.ndim != 3
-            or 0 in array.shape[1:]
-        ):
-            raise MalformedError("paillier ciphertexts are an array of bytes with three axes")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.elements.shape[:2]
-
-    def __len__(self) -> int:
-        return len(self.elements)
-
-
-@wire
-@dataclass(frozen=True)
-class PaillierHead(Batch):
-    """An encrypted head as it crosses: a row for every feature and a last one for the bias."""
-
-
-@wire
-@dataclass(frozen=True)
-class PaillierLogits(Batch):
-    """Encrypted logits: a row for every input."""
-
-
-@wire
-@dataclass(frozen=True)
-class PaillierLoaded(Batch):
-    """A validated head, with what is computed of it once. It may be stored, not received."""
+class PaillierLoaded:
+    """A validated head, with what is computed of it once. It is no record and cannot cross."""
 
     pk: PaillierPublicKey
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.pk, PaillierPublicKey):
-            raise MalformedError(f"expected a paillier public key, got {type(self.pk).__name__}")
+    elements: Wire
 
     @cached_property
     def columns(self) -> tuple[tuple[mpz, ...], ...]:
         """For every chunk of classes the ciphertexts of the features, then of the bias."""
-        return tuple(tuple(numbers_of(self.elements[:, chunk])) for chunk in range(self.shape[1]))
+        return tuple(tuple(numbers_of(self.elements[:, chunk])) for chunk in range(self.elements.shape[1]))
 
     @cached_property
     def tables(self) -> tuple[Tables, ...]:
@@ -195,54 +169,21 @@ class PaillierLoaded(Batch):
 
     @cached_property
     def constants(self) -> tuple[mpz, ...]:
-        """What every product is multiplied by: the bias and, with signed features, prod_j c_j^{-feature}, which takes off their offset."""
+        """What every product is multiplied by: the bias.
+
+        With signed features also by prod_j c_j^{-feature}, which takes off their offset.
+        """
         bounds, square = self.pk.params.bounds, self.pk.square
         if not bounds.signed:
             return tuple(column[-1] for column in self.columns)
         ones = np.full((1, bounds.features), bounds.feature)
-        offsets = (bucket_multi_exp(column[:-1], ones, square)[0] for column in self.columns)
-        return tuple(
-            c[-1] * gmpy2.invert(o, square) % square for c, o in zip(self.columns, offsets, strict=True)
-        )
+        offsets = [bucket_multi_exp(column[:-1], ones, square)[0] for column in self.columns]
+        pairs = zip(self.columns, offsets, strict=True)
+        return tuple(column[-1] * gmpy2.invert(offset, square) % square for column, offset in pairs)
 
 
-@wire
-@dataclass(frozen=True)
-class PaillierFloats:
-    """phe's encrypted floats: `elements` (rows, columns, bytes) and, in the clear, the exponent of each (rows, columns)."""
-
-    tag: bytes
-    elements: Wire
-    exponents: NDArray[np.int16]
-
-    def __post_init__(self) -> None:
-        Batch(self.tag, self.elements)
-        found = self.exponents
-        if (
-            not isinstance(found, np.ndarray)
-            or found.dtype != np.int16
-            or found.shape != self.elements.shape[:2]
-        ):
-            raise MalformedError("the exponents of encrypted floats are one 16-bit integer a ciphertext")
-        if np.abs(found.astype(np.int64)).max(initial=0) > _EXPONENTS:
-            raise MalformedError("an exponent of an encrypted float is beyond that of any float")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.elements.shape[:2]
-
-
-def check_elements(pk: PaillierPublicKey, ct: Batch | PaillierFloats, shape: tuple[int, ...]) -> None:
-    """Raise `MalformedError` unless ct has this shape and this key's tag, and every element is a unit mod n^2."""
-    if not isinstance(ct, Batch | PaillierFloats) or (*ct.shape, ct.elements.shape[-1]) != (
-        *shape,
-        pk.params.nbytes,
-    ):
-        raise MalformedError(
-            f"{type(ct).__name__} does not fit {shape} ciphertexts of {pk.params.nbytes} bytes"
-        )
-    if ct.tag != pk.tag:
-        raise MalformedError(f"{type(ct).__name__} belongs to another key: its tag differs")
+def check_units(pk: PaillierPublicKey, ct: PaillierHead | PaillierLogits | PaillierFloats) -> None:
+    """Raise `MalformedError` unless every element is a unit mod n^2."""
     product, n = mpz(1), mpz(pk.n)
     for i, c in enumerate(numbers_of(ct.elements)):
         if not 0 < c < pk.square:

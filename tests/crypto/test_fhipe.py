@@ -1,4 +1,4 @@
-"""fhipe at its bounds, with wrong keys, forged tags, malformed input and the paper's formulas in plain integers."""
+"""fhipe with forged tags and points, at its bounds, and against the formulas of the paper in plain integers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from protocols.crypto.groups.named import PAIRINGS as NAMES
 from protocols.crypto.groups.named import get_pairing
 from protocols.crypto.records import Bounds
 from protocols.language import message
-from protocols.language.errors import BoundError, ConfigError, EncodingError, MalformedError
+from protocols.language.errors import BoundError, MalformedError
 from tests.crypto.test_pairing import outside_g2
 
 
@@ -52,26 +52,10 @@ def determinant(m):
     return total
 
 
-@pytest.mark.parametrize("group", NAMES)
-def test_decryption_is_the_matrix_product_in_every_group(group):
-    pp, sk, ct, expected = made(Bounds(3, 16, 16), group)
-    z = fhipe.decrypt(pp, fhipe.load_key(pp, sk), fhipe.load(pp, ct))
-    assert z.dtype == np.int64 and np.array_equal(z, expected)
-
-
 @pytest.mark.parametrize("n, count, keys", [(1, 1, 1), (64, 17, 9), (37, 3, 10)])
 def test_decryption_is_exact_for_any_number_of_keys_and_ciphertexts(n, count, keys):
     pp, sk, ct, expected = made(Bounds(n, 16, 256), count=count, keys=keys)
     assert np.array_equal(fhipe.decrypt(pp, sk, ct), expected)
-
-
-def test_decryption_is_exact_at_the_bounds():
-    bounds = Bounds(64, 16, 256)
-    pp, msk, coins = instance(bounds)
-    x = np.stack([np.full(64, 16), np.full(64, -16), np.tile([16, -16], 32)])
-    y = np.stack([np.full(64, 256), np.full(64, -256), np.tile([-256, 256], 32)])
-    z = fhipe.decrypt(pp, fhipe.key_derive(msk, y, coins), fhipe.encrypt(msk, x, coins))
-    assert np.array_equal(z, x @ y.T) and z.max() == bounds.inner and z.min() == -bounds.inner
 
 
 def test_zero_vectors_decrypt_to_zero_and_show():
@@ -102,7 +86,7 @@ def test_master_key_obeys_the_paper_by_an_independent_formula():
 def test_keys_and_ciphertexts_follow_the_paper_in_plain_integers(group, monkeypatch):
     pp, msk, coins = instance(Bounds(3, 9, 9), group)
     pairing, (x, y) = get_pairing(group), (np.array([[5, -9, 0], [1, 2, 3]]), np.array([[2, -3, 9]]))
-    masks = {"fhipe encrypt": [11, 13], "fhipe key_derive": [17]}
+    masks = {"fhipe encrypt": np.array([[11], [13]], object), "fhipe key_derive": np.array([[17]], object)}
     monkeypatch.setattr(fhipe, "_nonzero", lambda coins, purpose, order, count: masks[purpose])
     det, q = int.from_bytes(msk.det.tobytes(), "big"), pairing.order
     for mask, row, ct in zip([11, 13], x, fhipe.encrypt(msk, x, coins).elements, strict=True):
@@ -120,10 +104,9 @@ def test_products_with_wide_matrices_are_exact_at_the_largest_limbs():
 
 
 def test_masks_are_never_zero_and_never_repeat():
-    coins = Coins(bytes(32))
-    assert set(fhipe._nonzero(coins, "a", 3, 200)) == {1, 2}
-    q = get_pairing("bn254").order
-    assert len({*fhipe._nonzero(coins, "b", q, 5), *fhipe._nonzero(coins, "b", q, 5)}) == 10
+    coins, q = Coins(bytes(32)), get_pairing("bn254").order
+    assert set(fhipe._nonzero(coins, "a", 3, 200).ravel()) == {1, 2}
+    assert len({v for _ in range(2) for v in fhipe._nonzero(coins, "b", q, 5).ravel()}) == 10
 
 
 def test_equal_vectors_give_keys_and_ciphertexts_that_differ_in_every_element():
@@ -181,22 +164,6 @@ def test_product_beyond_the_bounds_is_an_error_and_no_number():
         fhipe.decrypt(narrow, sk, ct)
 
 
-def test_entries_beyond_the_bounds_are_refused_by_name_of_the_bound():
-    _, msk, coins = instance()
-    with pytest.raises(BoundError, match="x: an entry exceeds the bound 16"):
-        fhipe.encrypt(msk, np.full((1, 6), -17), coins)
-    with pytest.raises(BoundError, match="y: an entry exceeds the bound 128"):
-        fhipe.key_derive(msk, np.full((1, 6), 129), coins)
-
-
-def test_wrong_length_and_wrong_type_of_vectors_are_refused():
-    _, msk, coins = instance()
-    for bad in (np.ones((2, 5), int), np.ones(6, int), np.ones((2, 6))):
-        for make in (fhipe.encrypt, fhipe.key_derive):
-            with pytest.raises(MalformedError, match="expected integers"):
-                make(msk, bad, coins)
-
-
 @pytest.mark.parametrize("group", NAMES)
 def test_load_refuses_elements_off_the_curve_wherever_they_hide(group):
     pp, sk, ct, _ = made(Bounds(3, 4, 4), group)
@@ -226,16 +193,6 @@ def test_load_refuses_a_neutral_first_element(group):
             load(pp, replace(value, elements=elements))
 
 
-def test_load_refuses_what_claims_to_be_loaded_already_or_is_the_other_kind():
-    pp, sk, ct, _ = made()
-    for bad in (fhipe.load(pp, ct), sk, None):
-        with pytest.raises(MalformedError, match="expected a fhipe ciphertext"):
-            fhipe.load(pp, bad)
-    for bad in (fhipe.load_key(pp, sk), ct):
-        with pytest.raises(MalformedError, match="expected a fhipe function key"):
-            fhipe.load_key(pp, bad)
-
-
 def test_decrypt_refuses_a_ciphertext_in_place_of_a_key():
     pp, sk, ct, _ = made()
     for key, cipher in ((fhipe.load(pp, ct), ct), (sk, fhipe.load_key(pp, sk)), (ct, sk)):
@@ -250,44 +207,6 @@ def test_values_of_another_length_or_group_are_refused():
             fhipe.load(pp, replace(other_ct, tag=pp.tag))
         with pytest.raises(MalformedError, match="does not fit"):
             fhipe.decrypt(pp, replace(other_sk, tag=pp.tag), ct)
-
-
-def test_truncated_element_arrays_are_refused():
-    pp, sk, ct, _ = made()
-    for value, load in ((sk, fhipe.load_key), (ct, fhipe.load)):
-        with pytest.raises(MalformedError, match="does not fit"):
-            load(pp, replace(value, elements=value.elements[:, :-1]))
-        for bad in (
-            value.elements[..., :-1],
-            value.elements[0],
-            value.elements[:, :1],
-            value.elements.astype(np.int16),
-        ):
-            with pytest.raises(MalformedError):
-                replace(value, elements=bad)
-
-
-def test_records_with_fields_of_the_wrong_type_or_shape_are_refused():
-    pp, msk, coins = instance()
-    ct = fhipe.encrypt(msk, np.ones((2, 6), int), coins)
-    cases = [(pp, "tag", b"short"), (pp, "tag", np.zeros(16, np.uint8)), (pp, "params", None), (msk, "b", msk.b[:-1]),
-             (msk, "b_star", msk.b_star[..., 1:]), (msk, "det", None), (msk, "det", msk.det[1:]), (msk, "tag", None),
-             (msk, "params", Bounds(6, 16, 128)), (ct, "group", "secp256k1"), (ct, "group", None), (ct, "tag", b""),
-             (ct, "elements", None), (pp.params, "bounds", None), (pp.params, "bounds", Bounds(0, 1, 1)),
-             (pp.params, "bounds", Bounds(True, 1, 1)), (pp.params, "group", "secp256k1")]  # fmt: skip
-    for value, name, bad in cases:
-        with pytest.raises(MalformedError):
-            replace(value, **{name: bad})
-
-
-def test_loaded_values_with_foreign_elements_are_refused():
-    pp, sk, ct, _ = made()
-    for loaded in (fhipe.load(pp, ct), fhipe.load_key(pp, sk)):
-        width = loaded.elements.shape[-1]
-        for bad in (np.zeros((1, 2, width - 1), np.uint64), np.zeros((1, 2, width), np.int64), None,
-                    np.zeros((2, width), np.uint64), np.zeros((1, 1, width), np.uint64)):  # fmt: skip
-            with pytest.raises(MalformedError):
-                replace(loaded, elements=bad)
 
 
 def test_rows_and_concat_take_batches_apart_and_together():
@@ -305,47 +224,9 @@ def test_rows_and_concat_take_batches_apart_and_together():
             fhipe.concat(parts)
 
 
-@pytest.mark.parametrize("group", NAMES)
-def test_every_type_survives_the_wire(group):
-    pp, msk, coins = instance(Bounds(3, 4, 4), group)
-    x, y = matrices(pp.params.bounds)
-    ct, sk = fhipe.encrypt(msk, x, coins), fhipe.key_derive(msk, y, coins)
-    values = [pp.params, pp, msk, ct, fhipe.load(pp, ct), sk, fhipe.load_key(pp, sk)]
-    again = [message.decode(message.encode(value)) for value in values]
-    assert [message.digest(message.encode(v)) for v in again] == [
-        message.digest(message.encode(v)) for v in values
-    ]
-    for key, cipher in ((again[5], again[3]), (again[6], again[4])):
-        assert np.array_equal(fhipe.decrypt(again[1], key, cipher), x @ y.T)
-    assert np.array_equal(fhipe.decrypt(pp, fhipe.key_derive(again[2], y, coins), ct), x @ y.T)
-    assert [message.describe(v)[1] for v in values] == [(), (), (3, 3), (3, 3), (3, 3), (4, 3), (4, 3)]
-
-
-def test_malformed_record_on_the_wire_is_an_encoding_error():
-    _, _, ct, _ = made()
-    frame = message.encode(ct).copy()
-    place = frame.tobytes().index(b"bn254")
-    frame[place : place + 5] = np.frombuffer(b"bn256", np.uint8)
-    with pytest.raises(EncodingError, match="MalformedError"):
-        message.decode(frame)
-
-
 def test_same_coins_give_the_same_bytes_and_others_do_not():
     frames = [bytes(message.encode(list(made(seed=seed)[:3]))) for seed in (3, 3, 4)]
     assert frames[0] == frames[1] != frames[2]
-
-
-def test_secrets_do_not_show_in_a_master_key():
-    _, msk, _ = instance()
-    assert repr(msk) == f"FhipeMasterKey(params={msk.params!r}, tag={msk.tag!r})"
-
-
-def test_parameters_refuse_what_no_discrete_logarithm_reaches_and_unknown_groups():
-    assert fhipe.parameters(Bounds(64, 16, 256)).group == "bn254"
-    with pytest.raises(BoundError, match="discrete-logarithm limit"):
-        fhipe.parameters(Bounds(784, 255, 1 << 20))
-    with pytest.raises((MalformedError, ConfigError)):
-        fhipe.parameters(Bounds(1, 1, 1), "secp256k1")
 
 
 @pytest.mark.parametrize("group, bits", [("bn254", 100), ("bls12_381", 120)])

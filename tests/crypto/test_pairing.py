@@ -1,4 +1,4 @@
-"""Pairings against arithmetic in plain Python: exponents, curve equations over F_p^2, and powers by multiplication."""
+"""Pairings against arithmetic in plain Python: exponents, curve equations over F_p^2, powers by products."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 
 from protocols.crypto.groups import mcl, mcl_pairing, workers
-from protocols.crypto.groups.named import PAIRINGS as NAMES
-from protocols.crypto.groups.named import get_group, get_pairing
+from protocols.crypto.groups.named import PAIRINGS, get_group, get_pairing
 from protocols.crypto.groups.pairing import logarithms
-from protocols.language.errors import ConfigError, MalformedError
+from protocols.language.errors import MalformedError
 
 BLS_FIELD = 0x1A0111EA397FE69A4B1BA7B6434BACD764774B84F38512BF6730D2A0F6B0F6241EABFFFEB153FFFFB9FEFFFFFFFFAAAB
-# field prime, bytes of a coordinate and their order, constants of y^2 = x^3 + b of G1 and (in F_p^2, u^2 = -1) of G2
+# field prime, bytes of a coordinate, their order, b of y^2 = x^3 + b on G1 and (in F_p^2, u^2 = -1) on G2
 BN_TWIST = (1, mcl.BN254.field - 1)  # 2 / (1 + u) = 1 - u
 CURVES = {
     "bn254": (mcl.BN254.field, 32, "little", 2, BN_TWIST),
@@ -85,7 +84,7 @@ def signed_power(target, base, exponent):
     return power(target, base if exponent >= 0 else target.invert(base[None])[0], abs(exponent))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PAIRINGS)
 def test_pairing_is_bilinear_and_does_not_vanish(name):
     pairing = get_pairing(name)
     a, b = scalars(pairing, 2)
@@ -129,7 +128,7 @@ def test_strassen_survives_neutral_and_equal_and_opposite_points():
         assert np.array_equal(products, expected)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PAIRINGS)
 def test_inverse_and_product_in_the_target_cancel_and_fingerprints_ignore_inversion(name):
     pairing = get_pairing(name)
     with pairing.target() as target:
@@ -177,7 +176,7 @@ def test_logarithms_beyond_the_bound_are_not_found(bound):
         assert found.tolist() == [True, False, True, False] and values[[0, 2]].tolist() == [bound, -bound]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PAIRINGS)
 def test_points_lie_on_the_curves_and_exponents_add(name):
     pairing, (p, _, _, b, twist) = get_pairing(name), CURVES[name]
     for x, y in (coordinates(name, w) for w in pairing.exp_g1([1, *scalars(pairing, 2)])):
@@ -186,7 +185,7 @@ def test_points_lie_on_the_curves_and_exponents_add(name):
         assert times(y, y, p) == equation((re, im), p, twist)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PAIRINGS)
 def test_fixed_base_exponents_are_taken_modulo_the_order(name):
     pairing = get_pairing(name)
     q = pairing.order
@@ -199,12 +198,12 @@ def test_fixed_base_exponents_are_taken_modulo_the_order(name):
 def test_fixed_base_exponentiation_is_the_librarys_own():
     pairing = get_pairing("bn254")
     group, exponents = get_group("bn254"), [1, 2, 1023, 1024, *scalars(pairing, 5), pairing.order - 1]
-    points = group.exp(group.generator()[None], exponents)[0]
-    assert np.array_equal(pairing.exp_g1(exponents), group.encode(points))
-    assert np.array_equal(pairing.decode_g1(pairing.exp_g1(exponents)), points)
+    points = group.g**exponents
+    assert np.array_equal(pairing.exp_g1(exponents), points.encode())
+    assert np.array_equal(pairing.decode_g1(pairing.exp_g1(exponents)), points.raw)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PAIRINGS)
 def test_neutral_element_decodes_and_pairs_to_one(name):
     pairing = get_pairing(name)
     zero1, zero2 = g1(pairing, [0], 1, 1), g2(pairing, [0], 1, 1)
@@ -213,7 +212,7 @@ def test_neutral_element_decodes_and_pairs_to_one(name):
             assert np.array_equal(target.products(a, b)[0, 0], target.one())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PAIRINGS)
 def test_points_off_the_curve_and_unreduced_coordinates_are_refused(name):
     pairing, p = get_pairing(name), CURVES[name][0]
     for exp, decode in ((pairing.exp_g1, pairing.decode_g1), (pairing.exp_g2, pairing.decode_g2)):
@@ -231,7 +230,7 @@ def test_points_off_the_curve_and_unreduced_coordinates_are_refused(name):
                 decode(np.stack([good[0], wire_of(name, *bad), good[2]]))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PAIRINGS)
 def test_point_of_the_twist_outside_of_the_subgroup_is_refused(name):
     pairing, (p, _, _, _, twist) = get_pairing(name), CURVES[name]
     bad = outside_g2(name)
@@ -251,7 +250,7 @@ def test_point_of_g1_outside_of_the_subgroup_is_refused_where_there_is_one():
         get_pairing("bls12_381").decode_g1(wire_of("bls12_381", x, y)[None])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PAIRINGS)
 def test_wrong_length_or_type_is_refused_before_it_reaches_a_library(name):
     pairing = get_pairing(name)
     cases = ((pairing.exp_g1([1]), pairing.decode_g1, False), (pairing.exp_g2([1]), pairing.decode_g2, True))
@@ -259,11 +258,6 @@ def test_wrong_length_or_type_is_refused_before_it_reaches_a_library(name):
         for bad in (wire[:, :-1], wire.astype(np.int16), wire.tobytes()):
             with pytest.raises(MalformedError, match=f"element of G{1 + second} of {name}"):
                 decode(bad)
-        elements = decode(wire)
-        pairing.check_elements(elements, second, 2)
-        for bad in (elements[0], elements[:, 1:], elements.astype(np.int64), None):
-            with pytest.raises(MalformedError, match="expected points"):
-                pairing.check_elements(bad, second, 2)
 
 
 def test_products_refuse_arrays_that_are_no_points():
@@ -293,11 +287,6 @@ def test_pairing_works_after_another_curve_was_used():
 def test_table_of_a_fixed_base_cannot_be_written():
     with pytest.raises(ValueError, match="read-only"):
         mcl_pairing._fixed_base(True)[0, 0] = 1
-
-
-def test_unknown_pairing_is_refused_with_the_names():
-    with pytest.raises(ConfigError, match="bn254, bls12_381"):
-        get_pairing("secp256k1")
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

@@ -1,15 +1,15 @@
-"""The native library mcl (herumi, bundled by the package mclbn256) and the curves of prime order that it carries here.
+"""The native library mcl (herumi, bundled by the package mclbn256) and the curves of prime order used here.
 
-mcl keeps *the* curve as state of the whole process. A second copy of the library does not help: its state consists of
-C++ inline variables that the dynamic linker unifies (STB_GNU_UNIQUE; tried: initialising a copy changes the original).
-So whoever computes takes `active(curve)` for the time of a batch: one lock, a check of what the library really has
-(3 us), and a change of curve if it must (0.3 ms to BN254, 4 ms to secp256k1; no memory is lost). Other users of the
-library in the same process must do the same.
+mcl keeps *the* curve as state of the whole process. A second copy of the library does not help: its state
+consists of C++ inline variables that the dynamic linker unifies (STB_GNU_UNIQUE; tried: initialising a copy
+changes the original). So whoever computes takes `active(curve)` for the time of a batch: one lock, a check of
+what the library really has (3 us), and a change of curve if it must (0.3 ms to BN254, 4 ms to secp256k1; no
+memory is lost). Other users of the library in the same process must do the same.
 
-Points are 12 little-endian 64-bit words (x, y, z; z = 1, or all zero for the neutral element), scalars 4 words in mcl's
-own form. On BN254 there are also G2 (24 words) and the target group (48 words: two halves a + b w over F_p^6; the
-inverse is a - b w). Words are reduced Montgomery forms, so equal elements are equal words. Functions of `Mcl` take
-plain addresses.
+Points are 12 little-endian 64-bit words (x, y, z; z = 1, or all zero for the neutral element), scalars 4
+words in mcl's own form. On BN254 there are also G2 (24 words) and the target group (48 words: two halves a +
+b w over F_p^6; the inverse is a - b w). Words are reduced Montgomery forms, so equal elements are equal
+words. Functions of `Mcl` take plain addresses.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
-from protocols.language.errors import SchemeError
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.language.errors import MalformedError, SchemeError
 
 POINT_WORDS = 12
 G2_WORDS = 24
@@ -58,7 +61,7 @@ SECP256K1 = Curve(
 )
 _BN254_FIELD = 0x2523648240000001BA344D80000000086121000000000013A700000000000013
 BN254 = Curve(
-    name="bn254",  # J.-L. Beuchat et al., Pairing 2010 (eprint 2010/354); not the SNARK curve of the same name
+    name="bn254",  # J.-L. Beuchat et al., Pairing 2010 (eprint 2010/354); not the SNARK curve of this name
     number=0,
     field=_BN254_FIELD,
     order=0x2523648240000001BA344D8000000007FF9F800000000010A10000000000000D,
@@ -71,8 +74,8 @@ BN254 = Curve(
 class Mcl:
     """The functions used here: of G1 without a prefix, of Fp, G2, the pairing and its target group with one.
 
-    `mul`, `mul_vec`, `g2_in_subgroup`, `miller` (a product of Miller loops) and `final_exp` release the GIL; the others
-    take under 5 us and keep it. `target_inv` conjugates.
+    `mul`, `mul_vec`, `g2_in_subgroup`, `miller` (a product of Miller loops) and `final_exp` release the GIL;
+    the others take under 5 us and keep it. `target_inv` conjugates.
     """
 
     mul: Callable[[int, int, int], None]
@@ -148,8 +151,8 @@ def _lock() -> threading.RLock:
 def active(curve: Curve) -> Iterator[Mcl]:
     """Hold the library with `curve` switched on, for one batch.
 
-    Threads that the holder starts may use the functions too; they must not call `active`. Raises `SchemeError` if the
-    library does not take the curve.
+    Threads that the holder starts may use the functions too; they must not call `active`. Raises
+    `SchemeError` if the library does not take the curve.
     """
     with _lock():
         library = _library()
@@ -162,8 +165,15 @@ def active(curve: Curve) -> Iterator[Mcl]:
         yield library
 
 
+def points(raw: NDArray[Any], words: int = POINT_WORDS) -> NDArray[Any]:
+    """A contiguous array that mcl may be handed: a wrong type or width would read foreign memory."""
+    if raw.dtype != np.uint64 or raw.shape[-1:] != (words,):
+        raise MalformedError(f"expected points of {words} uint64, got {raw.dtype} {raw.shape}")
+    return np.ascontiguousarray(raw)
+
+
 def _order(library: Mcl) -> int:
-    # mclBn_getCurveType keeps the old number when a curve without pairing is switched on, so it cannot be asked
+    # not by mclBn_getCurveType, which keeps the old number when a curve without pairing is switched on
     text = ctypes.create_string_buffer(128)
     length = library.order(text, 128)
     return int(text.raw[:length] or b"0")

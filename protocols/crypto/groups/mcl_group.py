@@ -1,32 +1,28 @@
-"""secp256k1 and BN254's G1 by mcl: both have a prime number of points, so a point on the curve is in the group.
+"""secp256k1 and G1 of BN254 by mcl: of prime order, so that a point of the curve is in the group.
 
-An element is 12 uint64 words as in `mcl`, with z = 1; the neutral element is all zero. On the wire: x | y, 32 bytes
-little-endian each. Uncompressed, because a square root per point costs 70 us where the check of the curve equation
-costs 1.1 us (digits: 93 405 points, 6.6 s against 0.11 s), for 64 bytes in place of 33. On BN254 mcl checks the order
-of every point too, 65 us.
+An element is 12 uint64 words as in `mcl`, with z = 1; the neutral element is all zero. On the wire: x | y, 32
+bytes little-endian each. Uncompressed, because a square root per point costs 70 us where the check of the
+curve equation costs 1.1 us (digits: 93 405 points, 6.6 s against 0.11 s), for 64 bytes in place of 33. On
+BN254 mcl checks the order of every point too, 65 us.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.crypto.groups import mcl
-from protocols.crypto.groups.elements import Elements, Group, Wire
+from protocols.crypto.groups import mcl, workers
+from protocols.crypto.groups.elements import Group, Places, Raw, Wire
 from protocols.language.errors import MalformedError
 
 _POINT = 8 * mcl.POINT_WORDS  # bytes
 _SCALAR = 8 * mcl.SCALAR_WORDS
 _WIRE = 2 * mcl.COORDINATE_BYTES
-_BUCKETS = (
-    128  # from this length on mcl's mulVec sorts into buckets: 128 terms cost less than 64 (214 us, 260 us)
-)
+_BUCKETS = 128  # from here on mcl's mulVec sorts into buckets: 128 terms cost less than 64 (214 us, 260 us)
 _PAD_FROM = 52  # shorter products are faster as they are
 
 
@@ -36,34 +32,34 @@ class MclGroup(Group):
 
     curve: mcl.Curve
 
-    def generator(self) -> Elements:
+    def generator(self) -> Raw:
         x, y = self.curve.generator
         size = mcl.COORDINATE_BYTES
         wire = np.frombuffer(x.to_bytes(size, "little") + y.to_bytes(size, "little"), np.uint8)
         return self._decode(wire[None]).reshape(-1)
 
-    def identity(self) -> Elements:
+    def identity(self) -> Raw:
         return np.zeros(mcl.POINT_WORDS, dtype=np.uint64)
 
-    def exp(self, bases: Elements, scalars: Sequence[int]) -> Elements:
-        bases, h = _points(bases), len(scalars)
-        out = np.empty((len(bases), h, mcl.POINT_WORDS), dtype=np.uint64)
+    def exp(self, bases: Raw, scalars: Sequence[int], base: Places, scalar: Places) -> Raw:
+        bases = mcl.points(bases)
+        out = np.empty((len(base), mcl.POINT_WORDS), dtype=np.uint64)
         with mcl.active(self.curve) as native:
-            fr = self._scalars(native, [s % self.order for s in scalars])
-            to, base, scalar = out.ctypes.data, bases.ctypes.data, fr.ctypes.data
+            fr, to = self._scalars(native, [s % self.order for s in scalars]), out.ctypes.data
+            left, right = bases.ctypes.data + _POINT * base, fr.ctypes.data + _SCALAR * scalar
 
-            def task(start: int, stop: int) -> None:
-                for pair in range(start, stop):
-                    i, k = divmod(pair, h)
+            def task(piece: tuple[int, int]) -> None:
+                places = zip(left[slice(*piece)].tolist(), right[slice(*piece)].tolist(), strict=True)
+                for pair, (point, exponent) in enumerate(places, start=piece[0]):
                     here = to + _POINT * pair
-                    native.mul(here, base + _POINT * i, scalar + _SCALAR * k)
+                    native.mul(here, point, exponent)
                     native.normalize(here, here)
 
-            _spread(task, len(bases) * h)
+            _spread(task, len(base))
         return out
 
-    def multi_exp(self, points: Elements, exponents: NDArray[np.integer[Any]]) -> Elements:
-        points = _points(points)
+    def multi_exp(self, points: Raw, exponents: NDArray[np.integer[Any]]) -> Raw:
+        points = mcl.points(points)
         (count, n), h = points.shape[:2], len(exponents)
         length = _BUCKETS if _PAD_FROM <= n < _BUCKETS else n
         # a negative exponent is a full-size one to mcl: take the inverse of the point instead
@@ -78,10 +74,10 @@ class MclGroup(Group):
             fr = self._scalars(native, distinct.tolist())[where.reshape(h, length)]
             to, scalar, row = out.ctypes.data, fr.ctypes.data, _SCALAR * length
 
-            def task(start: int, stop: int) -> None:
+            def task(piece: tuple[int, int]) -> None:
                 terms = np.empty((length, mcl.POINT_WORDS), dtype=np.uint64)
                 term = terms.ctypes.data
-                for pair in range(start, stop):
+                for pair in range(*piece):
                     i, k = divmod(pair, h)
                     here = to + _POINT * pair
                     np.take(signed[i], index[k], axis=0, out=terms, mode="clip")
@@ -91,14 +87,14 @@ class MclGroup(Group):
             _spread(task, count * h)
         return out
 
-    def mul(self, a: Elements, b: Elements) -> Elements:
+    def mul(self, a: Raw, b: Raw) -> Raw:
         return self._pairwise(a, b, "add")
 
-    def div(self, a: Elements, b: Elements) -> Elements:
+    def div(self, a: Raw, b: Raw) -> Raw:
         return self._pairwise(a, b, "sub")
 
-    def invert(self, a: Elements) -> Elements:
-        a = _points(a)
+    def invert(self, a: Raw) -> Raw:
+        a = mcl.points(a)
         out = np.empty_like(a)
         with mcl.active(self.curve) as native:
             neg, to, source = native.neg, out.ctypes.data, a.ctypes.data
@@ -106,17 +102,17 @@ class MclGroup(Group):
                 neg(to + at, source + at)
         return out
 
-    def encode(self, elements: Elements) -> Wire:
-        elements = _points(elements)
-        count = elements.size // mcl.POINT_WORDS
+    def encode(self, raw: Raw) -> Wire:
+        raw = mcl.points(raw)
+        count = raw.size // mcl.POINT_WORDS
         out = np.empty(count * _WIRE + 1, dtype=np.uint8)  # mcl ends every text with a zero byte
         with mcl.active(self.curve) as native:
-            to, source = out.ctypes.data, elements.ctypes.data
+            to, source = out.ctypes.data, raw.ctypes.data
             for i in range(count):
                 native.format(to + _WIRE * i, _WIRE + 1, source + _POINT * i, mcl.AFFINE)
-        return out[:-1].reshape(*elements.shape[:-1], _WIRE)
+        return out[:-1].reshape(*raw.shape[:-1], _WIRE)
 
-    def _decode(self, wire: Wire) -> Elements:
+    def _decode(self, wire: Wire) -> Raw:
         out = np.empty((len(wire), mcl.POINT_WORDS), dtype=np.uint64)
         with mcl.active(self.curve) as native:
             to, source = out.ctypes.data, wire.ctypes.data
@@ -125,9 +121,9 @@ class MclGroup(Group):
                     raise MalformedError(f"element {i} of {len(wire)}: {self._fault(wire[i].tobytes())}")
         return out
 
-    def keys(self, elements: Elements) -> NDArray[np.uint64]:
-        odd = elements[..., 4] & np.uint64(1)  # the parity of y tells an element from its inverse
-        return np.stack([elements[..., 0], elements[..., 1] & ~np.uint64(1) | odd], axis=-1)
+    def keys(self, raw: Raw) -> NDArray[np.uint64]:
+        odd = raw[..., 4] & np.uint64(1)  # the parity of y tells an element from its inverse
+        return np.stack([raw[..., 0], raw[..., 1] & ~np.uint64(1) | odd], axis=-1)
 
     def _fault(self, wire: bytes) -> str:
         size = mcl.COORDINATE_BYTES
@@ -145,8 +141,8 @@ class MclGroup(Group):
             native.scalar(to + at, start + at, _SCALAR)
         return out
 
-    def _pairwise(self, a: Elements, b: Elements, operation: str) -> Elements:
-        a, b = (_points(v) for v in np.broadcast_arrays(a, b))
+    def _pairwise(self, a: Raw, b: Raw, operation: str) -> Raw:
+        a, b = (mcl.points(v) for v in np.broadcast_arrays(a, b))
         out = np.empty_like(a)
         with mcl.active(self.curve) as native:
             combine, normalize = getattr(native, operation), native.normalize
@@ -161,25 +157,11 @@ def mcl_group(name: str) -> MclGroup:
     """`secp256k1` or `bn254`."""
     if name == mcl.SECP256K1.name:
         return MclGroup(name, mcl.SECP256K1.order, 128, "DDH", _WIRE, mcl.SECP256K1)
-    # 100 bits: the number field sieve of Kim and Barbulescu (CRYPTO 2016, eprint 2015/1027) on the pairing's target
+    # 100 bits: the number field sieve of Kim and Barbulescu (CRYPTO 2016, eprint 2015/1027) in GT
     return MclGroup(name, mcl.BN254.order, 100, "XDH (DDH in G1 of a pairing)", _WIRE, mcl.BN254)
 
 
-def _points(elements: Elements) -> Elements:
-    """A contiguous array whose address may be handed to mcl; a wrong type or width would read foreign memory."""
-    if elements.dtype != np.uint64 or elements.shape[-1:] != (mcl.POINT_WORDS,):
-        raise MalformedError(
-            f"expected points of {mcl.POINT_WORDS} uint64, got {elements.dtype} {elements.shape}"
-        )
-    return np.ascontiguousarray(elements)
-
-
-def _spread(task: Callable[[int, int], None], count: int) -> None:
+def _spread(task: Callable[[tuple[int, int]], None], count: int) -> None:
     """Run `task` over [0, count) in one contiguous piece per core; the pieces write to disjoint places."""
-    workers = min(os.cpu_count() or 1, max(1, count // 8))
-    if workers == 1:
-        task(0, count)
-        return
-    edges = [count * piece // workers for piece in range(workers + 1)]
-    with ThreadPoolExecutor(workers) as pool:  # .3 ms a call, against milliseconds of work
-        list(pool.map(task, edges[:-1], edges[1:]))
+    pieces = min(workers.available(), count // 8)  # a pool takes .3 ms a call, against milliseconds of work
+    workers.spread(task, workers.ranges(count, pieces), pieces)

@@ -1,17 +1,17 @@
 """BN254 by mcl.
 
-Elements of G1 are 12 uint64 words, of G2 24, of GT 48, as in `mcl`, points with z = 1 or all zero; on the wire x | y,
-coordinates of 32 bytes little-endian (in G2 the real part first). G1 has a prime number of points; G2 has the cofactor
-13 * 96757 * ..., so every point that arrives is multiplied by the order: small factors rule out to check a random
-combination of many points in one go.
+Raw of G1 are 12 uint64 words, of G2 24, of GT 48, as in `mcl`, points with z = 1 or all zero; on the wire x |
+y, coordinates of 32 bytes little-endian (in G2 the real part first). G1 has a prime number of points; G2 has
+the cofactor 13 * 96757 * ..., so every point that arrives is multiplied by the order: small factors rule out
+to check a random combination of many points in one go.
 
-`products` is a matrix product in the exponent: entries of G1 times entries of G2, sums in GT. So V. Strassen's way to
-multiply matrices (Numerische Mathematik 13, 1969; in S. Winograd's form with 15 additions) applies: 7 block products
-in place of 8, for a few additions. Miller loops are what costs (128 us a term; an addition in G1 or G2 1 us, in GT
-2.5 us), and three levels save a third of them: 6.2 ms in place of 8.2 for a product of 64 pairings, all told. Sums of
-Miller loops are formed before the final exponentiation, of which there is one per entry; a - b there is a times the
-conjugate of b, which the final exponentiation turns into the inverse, as conjugation is the power p^6 and the exponent
-has the factor p^6 - 1.
+`products` is a matrix product in the exponent: entries of G1 times entries of G2, sums in GT. So V.
+Strassen's way to multiply matrices (Numerische Mathematik 13, 1969; in S. Winograd's form with 15 additions)
+applies: 7 block products in place of 8, for a few additions. Miller loops are what costs (128 us a term; an
+addition in G1 or G2 1 us, in GT 2.5 us), and three levels save a third of them: 6.2 ms in place of 8.2 for a
+product of 64 pairings, all told. Sums of Miller loops are formed before the final exponentiation, of which
+there is one per entry; a - b there is a times the conjugate of b, which the final exponentiation turns into
+the inverse, as conjugation is the power p^6 and the exponent has the factor p^6 - 1.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocols.crypto.groups import mcl, workers
-from protocols.crypto.groups.pairing import Elements, Pairing, Target, Wire, check_lengths
+from protocols.crypto.groups.elements import Raw, Wire
+from protocols.crypto.groups.pairing import Pairing, Target, check_lengths
 from protocols.language.errors import MalformedError
 
 _CURVE = mcl.BN254
@@ -37,9 +37,7 @@ _G2_BASE = (  # the generator of mcl's own samples; the tests check curve, twist
     0x1EB672F0D5335990C9B12F9839B1A8804393211B198237C5ACFC4D69D51186A0,
     0x118C5D037558E51EFDD3CF3530D8C5CB65C52F9CF639ED6D81DDC6C16B76EEC0,
 )
-_WINDOW = (
-    10  # bits of a window of a fixed base: 26 additions an exponentiation, 26 624 points (2.5 MB, in G2 5 MB)
-)
+_WINDOW = 10  # bits of a window of a fixed base: 26 additions a power, 26 624 points (2.5 MB, in G2 5 MB)
 _BATCH = 4096  # exponents whose digits are held as Python integers at a time, 26 each
 _LEAF = 4  # Strassen's recursion ends here: Miller loops of fewer terms share their squarings badly
 
@@ -55,7 +53,7 @@ class _Side:
     normalize: Callable[[int, int], None]
     format: Callable[[int, int, int, int], int]
 
-    def sums(self, a: Elements, b: Elements, difference: bool = False) -> Elements:
+    def sums(self, a: Raw, b: Raw, difference: bool = False) -> Raw:
         """a + b or a - b, elementwise; z is not 1 (the Miller loop normalises its arguments for less)."""
         a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
         out = np.empty_like(a)
@@ -65,7 +63,7 @@ class _Side:
             combine(to + at, left + at, right + at)
         return out
 
-    def normalised(self, a: Elements) -> Elements:
+    def normalised(self, a: Raw) -> Raw:
         """The same points with z = 1."""
         out = np.ascontiguousarray(a).copy()
         for at in range(out.ctypes.data, out.ctypes.data + out.nbytes, 8 * self.words):
@@ -85,11 +83,10 @@ class MclTarget(Target):
     """GT of BN254; valid while the curve is active."""
 
     native: mcl.Mcl
-    unit: Elements
+    unit: Raw
 
-    def products(self, a: Elements, b: Elements) -> Elements:
-        check_points(a, mcl.POINT_WORDS, 3)
-        check_points(b, mcl.G2_WORDS, 3)
+    def products(self, a: Raw, b: Raw) -> Raw:
+        a, b = mcl.points(a), mcl.points(b, mcl.G2_WORDS)
         check_lengths(a, b)
         out = self._miller(a, b)
         at = out.ctypes.data
@@ -97,7 +94,7 @@ class MclTarget(Target):
             self.native.final_exp(entry, entry)
         return out
 
-    def mul(self, a: Elements, b: Elements) -> Elements:
+    def mul(self, a: Raw, b: Raw) -> Raw:
         a, b = (np.ascontiguousarray(v) for v in np.broadcast_arrays(a, b))
         out = np.empty_like(a)
         mul, to, left, right = self.native.target_mul, out.ctypes.data, a.ctypes.data, b.ctypes.data
@@ -105,7 +102,7 @@ class MclTarget(Target):
             mul(to + at, left + at, right + at)
         return out
 
-    def invert(self, a: Elements) -> Elements:
+    def invert(self, a: Raw) -> Raw:
         a = np.ascontiguousarray(a)
         out = np.empty_like(a)
         conjugate, to, source = self.native.target_inv, out.ctypes.data, a.ctypes.data
@@ -113,14 +110,14 @@ class MclTarget(Target):
             conjugate(to + at, source + at)
         return out
 
-    def one(self) -> Elements:
+    def one(self) -> Raw:
         return self.unit
 
-    def keys(self, a: Elements) -> NDArray[np.int64]:
+    def keys(self, a: Raw) -> NDArray[np.int64]:
         return np.ascontiguousarray(a[..., 0]).view(np.int64)  # of the half that conjugation does not change
 
-    def _miller(self, a: Elements, b: Elements) -> Elements:
-        """The matrix product a b^T before the final exponentiation: (r, n) in G1, (c, n) in G2 give (r, c, words)."""
+    def _miller(self, a: Raw, b: Raw) -> Raw:
+        """a b^T before the final exponentiation: (r, n) in G1, (c, n) in G2 give (r, c, words)."""
         rows, columns, terms = len(a), len(b), a.shape[1]
         if min(rows, columns) < 2 or terms < 2 * _LEAF:
             return self._direct(a, b)
@@ -132,7 +129,7 @@ class MclTarget(Target):
             return self.mul(self._miller(a[:, :-1], b[:, :-1]), self._direct(a[:, -1:], b[:, -1:]))
         return self._strassen(a, b)
 
-    def _strassen(self, a: Elements, b: Elements) -> Elements:
+    def _strassen(self, a: Raw, b: Raw) -> Raw:
         first, second = _side(self.native, False), _side(self.native, True)
         r, c, t = len(a) // 2, len(b) // 2, a.shape[1] // 2
         a11, a12, a21, a22 = a[:r, :t], a[:r, t:], a[r:, :t], a[r:, t:]
@@ -156,7 +153,7 @@ class MclTarget(Target):
             [np.concatenate([c11, c12], axis=1), np.concatenate([c21, self.mul(u3, p5)], axis=1)]
         )
 
-    def _direct(self, a: Elements, b: Elements) -> Elements:
+    def _direct(self, a: Raw, b: Raw) -> Raw:
         a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
         out = np.empty((len(a), len(b), mcl.TARGET_WORDS), dtype=np.uint64)
         terms, to, miller = a.shape[1], out.ctypes.data, self.native.miller
@@ -172,12 +169,6 @@ class MclTarget(Target):
 class MclPairing(Pairing):
     """The pairing of BN254."""
 
-    def exp_g1(self, scalars: Sequence[int]) -> Wire:
-        return self._exp(scalars, second=False)
-
-    def exp_g2(self, scalars: Sequence[int]) -> Wire:
-        return self._exp(scalars, second=True)
-
     @contextmanager
     def target(self) -> Iterator[Target]:
         with mcl.active(_CURVE) as native:
@@ -185,17 +176,12 @@ class MclPairing(Pairing):
             native.fp(unit.ctypes.data, _little_one().ctypes.data, _COORDINATE)
             yield MclTarget(native, unit)
 
-    def check_elements(self, elements: Any, second: bool, ndim: int) -> None:
-        check_points(elements, mcl.G2_WORDS if second else mcl.POINT_WORDS, ndim)
-
     def _exp(self, scalars: Sequence[int], second: bool) -> Wire:
         table, reduced = _fixed_base(second), [s % self.order for s in scalars]
         with mcl.active(_CURVE) as native:
             side = _side(native, second)
             point = np.zeros(side.words, dtype=np.uint64)
-            out = np.empty(
-                len(scalars) * side.nbytes + 1, dtype=np.uint8
-            )  # mcl ends every text with a zero byte
+            out = np.empty(len(scalars) * side.nbytes + 1, dtype=np.uint8)  # mcl ends a text with a zero byte
             to, here, add, text = out.ctypes.data, point.ctypes.data, side.add, side.format
             for start in range(0, len(reduced), _BATCH):
                 entries = _windows(reduced[start : start + _BATCH], len(table) >> _WINDOW)
@@ -207,11 +193,11 @@ class MclPairing(Pairing):
                     to += side.nbytes
         return out[:-1].reshape(len(scalars), side.nbytes)
 
-    def _decode(self, wire: Wire, second: bool) -> Elements:
+    def _decode(self, wire: Wire, second: bool) -> Raw:
         return self._decode_g2(wire) if second else self._decode_g1(wire)
 
-    def _decode_g1(self, wire: Wire) -> Elements:
-        # mcl's own parser multiplies by the order, 60 us, though every point of the curve has it; this takes 4 us
+    def _decode_g1(self, wire: Wire) -> Raw:
+        # mcl's own parser multiplies by the order, 60 us, which every point of the curve has; this takes 4 us
         out = np.zeros((len(wire), mcl.POINT_WORDS), dtype=np.uint64)
         with mcl.active(_CURVE) as native:
             one = _little_one()
@@ -225,21 +211,19 @@ class MclPairing(Pairing):
                     fp(to + 96 * i + 32 * k, place, _COORDINATE)
         return out
 
-    def _decode_g2(self, wire: Wire) -> Elements:
+    def _decode_g2(self, wire: Wire) -> Raw:
         out = np.empty((len(wire), mcl.G2_WORDS), dtype=np.uint64)
         with mcl.active(_CURVE) as native:
             to, source = out.ctypes.data, wire.ctypes.data
             for i in range(len(wire)):
                 if native.g2_parse(to + 192 * i, source + 128 * i, 128, mcl.AFFINE):
-                    raise MalformedError(
-                        f"element {i} of {len(wire)}: {self._fault(_coordinates(wire[i], 4)[0], 2)}"
-                    )
+                    fault = self._fault(_coordinates(wire[i], 4)[0], 2)
+                    raise MalformedError(f"element {i} of {len(wire)}: {fault}")
             pieces = workers.ranges(len(wire), 64 * workers.available() if len(wire) > 64 else 1)
             for place in workers.spread(partial(_first_outside, native, to), pieces, workers.available()):
                 if place is not None:
-                    raise MalformedError(
-                        f"element {place} of {len(wire)}: on the curve, but not in the subgroup G2 of {self.name}"
-                    )
+                    fault = f"on the curve, but not in the subgroup G2 of {self.name}"
+                    raise MalformedError(f"element {place} of {len(wire)}: {fault}")
         return out
 
     def _fault(self, coordinates: tuple[int, ...], number: int) -> str:
@@ -249,15 +233,8 @@ class MclPairing(Pairing):
 
 
 def bn254() -> MclPairing:
-    """BN254; 100 bits: the number field sieve of Kim and Barbulescu (CRYPTO 2016, eprint 2015/1027) in the target."""
+    """BN254; 100 bits by Kim and Barbulescu, CRYPTO 2016 (eprint 2015/1027): the number field sieve in GT."""
     return MclPairing(_CURVE.name, _CURVE.order, 100, 2 * _COORDINATE, 4 * _COORDINATE)
-
-
-def check_points(elements: Any, words: int, ndim: int) -> None:
-    """Raise `MalformedError` for arrays whose addresses must not reach mcl."""
-    fits = isinstance(elements, np.ndarray) and elements.dtype == np.uint64 and elements.ndim == ndim
-    if not fits or elements.shape[-1] != words:
-        raise MalformedError(f"expected points of {words} uint64 words on {ndim} axes")
 
 
 def _first_outside(native: mcl.Mcl, base: int, piece: tuple[int, int]) -> int | None:
@@ -277,14 +254,9 @@ def _coordinates(wire: Wire, each: int) -> list[tuple[int, ...]]:
 
 
 def _windows(scalars: Sequence[int], number: int) -> NDArray[np.int64]:
-    """Where the digits of integers in [0, order) stand in a fixed base's table of `number` windows: (N, number)."""
-    bits = np.unpackbits(
-        np.frombuffer(b"".join(s.to_bytes(_COORDINATE, "little") for s in scalars), np.uint8).reshape(
-            -1, _COORDINATE
-        ),
-        axis=1,
-        bitorder="little",
-    )
+    """Where the digits of integers in [0, order) stand in a fixed base's table: (N, `number` of windows)."""
+    data = np.frombuffer(b"".join(s.to_bytes(_COORDINATE, "little") for s in scalars), np.uint8)
+    bits = np.unpackbits(data.reshape(-1, _COORDINATE), axis=1, bitorder="little")
     padded = np.zeros((len(scalars), number * _WINDOW), dtype=np.int64)
     padded[:, : bits.shape[1]] = bits[:, : padded.shape[1]]
     digits: NDArray[np.int64] = padded.reshape(len(scalars), number, _WINDOW) @ (1 << np.arange(_WINDOW))
@@ -293,7 +265,7 @@ def _windows(scalars: Sequence[int], number: int) -> NDArray[np.int64]:
 
 
 @lru_cache(maxsize=2)
-def _fixed_base(second: bool) -> Elements:
+def _fixed_base(second: bool) -> Raw:
     """d 2^(w i) g for all windows i and digits d, (windows 2^w, words), normalised, read-only."""
     windows = -(-_CURVE.order.bit_length() // _WINDOW)
     with mcl.active(_CURVE) as native:
@@ -314,7 +286,7 @@ def _fixed_base(second: bool) -> Elements:
     return flat
 
 
-def _base(native: mcl.Mcl, second: bool) -> Elements:
+def _base(native: mcl.Mcl, second: bool) -> Raw:
     coordinates = _G2_BASE if second else _CURVE.generator
     wire = np.frombuffer(b"".join(v.to_bytes(_COORDINATE, "little") for v in coordinates), np.uint8)
     base = np.empty(mcl.G2_WORDS if second else mcl.POINT_WORDS, dtype=np.uint64)

@@ -1,6 +1,7 @@
 """The quadratic residues modulo the 2048-bit safe prime of RFC 3526, group 14: a slow path without any curve.
 
-An element is its wire form, 256 bytes big-endian. p = 2 q + 1 with p = 7 mod 8, so that 2 is a residue and generates.
+An element is its wire form, 256 bytes big-endian. p = 2 q + 1 with p = 7 mod 8, so that 2 is a residue and
+generates.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from gmpy2 import mpz
 from numpy.typing import NDArray
 
-from protocols.crypto.groups.elements import Elements, Group, Wire
+from protocols.crypto.groups.elements import Group, Places, Raw, Wire
 from protocols.language.errors import MalformedError
 
 _NBYTES = 256
@@ -34,21 +35,19 @@ MODULUS = int(
 class ModpGroup(Group):
     """Squares modulo `MODULUS`."""
 
-    def generator(self) -> Elements:
+    def generator(self) -> Raw:
         return _pack([mpz(2)])
 
-    def identity(self) -> Elements:
+    def identity(self) -> Raw:
         return _pack([mpz(1)])
 
-    def exp(self, bases: Elements, scalars: Sequence[int]) -> Elements:
-        exponents = [mpz(s % self.order) for s in scalars]
+    def exp(self, bases: Raw, scalars: Sequence[int], base: Places, scalar: Places) -> Raw:
+        numbers, exponents = _ints(bases), [mpz(s % self.order) for s in scalars]
+        pairs = ((numbers[i], exponents[k]) for i, k in zip(base.tolist(), scalar.tolist(), strict=True))
         # powmod_sec: these exponents are secret
-        powers = [
-            gmpy2.powmod_sec(base, e, MODULUS) if e else mpz(1) for base in _ints(bases) for e in exponents
-        ]
-        return _pack(powers, len(bases), len(scalars))
+        return _pack([gmpy2.powmod_sec(b, e, MODULUS) if e else mpz(1) for b, e in pairs], len(base))
 
-    def multi_exp(self, points: Elements, exponents: NDArray[np.integer[Any]]) -> Elements:
+    def multi_exp(self, points: Raw, exponents: NDArray[np.integer[Any]]) -> Raw:
         keys = [[int(y) for y in row] for row in exponents]
         out: list[mpz] = []
         for row in points:
@@ -57,27 +56,26 @@ class ModpGroup(Group):
             out.extend(_product(bases, inverses, key) for key in keys)
         return _pack(out, len(points), len(exponents))
 
-    def mul(self, a: Elements, b: Elements) -> Elements:
+    def mul(self, a: Raw, b: Raw) -> Raw:
         a, b = np.broadcast_arrays(a, b)
         return _pack([x * y % MODULUS for x, y in zip(_ints(a), _ints(b), strict=True)], *a.shape[:-1])
 
-    def invert(self, a: Elements) -> Elements:
+    def invert(self, a: Raw) -> Raw:
         return _pack([gmpy2.invert(x, MODULUS) for x in _ints(a)], *a.shape[:-1])
 
-    def encode(self, elements: Elements) -> Wire:
+    def encode(self, elements: Raw) -> Wire:
         return elements.copy()
 
-    def _decode(self, wire: Wire) -> Elements:
+    def _decode(self, wire: Wire) -> Raw:
         for i, value in enumerate(_ints(wire)):
             if not 0 < value < MODULUS:
                 raise MalformedError(f"element {i} of {len(wire)}: not in [1, p) of {self.name}")
             if gmpy2.jacobi(value, MODULUS) != 1:
-                raise MalformedError(
-                    f"element {i} of {len(wire)}: not in the subgroup of squares of {self.name}"
-                )
+                where = f"element {i} of {len(wire)}"
+                raise MalformedError(f"{where}: not in the subgroup of squares of {self.name}")
         return wire.copy()
 
-    def keys(self, elements: Elements) -> NDArray[np.uint64]:
+    def keys(self, elements: Raw) -> NDArray[np.uint64]:
         # a hash: small powers of 2 have the same low words
         rows = elements.reshape(-1, _NBYTES)
         digests = b"".join(blake2b(row.tobytes(), digest_size=16).digest() for row in rows)
@@ -96,10 +94,10 @@ def _product(bases: Sequence[mpz], inverses: Sequence[mpz], exponents: Sequence[
     return product
 
 
-def _ints(elements: Elements) -> list[mpz]:
+def _ints(elements: Raw) -> list[mpz]:
     return [mpz(int.from_bytes(row.tobytes(), "big")) for row in elements.reshape(-1, _NBYTES)]
 
 
-def _pack(values: Sequence[mpz], *shape: int) -> Elements:
+def _pack(values: Sequence[mpz], *shape: int) -> Raw:
     wire = b"".join(int(v).to_bytes(_NBYTES, "big") for v in values)
     return np.frombuffer(wire, np.uint8).reshape(*shape, _NBYTES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 from protocols.crypto.groups.elements import Group
 from protocols.crypto.groups.pairing import Pairing
@@ -41,7 +42,20 @@ def get_pairing(name: str) -> Pairing:
 
         return bn254()
     if name == "bls12_381":
-        from protocols.crypto.groups.bls_pairing import bls12_381
+        from protocols.crypto.groups.bls import bls12_381_pairing
 
-        return bls12_381()
+        return bls12_381_pairing()
     raise ConfigError(f"there is no pairing {name!r}; choose one of {', '.join(PAIRINGS)}")
+
+
+def group_sizes(name: str) -> dict[str, Any]:
+    """What the symbols of shapes stand for in a group: bytes of an element and of an exponent."""
+    group = get_group(name)
+    return {"group": name, "element": group.nbytes, "scalar": group.scalar_bytes}
+
+
+def pairing_sizes(name: str) -> dict[str, Any]:
+    """What the symbols of shapes stand for in a pairing: bytes of elements of G1 and G2, of an exponent."""
+    pairing = get_pairing(name)
+    sizes = {"g1": pairing.g1_bytes, "g2": pairing.g2_bytes, "scalar": pairing.scalar_bytes}
+    return {"group": name, **sizes}

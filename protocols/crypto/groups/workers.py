@@ -1,9 +1,10 @@
 """Spread native work over threads.
 
-Threads, not processes: nearly all of the time goes into calls of ctypes that release the GIL, so that two threads come
-within 5% of two processes (fhipe, n = 64, 16 x 16 products), and nothing has to be started, shipped or cleaned up when
-a party's process is killed. The pool lives as long as one call. A task must not wait for a lock that its caller holds
-(`mcl.active`), and returns what it found instead of raising with values.
+Threads, not processes: nearly all of the time goes into calls of ctypes that release the GIL, so that two
+threads come within 5% of two processes (fhipe, n = 64, 16 x 16 products), and nothing has to be started,
+shipped or cleaned up when a party's process is killed. The pool lives as long as one call. A task must not
+wait for a lock that its caller holds (`mcl.active`), and returns what it found instead of raising with
+values.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def available() -> int:
 
 
 def spread(task: Callable[[T], R], items: Sequence[T], workers: int) -> list[R]:
-    """`task` of every item, in order, on at most `workers` threads; with one worker or item in the caller's own."""
+    """`task` of every item, in order, on at most `workers` threads; a single one is the caller's own."""
     threads = min(workers, len(items))
     if threads <= 1:
         return [task(item) for item in items]

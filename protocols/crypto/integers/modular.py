@@ -1,8 +1,9 @@
 """Exact matrix products mod 2^64, as floating-point products of limbs.
 
-One operand is wide (any 64-bit words), the other small. The wide one is cut into limbs so short that every partial sum of a
-product stays below 2^53; float64 products of the limbs are then exact, on any number of threads and in any order, and run at the
-speed of the BLAS instead of that of 64-bit integer code (here 25 against 5 giga-multiplications a second).
+One operand is wide (any 64-bit words), the other small. The wide one is cut into limbs so short that every
+partial sum of a product stays below 2^53; float64 products of the limbs are then exact, on any number of
+threads and in any order, and run at the speed of the BLAS instead of that of 64-bit integer code (here 25
+against 5 giga-multiplications a second).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _EXACT32 = 24
 
 @contextmanager
 def all_threads() -> Iterator[None]:
-    """Let torch use every processor: allowed for exact products only, because float sums depend on the number of threads."""
+    """Let torch use every processor: for exact products only, as float sums depend on how many there are."""
     before = torch.get_num_threads()
     torch.set_num_threads(os.cpu_count() or 1)
     try:
@@ -51,7 +52,7 @@ def limbs(wide: Words, width: int) -> Limbs:
 
 
 def limb_width(absolute_sum: int) -> int:
-    """The widest limb for which products with small operands of this absolute sum are exact; `OverflowError` if none is."""
+    """The widest limb with which sums of such operands are exact; `OverflowError` if there is none."""
     if absolute_sum > 1 << _EXACT64:
         raise OverflowError(f"sums of up to {int(absolute_sum).bit_length()} bits are not exact")
     return max(1, min(52, _EXACT64 - max(1, int(absolute_sum)).bit_length()))
@@ -67,7 +68,7 @@ def wide_times_small(wide: Words, small: Small) -> Words:
 
 
 def small_times_wide(small: Small, wide: Limbs) -> Words:
-    """small (m, k) @ wide (k, n) mod 2^64; the caller has cut the limbs for the largest absolute sum of a row of `small`."""
+    """small (m, k) @ wide (k, n) mod 2^64; the limbs fit the largest absolute sum of a row of `small`."""
     left = torch.from_numpy(small.astype(np.float64))
     with all_threads():
         return _sum([left @ part for part in wide.parts], wide.width)

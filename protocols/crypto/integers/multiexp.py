@@ -1,15 +1,16 @@
-"""Products of powers modulo an odd number: buckets, subset tables for many inputs, a byte table for one fixed base.
+"""Products of powers modulo an odd number: buckets, subset tables for many inputs, a table for a fixed base.
 
-All three work on gmpy2's integers. The number of multiplications is what counts: one takes 4.8 microseconds modulo 4096 bits and 10
-modulo 6144 (Xeon at 2.5 GHz), everything that Python adds to it less than 0.2. For d bases and exponents of b bits:
+All three work on gmpy2's integers. The number of multiplications is what counts: one takes 4.8 microseconds
+modulo 4096 bits and 10 modulo 6144 (Xeon at 2.5 GHz), everything that Python adds to it less than 0.2. For d
+bases and exponents of b bits:
 
-    buckets         about (d + 2^{w+1}) ceil(b / w) + b, the best w; nothing kept       Pippenger, SIAM J. Computing 9 (1980)
-    subset tables   (d / 8) b + b, after 32 d for tables of 2^8 products of 8 bases     Lim and Lee, CRYPTO 1994; Straus 1964
-    fixed base      one a byte of the exponent, after 255 a byte for the table          Brickell et al., EUROCRYPT 1992
+    buckets        about (d + 2^{w+1}) ceil(b / w) + b, the best w     Pippenger, SIAM J. Computing 9 (1980)
+    subset tables  (d / 8) b + b, after 32 d for 2^8 products of 8     Lim, Lee, CRYPTO 1994; Straus 1964
+    fixed base     one a byte of the exponent, after 255 a byte        Brickell et al., EUROCRYPT 1992
 
-Bases and exponents of the first two are public here. The digits of a fixed-base exponent may be secret: the look-ups are not in
-constant time, so that who shares the machine's cache with this process may learn them. gmpy2 holds Python's lock during such short
-operations, so that threads gain nothing.
+Bases and exponents of the first two are public here. The digits of a fixed-base exponent may be secret: the
+look-ups are not in constant time, so that who shares the machine's cache with this process may learn them.
+gmpy2 holds Python's lock during such short operations, so that threads gain nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _WIDEST = 12  # bits of a window
 
 
 def bucket_multi_exp(bases: Sequence[mpz], exponents: NDArray[np.integer[Any]], modulus: mpz) -> list[mpz]:
-    """prod_j bases[j]^exponents[i, j] mod `modulus` for every row i of exponents (m, d), which are not negative."""
+    """prod_j bases[j]^exponents[i, j] mod `modulus` for every row i of exponents (m, d), none negative."""
     bits = int(exponents.max(initial=0)).bit_length()
     width = min(range(1, _WIDEST + 1), key=lambda w: -(-bits // w) * (len(bases) + 2 ** (w + 1)))
     shifts = range((max(bits, 1) - 1) // width * width, -1, -width)
@@ -57,7 +58,7 @@ def table_multi_exp(tables: Tables, exponents: NDArray[np.integer[Any]], modulus
 
 @lru_cache(maxsize=2)
 def byte_table(base: int, modulus: int, nbytes: int) -> Tables:
-    """base^{v 256^i} for every byte v at every place i of an exponent of `nbytes` bytes; a function of public numbers."""
+    """base^{v 256^i} for every byte v at every place i of an exponent of `nbytes` bytes; all public."""
     table, step, number = [], mpz(base), mpz(modulus)
     for _ in range(nbytes):
         powers = [mpz(1)]
@@ -87,7 +88,7 @@ def _bucketed(bases: Sequence[mpz], windows: Sequence[Sequence[int]], width: int
 
 
 def _window(bases: Sequence[mpz], digits: Sequence[int], size: int, modulus: mpz) -> mpz:
-    """prod_j bases[j]^digits[j]: bases with the same digit share a bucket, products of the buckets from the top do the rest."""
+    """prod_j bases[j]^digits[j]: bases of one digit share a bucket, buckets are multiplied from the top."""
     buckets = [mpz(1)] * size
     for base, digit in zip(bases, digits, strict=True):
         if digit:

@@ -1,49 +1,43 @@
 """Small signed integers packed into one large one: all classes of a linear head in one plaintext.
 
-Slot c of a plaintext is worth 2^{cS}: logits z_0, ..., z_{k-1} are packed as sum_c z_c 2^{cS}, an integer of either sign. Slots are
-**balanced**: they hold z itself, and a negative one borrows from the slot above, which `unpack` gives back. Sums and multiples of packed
-values are then the packed sums and multiples, whatever the factors. With an offset that makes every slot positive, the offset would be
-multiplied too, and who unpacks would have to know the sum of the features.
+Slot c of a plaintext is worth 2^{cS}: logits z_0, ..., z_{k-1} are packed as sum_c z_c 2^{cS}, an integer of
+either sign. Slots are **balanced**: they hold z itself, and a negative one borrows from the slot above, which
+`unpack` gives back. Sums and multiples of packed values are then the packed sums and multiples, whatever the
+factors. With an offset that makes every slot positive, the offset would be multiplied too, and who unpacks
+would have to know the sum of the features.
 
-It is exact as long as every slot of the *result* lies in [-2^{S-1}, 2^{S-1}). That follows from the bounds at set-up, and one bit more
-is given so that a result of up to twice the bound is seen as one that is too large and does not spill into its neighbour.
+It is exact as long as every slot of the *result* lies in [-2^{S-1}, 2^{S-1}). That follows from the bounds at
+set-up, and one bit more is given so that a result of up to twice the bound is seen as one that is too large
+and does not spill into its neighbour.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.crypto.records import Ints
-from protocols.language.errors import BoundError, MalformedError
-from protocols.language.message import wire
+from protocols.crypto.records import Ints, Record, number, record
+from protocols.language.errors import BoundError
 
 SPARE_BITS = 64  # of the modulus above the slots: all zero in what decrypts rightly
 _LARGEST = 1 << 62  # logits are int64
 
 
-@wire
-@dataclass(frozen=True)
-class HeadBounds:
-    """A linear head of `classes` rows over `features` columns: |w| <= weight, |b| <= bias and 0 <= f <= feature.
+@record
+class HeadBounds(Record):
+    """A linear head of `classes` rows over `features` columns: |w| <= weight, |b| <= bias, 0 <= f <= feature.
 
     `signed` allows -feature <= f as well.
     """
 
-    classes: int
-    features: int
-    weight: int
-    feature: int
-    bias: int
+    classes: int = number("k")
+    features: int = number("d")
+    weight: int = number()
+    feature: int = number()
+    bias: int = number()
     signed: bool = False
-
-    def __post_init__(self) -> None:
-        sizes = (self.classes, self.features, self.weight, self.feature, self.bias)
-        if not all(type(size) is int and size > 0 for size in sizes) or type(self.signed) is not bool:
-            raise MalformedError("the bounds of a head are five positive integers and a flag")
 
     @property
     def logit(self) -> int:
@@ -63,8 +57,8 @@ def slots(bounds: HeadBounds, modulus_bits: int) -> int:
     room = (modulus_bits - 1 - SPARE_BITS) // bounds.slot_bits
     if room < 1:
         raise BoundError(
-            f"a slot of {bounds.slot_bits} bits exceeds the {modulus_bits - 1 - SPARE_BITS} bits of a plaintext; "
-            "lower --weight-scale or raise --key-bits"
+            f"a slot of {bounds.slot_bits} bits exceeds the {modulus_bits - 1 - SPARE_BITS} bits of a "
+            "plaintext; lower --weight-scale or raise --key-bits"
         )
     return min(room, bounds.classes)
 
@@ -78,7 +72,7 @@ def pack(columns: Ints, slot_bits: int, per_plaintext: int) -> list[list[int]]:
 
 
 def unpack(rows: Sequence[Sequence[int]], bounds: HeadBounds, per_plaintext: int) -> NDArray[np.int64]:
-    """The logits (rows, k) of signed plaintexts; `BoundError` if one exceeds its bound or anything lies above the slots."""
+    """The logits (rows, k) of signed plaintexts; `BoundError` beyond the bound or above the slots."""
     logits = [
         [z for i, value in enumerate(row) for z in _split(value, bounds, per_plaintext, i)] for row in rows
     ]
@@ -96,7 +90,7 @@ def _split(value: int, bounds: HeadBounds, per_plaintext: int, index: int) -> li
     found = [((shifted >> (width * place)) & (2 * half - 1)) - half for place in range(count)]
     if shifted < 0 or shifted >> (width * count) or max(map(abs, found)) > bounds.logit:
         raise BoundError(
-            f"a decrypted logit exceeds the bound {bounds.logit}: the key and the ciphertext do not belong together, "
-            "or the head or the features exceed the bounds of the parameters"
+            f"a decrypted logit exceeds the bound {bounds.logit}: the key and the ciphertext do not belong "
+            "together, or the head or the features exceed the bounds of the parameters"
         )
     return found

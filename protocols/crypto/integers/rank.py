@@ -16,7 +16,8 @@ _BLOCK = 64  # rows that are reduced together, by matrix products
 class Echelon:
     """Rows of integer matrices, one after another: which of them are independent.
 
-    Ranks are taken modulo a 26-bit prime, so a rank found is a lower bound of the true one, and full rank is certain.
+    Ranks are taken modulo a 26-bit prime, so a rank found is a lower bound of the true one, and full rank is
+    certain.
     """
 
     def __init__(self, columns: int) -> None:
@@ -35,7 +36,7 @@ class Echelon:
         return self.rank == self.columns
 
     def determined(self) -> NDArray[np.bool_]:
-        """Which unknowns have one value in every solution (columns,): a row of the reduced form names them alone."""
+        """Which unknowns have one value in every solution (columns,): those a reduced row names alone."""
         found = np.zeros(self.columns, dtype=bool)
         pivots = np.array(self._pivots, dtype=np.int64)
         found[pivots[(self._basis != 0).sum(axis=1) == 1]] = True
@@ -89,7 +90,7 @@ def _reduce(block: NDArray[np.int64]) -> tuple[list[int], list[int]]:
 
 
 def _product(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
-    """a @ b mod p of residues, exactly: (2^13 high + low) b, where every floating partial sum is below 2^53."""
+    """a @ b mod p of residues, exactly, as (2^13 high + low) b: every floating partial sum is below 2^53."""
     total = np.zeros((len(a), b.shape[1]), dtype=np.int64)
     for start in range(0, a.shape[1], _HALF):
         high, low = np.divmod(a[:, start : start + _HALF], _HALF)
