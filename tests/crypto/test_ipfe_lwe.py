@@ -1,4 +1,4 @@
-"""Inner-product encryption from LWE: exact at real sizes, loud where the noise does not fit, and nothing for free."""
+"""Inner products from LWE: exact at real sizes, loud where the noise does not fit, and nothing for free."""
 
 import numpy as np
 import pytest

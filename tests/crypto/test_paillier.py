@@ -281,8 +281,9 @@ def test_description_names_level_notion_and_packing(bits, level):
 
 def test_integers_that_make_no_key_are_refused():
     pk, sk, _ = keys()
-    cases = [(pk, {"n": pk.n + 1}), (pk, {"n": pk.n * 2}), (pk, {"h_n": 1}), (pk, {"h_n": pk.n}), (sk, {"q": sk.p}),
-             (pk, {"h_n": pk.n**2 + 2}), (sk, {"p": sk.p + 4}), (sk, {"p": 1, "q": pk.n})]  # fmt: skip
+    public = ({"n": pk.n + 1}, {"n": pk.n * 2}, {"h_n": 1}, {"h_n": pk.n}, {"h_n": pk.n**2 + 2})
+    secret = ({"q": sk.p}, {"p": sk.p + 4}, {"p": 1, "q": pk.n})
+    cases = [*((pk, changes) for changes in public), *((sk, changes) for changes in secret)]
     for value, changes in cases:
         with pytest.raises(MalformedError):
             replace(value, **changes)
