@@ -27,8 +27,9 @@ out.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar, TypeVar, dataclass_transform, get_type_hints
 
@@ -41,9 +42,7 @@ from protocols.language.message import wire
 
 Ints = NDArray[np.integer[Any]]
 Wire = NDArray[np.uint8]
-Symbols = dict[
-    str, Any
-]  # what the symbols of shapes stand for; also the name of a group, the tag of an instance
+Symbols = dict[str, Any]  # what the symbols of shapes stand for; also a group's name, an instance's tag
 
 _BITS = 62  # of an integer that declares no other limit
 
@@ -115,9 +114,12 @@ class Array:
         return f"{self.dtype} ({', '.join(shown)})"
 
 
-def number(symbol: str = "", bits: int = _BITS, default: Any = MISSING, secret: bool = False) -> Any:
+def number(symbol: str = "", bits: int = _BITS, default: int | None = None, secret: bool = False) -> Any:
     """A field that is a positive integer of at most `bits` bits."""
-    return field(default=default, repr=not secret, metadata={"declared": Number(symbol, bits)})
+    declared = {"declared": Number(symbol, bits)}
+    return field(
+        default=dataclasses.MISSING if default is None else default, repr=not secret, metadata=declared
+    )
 
 
 def named(names: tuple[str, ...], sizes: Callable[[str], Symbols] | None = None) -> Any:

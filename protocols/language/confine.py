@@ -146,7 +146,7 @@ def _check_function(name: str, function: FunctionType) -> None:
     for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
         if not is_constant(default):
             raise VisibilityError(f"{name}: a default argument can hold another party's value")
-    if function.__dict__.keys() - {"__wrapped__", "__isabstractmethod__"}:
+    if function.__dict__.keys() - {"__wrapped__", "__isabstractmethod__", "__dataclass_transform__"}:
         raise VisibilityError(f"{name} carries attributes of its own")
 
 
