@@ -7,7 +7,7 @@ from scenarios.run.experiment import Scenario
 SCENARIO = Scenario(
     name="mitig1",
     protocol=mitig1,
-    options=frozenset(
+    only=frozenset(
         {
             "group",
             "weight_scale",
@@ -22,7 +22,7 @@ SCENARIO = Scenario(
         }
     ),
     defaults={"weight_scale": 64, "init": Init.OWNER, "group": "bn254"},
-    digits={"hidden": 16, "epochs": 5},
+    digits={"layers": (16,), "epochs": 5},
 )
 
 if __name__ == "__main__":

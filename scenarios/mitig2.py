@@ -7,7 +7,7 @@ from scenarios.run.experiment import Scenario
 SCENARIO = Scenario(
     name="mitig2",
     protocol=mitig2,
-    options=frozenset({"labels", "per_round", "local_steps", "rounds", "init", "first", "defence"}),
+    only=frozenset({"labels", "per_round", "local_steps", "rounds", "init", "first", "defence"}),
     defaults={"weight_scale": 0, "init": Init.OWNER},
 )
 

@@ -6,7 +6,7 @@ from scenarios.run.experiment import Scenario
 SCENARIO = Scenario(
     name="plain",
     protocol=plain,
-    options=frozenset({"weight_scale", "weight_bound", "labels", "gradient", "init", "first", "defence"}),
+    only=frozenset({"weight_scale", "weight_bound", "labels", "gradient", "init", "first", "defence"}),
     defaults={"weight_scale": 0},
 )
 

@@ -6,7 +6,7 @@ from scenarios.run.experiment import Scenario
 SCENARIO = Scenario(
     name="plain_fe",
     protocol=plain_fe,
-    options=frozenset(
+    only=frozenset(
         {
             "scheme",
             "group",

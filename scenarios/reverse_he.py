@@ -2,14 +2,14 @@
 
 from protocols import reverse_he
 from scenarios.run.experiment import Scenario
-from scenarios.run.head_experiment import COMMON, OPTIONS, prepare_head
+from scenarios.run.head_experiment import LACKS, HeadTask, prepare_head
 from scenarios.score import head_result
 
 SCENARIO = Scenario(
     name="reverse_he",
     protocol=reverse_he,
-    options=OPTIONS,
-    common=COMMON,
+    task=HeadTask,
+    lacks=LACKS,
     prepare=prepare_head,
     scoring=head_result,
 )

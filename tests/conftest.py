@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from scenarios.run.catalogue import find_scenario
+from scenarios.run.catalogue import find_scenario, schema_of_results
 from scenarios.run.execute import execute
-from scenarios.run.experiment import Experiment, Options, prepare
+from scenarios.run.experiment import Experiment, prepare
 from scenarios.run.folder import RunFolder
 from tests.shared_state import fingerprint
+
+RESULT_SCHEMA = schema_of_results()
 
 SMALL: dict[str, Any] = {"samples": 48, "hidden": 8, "batch": 16, "epochs": 1, "seed": 7, "runtime": "inline"}
 
@@ -36,7 +38,7 @@ HEAD: dict[str, Any] = {"seed": 7, "runtime": "inline", "queries": 40, "key_bits
 def small(scenario: str = "plain_fe", **options: Any) -> Experiment:
     """A run of a second on 48 digits; `options` replace or add to `SMALL`, or to `HEAD`."""
     given = {**HEAD, "base": random_base()} if scenario == "reverse_he" else SMALL
-    return prepare(find_scenario(scenario), Options(**{**given, **options}))
+    return prepare(find_scenario(scenario), {**given, **options})
 
 
 @lru_cache

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from parties.data.readers import Raw, checked, read_cifar10, read_mnist, read_npz
 from protocols.language.errors import ConfigError, DataError
 from protocols.language.message import wire
+from protocols.language.options import derived
 
 NAMES = ("digits", "mnist", "cifar10")
 _TEST_FRACTION = 5  # one sample of five is held out
@@ -51,14 +52,14 @@ class DataSpec:
     For a small task: the first `task_classes` classes only, and `shots` training samples of every class (0: all of them).
     """
 
-    name: str
-    data_dir: str | None = None
-    gray: bool = False
-    samples: int | None = None
-    seed: int = 0
-    control: str = ""
-    task_classes: int = 0
-    shots: int = 0
+    name: str = derived("data set: digits, mnist, cifar10 or the path of an npz")
+    data_dir: str | None = derived("folder of its files", None)
+    gray: bool = derived("whether colour images were turned gray", False)
+    samples: int | None = derived("training samples asked for; null for all", None)
+    seed: int = derived("of the shuffles of the data, derived from the run's seed or drawn; gives no key", 0)
+    control: str = derived("what stands instead of the training samples; empty for none", "")
+    task_classes: int = derived("classes of a small task; 0: all", 0, least=0)
+    shots: int = derived("training samples of every class; 0: all", 0, least=0)
 
     def __post_init__(self) -> None:
         if self.control not in CONTROLS:

@@ -130,7 +130,13 @@ class Config:
     x_max: int = derived("pixels are integers from 0 to x_max", least=1)
     counts: tuple[int, ...] = derived("training samples of each owner", least=1)
     layers: tuple[int, ...] = option(
-        (32,), "Widths, such as 300,100; the first is h.", panel="Network", least=1, large=(300,)
+        (32,),
+        "Widths, such as 300,100; the first is h.",
+        panel="Network",
+        least=1,
+        large=(300,),
+        alias="hidden",
+        metavar="300,100",
     )
     activation: Activation = option(Activation.RELU, "Between layers.", panel="Network")
     loss: Loss = option(Loss.CE, "ce: softmax; bce: a sigmoid per class.", panel="Network")

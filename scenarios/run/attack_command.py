@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from scenarios.show.terminal import console, parties_named, plain, reported
+from scenarios.run.experiment import parties_named
+from scenarios.show.terminal import console, plain, reported
 
 
 def attack(
@@ -44,7 +45,7 @@ def attack(
         from scenarios.run.moment import with_moments
         from scenarios.show.summary import attack_table, control_table, moment_table, protection
 
-        folder, corrupted = load_run(run_folder), parties_named(corrupt)
+        folder, corrupted = load_run(run_folder), parties_named((corrupt,))
         names, prior = tuple(dict.fromkeys(map(plain, attack))), folder.prior(period, threshold, known)
         rows = attack_run(folder, names, corrupted, prior, Adversary)
         rows = with_moments(folder, rows, prior) if when else rows

@@ -12,6 +12,8 @@ from parties.adversary.adversary import Attacked
 from parties.adversary.attack import Prior, Quantity, Reconstruction
 from parties.adversary.catalogue import PRESETS, find_target
 from scenarios.run.folder import RunFolder
+from scenarios.run.json_schema import plain
+from scenarios.run.result import AttackRow
 from scenarios.score.metrics import Truth, baseline_guess, baseline_projection, gain, score
 from scenarios.show.pictures import COLUMNS, grid
 
@@ -79,47 +81,36 @@ class Scorer:
 
 def preset_named(name: str) -> str:
     """The preset of this name as result.json writes it; empty for an attack."""
-    plain = name.replace("-", "_")
-    return plain if plain in PRESETS else ""
+    called = name.replace("-", "_")
+    return called if called in PRESETS else ""
 
 
 def _row(
     run: RunFolder, attacked: Attacked, prior: Prior, truth: Truth | None, preset: str
 ) -> dict[str, Any]:
-    row, rebuilt = scored(attacked, prior, truth), attacked.reconstruction
-    if preset:
-        row["preset"] = preset
-    if (
-        rebuilt is not None
-        and truth is not None
-        and rebuilt.quantity is Quantity.IMAGES
-        and len(rebuilt.index)
-    ):
-        row["figure"] = _picture(run, attacked, rebuilt, truth, preset or attacked.attack)
-    return row
+    row, rebuilt, figure = scored(attacked, prior, truth), attacked.reconstruction, None
+    images = rebuilt is not None and rebuilt.quantity is Quantity.IMAGES and len(rebuilt.index) > 0
+    if rebuilt is not None and truth is not None and images:
+        figure = _picture(run, attacked, rebuilt, truth, preset or attacked.attack)
+    found: dict[str, Any] = plain(replace(row, preset=preset or None, figure=figure))
+    return found
 
 
-def scored(attacked: Attacked, prior: Prior, truth: Truth | None) -> dict[str, Any]:
-    """A row for `attacks` in result.json, without a figure; `truth` may be None where nothing was rebuilt."""
+def scored(attacked: Attacked, prior: Prior, truth: Truth | None) -> AttackRow:
+    """A row of an attack without a figure; `truth` may be None where nothing was rebuilt."""
     rebuilt = attacked.reconstruction
-    row: dict[str, Any] = {
-        "attack": attacked.attack,
-        "corrupted": list(attacked.corrupted),
-        "applicable": rebuilt is not None,
-        "why": attacked.why,
-        "samples": 0 if rebuilt is None else len(rebuilt.index),
-        "seconds": round(attacked.seconds, 3),
-        "prior": prior.describe(),
-        "metrics": {},
-        "baseline": {},
-        "notes": {},
-    }
+    row = AttackRow(
+        attack=attacked.attack, corrupted=tuple(attacked.corrupted), applicable=rebuilt is not None, why=attacked.why,
+        samples=0 if rebuilt is None else len(rebuilt.index), seconds=round(attacked.seconds, 3), prior=prior.describe(),
+    )  # fmt: skip
     if rebuilt is None or truth is None:
         return row
-    row["metrics"] = score(rebuilt, truth, prior, _SCORING_SEED)
-    row["baseline"] = baselines(rebuilt, truth, prior)
-    row["notes"] = {**rebuilt.notes, **_per_image(rebuilt)}
-    return row
+    return replace(
+        row,
+        metrics=score(rebuilt, truth, prior, _SCORING_SEED),
+        baseline=baselines(rebuilt, truth, prior),
+        notes={**rebuilt.notes, **_per_image(rebuilt)},
+    )
 
 
 def _per_image(rebuilt: Reconstruction) -> dict[str, Any]:

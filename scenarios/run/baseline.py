@@ -12,7 +12,6 @@ from parties.adversary.trajectory import PROTOCOLS as SPLIT
 from parties.record.transcript import Record
 from parties.runtime.inline import InlineRuntime
 from protocols import mitig2, plain
-from protocols.language.roles import DATA_OWNER
 from protocols.language.session import Session, opened
 from protocols.network.config import Config
 from scenarios.run.experiment import Experiment, Scenario, unprotected
@@ -36,14 +35,14 @@ def train_unprotected(experiment: Experiment) -> dict[str, Any]:
 
 
 def _train(protocol: ModuleType, experiment: Experiment, config: Config) -> dict[str, Any]:
-    from scenarios.run.execute import host_specs
+    from scenarios.run.hosts import host_specs
 
     same = replace(experiment, config=config, record=Record.HEADERS)
     with tempfile.TemporaryDirectory(prefix="keyhole-") as scratch:
         (Path(scratch) / "transcripts").mkdir()
         specs = [replace(spec, state=None) for spec in host_specs(same, RunFolder(Path(scratch)))]
         runtime = InlineRuntime(specs)
-        counts = {role: same.owners if role is DATA_OWNER else 1 for role in same.roles}
+        counts = {role: len(same.players(role)) for role in same.roles}
         *_, revealed = protocol.run(Session(runtime, protocol.FIGURE, counts, config), config)
         runtime.finish()
     last = opened(revealed)

@@ -18,15 +18,16 @@ from typing import Any
 from parties.adversary.adversary import Adversary
 from parties.adversary.attack import Prior
 from parties.record.log import open_log
-from parties.record.transcript import Record
 from protocols.crypto.coins import derive
 from protocols.language.errors import ConfigError
 from protocols.network.config import Config, Labels
 from scenarios.run.attacks import Scorer
 from scenarios.run.catalogue import find_scenario
-from scenarios.run.execute import Clock, runtime_named, train
+from scenarios.run.execute import Clock, train
 from scenarios.run.experiment import Experiment, seed_bytes
 from scenarios.run.folder import RunFolder, write_json
+from scenarios.run.hosts import runtime_named
+from scenarios.run.options import RuntimeName
 
 CONTROLS = ("swapped", "ideal")
 _SEED = 0
@@ -64,10 +65,9 @@ def repeated(run: RunFolder, control: str) -> Experiment:
     """The experiment of a run with a control in the place of its samples."""
     (spec, how), config, stated = run.spec(), run.config(), run.settings["prior"]
     return Experiment(
-        scenario=find_scenario(run.settings["scenario"]), spec=replace(spec, control=_stand_in(control, config)), how=how,
-        config=config, runtime="inline", address=None, seed=None, run_key=derive(seed_bytes(_SEED), "control", control),
-        record=Record.FULL, record_given=True, out=None, attacks=(), corrupted=(), period=stated["period"],
-        threshold=stated["threshold"], malicious=run.settings.get("malicious"),
+        scenario=find_scenario(run.settings["scenario"]), spec=replace(spec, control=_stand_in(control, config)),
+        split=how, config=config, runtime=RuntimeName.INLINE, period=stated["period"], threshold=stated["threshold"],
+        malicious=run.settings.get("malicious"), run_key=derive(seed_bytes(_SEED), "control", control),
     )  # fmt: skip
 
 

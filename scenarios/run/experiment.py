@@ -1,203 +1,87 @@
-"""What a user asked for, and what follows from it: options, their defaults, and the run's configuration."""
+"""An experiment: what a user asked for with nothing left to default, and what follows from it and from the data."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from enum import Enum
-from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 from typing import Any
 
 from parties.adversary.behaviours import find_behaviour
 from parties.adversary.catalogue import find_target
-from parties.data.datasets import Dataset, DataSpec, Split, load, split
-from parties.record.transcript import Record
+from parties.data.datasets import Dataset, DataSpec, load, split
 from protocols.crypto.coins import derive
 from protocols.language.errors import ConfigError, SchemeError
-from protocols.language.roles import Role, party_name
-from protocols.network.config import (
-    Activation,
-    Authority,
-    Config,
-    Gradient,
-    Init,
-    Labels,
-    Loss,
-    Optimizer,
-    Pixels,
-    Scheme,
-    rounds_per_epoch,
-    steps_per_epoch,
-)
-from protocols.network.head_config import Encoding, Release
+from protocols.language.options import Declared, as_plain, flag, options_of
+from protocols.language.roles import CLOUD_TRAINER, SERVER, Role, party_name
+from protocols.network.config import Config, Gradient, Labels, Scheme, rounds_per_epoch, steps_per_epoch
+from protocols.network.head_config import HeadConfig
 from protocols.network.public_base import FrozenBase
 from protocols.parts import defences as defence
+from scenarios.run.options import PRESETS, RUN_OPTIONS, Given, RunOptions, RuntimeName, chosen, default
 
 FULL_LIMIT_NBYTES = 2_000_000_000
 
-# Options that every scenario has; a scenario adds its own.
-COMMON = frozenset(
-    [
-        "preset",
-        "dataset",
-        "data_dir",
-        "gray",
-        "samples",
-        "runtime",
-        "address",
-        "owners",
-        "split",
-        "seed",
-        "record",
-        "out",
-        "layers",
-        "hidden",
-        "activation",
-        "loss",
-        "batch",
-        "epochs",
-        "lr",
-        "momentum",
-        "optimizer",
-        "pixels",
-        "corrupt",
-        "attack",
-        "period",
-        "threshold",
-        "known",
-    ]
+_TRAINING = frozenset(
+    ["layers", "activation", "loss", "batch", "epochs", "lr", "momentum", "optimizer", "pixels"]
 )
-
-
-class Preset(Enum):
-    """A published experiment, by whose options ours can be put beside it."""
-
-    PAPER = "paper"
-
-
-# A. Ionita, A. Ionita, RAID 2025. Its code divides summed gradients by 10 or 10 B, where here the mean over the batch is taken; with
-# the published learning rate the two do not train alike.
-PRESETS: MappingProxyType[Preset, MappingProxyType[str, Any]] = MappingProxyType({
-    Preset.PAPER: MappingProxyType({
-        "dataset": "mnist", "hidden": 300, "activation": Activation.SIGMOID, "loss": Loss.BCE, "lr": 0.005, "momentum": 0.0,
-        "batch": 250, "pixels": Pixels.RAW, "epochs": 16,
-    }),
-})  # fmt: skip
-PUBLISHED: MappingProxyType[Preset, MappingProxyType[str, Any]] = MappingProxyType({
-    Preset.PAPER: MappingProxyType({
-        "accuracy": 0.968, "minutes": 7, "what": "MITIG2 on MNIST", "source": "Ionita and Ionita, RAID 2025, arXiv:2509.21497",
-    }),
-})  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Options:
-    """The options of a run as given; None means that the default applies."""
-
-    preset: Preset | None = None
-    dataset: str | None = None
-    data_dir: Path | None = None
-    gray: bool | None = None
-    samples: int | None = None
-    runtime: str | None = None
-    address: str | None = None
-    owners: int | None = None
-    split: Split | None = None
-    seed: int | None = None
-    record: Record | None = None
-    out: Path | None = None
-    layers: str | None = None
-    hidden: int | None = None
-    activation: Activation | None = None
-    loss: Loss | None = None
-    batch: int | None = None
-    epochs: int | None = None
-    lr: float | None = None
-    momentum: float | None = None
-    optimizer: Optimizer | None = None
-    pixels: Pixels | None = None
-    init: Init | None = None
-    authority: Authority | None = None
-    per_round: int | None = None
-    local_steps: int | None = None
-    rounds: int | None = None
-    scheme: Scheme | None = None
-    group: str | None = None
-    weight_scale: int | None = None
-    weight_bound: float | None = None
-    labels: Labels | None = None
-    gradient: Gradient | None = None
-    malicious: str | None = None
-    first: str | None = None
-    defence: tuple[str, ...] | None = None
-    corrupt: tuple[str, ...] | None = None
-    attack: tuple[str, ...] | None = None
-    period: int | None = None
-    threshold: int | None = None
-    known: int | None = None
-    shots: int | None = None
-    release: Release | None = None
-    key_bits: int | None = None
-    encoding: Encoding | None = None
-    head: str | None = None
-    queries: int | None = None
-    base: Path | None = None
-    toy: bool | None = None  # keys that protect nothing: for tests, and no option of the command line
-
-    def given(self) -> dict[str, Any]:
-        """The options that were given."""
-        pairs = ((f.name, getattr(self, f.name)) for f in fields(self))
-        return {name: value for name, value in pairs if value not in (None, ())}
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A named experiment: a protocol, the options it understands beyond the common ones, and its own defaults.
+    """A named experiment: a protocol with the options that it declares, and those of every run.
 
-    One that does not train brings what fills in its options, `prepare`, and the module that scores it (`scored`, `baseline`).
+    One that does not train brings more options (`task`, a dataclass), run options that it `lacks`, what fills in its
+    options (`prepare`), and the module that scores it (`scored`, `baseline`).
     """
 
     name: str
     protocol: ModuleType
-    options: frozenset[str] = frozenset()
-    defaults: dict[str, Any] = field(default_factory=dict)
-    digits: dict[str, Any] = field(default_factory=dict)  # defaults on the smallest data set
-    common: frozenset[str] = COMMON
-    prepare: Callable[[Scenario, Options], Experiment] | None = None
+    only: frozenset[str] = frozenset()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    digits: Mapping[str, Any] = field(default_factory=dict)  # defaults on the smallest data set
+    task: type | None = None
+    lacks: frozenset[str] = frozenset()
+    prepare: Callable[[Scenario, dict[str, Any]], Experiment] | None = None
     scoring: ModuleType | None = None
 
-    def check(self, options: Options) -> None:
-        """Raise `ConfigError` for options that this scenario does not have."""
-        for name in options.given():
-            if name not in self.common | self.options:
-                raise ConfigError(f"--{name.replace('_', '-')} is no option of {self.name.replace('_', '-')}")
+    @property
+    def config(self) -> type:
+        """The class of its configurations."""
+        return HeadConfig if self.task is not None else Config
+
+    def options(self, derived: bool = False) -> dict[str, Declared]:
+        """What may be asked for, by name; with `derived` also what only a program may set."""
+        lacks = self.lacks if "malicious" in self.only else self.lacks | {"malicious"}
+        run = {name: each for name, each in RUN_OPTIONS.items() if name not in lacks}
+        if self.task is not None:
+            return {**run, **options_of(self.task, derived)}
+        own = {
+            name: self._narrowed(name, each)
+            for name, each in options_of(Config, derived).items()
+            if name in self.only | _TRAINING or each.about.flag == ""
+        }
+        return {**run, **own}
+
+    def _narrowed(self, name: str, each: Declared) -> Declared:
+        return replace(
+            each,
+            default=self.digits.get(name, self.defaults.get(name, each.default)),
+            about=replace(each.about, large=self.defaults.get(name, each.about.large)),
+        )
 
 
-@dataclass(frozen=True)
-class Experiment:
+@dataclass(frozen=True, kw_only=True)
+class Experiment(RunOptions):
     """Everything that a run is made of, with nothing left to default."""
 
     scenario: Scenario
     spec: DataSpec
-    how: Split
-    config: Any  # of the protocol's own class: a Config, or a HeadConfig of reverse_he
-    runtime: str
-    address: str | None
-    seed: int | None
+    config: Any  # of the protocol's own class
     run_key: bytes = field(repr=False)
-    record: Record
-    record_given: bool
-    out: Path | None
-    attacks: tuple[str, ...]
-    corrupted: tuple[str, ...]
-    period: int
-    threshold: int
-    known: int = 0
-    preset: Preset | None = None
-    malicious: str | None = None  # the name of a behaviour
+    record_given: bool = True
     base: FrozenBase | None = field(default=None, repr=False)
 
     @property
@@ -206,156 +90,134 @@ class Experiment:
         return load(self.spec)
 
     @property
+    def roles(self) -> tuple[Role, ...]:
+        """Which roles are played."""
+        return roles(self.scenario.protocol, self.config)
+
+    @property
     def behaviour(self) -> ModuleType | None:
         """What a party does instead of its own steps, if one is malicious."""
         return None if self.malicious is None else find_behaviour(self.malicious)
 
     @property
-    def owners(self) -> int:
-        """How many data owners take part."""
-        return len(self.config.counts)
+    def parties(self) -> list[str]:
+        """The names of all parties."""
+        return [name for role in self.roles for name in self.players(role)]
 
-    @property
-    def roles(self) -> tuple[Role, ...]:
-        """Which roles are played."""
-        return roles(self.scenario.protocol, self.config)
+    def players(self, role: Role) -> list[str]:
+        """The names of the parties that play a role."""
+        return [party_name(role, i) for i in range(len(self.config.counts) if role.many else 1)]
 
     def as_plain(self) -> dict[str, Any]:
         """For config.json, from which the run can be repeated if it was given a seed."""
-        spec = {f.name: getattr(self.spec, f.name) for f in fields(self.spec)}
         return {
             "scenario": self.scenario.name,
             "protocol": self.scenario.protocol.NAME,
-            "data": {**spec, "split": self.how.value},
-            "config": self.config.as_plain(),
-            "runtime": self.runtime,
+            "data": {**as_plain(self.spec), "split": self.split.value},
+            "config": as_plain(self.config),
+            "runtime": self.runtime.value,
             "record": self.record.value,
             "seed": self.seed,
-            "preset": None if self.preset is None else self.preset.value,
+            "preset": as_plain(self.preset),
             "malicious": self.malicious,
-            "attacks": list(self.attacks),
-            "corrupted": list(self.corrupted),
+            "attacks": list(self.attack),
+            "corrupted": list(self.corrupt),
             "prior": {"period": self.period, "threshold": self.threshold, "known": self.known},
         }
 
 
-def prepare(scenario: Scenario, options: Options) -> Experiment:
+def prepare(scenario: Scenario, options: Given) -> Experiment:
     """Fill in the defaults and read the data set; raises `ConfigError` or `DataError` with one line."""
-    scenario.check(options)
-    if scenario.prepare is not None:
-        experiment = scenario.prepare(scenario, options)
-        _check_protocol(scenario, experiment.config)
-        return experiment
-    if options.hidden is not None and options.layers is not None:
-        raise ConfigError("--hidden N is the same as --layers N: give one of them")
-    if options.rounds is not None and options.epochs is not None:
+    asked = chosen(scenario.options(derived=True), options, scenario.name)
+    check_needless(scenario, asked)
+    experiment = (scenario.prepare or _prepared)(scenario, asked)
+    _check_protocol(scenario, experiment.config)
+    if experiment.behaviour is not None:
+        experiment.behaviour.check(experiment.config)
+    named = [find_target(name)[1] or () for name in experiment.attack]
+    for coalition in (experiment.corrupt, *named):
+        _check_parties(experiment, coalition)
+    return experiment
+
+
+def _prepared(scenario: Scenario, asked: dict[str, Any]) -> Experiment:
+    """The experiment of a scenario that trains."""
+    if "rounds" in asked and "epochs" in asked:
         raise ConfigError("--rounds N stands in place of --epochs: give one of them")
-    check_needless(scenario, options)
-    given = _given(scenario, options)
-    given |= _defended(scenario, options)
-    spec = DataSpec(
-        name=given["dataset"],
-        data_dir=None if given.get("data_dir") is None else str(given["data_dir"]),
-        gray=bool(given.get("gray", False)),
-        samples=given.get("samples"),
-        seed=data_seed(given),
-    )
+    preset = PRESETS[asked["preset"]] if "preset" in asked else {}
+    given = {**preset, **asked, **_defended(scenario, asked)}
+    run = run_options(scenario, given)
+    spec = data_spec(run)
     data = load(spec)
-    counts = tuple(len(part) for part in split(data.y_train, given["owners"], given["split"], spec.seed))
-    config = _config(given, data, counts)
-    if hasattr(scenario.protocol, "check"):
-        _check_protocol(scenario, config)
-    named = [find_target(name)[1] or () for name in given.get("attack", ())]
-    for coalition in (given["corrupt"], *named):
-        check_known_parties(scenario, coalition, config)
+    counts = tuple(len(part) for part in split(data.y_train, run.owners, run.split, spec.seed))
+    return experiment_of(scenario, run, asked, spec, _config(scenario, given, data, counts))
+
+
+def run_options(scenario: Scenario, given: Mapping[str, Any]) -> RunOptions:
+    """The run options with nothing left to default."""
+    run = RunOptions(**{name: value for name, value in given.items() if name in RUN_OPTIONS})
+    protocol_roles = scenario.protocol.ROLES
+    trainer = next((role for role in (CLOUD_TRAINER, SERVER) if role in protocol_roles), protocol_roles[-1])
+    attacks = tuple(dict.fromkeys(name.replace("-", "_") for name in run.attack))
+    malicious = None if run.malicious is None else str(find_behaviour(run.malicious).NAME)
+    named = parties_named(run.corrupt or (trainer.value,))
+    return replace(run, attack=attacks, corrupt=named, malicious=malicious)
+
+
+def experiment_of(
+    scenario: Scenario, run: RunOptions, asked: Mapping[str, Any], spec: DataSpec, config: Any, **more: Any
+) -> Experiment:
+    """The experiment of a configuration."""
     return Experiment(
-        scenario=scenario,
-        spec=spec,
-        how=given["split"],
-        config=config,
-        runtime=given["runtime"],
-        address=given.get("address"),
-        seed=given.get("seed"),
-        run_key=run_key(given),
-        record=given["record"],
-        record_given=options.record is not None,
-        out=given.get("out"),
-        attacks=tuple(given.get("attack", ())),
-        corrupted=tuple(given["corrupt"]),
-        period=given["period"],
-        threshold=given["threshold"],
-        known=given["known"],
-        preset=options.preset,
-        malicious=_malicious(options, config),
-    )
+        **{each.name: getattr(run, each.name) for each in fields(RunOptions)}, scenario=scenario, spec=spec,
+        config=config, run_key=run_key(run.seed), record_given="record" in asked, **more,
+    )  # fmt: skip
 
 
-def data_seed(given: dict[str, Any]) -> int:
+def data_spec(run: RunOptions, **more: Any) -> DataSpec:
+    """Which data the run options name."""
+    folder = None if run.data_dir is None else str(run.data_dir)
+    return DataSpec(run.dataset, folder, run.gray, run.samples, data_seed(run.seed), **more)
+
+
+def data_seed(seed: int | None) -> int:
     """The number by which the data are shuffled, which the run notes.
 
-    Without --seed it is drawn from the system. With one it is derived one-way: owners are told it, and must not learn the seed, which
-    gives every key.
+    Without a seed it is drawn from the system. With one it is derived one-way: owners are told it, and must not learn the
+    seed, which gives every key.
     """
-    entropy = derive(seed_bytes(given["seed"]), "data") if "seed" in given else os.urandom(4)
+    entropy = os.urandom(4) if seed is None else derive(seed_bytes(seed), "data")
     return int.from_bytes(entropy[:4], "big")
 
 
-def run_key(given: dict[str, Any]) -> bytes:
+def run_key(seed: int | None) -> bytes:
     """The key from which every party's coins are derived."""
-    return derive(seed_bytes(given["seed"]), "run") if "seed" in given else os.urandom(32)
+    return os.urandom(32) if seed is None else derive(seed_bytes(seed), "run")
 
 
-def check_needless(scenario: Scenario, options: Options) -> None:
+def seed_bytes(seed: int) -> bytes:
+    """The 32 bytes from which everything in a seeded run is derived."""
+    return hashlib.sha256(str(seed).encode()).digest()
+
+
+def check_needless(scenario: Scenario, asked: Mapping[str, Any]) -> None:
     """`ConfigError` for an option that would be ignored: who gives it expects something else."""
-    if options.address is not None and options.runtime == "inline":
+    if "address" in asked and asked.get("runtime") is RuntimeName.INLINE:
         raise ConfigError("--address is for --runtime ray")
-    if options.data_dir is not None and (options.dataset or "digits") == "digits" and not options.preset:
+    if "data_dir" in asked and asked.get("dataset", "digits") == "digits" and "preset" not in asked:
         raise ConfigError("--data-dir: digits has no files; name the data set with --dataset")
-    encrypted_labels = options.labels is Labels.FEBO
-    chosen = "scheme" in scenario.options and options.scheme is not Scheme.DDH
-    if options.group is not None and chosen and not encrypted_labels:
+    chosen_scheme = "scheme" in scenario.options() and asked.get("scheme") is not Scheme.DDH
+    if "group" in asked and chosen_scheme and asked.get("labels") is not Labels.FEBO:
         raise ConfigError("--group is for --scheme ddh and --labels febo")
 
 
-def _defended(scenario: Scenario, options: Options) -> dict[str, Any]:
-    """What the defences set; `ConfigError` where an option was given that says otherwise."""
-    found = defence.parse(options.defence or (), scenario.protocol.NAME)
-    for name, value in found.items():
-        if options.given().get(name, value) != value:
-            raise ConfigError(
-                f"--defence and --{name.replace('_', '-')} say different things: give one of them"
-            )
+def parties_named(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of parties from texts such as cloud_trainer,data_owner:2; `-` and `_` are the same."""
+    parts = (part.strip().replace("-", "_") for name in names for part in name.split(","))
+    found = tuple(dict.fromkeys(part for part in parts if part))
+    if not found:
+        raise ConfigError("--corrupt: expected the names of parties, such as cloud_trainer,data_owner:2")
     return found
-
-
-def _malicious(options: Options, config: Any) -> str | None:
-    """The name of the behaviour that was asked for; `ConfigError` where it does not fit."""
-    if options.malicious is None:
-        return None
-    behaviour = find_behaviour(options.malicious)
-    behaviour.check(config)
-    return str(behaviour.NAME)
-
-
-def _check_protocol(scenario: Scenario, config: Any) -> None:
-    """What the options cannot be carried out with is wrong usage, whichever scheme says so."""
-    try:
-        scenario.protocol.check(config)
-    except SchemeError as cause:
-        raise ConfigError(str(cause)) from None
-
-
-def check_known_parties(scenario: Scenario, corrupted: tuple[str, ...], config: Any) -> None:
-    """`ConfigError` for the name of a party that takes no part."""
-    taking_part = roles(scenario.protocol, config)
-    known = {role.value for role in taking_part}
-    known |= {
-        party_name(role, i) for role in taking_part for i in range(len(config.counts) if role.many else 1)
-    }
-    for name in corrupted:
-        if name not in known:
-            names = ", ".join(role.value for role in taking_part)
-            raise ConfigError(f"--corrupt: no party {name!r} takes part in {scenario.name}; roles: {names}")
 
 
 def roles(protocol: ModuleType, config: Any) -> tuple[Role, ...]:
@@ -372,11 +234,6 @@ def step_count(protocol: ModuleType, config: Any) -> int:
     return count
 
 
-def seed_bytes(seed: int) -> bytes:
-    """The 32 bytes from which everything in a seeded run is derived."""
-    return hashlib.sha256(str(seed).encode()).digest()
-
-
 def unprotected(experiment: Experiment) -> Config:
     """The configuration of the baseline: the same training without rounding."""
     config: Config = experiment.config
@@ -384,49 +241,43 @@ def unprotected(experiment: Experiment) -> Config:
     return replace(defence.without(config), weight_scale=0, labels=labels, gradient=Gradient.OWNER)
 
 
-def _given(scenario: Scenario, options: Options) -> dict[str, Any]:
-    """What was given, over the preset, over the scenario's defaults, over everybody's."""
-    preset = dict(PRESETS[options.preset]) if options.preset else {}
-    if options.layers is not None:
-        preset.pop("hidden", None)
-    dataset = options.dataset or preset.get("dataset", "digits")
-    small = scenario.digits if dataset == "digits" else {}
-    return {**_defaults(dataset), **scenario.defaults, **small, **preset, **options.given()}
+def _defended(scenario: Scenario, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What the defences set; `ConfigError` where an option was given that says otherwise."""
+    found = defence.parse(asked.get("defence", ()), scenario.protocol.NAME)
+    for name, value in found.items():
+        if asked.get(name, value) != value:
+            raise ConfigError(f"--defence and {flag(name)} say different things: give one of them")
+    return found
 
 
-def _defaults(dataset: str) -> dict[str, Any]:
-    sizes: dict[str, Any] = {"hidden": 300, "batch": 128, "epochs": 5, "lr": 0.1}
-    if dataset == "digits":
-        sizes = {"hidden": 32, "batch": 16, "epochs": 15, "lr": 0.05}
-    return {
-        **sizes, "dataset": dataset, "runtime": "ray", "owners": 1, "split": Split.IID, "record": Record.FULL,
-        "corrupt": ("cloud_trainer",), "period": 4, "threshold": 25, "known": 0, "momentum": 0.9,
-    }  # fmt: skip
-
-
-def _config(given: dict[str, Any], data: Dataset, counts: tuple[int, ...]) -> Config:
-    switches: dict[str, Any] = {name: given[name] for name in (
-        "activation", "loss", "batch", "epochs", "lr", "momentum", "optimizer", "pixels", "init", "authority", "per_round",
-        "local_steps", "rounds", "scheme", "group", "weight_scale", "weight_bound", "labels", "gradient", "first", "key_budget",
-        "gradient_budget", "keys_for", "noise", "order", "aggregation") if name in given}  # fmt: skip
-    sizes = {
-        "features": data.x_train.shape[1],
-        "classes": data.classes,
-        "x_max": data.x_max,
-        "counts": counts,
-        "shape": data.shape,
-    }
-    config = Config(**sizes, layers=_layers(given), **switches)
+def _config(scenario: Scenario, given: Mapping[str, Any], data: Dataset, counts: tuple[int, ...]) -> Config:
+    """The protocol's configuration: what was given, the defaults on this data set, and the facts of the data."""
+    facts = {"features": data.x_train.shape[1], "classes": data.classes, "x_max": data.x_max, "counts": counts,
+             "shape": data.shape}  # fmt: skip
+    own = {name: each for name, each in scenario.options(derived=True).items() if name not in RUN_OPTIONS}
+    values = {each.field: given.get(name, default(each, data.name)) for name, each in own.items()}
+    config = Config(**{**scenario.defaults, **values, **facts})
     # A batch larger than the data is the whole data.
     config = replace(config, batch=min(config.batch, max(counts)))
     # Rounds say how long to train; what counts in epochs, such as the baseline, takes as many as hold them.
     return replace(config, epochs=-(-config.rounds // rounds_per_epoch(config))) if config.rounds else config
 
 
-def _layers(given: dict[str, Any]) -> tuple[int, ...]:
-    if "layers" in given:
-        try:
-            return tuple(int(width) for width in given["layers"].split(","))
-        except ValueError:
-            raise ConfigError(f"--layers expects widths such as 300,100, got {given['layers']!r}") from None
-    return (given["hidden"],)
+def _check_protocol(scenario: Scenario, config: Any) -> None:
+    """What the options cannot be carried out with is wrong usage, whichever scheme says so."""
+    try:
+        if hasattr(scenario.protocol, "check"):
+            scenario.protocol.check(config)
+    except SchemeError as cause:
+        raise ConfigError(str(cause)) from None
+
+
+def _check_parties(experiment: Experiment, corrupted: tuple[str, ...]) -> None:
+    """`ConfigError` for the name of a party that takes no part."""
+    known = {role.value for role in experiment.roles} | set(experiment.parties)
+    for name in corrupted:
+        if name not in known:
+            names = ", ".join(role.value for role in experiment.roles)
+            raise ConfigError(
+                f"--corrupt: no party {name!r} takes part in {experiment.scenario.name}; roles: {names}"
+            )

@@ -2,84 +2,63 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from parties.data.datasets import Dataset, DataSpec, Split, load
-from parties.record.transcript import Record
+from parties.data.datasets import Dataset, load
 from protocols import reverse_he
 from protocols.language.errors import ConfigError
+from protocols.language.options import as_in, derived, option
 from protocols.network.dp import sigma_for, usual_delta
 from protocols.network.head import Protect, Recipe
-from protocols.network.head_config import HeadConfig
+from protocols.network.head_config import Encoding, HeadConfig, Release
 from protocols.network.head_integers import HeadFormat
 from protocols.network.public_base import FrozenBase
-from scenarios.run.experiment import (
-    Experiment,
-    Options,
-    Scenario,
-    check_known_parties,
-    check_needless,
-    data_seed,
-    run_key,
-)
+from scenarios.run.experiment import Experiment, Scenario, data_spec, experiment_of, run_options
 from scenarios.study import public_base as bases
 
-# The options that an encrypted head has of those that training has.
-COMMON = frozenset(
-    ["dataset", "data_dir", "gray", "runtime", "address", "seed", "record", "out", "corrupt", "attack", "period", "threshold", "known"]
-)  # fmt: skip
-OPTIONS = frozenset(
-    [
-        "shots",
-        "release",
-        "key_bits",
-        "encoding",
-        "head",
-        "queries",
-        "base",
-        "toy",
-        "lr",
-        "defence",
-        "weight_bound",
-    ]
-)
-_DEFAULTS: dict[str, Any] = {
-    "dataset": "digits", "runtime": "ray", "record": Record.FULL, "corrupt": ("server",), "period": 4, "threshold": 25,
-    "known": 0, "shots": 1, "queries": 128,
-}  # fmt: skip
+LACKS = frozenset(["preset", "samples", "owners", "split"])  # run options that make no sense for a head
 _LR_HIDDEN = 0.5  # with a linear head's learning rate a hidden layer has hardly moved after as many steps
-_SWITCHES = ("release", "encoding", "key_bits", "toy")
+_CONFIG = ("release", "encoding", "key_bits", "toy")
 
 
-def prepare_head(scenario: Scenario, options: Options) -> Experiment:
+@dataclass(frozen=True)
+class HeadTask:
+    """The options of an encrypted head: the task, the base and the training, from which its configuration follows."""
+
+    head: str | None = option(None, "Widths of the head, such as 64-5 or 64-16-5.", panel="Head")
+    shots: int = option(1, "The owner's samples of every class.", panel="Head", least=1)
+    queries: int = as_in(HeadConfig, "queries", 128)
+    release: Release = as_in(HeadConfig, "release", HeadConfig.release)
+    key_bits: int = as_in(HeadConfig, "key_bits", HeadConfig.key_bits)
+    encoding: Encoding = as_in(HeadConfig, "encoding", HeadConfig.encoding)
+    base: Path | None = option(None, "A base of yours, the state dict of dense layers (.pt).", panel="Head")
+    lr: float | None = option(None, "Learning rate.", panel="Network")
+    weight_bound: float | None = option(None, "Bound on the weights.")
+    toy: bool = derived("whether the key protects nothing: in tests only", False)
+
+
+def prepare_head(scenario: Scenario, asked: dict[str, Any]) -> Experiment:
     """Fill in the defaults, read the data set and the base; raises `ConfigError` or `DataError` with one line."""
-    check_needless(scenario, options)
-    given = {**_DEFAULTS, **scenario.defaults, **options.given()}
-    folder = None if given.get("data_dir") is None else str(given["data_dir"])
-    spec = DataSpec(given["dataset"], folder, bool(given.get("gray", False)), seed=data_seed(given))
+    run = run_options(scenario, asked)
+    task = HeadTask(**{name: value for name, value in asked.items() if name in HeadTask.__dataclass_fields__})
     # Whatever the run's seed, the base of a data set is the same: it is public, and need not be trained again.
+    spec = data_spec(run)
     whole = load(replace(spec, seed=0))
-    base = _base(given.get("base"), whole)
-    hidden, classes = _head(given.get("head"), base, whole.classes)
-    spec = replace(spec, task_classes=classes, shots=given["shots"])
+    base = _base(task.base, whole)
+    hidden, classes = _head(task.head, base, whole.classes)
+    spec = replace(spec, task_classes=classes, shots=task.shots)
     data = load(spec)
     if data.x_test is None:
         raise ConfigError(f"{spec.name}: has no held-out images, which the querier could ask about")
     config = HeadConfig(
         shape=data.shape, pool=base.pool, x_max=data.x_max, features=base.features, classes=classes,
-        counts=(len(data.x_train),), queries=min(given["queries"], len(data.x_test)), base=reverse_he.fingerprint(base),
-        form=_format(given, base), recipe=_recipe(given, hidden, len(data.x_train)),
-        **{name: given[name] for name in _SWITCHES if name in given},
+        counts=(len(data.x_train),), queries=min(task.queries, len(data.x_test)), base=reverse_he.fingerprint(base),
+        form=_format(task, base), recipe=_recipe(task, run.defence, hidden, len(data.x_train)),
+        **{name: getattr(task, name) for name in _CONFIG},
     )  # fmt: skip
-    check_known_parties(scenario, given["corrupt"], config)
-    return Experiment(
-        scenario=scenario, spec=spec, how=Split.IID, config=config, runtime=given["runtime"], address=given.get("address"),
-        seed=given.get("seed"), run_key=run_key(given), record=given["record"], record_given=options.record is not None,
-        out=given.get("out"), attacks=tuple(given.get("attack", ())), corrupted=tuple(given["corrupt"]),
-        period=given["period"], threshold=given["threshold"], known=given["known"], base=base,
-    )  # fmt: skip
+    return experiment_of(scenario, run, asked, spec, config, base=base)
 
 
 def _base(path: Path | None, data: Dataset) -> FrozenBase:
@@ -110,16 +89,17 @@ def _head(text: str | None, base: FrozenBase, classes: int) -> tuple[tuple[int, 
     return tuple(hidden), last
 
 
-def _format(given: dict[str, Any], base: FrozenBase) -> HeadFormat:
+def _format(task: HeadTask, base: FrozenBase) -> HeadFormat:
     """Integers of the head: no feature of any image leaves the bound that follows from the base."""
     form = replace(HeadFormat(), feature_bound=base.bound())
-    return replace(form, weight_bound=given["weight_bound"]) if "weight_bound" in given else form
+    return form if task.weight_bound is None else replace(form, weight_bound=task.weight_bound)
 
 
-def _recipe(given: dict[str, Any], hidden: tuple[int, ...], samples: int) -> Recipe:
+def _recipe(task: HeadTask, defences: tuple[str, ...], hidden: tuple[int, ...], samples: int) -> Recipe:
     """How the owner trains: the default, and `--defence dp:EPSILON` (delta = N^-1.1) or `relaxloss:LEVEL`."""
-    plain = Recipe(hidden=hidden, lr=given.get("lr", _LR_HIDDEN if hidden else Recipe().lr))
-    for text in given.get("defence", ()):
+    usual = _LR_HIDDEN if hidden else Recipe().lr
+    plain = Recipe(hidden=hidden, lr=usual if task.lr is None else task.lr)
+    for text in defences:
         name, _, number = text.partition(":")
         try:
             value = float(number)

@@ -23,10 +23,13 @@ from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, party_name
 from protocols.language.session import Session, opened
 from protocols.network.config import Config
 from scenarios.run.catalogue import find_protocol
-from scenarios.run.execute import Runtimes, runtime_named, traffic
 from scenarios.run.experiment import roles
 from scenarios.run.folder import RunFolder, new_folder, write_json
+from scenarios.run.hosts import Runtimes, runtime_named
+from scenarios.run.json_schema import plain
 from scenarios.run.learned import learned, learned_rows
+from scenarios.run.report import traffic
+from scenarios.run.result import Prediction
 
 
 @dataclass(frozen=True)
@@ -91,17 +94,16 @@ def predict(asked: Query) -> tuple[RunFolder, dict[str, Any]]:
         "seed": None,
     }
     write_json(folder.path / "config.json", public)
-    started = time.perf_counter()
     with runtime_named(asked.runtime, None) as make:
-        classes = _classes(asked, protocol, folder, make, len(x))
-        seconds = time.perf_counter() - started
+        classes, seconds = _classes(asked, protocol, folder, make, len(x))
         saw = learned_rows(_seen(asked.run, folder, make))
     right = float(np.mean(classes == y))
     _write_csv(folder.path / "predictions.csv", classes, y)
-    result = {
-        "protocol": protocol.NAME, "trained": str(asked.run.path), "dataset": asked.spec.name, "samples": len(x),
-        "accuracy": right, "seconds": round(seconds, 3), "transcript_digest": folder.digest(), **traffic(folder), "learned": saw,
-    }  # fmt: skip
+    edges, by_party = traffic(folder)
+    result = plain(Prediction(
+        protocol=protocol.NAME, trained=str(asked.run.path), dataset=asked.spec.name, samples=len(x), accuracy=right,
+        seconds=round(seconds, 3), transcript_digest=folder.digest(), traffic=edges, parties=by_party, learned=saw,
+    ))  # fmt: skip
     write_json(folder.path / "prediction.json", result)
     return folder, result
 
@@ -117,18 +119,23 @@ def _seen(trained: RunFolder, folder: RunFolder, make: Runtimes) -> list[Learned
         adversary.close()
 
 
-def _classes(asked: Query, protocol: Any, folder: RunFolder, make: Runtimes, count: int) -> NDArray[Any]:
+def _classes(
+    asked: Query, protocol: Any, folder: RunFolder, make: Runtimes, count: int
+) -> tuple[NDArray[Any], float]:
+    """What was told, and the seconds from the first message to the last answer, the start of processes not among them."""
     runtime = make.hosts(_host_specs(asked, protocol, folder), lambda phase, number: None)
     try:
+        started = time.perf_counter()
         session = Session(
             runtime, protocol.PREDICT, dict.fromkeys(roles(protocol, asked.config), 1), asked.config
         )
         told = [np.asarray(opened(part)) for part in protocol.predict(session, asked.config, count)]
+        seconds = time.perf_counter() - started
         runtime.finish()
     except BaseException:
         runtime.abort()
         raise
-    return np.concatenate(told)
+    return np.concatenate(told), seconds
 
 
 def _host_specs(asked: Query, protocol: Any, folder: RunFolder) -> list[HostSpec]:

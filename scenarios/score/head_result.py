@@ -6,6 +6,7 @@ The owner forgets its head. The scorer, which holds the truth, repeats its train
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ from protocols.language.state import State
 from protocols.network.head_config import Encoding
 from scenarios.run.experiment import Experiment
 from scenarios.run.folder import RunFolder
+from scenarios.run.report import Epoch
+from scenarios.run.result import Accuracy, Head, HeadBytes, HeadTimes, Scored
 
 Layers = tuple[NDArray[np.float32], ...]
 
@@ -50,7 +53,7 @@ def clear_head(experiment: Experiment) -> ClearHead:
     name, data = party_name(DATA_OWNER), experiment.data
     state = fresh_state(name, experiment.config, derive(experiment.run_key, name))
     assert experiment.base is not None
-    mine = shares(experiment.spec, 1, experiment.how)[0]
+    mine = shares(experiment.spec, 1, experiment.split)[0]
     state.inputs = {
         "images": data.x_train[mine],
         "labels": data.y_train[mine],
@@ -60,29 +63,26 @@ def clear_head(experiment: Experiment) -> ClearHead:
     return ClearHead(state, tuple(layer[0] for layer in state.head))
 
 
-def scored(experiment: Experiment, run: RunFolder, rounds: list[dict[str, Any]]) -> dict[str, Any]:
-    """`accuracy`, `steps` and `head` of result.json."""
+def scored(experiment: Experiment, run: RunFolder, rounds: Sequence[Epoch]) -> Scored:
+    """Accuracy of the decisions, and what is measured of the head."""
     head, (x, y) = clear_head(experiment), _queries(experiment)
-    decisions = np.concatenate([entry["weights"] for entry in rounds])
+    decisions = np.concatenate([entry.revealed for entry in rounds])
     test, data = float(np.mean(decisions == y)), experiment.data
-    in_float = head.float_logits(x).argmax(1)
-    return {
-        "accuracy": {
-            "train": float(np.mean(_encoded(head, data.x_train).argmax(1) == data.y_train)),
-            "test": test,
-            "baseline_test": None,
-            "test_by_epoch": [test],
-            "seconds_by_epoch": [rounds[-1]["seconds"]],
-        },
-        "steps": reverse_he.steps(experiment.config),
-        "head": {
-            "queries": len(decisions),
-            "refused": int((decisions == reverse_he.REFUSED).sum()),
-            "argmax_agreement": float(np.mean(decisions == in_float)),
-            "bytes": _sizes(experiment, run),
-            "milliseconds": _milliseconds(run, len(decisions)),
-        },
-    }
+    accuracy = Accuracy(
+        train=float(np.mean(_encoded(head, data.x_train).argmax(1) == data.y_train)),
+        test=test,
+        baseline_test=None,
+        test_by_epoch=(test,),
+        seconds_by_epoch=(rounds[-1].seconds,),
+    )
+    measured = Head(
+        queries=len(decisions),
+        refused=int((decisions == reverse_he.REFUSED).sum()),
+        argmax_agreement=float(np.mean(decisions == head.float_logits(x).argmax(1))),
+        bytes=_sizes(experiment, run),
+        milliseconds=_milliseconds(run, len(decisions)),
+    )
+    return Scored(accuracy=accuracy, steps=reverse_he.steps(experiment.config), head=measured)
 
 
 def baseline(experiment: Experiment) -> float:
@@ -104,21 +104,22 @@ def _queries(experiment: Experiment) -> tuple[NDArray[Any], NDArray[Any]]:
     return data.x_test[:count], data.y_test[:count]
 
 
-def _sizes(experiment: Experiment, run: RunFolder) -> dict[str, int]:
+def _sizes(experiment: Experiment, run: RunFolder) -> HeadBytes:
     """Bytes of a ciphertext, of the encrypted head, and of the encrypted answer to one query."""
     view = run.view("server")
     head, answer = (sum(row.nbytes for row in view.rows(label)) for label in ("head", "r"))
     view.close()
     config = experiment.config
-    return {"ciphertext": config.params.nbytes, "head": head, "answer": answer // config.queries}
+    return HeadBytes(ciphertext=config.params.nbytes, head=head, answer=answer // config.queries)
 
 
-def _milliseconds(run: RunFolder, queries: int) -> dict[str, float]:
+def _milliseconds(run: RunFolder, queries: int) -> HeadTimes:
     """Mean time of a query at the server and at the authority, by the clock and of their processors, from what their hosts logged."""
     lines = [json.loads(line) for line in (run.path / "run.log").read_text(encoding="utf-8").splitlines()]
     timed = {line["step"]: line for line in lines if line["event"] == "step_timed"}
     parts = [(party, step, kind, suffix) for party, step in (("server", "encrypted_logits"), ("authority", "decide"))
              for kind, suffix in (("seconds", ""), ("processor_seconds", "_processor"))]  # fmt: skip
-    return {
+    mean = {
         party + suffix: round(1e3 * timed[step][kind] / queries, 3) for party, step, kind, suffix in parts
     }
+    return HeadTimes(**mean)

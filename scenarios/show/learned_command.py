@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from scenarios.show.terminal import console, parties_named, reported
+from scenarios.run.experiment import parties_named
+from scenarios.show.terminal import console, reported
 
 
 def learned(
@@ -30,7 +31,7 @@ def learned(
         from scenarios.show.summary import learned_table, matrix_table
 
         folder = load_run(run_folder)
-        coalition = () if corrupt is None else parties_named(corrupt)
+        coalition = () if corrupt is None else parties_named((corrupt,))
         rows = knowledge.learned_rows(knowledge.learned(folder, Adversary, coalition))
         if as_json:
             print(json.dumps(rows, indent=1))

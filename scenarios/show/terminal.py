@@ -57,6 +57,8 @@ class OneLine(TyperGroup):
             if not hasattr(error, "format_message") or not hasattr(error, "exit_code"):
                 raise
             context, said = getattr(error, "ctx", None), " ".join(error.format_message().split()).rstrip(".")
+            if hasattr(error, "option_name") and context is not None:
+                said = f"{error.option_name} is no option of {context.info_name}"
             remedy = f"; see {context.command_path} --help" if context is not None else ""
             if said:  # nothing is said where the help was printed instead
                 print(f"keyhole: {said}{remedy}", file=sys.stderr)
@@ -128,14 +130,6 @@ def progress_of(total: int, silent: bool) -> Iterator[Callable[[str, int], None]
 def console() -> Console:
     """Standard output: as wide as the terminal; without one as wide as COLUMNS says, or wide enough for tables."""
     return Console() if sys.stdout.isatty() or os.environ.get("COLUMNS") else Console(width=140)
-
-
-def parties_named(text: str) -> tuple[str, ...]:
-    """Names of parties from a list such as cloud_trainer,data_owner:2; `-` and `_` are the same."""
-    names = tuple(dict.fromkeys(plain(name.strip()) for name in text.split(",") if name.strip()))
-    if not names:
-        raise ConfigError("--corrupt: expected the names of parties, such as cloud_trainer,data_owner:2")
-    return names
 
 
 def plain(name: str) -> str:

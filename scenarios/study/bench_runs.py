@@ -13,8 +13,8 @@ from parties.record.transcript import Record
 from protocols.network.config import Gradient, Labels, Scheme
 from scenarios.run.baseline import train_plain, train_unprotected
 from scenarios.run.catalogue import find_scenario
-from scenarios.run.execute import accuracy
-from scenarios.run.experiment import Options, prepare
+from scenarios.run.experiment import prepare
+from scenarios.run.report import accuracy
 from scenarios.show.units import span
 from scenarios.study import cost
 from scenarios.study.bench_tools import Figure, Memory, Run, Sizes, run_figures, same_weights
@@ -43,7 +43,7 @@ def seeds(sizes: Sizes) -> Iterator[Figure]:
     """What rounding does to the accuracy on digits, over twelve seeds: `plain` with the default weight scale and without."""
     rounded, exact = [], []
     for seed in range(12):
-        options = Options(seed=seed, samples=sizes.samples, epochs=sizes.epochs)
+        options = dict(seed=seed, samples=sizes.samples, epochs=sizes.epochs)
         experiment = prepare(find_scenario("plain_fe"), options)
         rounded.append(accuracy(experiment, train_plain(experiment, experiment.config)) or 0.0)
         exact.append(accuracy(experiment, train_unprotected(experiment)) or 0.0)
@@ -130,7 +130,7 @@ def mitig1_mnist(sizes: Sizes) -> Iterator[Figure]:
         "hidden": sizes.hidden or 300,
         "epochs": 1,
     }
-    experiment = prepare(find_scenario("mitig1"), Options(seed=0, **options))
+    experiment = prepare(find_scenario("mitig1"), dict(seed=0, **options))
     measured, h = cost.probe(experiment), experiment.config.layers[0]
     for each in measured.measured:
         text = f"{each.steps[-1]['seconds']:.1f} s"

@@ -16,7 +16,7 @@ import psutil
 from scenarios.run.baseline import train_plain
 from scenarios.run.catalogue import find_scenario
 from scenarios.run.execute import execute
-from scenarios.run.experiment import Experiment, Options, prepare
+from scenarios.run.experiment import Experiment, prepare
 from scenarios.run.folder import RunFolder
 
 
@@ -55,7 +55,7 @@ class Run:
 
     def __init__(self, scenario: str, options: dict[str, Any]) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="keyhole-bench-")
-        experiment = prepare(find_scenario(scenario), Options(seed=0, **options))
+        experiment = prepare(find_scenario(scenario), dict(seed=0, **options))
         self._experiment = replace(experiment, out=Path(self._scratch.name) / "run")
 
     def __enter__(self) -> Carried:

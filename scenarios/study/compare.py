@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,15 @@ from typing import Any
 from parties.record.transcript import Record
 from protocols.crypto.groups.named import PAIRINGS
 from protocols.language.errors import ConfigError, KeyholeError
+from protocols.language.options import flag
 from protocols.network.config import Labels, Scheme
 from scenarios.run.catalogue import find_scenario
-from scenarios.run.execute import RecordTooLarge, check_size, execute, runtime_named
-from scenarios.run.experiment import COMMON, Experiment, Options, Scenario, prepare
+from scenarios.run.execute import RecordTooLarge, check_size, execute
+from scenarios.run.experiment import Experiment, Scenario, prepare
+from scenarios.run.hosts import runtime_named
+from scenarios.run.options import RUN_OPTIONS, Given, given_only
 from scenarios.study import cost
 from scenarios.study.comparison import (
-    Compared,
     comparison,
     extrapolated_row,
     failed_row,
@@ -33,6 +35,7 @@ from scenarios.study.comparison import (
     run_name,
     write_comparison,
 )
+from scenarios.study.comparison_schema import Compared
 from scenarios.study.study import Cell, Settings, Study, begun, carry_out
 
 BUDGET_SECONDS = 1800.0
@@ -83,7 +86,7 @@ def contenders(scheme: Scheme | None = None) -> tuple[Contender, ...]:
     )
 
 
-def compare(options: Options, budget: float, watch: Watch) -> tuple[Path, dict[str, Any]]:
+def compare(options: Given, budget: float, watch: Watch) -> tuple[Path, dict[str, Any]]:
     """Run every protocol and write the comparison; returns its folder and what compare.json holds.
 
     Raises what the first protocol refuses if all refuse their options; a protocol that alone fails is a row that says so,
@@ -91,22 +94,25 @@ def compare(options: Options, budget: float, watch: Watch) -> tuple[Path, dict[s
     """
     if not budget >= 0:
         raise ConfigError("--budget must be a number of seconds, 0 to extrapolate everything that encrypts")
-    folder, settings = begun("compare", options.out, _settings(options, budget))
-    seeded = replace(options, seed=settings["seed"])
-    prepared = [_prepared(contender, seeded) for contender in contenders(options.scheme)]
+    folder, settings = begun("compare", options.get("out"), _settings(options, budget))
+    seeded = {**options, "seed": settings["seed"]}
+    prepared = [_prepared(contender, seeded) for contender in contenders(_scheme(options))]
     refusals = [each.refusal for each in prepared if each.refusal is not None]
     if len(refusals) == len(prepared):
         raise refusals[0]
     cells = [Cell(each.place, compared, (each, folder, budget, watch)) for each in prepared]
     study = Study("compare", Compared, settings, cells, lasting=lambda rows: rows[0].status != "failed")
-    with runtime_named(options.runtime or "ray", options.address):
+    with runtime_named(options.get("runtime") or "ray", options.get("address")):
         rows = carry_out(study, folder)
     notes = [
         each.note for each, row in zip(prepared, rows, strict=True) if each.note and row.status == "done"
     ]
-    if options.seed is None:
-        notes.insert(0, f"seed {seeded.seed} drawn for all runs: whoever knows it holds every key of them")
-    content = comparison(rows, [*notes, *ignored_notes(rows)], options.seed is None)
+    drawn = options.get("seed") is None
+    if drawn:
+        notes.insert(
+            0, f"seed {settings['seed']} drawn for all runs: whoever knows it holds every key of them"
+        )
+    content = comparison(rows, [*notes, *ignored_notes(rows)], drawn)
     write_comparison(folder, content)
     return folder, content
 
@@ -138,30 +144,26 @@ def failed(content: dict[str, Any]) -> bool:
     return any(row["status"] == "failed" for row in content["rows"])
 
 
-def _settings(options: Options, budget: float) -> Settings:
+def _settings(options: Given, budget: float) -> Settings:
     """What decides a comparison, in plain data."""
-    given = {name: value for name, value in options.given().items() if name not in ("out", "seed")}
-    return {
-        **{name: value.value if isinstance(value, Enum) else str(value) for name, value in given.items()},
-        "budget": budget,
-        "seed": options.seed,
-    }
+    given = {name: value for name, value in given_only(options).items() if name not in ("out", "seed")}
+    said = {name: value.value if isinstance(value, Enum) else str(value) for name, value in given.items()}
+    return {**said, "budget": budget, "seed": options.get("seed")}
 
 
-def _prepared(contender: Contender, options: Options) -> Prepared:
+def _prepared(contender: Contender, options: Given) -> Prepared:
     """The experiment of a contender, without the options that it lacks."""
     lacking = _lacking(contender, options)
-    changes: dict[str, Any] = {**dict.fromkeys(lacking), "out": None}
+    kept = {**options, **dict.fromkeys(lacking), "out": None}
     if contender.scheme is not None:
-        changes["scheme"] = contender.scheme
-    kept = replace(options, **changes)
+        kept["scheme"] = contender.scheme
     # Who was to be corrupted may take no part in this protocol: then it is trained, and not attacked.
-    attacking = ("corrupt", "attack") if kept.attack else ("corrupt",)
-    tries: list[tuple[str, ...]] = [(), attacking] if kept.corrupt is not None else [()]
+    attacking = ("corrupt", "attack") if kept.get("attack") else ("corrupt",)
+    tries: list[tuple[str, ...]] = [(), attacking] if kept.get("corrupt") else [()]
     for left_out in tries:
         flags = _flags((*lacking, *left_out))
         try:
-            experiment = prepare(contender.scenario, replace(kept, **dict.fromkeys(left_out)))
+            experiment = prepare(contender.scenario, {**kept, **dict.fromkeys(left_out)})
             experiment, note = _recordable(experiment, contender.name)
             return Prepared(contender, flags, experiment, note=note)
         except KeyholeError as refusal:
@@ -169,24 +171,30 @@ def _prepared(contender: Contender, options: Options) -> Prepared:
     return refused
 
 
-def _lacking(contender: Contender, options: Options) -> tuple[str, ...]:
+def _lacking(contender: Contender, options: Given) -> tuple[str, ...]:
     """Given options that would mean nothing to a contender."""
-    has = COMMON | contender.scenario.options
-    lacking = [name for name in options.given() if name not in has]
-    if options.group is not None and "group" not in lacking and not _uses_group(contender, options):
+    has = contender.scenario.options()
+    aliases = {each.about.alias for each in has.values()}
+    lacking = [name for name in given_only(options) if name not in has and name not in aliases]
+    if options.get("group") and "group" not in lacking and not _uses_group(contender, options):
         lacking.append("group")
     return tuple(lacking)
 
 
-def _uses_group(contender: Contender, options: Options) -> bool:
+def _uses_group(contender: Contender, options: Given) -> bool:
     if contender.scenario.name == "mitig1":
-        return options.group in PAIRINGS
-    return contender.scheme is Scheme.DDH or options.labels is Labels.FEBO
+        return options["group"] in PAIRINGS
+    return contender.scheme is Scheme.DDH or Labels(options.get("labels") or Labels.CLEAR) is Labels.FEBO
+
+
+def _scheme(options: Given) -> Scheme | None:
+    """The one scheme that was asked for, if one was."""
+    return Scheme(options["scheme"]) if options.get("scheme") else None
 
 
 def _flags(names: Sequence[str]) -> tuple[str, ...]:
-    order = [f.name for f in fields(Options)]
-    return tuple(f"--{name.replace('_', '-')}" for name in sorted(names, key=order.index))
+    order = [*RUN_OPTIONS, *names]
+    return tuple(map(flag, sorted(names, key=order.index)))
 
 
 def _recordable(experiment: Experiment, name: str) -> tuple[Experiment, str]:

@@ -1,19 +1,19 @@
-"""Runs side by side, as data: compare.json, whose keys are documented by `schema.COMPARE_SCHEMA`, and compare.csv."""
+"""Runs side by side, as data: compare.json, whose keys are documented by `comparison_schema.py`, and compare.csv."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from protocols.network.config import Scheme
-from scenarios.run.execute import security
 from scenarios.run.experiment import Experiment, step_count
 from scenarios.run.folder import RunFolder, load_run, write_json
 from scenarios.run.learned import learned_rows
+from scenarios.run.report import security
 from scenarios.show.charts import draw_comparison
 from scenarios.show.summary import meaning, outcome
+from scenarios.study.comparison_schema import Compared
 from scenarios.study.cost import Cost, counts, extrapolate
 from scenarios.study.probe import Amounts
 from scenarios.study.study import Cell, Study, begun, carry_out, plain_row, write_csv
@@ -40,34 +40,6 @@ _COMPARED = {
     "protection": ("weight_scale", "weight_bound", "labels", "gradient", "authority"),
     "run": ("runtime", "record"),
 }
-
-
-@dataclass(frozen=True)
-class Compared:
-    """One run of a comparison; a figure that is not known is None."""
-
-    name: str
-    scenario: str
-    protocol: str
-    scheme: str | None
-    status: str
-    extrapolated: bool
-    why: str
-    run: str | None
-    security: str
-    security_lines: dict[str, str]
-    seed: int | None
-    config: dict[str, Any] | None
-    accuracy: dict[str, float | None]
-    seconds: dict[str, float | None]
-    steps: int | None
-    messages: int | None
-    bytes: int | None
-    edges: list[dict[str, Any]]
-    learned: list[dict[str, Any]]
-    attacks: list[dict[str, Any]]
-    ignored: list[str]
-    cost: dict[str, Any] | None
 
 
 def finished_row(run: RunFolder, path: str, ignored: Sequence[str] = ()) -> Compared:

@@ -17,9 +17,10 @@ from parties.record.log import open_log
 from parties.record.transcript import Kind
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, party_name
 from protocols.network.config import Config
-from scenarios.run.execute import Clock, Runtimes, interruptible, runtime_named, train
+from scenarios.run.execute import Clock, interruptible, train
 from scenarios.run.experiment import Experiment
 from scenarios.run.folder import RunFolder
+from scenarios.run.hosts import Runtimes, runtime_named
 
 WARM_STEPS = 2  # the first one pays for what is made once
 _ENOUGH_SECONDS = 8.0  # of steps, after which no further one is made
@@ -107,7 +108,7 @@ def _shrunk(experiment: Experiment, batch: int, samples: int) -> Experiment:
     spec = replace(experiment.spec, samples=samples)
     small = replace(experiment, spec=spec, run_key=os.urandom(32), seed=None)
     sizes = tuple(
-        len(part) for part in split(small.data.y_train, experiment.owners, experiment.how, spec.seed)
+        len(part) for part in split(small.data.y_train, experiment.owners, experiment.split, spec.seed)
     )
     per_round = 1 if trains_copies(experiment) else 0
     return replace(small, config=replace(experiment.config, counts=sizes, batch=batch, epochs=WARM_STEPS, rounds=0,
@@ -147,7 +148,7 @@ def _clear(run: RunFolder, experiment: Experiment) -> list[Learned]:
 
 def trains_copies(experiment: Experiment) -> bool:
     """Whether many owners train copies in rounds, as in a split network."""
-    return len(experiment.config.counts) > 1 and "per_round" in experiment.scenario.options
+    return len(experiment.config.counts) > 1 and "per_round" in experiment.scenario.options()
 
 
 def summed(*terms: tuple[Amounts, float]) -> Amounts:

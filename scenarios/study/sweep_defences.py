@@ -21,9 +21,10 @@ from parties.record.transcript import Kind
 from protocols.network.config import Labels
 from scenarios.run.attacks import attack_run
 from scenarios.run.catalogue import find_scenario
-from scenarios.run.execute import Observe, execute, runtime_named
-from scenarios.run.experiment import Options, prepare
+from scenarios.run.execute import Observe, execute
+from scenarios.run.experiment import prepare
 from scenarios.run.folder import RunFolder, write_json
+from scenarios.run.hosts import runtime_named
 from scenarios.show.summary import outcome
 from scenarios.show.tables import table
 from scenarios.study.study import Cell, Study, begun, carry_out, plain_row, unseen, write_csv
@@ -145,7 +146,7 @@ def defended(
 ) -> list[DefenceRow]:
     """A cell: one run and the attacks on it."""
     shutil.rmtree(out, ignore_errors=True)  # half a run
-    options = Options(**{**group.options, **extra}, runtime=runtime, seed=seed, defence=defences)
+    options = dict(**{**group.options, **extra}, runtime=runtime, seed=seed, defence=defences)
     run, result = execute(replace(prepare(find_scenario(group.scenario), options), out=out))
     said = {name: getattr(option, "value", option) for name, option in {**group.options, **extra}.items()}
     return [

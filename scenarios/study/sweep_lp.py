@@ -24,8 +24,9 @@ from protocols.language.roles import CLOUD_TRAINER
 from scenarios.run.attacks import scored
 from scenarios.run.catalogue import find_scenario
 from scenarios.run.execute import Observe
-from scenarios.run.experiment import Experiment, Options, prepare
+from scenarios.run.experiment import Experiment, prepare
 from scenarios.run.folder import load_run, write_json
+from scenarios.run.json_schema import plain
 from scenarios.show.charts import draw_widths
 from scenarios.show.pictures import COLUMNS, grid
 from scenarios.show.tables import table
@@ -159,7 +160,7 @@ def attacked(folder: str, place: Place, images: int) -> list[LpRow]:
     if found.reconstruction.projection is not None:
         rebuilt["projection"] = found.reconstruction.projection.astype(np.float32)
     np.savez_compressed(cell_path(Path(folder), place.name, ".npz"), **rebuilt)  # type: ignore[arg-type]
-    return [_row(place, scored(found, prior, run.truth()), run.result["security"]["scheme"])]
+    return [_row(place, plain(scored(found, prior, run.truth())), run.result["security"]["scheme"])]
 
 
 def load_images(folder: Path, place: Place) -> dict[str, np.ndarray[Any, Any]]:
@@ -188,7 +189,7 @@ def _experiment(swept: Grid, dataset: str, hidden: int, runtime: str) -> Experim
     samples = max(_LEAST_SAMPLES, swept.images)
     in_files = swept.data_dir is not None and dataset in ("mnist", "cifar10")
     files = Path(swept.data_dir or ".") / dataset if in_files else None
-    options = Options(
+    options = dict(
         dataset=dataset, data_dir=files, gray=dataset == "cifar10" or None, samples=samples, batch=samples, hidden=hidden,
         epochs=1, runtime=runtime, seed=swept.seed,
     )  # fmt: skip

@@ -15,8 +15,7 @@ from protocols.language.errors import ConfigError
 from protocols.network.config import Scheme
 from scenarios.cli import app
 from scenarios.run.attacks import attack_run
-from scenarios.run.schema import RESULT_SCHEMA
-from tests.conftest import small
+from tests.conftest import RESULT_SCHEMA, small
 
 MALICIOUS = {"samples": 24, "hidden": 24, "batch": 8, "epochs": 2, "malicious": "unit_keys"}
 CLOUD = ("cloud_trainer",)

@@ -25,9 +25,10 @@ from protocols.network.head import Protect
 from protocols.network.head_config import Encoding, HeadConfig, Release
 from scenarios.run.attacks import attack_run
 from scenarios.run.catalogue import find_scenario
-from scenarios.run.execute import execute, host_specs
-from scenarios.run.experiment import Options, prepare
+from scenarios.run.execute import execute
+from scenarios.run.experiment import prepare
 from scenarios.run.folder import load_run, new_folder
+from scenarios.run.hosts import host_specs
 from scenarios.run.predict import query
 from scenarios.score import head_result
 from tests.conftest import random_base, small
@@ -321,7 +322,7 @@ def test_short_keys_are_refused_with_the_reason(bits):
 def test_by_default_the_key_has_3072_bits_and_no_option_makes_a_toy(capsys):
     from scenarios.cli import app
 
-    experiment = prepare(find_scenario("reverse_he"), Options(base=random_base()))
+    experiment = prepare(find_scenario("reverse_he"), dict(base=random_base()))
     assert experiment.config.key_bits == 3072 and not experiment.config.toy
     with pytest.raises(SystemExit) as ended:
         app(["run", "reverse-he", "--toy"])

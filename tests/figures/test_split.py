@@ -27,9 +27,8 @@ from protocols.network.config import (
 from protocols.parts import averaging
 from scenarios.run.baseline import train_plain
 from scenarios.run.execute import execute
-from scenarios.run.experiment import Preset
-from scenarios.run.schema import RESULT_SCHEMA
-from tests.conftest import MANY, TINY, small
+from scenarios.run.options import Preset
+from tests.conftest import MANY, RESULT_SCHEMA, TINY, small
 
 
 def assert_same_bits(run, plain):
@@ -77,7 +76,7 @@ def test_averaging_every_step_is_training_on_all_batches_at_once(runs):
     view = View([(path, party) for party, path in run.sources.items()])
     dz1 = {(row.round, row.receiver): value for row, value in view.values("dz1", Kind.SENT)}
     w1 = next(view.values("w1_mean", Kind.SENT))[1].astype(np.float64)
-    parts = [experiment.data.x_train[i] for i in shares(experiment.spec, 4, experiment.how)]
+    parts = [experiment.data.x_train[i] for i in shares(experiment.spec, 4, experiment.split)]
     velocity = np.zeros_like(w1)
     for step, (visit,) in enumerate(rounds(experiment.config)):
         batches = [parts[i][visit.rows(experiment.config, i)] / 16 for i in range(4)]
@@ -110,8 +109,8 @@ def test_local_steps_use_following_batches():
 def test_an_owner_that_does_not_take_part_keeps_no_weights(tmp_path):
     from parties.runtime.inline import InlineRuntime
     from protocols.language.session import Session
-    from scenarios.run.execute import host_specs
     from scenarios.run.folder import new_folder
+    from scenarios.run.hosts import host_specs
 
     experiment = small("mitig2", **MANY, per_round=2)
     runtime = InlineRuntime(host_specs(experiment, new_folder(tmp_path / "run", "test")))
@@ -143,8 +142,8 @@ def test_ray_and_inline_write_the_same_transcript(ray_session, runs, scenario, o
 def test_remote_calls_of_a_round_do_not_depend_on_the_number_of_owners(ray_session, tmp_path):
     from parties.runtime.on_ray import RayRuntime
     from protocols.language.session import Session
-    from scenarios.run.execute import host_specs
     from scenarios.run.folder import new_folder
+    from scenarios.run.hosts import host_specs
 
     calls = {}
     for owners in (6, 30):

@@ -17,7 +17,8 @@ from protocols.network import conv, nn
 from protocols.network.config import Activation, Config, Gradient, Init, Labels, Optimizer, Scheme
 from scenarios.run.attacks import attack_run
 from scenarios.run.baseline import train_plain
-from scenarios.run.execute import execute, runtime_named
+from scenarios.run.execute import execute
+from scenarios.run.hosts import runtime_named
 from scenarios.run.predict import predict, query
 from tests.conftest import small
 from tests.figures.test_plain_fe import assert_equal

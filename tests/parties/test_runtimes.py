@@ -16,9 +16,10 @@ from protocols.crypto.coins import derive
 from protocols.language.errors import DataError, HostLost, StepError
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import Session, opened
-from scenarios.run.execute import execute, host_specs, parties
+from scenarios.run.execute import execute
 from scenarios.run.experiment import seed_bytes
 from scenarios.run.folder import RunFolder, new_folder, write_json
+from scenarios.run.hosts import host_specs
 from tests import toy_protocol as toy
 from tests.conftest import small
 
@@ -226,7 +227,7 @@ def started(experiment, path, figure=None):
 
     path.mkdir(exist_ok=True)
     run = new_folder(path / "run", "test")
-    write_json(run.path / "config.json", {**experiment.as_plain(), "parties": parties(experiment)})
+    write_json(run.path / "config.json", {**experiment.as_plain(), "parties": experiment.parties})
     specs = [replace(spec, state=None) for spec in host_specs(experiment, run)]
     runtime = (RayRuntime if experiment.runtime == "ray" else InlineRuntime)(specs)
     counts = {DATA_OWNER: experiment.owners, KEY_AUTHORITY: 1, CLOUD_TRAINER: 1}

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from scenarios.cli import app
-from scenarios.run.schema import RESULT_SCHEMA
+from tests.conftest import RESULT_SCHEMA
 
 TINY = ["--runtime", "inline", "--samples", "48", "--hidden", "8", "--batch", "16", "--epochs", "1"]
 

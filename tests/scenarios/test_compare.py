@@ -17,20 +17,21 @@ from protocols.language.errors import StepError
 from protocols.network.config import Labels, Scheme
 from scenarios.run.catalogue import find_scenario
 from scenarios.run.execute import execute
-from scenarios.run.experiment import Options, prepare
+from scenarios.run.experiment import prepare
 from scenarios.run.folder import RunFolder
-from scenarios.run.schema import COMPARE_SCHEMA
 from scenarios.show.charts import draw_comparison
 from scenarios.show.comparison_table import show_comparison
 from scenarios.show.units import span
 from scenarios.study import compare as scenario
 from scenarios.study import cost
 from scenarios.study.comparison import differences, extrapolated_row, finished_row, ignored_notes, refused_row
+from scenarios.study.comparison_schema import compare_schema
 from tests.conftest import small
 from tests.scenarios.test_cli import keyhole, one_line
 from tests.scenarios.test_result_schema import undescribed
 
 TINY = ["--runtime", "inline", "--samples", "16", "--hidden", "2", "--batch", "8", "--epochs", "1"]
+COMPARE_SCHEMA = compare_schema()
 NAMES = ["plain", "plain-fe lwe", "plain-fe ddh", "mitig1", "mitig2"]
 
 
@@ -237,15 +238,13 @@ def test_a_protocol_that_fails_leaves_the_others(tmp_path, monkeypatch):
 def test_a_defect_is_named_by_its_type_only(tmp_path, monkeypatch):
     few(monkeypatch, "plain")
     monkeypatch.setattr(scenario, "execute", lambda *_: 1 / 0)
-    options = Options(samples=16, hidden=4, runtime="inline", seed=1, out=tmp_path / "out")
+    options = dict(samples=16, hidden=4, runtime="inline", seed=1, out=tmp_path / "out")
     _, content = scenario.compare(options, 0, lambda experiment: nullcontext())
     assert rows_of(content)["plain"]["why"].startswith("internal error: ZeroDivisionError; run it alone")
 
 
 def test_a_protocol_that_refuses_its_options_is_a_row_that_says_so(tmp_path, monkeypatch):
-    options = Options(
-        samples=16, hidden=4, runtime="inline", labels=Labels.OWNER, seed=1, out=tmp_path / "out"
-    )
+    options = dict(samples=16, hidden=4, runtime="inline", labels=Labels.OWNER, seed=1, out=tmp_path / "out")
     few(monkeypatch, "mitig1", "mitig2")
     _, content = scenario.compare(options, 0, lambda experiment: nullcontext(lambda event, value: None))
     row = rows_of(content)["mitig1"]
@@ -259,7 +258,7 @@ def test_a_protocol_that_refuses_its_options_is_a_row_that_says_so(tmp_path, mon
 
 
 def test_who_is_corrupted_but_takes_no_part_is_left_out():
-    prepared = [scenario._prepared(each, Options(samples=16, corrupt=("key_authority",), attack=("stack",)))
+    prepared = [scenario._prepared(each, dict(samples=16, corrupt=("key_authority",), attack=("stack",)))
                 for each in scenario.contenders()]  # fmt: skip
     assert [each.ignored for each in prepared] == [
         ("--corrupt", "--attack"),
@@ -268,13 +267,13 @@ def test_who_is_corrupted_but_takes_no_part_is_left_out():
         (),
         ("--corrupt", "--attack"),
     ]
-    assert [each.experiment.attacks for each in prepared] == [(), *[("stack",)] * 3, ()]
+    assert [each.experiment.attack for each in prepared] == [(), *[("stack",)] * 3, ()]
 
 
 @pytest.mark.parametrize(("group", "without"), [("secp256k1", ["plain", "plain-fe lwe", "mitig1", "mitig2"]),
                                                 ("bls12_381", ["plain", "plain-fe lwe", "mitig2"])])  # fmt: skip
 def test_a_group_goes_to_those_that_have_it(group, without):
-    prepared = [scenario._prepared(each, Options(samples=16, group=group)) for each in scenario.contenders()]
+    prepared = [scenario._prepared(each, dict(samples=16, group=group)) for each in scenario.contenders()]
     assert [each.contender.name for each in prepared if "--group" in each.ignored] == without
 
 
@@ -291,7 +290,7 @@ def test_a_scheme_that_is_asked_for_is_the_only_one():
 def test_large_transcripts_that_were_not_asked_for_keep_headers():
     experiment, note = scenario._recordable(small("plain_fe", epochs=200_000), "plain-fe lwe")
     assert experiment.record is Record.HEADERS and "plain-fe lwe keeps headers only" in note
-    asked = prepare(find_scenario("plain_fe"), Options(samples=48, epochs=200_000, record=Record.FULL))
+    asked = prepare(find_scenario("plain_fe"), dict(samples=48, epochs=200_000, record=Record.FULL))
     assert scenario._recordable(asked, "plain-fe lwe") == (asked, "")
 
 

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 
 from scenarios.run.catalogue import SCENARIOS
-from scenarios.run.schema import RESULT_SCHEMA
+from tests.conftest import RESULT_SCHEMA
 
 # The keys that DESIGN promises to keep.
 STABLE = {

@@ -1,0 +1,162 @@
+"""`keyhole run SCENARIO`: a command for each scenario, whose options are those that it declares."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from protocols.language.options import Declared, as_plain, flag, option, options_of
+from scenarios.run.catalogue import SCENARIOS, find_scenario
+from scenarios.run.experiment import Experiment, Scenario, prepare
+from scenarios.show.terminal import console, dashed, plain, progress, reported
+
+Run = Callable[[dict[str, Any]], None]
+
+
+class Scenarios(TyperGroup):
+    """The scenarios as commands, each made when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*map(dashed, SCENARIOS), "compare"]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        with reported():
+            if plain(cmd_name) == "compare":
+                return command(
+                    "compare", _of_all(), run_compare, "every protocol on one data set, side by side"
+                )
+            scenario = find_scenario(cmd_name)
+            return command(
+                cmd_name, scenario.options(), partial(run_scenario, scenario), scenario.protocol.SUMMARY
+            )
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The scenario may stand behind options."""
+        names = [arg for arg in args if plain(arg) in (*SCENARIOS, "compare") or arg.endswith(".py")]
+        if names and args[0] != names[0]:
+            args = [names[0], *(arg for arg in args if arg is not names[0])]
+        return super().parse_args(ctx, args)
+
+
+def run_scenario(scenario: Scenario, given: dict[str, Any]) -> None:
+    """Train, record what each party sees, and say who learned what."""
+    from scenarios.run.execute import execute
+    from scenarios.show.summary import show_result
+
+    experiment = prepare(scenario, given)
+    with progress(experiment, silent=experiment.json or experiment.quiet) as observe:
+        folder, result = execute(experiment, observe)
+    if experiment.json:
+        print(json.dumps(result, indent=1))
+    else:
+        show_result(console(), folder, result)
+
+
+@dataclass(frozen=True)
+class _Budget:
+    budget: float | None = option(
+        None, "Seconds a protocol may take; beyond, it is extrapolated.", panel="Run"
+    )
+
+
+def _of_all() -> dict[str, Declared]:
+    """The options of all protocols that are compared."""
+    from scenarios.study.compare import contenders
+
+    found: dict[str, Declared] = {}
+    for contender in contenders(None):
+        found = {**contender.scenario.options(), **found}
+    return found | options_of(_Budget)
+
+
+def run_compare(given: dict[str, Any]) -> None:
+    """Every protocol, then the table; status 1 if one failed."""
+    from scenarios.show.comparison_table import show_comparison
+    from scenarios.study.compare import BUDGET_SECONDS, compare, failed
+
+    budget, as_json, quiet = (given.pop(name) for name in ("budget", "json", "quiet"))
+    silent = bool(as_json or quiet or not sys.stderr.isatty())
+
+    def watch(experiment: Experiment) -> AbstractContextManager[Callable[[str, int], None]]:
+        if not silent:
+            print(dashed(experiment.scenario.name), file=sys.stderr)
+        return progress(experiment, silent)
+
+    folder, content = compare(given, BUDGET_SECONDS if budget is None else budget, watch)
+    if as_json:
+        print(json.dumps(content, indent=1))
+    else:
+        show_comparison(console(), content, folder)
+    if failed(content):
+        raise typer.Exit(1)
+
+
+def command(name: str, declared: Mapping[str, Declared], run: Run, about: str) -> Any:
+    """A command with these options, which hands what was given to `run`; what was not given is None."""
+
+    def called(**given: Any) -> None:
+        with reported():
+            run({key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
+
+    parameters = [parameter for each in declared.values() for parameter in _parameters(each)]
+    called.__dict__["__signature__"] = inspect.Signature(parameters)
+    called.__annotations__ = {each.name: each.annotation for each in parameters}
+    made = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    made.command(name, help=about)(called)
+    return typer.main.get_command(made)
+
+
+def _parameters(each: Declared) -> list[inspect.Parameter]:
+    """An option as a parameter of a function, and its other name as another one."""
+    found = [_parameter(each.name, each, f"{each.about.help}{_default(each)}")]
+    if each.about.alias:
+        found.append(_parameter(each.about.alias, each, f"The same as {each.flag}, of one number."))
+    return found
+
+
+def _default(each: Declared) -> str:
+    """The default in words, and that on larger data sets; empty where it says nothing."""
+    said = dict.fromkeys(value for value in (each.default, each.about.large) if value)
+    words = [
+        ",".join(map(str, value)) if isinstance(value, tuple) else dashed(str(as_plain(value)))
+        for value in said
+    ]
+    return f" (default: {'; on larger data '.join(words)})" if words else ""
+
+
+def _parameter(name: str, each: Declared, help: str) -> inspect.Parameter:
+    kind, settings = _parsed(each)
+    panel = each.about.panel
+    said = typer.Option(flag(name), help=help, rich_help_panel=panel, show_default=False, **settings)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, said]
+    )
+
+
+def _parsed(each: Declared) -> tuple[Any, dict[str, Any]]:
+    """The type that typer parses an option as, and how; what it cannot parse stays text."""
+    kind, metavar = each.kind, each.about.metavar
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        kind = next(inner for inner in typing.get_args(kind) if inner is not type(None))
+    if kind in (int, float):
+        return kind, {"min": each.about.least, "max": each.about.most}
+    if kind in (bool, Path, str):
+        return kind, {"metavar": metavar}
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return str, {"metavar": f"[{'|'.join(dashed(str(member.value)) for member in kind)}]"}
+    return (
+        (list[str], {"metavar": metavar}) if typing.get_args(kind)[0] is str else (str, {"metavar": metavar})
+    )

@@ -1,0 +1,82 @@
+"""Where the parties of a run live: the runtime that was asked for, and what each host is told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from parties.adversary.adversary import Adversary
+from parties.runtime.host import HostSpec
+from parties.runtime.inline import InlineRuntime
+from protocols.crypto.coins import derive
+from protocols.language.roles import DATA_OWNER, QUERIER, SERVER, Role
+from scenarios.run.attacks import MakeAdversary
+from scenarios.run.experiment import Experiment
+from scenarios.run.folder import RunFolder
+from scenarios.run.options import RuntimeName
+
+
+@dataclass(frozen=True)
+class Runtimes:
+    """How this run makes hosts and adversaries."""
+
+    hosts: Callable[[list[HostSpec], Callable[[str, int], None]], Any]
+    adversary: MakeAdversary
+
+
+@contextmanager
+def runtime_named(name: str, address: str | None) -> Iterator[Runtimes]:
+    """The runtime that was asked for; a Ray session on this machine ends with the block."""
+    if RuntimeName(name) is RuntimeName.INLINE:
+        yield Runtimes(InlineRuntime, Adversary)
+        return
+    from parties.runtime import on_ray
+
+    with on_ray.cluster(address):
+        yield Runtimes(on_ray.RayRuntime, on_ray.RayAdversary)
+
+
+def host_specs(experiment: Experiment, run: RunFolder) -> list[HostSpec]:
+    """One host a role; many owners share as many hosts as there are processors."""
+    key, specs = experiment.run_key, []
+    for role in experiment.roles:
+        names = experiment.players(role)
+        hosts = min(len(names), os.cpu_count() or 1)
+        for h in range(hosts):
+            here = tuple(
+                names[h::hosts]
+            )  # owners take turns in order, so that those of a round are spread over hosts
+            specs.append(
+                _host_spec(
+                    experiment, run, role, role.value if hosts == 1 else f"{role.value}.{h}", here, key
+                )
+            )
+    return specs
+
+
+def _host_spec(
+    experiment: Experiment, run: RunFolder, role: Role, name: str, here: tuple[str, ...], key: bytes
+) -> HostSpec:
+    owner, querier, base = role is DATA_OWNER, role is QUERIER, experiment.base
+    given = base is not None and role in (DATA_OWNER, SERVER)
+    return HostSpec(
+        name=name,
+        role=role,
+        parties=here,
+        keys=tuple(derive(key, party) for party in here),
+        protocol=experiment.scenario.protocol.NAME,
+        config=experiment.config,
+        transcript=str((run.path / "transcripts" / f"{name}.sqlite").resolve()),
+        log=str((run.path / "run.log").resolve()),
+        record=experiment.record,
+        data=experiment.spec if owner or querier else None,
+        owners=len(experiment.players(role)) if owner else 0,
+        split=experiment.split,
+        state=str((run.path / "state").resolve()),
+        asking=querier,
+        limit=experiment.config.queries if querier else None,
+        public=experiment.scenario.protocol.base_inputs(base) if given else (),
+    )

@@ -1,0 +1,122 @@
+"""What a user asks for: the options of every run, those of a scenario, their defaults, and who has which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from parties.data.datasets import Split
+from parties.record.transcript import Record
+from protocols.language.errors import ConfigError
+from protocols.language.options import Declared, flag, option, options_of, typed
+from protocols.network.config import Activation, Loss, Pixels
+
+Given = Mapping[str, Any]  # options by name as a user gave them; None and () stand for what was not given
+
+
+class Preset(Enum):
+    """A published experiment, by whose options ours can be put beside it."""
+
+    PAPER = "paper"
+
+
+class RuntimeName(StrEnum):
+    """Where parties run."""
+
+    RAY = "ray"
+    INLINE = "inline"
+
+
+# A. Ionita, A. Ionita, RAID 2025. Its code divides summed gradients by 10 or 10 B, where here the mean over the batch is
+# taken; with the published learning rate the two do not train alike.
+PRESETS: MappingProxyType[Preset, MappingProxyType[str, Any]] = MappingProxyType({
+    Preset.PAPER: MappingProxyType({
+        "dataset": "mnist", "layers": (300,), "activation": Activation.SIGMOID, "loss": Loss.BCE, "lr": 0.005,
+        "momentum": 0.0, "batch": 250, "pixels": Pixels.RAW, "epochs": 16,
+    }),
+})  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """The options that every run has, whatever its protocol; an empty `corrupt` is the party that trains."""
+
+    preset: Preset | None = option(
+        None, "paper: the network and training of Ionita and Ionita.", panel="Data"
+    )
+    dataset: str = option("digits", "digits | mnist | cifar10 | FILE.npz", panel="Data")
+    data_dir: Path | None = option(None, "Folder of the data set's files.", panel="Data")
+    gray: bool = option(False, "Turn colour images gray.", panel="Data")
+    samples: int | None = option(None, "Training samples to use.", panel="Data")
+    owners: int = option(1, "How many data owners share the data.", panel="Data")
+    split: Split = option(Split.IID, "How they share it.", panel="Data")
+    runtime: RuntimeName = option(RuntimeName.RAY, "ray: parties in processes of their own.", panel="Run")
+    address: str | None = option(None, "A Ray cluster, or auto.", panel="Run")
+    seed: int | None = option(
+        None, "Make the run repeatable. Whoever knows it holds every key.", panel="Run", least=0
+    )
+    record: Record = option(Record.FULL, "Keep payloads, or headers and digests only.", panel="Run")
+    out: Path | None = option(None, "The run folder itself.", panel="Run")
+    json: bool = option(False, "Print result.json and nothing else.", panel="Run")
+    quiet: bool = option(False, "No progress bar.", panel="Run")
+    defence: tuple[str, ...] = option((), "NAME or NAME:VALUE, as `keyhole list` has them; repeatable.")
+    corrupt: tuple[str, ...] = option(
+        (), "Corrupted parties, such as cloud_trainer,data_owner:2.", panel="Attack", metavar="PARTY,..."
+    )
+    attack: tuple[str, ...] = option(
+        (), "An attack or a preset to run at the end; repeatable.", panel="Attack"
+    )
+    malicious: str | None = option(
+        None, "unit-keys: what the cloud does instead of W1.", panel="Attack", metavar="NAME"
+    )
+    period: int = option(4, "Of lp's smoothness rows.", panel="Attack", least=1)
+    threshold: int = option(
+        25, "Of lp's smoothness rows, in 255ths of the pixel range.", panel="Attack", least=0
+    )
+    known: int = option(0, "Training samples that the adversary knows.", panel="Attack", least=0)
+
+
+def given_only(options: Given) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value not in (None, ())}
+
+
+def chosen(declared: Mapping[str, Declared], options: Given, who: str) -> dict[str, Any]:
+    """Options as given, each of its type, under its own name; `ConfigError` for one that nobody declares, or twice."""
+    aliases, found = {each.about.alias: each for each in declared.values() if each.about.alias}, {}
+    for name, value in given_only(options).items():
+        each = aliases.get(name) or declared.get(name)
+        if each is None:
+            raise ConfigError(f"{flag(name)} is no option of {who.replace('_', '-')}")
+        if each.name in found:
+            alias = flag(each.about.alias)
+            raise ConfigError(f"{alias} N is the same as {each.flag} N: give one of them")
+        found[each.name] = converted(each, value)
+    return found
+
+
+def converted(each: Declared, value: Any) -> Any:
+    """A value of an option, of its type; `ConfigError` with what was expected."""
+    try:
+        return typed(each.kind, value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{each.flag}: expected {_expected(each)}, got {value!r}") from None
+
+
+def _expected(each: Declared) -> str:
+    if isinstance(each.kind, type) and issubclass(each.kind, Enum):
+        return f"one of {', '.join(str(member.value).replace('_', '-') for member in each.kind)}"
+    return f"something like {each.about.metavar}" if each.about.metavar else "a value of another kind"
+
+
+def default(each: Declared, dataset: str) -> Any:
+    """What an option is without being given, on this data set."""
+    large = dataset != "digits" and each.about.large is not None
+    return each.about.large if large else each.default
+
+
+RUN_OPTIONS: Mapping[str, Declared] = MappingProxyType(options_of(RunOptions))

@@ -1,0 +1,334 @@
+"""The keys of result.json and prediction.json: what these classes declare is written, and their schema follows from them.
+
+`SCHEMA` is raised when a key changes its meaning or goes; new keys may come without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from parties.data.datasets import DataSpec, Split
+from parties.record.transcript import Record
+from protocols.language.options import derived
+from scenarios.run.json_schema import Schema, object_of
+from scenarios.run.options import RunOptions, RuntimeName
+
+SCHEMA = 1
+_SHARE: dict[str, float] = {"least": 0, "most": 1}
+How = Literal["own", "clear", "exact", "up to", "bounded", "nothing", "nothing found", "not analysed"]
+
+
+def maybe(help: str, **more: Any) -> Any:
+    """A key that is missing where there is no value."""
+    return derived(help, None, optional=True, **more)
+
+
+def _digest(help: str) -> Any:
+    return derived(help, pattern="^[0-9a-f]{64}$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """of the weights at the end; measured by the scorer, never by a party"""
+
+    train: float | None = derived("on the training samples", **_SHARE)
+    test: float | None = derived("on held-out samples; null without any", **_SHARE)
+    baseline_test: float | None = derived("of the same training without protection or rounding", **_SHARE)
+    test_by_epoch: tuple[float | None, ...] = derived("test accuracy after each epoch", **_SHARE)
+    seconds_by_epoch: tuple[float, ...] = derived(
+        "training seconds until the weights of each epoch were there, measuring accuracy included", least=0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seconds:
+    """wall-clock"""
+
+    setup: float = derived("processes, keys, encryption and upload", least=0)
+    train: float = derived("from the end of the first step to the end of the last", least=0)
+    attack: float = derived("attacks and their scoring", least=0)
+    report: float = derived("digest, traffic, who learned what, training of the baseline", least=0)
+    total: float = derived("everything", least=0)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """messages between two roles under one label"""
+
+    sender: str = derived("role")
+    receiver: str = derived("role")
+    label: str = derived("label")
+    messages: int = derived("how many", least=0)
+    bytes: int = derived("of their payloads", least=0)
+
+
+@dataclass(frozen=True)
+class PartyTraffic:
+    """messages and payload bytes of a party"""
+
+    messages_sent: int = derived("messages that it has sent", 0, least=0)
+    messages_received: int = derived("messages that it has received", 0, least=0)
+    bytes_sent: int = derived("bytes that it has sent", 0, least=0)
+    bytes_received: int = derived("bytes that it has received", 0, least=0)
+
+
+@dataclass(frozen=True)
+class Known:
+    """one thing that a party knows, computed from its view"""
+
+    party: str = derived("whose view")
+    quantity: str = derived("the label under which it crossed, or samples, labels, master key")
+    of: str = derived("whose it is, or of how many samples")
+    how: How = derived(
+        "own: drawn or held by the party itself; clear: crossed as plain numbers; exact: determined and solved for; up to: "
+        "determined but for what is named; bounded: constrained; nothing found: no more than ciphertexts, as far as was "
+        "tried; not analysed: nobody said what it is"
+    )
+    detail: str = derived("the derivation in words")
+    since_round: int | None = derived("training step since when, 0 for before or in the first")
+    data: dict[str, Any] = derived("numbers behind it, such as the rank after each step")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """how close a reconstruction came; pixels in [0, 1], scored by index; failures are scored as the prior's guess"""
+
+    samples: int | None = maybe("samples attacked", least=0)
+    failures: int | None = maybe("samples for which the attack found nothing", least=0)
+    solved_at_step: int | None = maybe("training step whose message made it possible")
+    mse: float | None = maybe("mean squared error, mean over images")
+    mse_median: float | None = maybe("median over images")
+    mse_iqr: tuple[float, ...] | None = maybe("first and third quartile over images")
+    psnr: float | None = maybe("dB, median over images, each capped at 99")
+    ssim: float | None = maybe("structural similarity, mean over at most 1000 images drawn by seed")
+    exact_pixels: float | None = maybe("share of pixels that are exact after rounding", **_SHARE)
+    exact_images: int | None = maybe("images of which every pixel is exact", least=0)
+    labels_right: float | None = maybe("share of labels that are right", **_SHARE)
+    relative_error: float | None = maybe("Frobenius, of a Gram matrix or a span")
+    pairs: float | None = maybe("share of the inner products that were found", **_SHARE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baselines:
+    """the same metrics without the secret"""
+
+    guess: Metrics | None = maybe("the best guess from the prior alone")
+    swapped: Metrics | None = maybe("the attack's output scored against another sample")
+    projection: Metrics | None = maybe("least-norm correction of a constant image onto the equations")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorRow:
+    """what the adversary is assumed to know besides its view"""
+
+    x_max: int = derived("pixels are integers in [0, x_max]")
+    shape: tuple[int, ...] = derived("of an image: rows, columns and, in colour, channels", least=1)
+    public_images: int = derived("images of the same distribution that it knows", least=0)
+    period: int = derived("of lp's smoothness rows")
+    threshold: float = derived("of lp's smoothness rows, in steps of this data set's pixels")
+    known_samples: int = derived("training samples that the adversary knows", least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """a message of the transcript"""
+
+    seq: int = derived("its number", least=0)
+    phase: str = derived("phase of the protocol")
+    round: int = derived("round in the phase; -1 for none")
+    label: str = derived("label")
+    sender: str = derived("party")
+    receiver: str = derived("party")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstSuccess:
+    """the first message after which an attack succeeds"""
+
+    criterion: str = derived("what counts as success")
+    attacks_run: int | None = maybe("attacks that the search took", least=0)
+    any: Message | None = derived("for some sample; null for never")
+    all: Message | None = derived("for every sample that it rebuilds; null for never")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gain:
+    """by how much a reconstruction beats the prior's guess"""
+
+    mean: float = derived("over images, of the mean squared error")
+    interval: tuple[float, ...] = derived("95 % over images")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """what the same attack scores on a run with other secrets"""
+
+    applicable: bool = derived("whether that view holds what it needs")
+    why: str = derived("why not, if not")
+    metrics: Metrics = derived("scored against the samples of this run")
+    gain: Gain | None = derived("against the guess; null where images were not rebuilt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackRow:
+    """one attack on the joint view of some parties"""
+
+    attack: str = derived("its name, with _")
+    preset: str | None = maybe("the preset that named the attack and its coalition, if one did")
+    corrupted: tuple[str, ...] = derived("whose views it was handed")
+    applicable: bool = derived("whether the view holds what it needs")
+    why: str = derived("why not, if not")
+    samples: int = derived("samples attacked", least=0)
+    seconds: float = derived("in the adversary's process", least=0)
+    prior: dict[str, Any] = derived("what the adversary is assumed to know besides its view", holds=PriorRow)
+    metrics: dict[str, Any] = derived("how close it came", factory=dict, holds=Metrics)
+    baseline: dict[str, Any] = derived("the same metrics without the secret", factory=dict, holds=Baselines)
+    notes: dict[str, Any] = derived(
+        "what the attack says of itself, such as feasible, relaxed and infeasible images; NAME_per_image: a value for each "
+        "image, where they are few",
+        factory=dict,
+    )
+    figure: str | None = maybe("picture of originals and rebuilt images, relative to the run folder")
+    first_success: FirstSuccess | None = maybe("with --when: since which message it succeeds")
+    controls: dict[str, Control] | None = maybe(
+        "with --controls: what it scores on runs with other secrets, swapped and ideal"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadBytes:
+    """sizes"""
+
+    ciphertext: int = derived("one ciphertext", least=0)
+    head: int = derived("the message that carried the encrypted head", least=0)
+    answer: int = derived("what the server sends for a query", least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadTimes:
+    """mean time of a query, in batches"""
+
+    server: float = derived("features, encrypted logits, blinding; by the clock", least=0)
+    server_processor: float = derived("the same, processor time", least=0)
+    authority: float = derived("decryption and decision; by the clock", least=0)
+    authority_processor: float = derived("the same, processor time", least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """what is measured of an encrypted head"""
+
+    queries: int = derived("decisions that the consumer was told", least=0)
+    refused: int = derived("of them, those whose result exceeded its bound", least=0)
+    argmax_agreement: float = derived(
+        "share of decisions that are those of the head in float, in the clear", **_SHARE
+    )
+    bytes: HeadBytes = derived("sizes")
+    milliseconds: HeadTimes = derived("mean time of a query, in batches")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deviating:
+    """a party that deviated from the protocol"""
+
+    party: str = derived("which")
+    deviation: str = derived("in what")
+    steps: int = derived("local steps that were replaced", least=0)
+    step: str = derived("the local step instead of the protocol's, as the transcript names it")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """what a paper reports for the experiment of a preset; not measured here"""
+
+    accuracy: float = derived("on held-out samples", **_SHARE)
+    minutes: float = derived("of training", least=0)
+    what: str = derived("of what")
+    source: str = derived("where")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What a run is measured by."""
+
+    accuracy: Accuracy
+    steps: int
+    head: Head | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """result.json of a run"""
+
+    schema: Literal[1] = derived("version of these keys", SCHEMA)
+    scenario: str = derived("name of the scenario, with _")
+    protocol: str = derived("name of the protocol, with _")
+    security: dict[str, str] = derived(
+        "what the run's security rests on, one line each: protocol, scheme, labels, coins"
+    )
+    seed: int | None = derived("null: coins from the operating system", least=0)
+    config: dict[str, Any] = derived("every option with its value, and what follows from the data")
+    versions: dict[str, str] = derived("of Python, keyhole and the libraries that results rest on")
+    transcript_digest: str = _digest("SHA-256 over all messages in script order")
+    accuracy: Accuracy = derived("of the weights at the end; measured by the scorer, never by a party")
+    seconds: Seconds = derived("wall-clock")
+    steps: int = derived("training steps", least=0)
+    head: Head | None = maybe("what is measured of an encrypted head")
+    published: Published | None = maybe("what a paper reports for the experiment of a preset")
+    malicious: tuple[Deviating, ...] | None = maybe("parties that deviated, if any did")
+    traffic: tuple[Edge, ...] = derived("messages between two roles under one label")
+    parties: dict[str, PartyTraffic] = derived("messages and payload bytes of each party")
+    learned: Sequence[dict[str, Any]] = derived("who learned what", (), holds=list[Known])
+    attacks: Sequence[dict[str, Any]] = derived("attacks that were asked for", (), holds=list[AttackRow])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """prediction.json: what a querier was told, and who saw what while it asked"""
+
+    protocol: str = derived("name of the protocol, with _")
+    trained: str = derived("folder of the run that trained the network")
+    dataset: str = derived("data set of the samples")
+    samples: int = derived("how many were asked about", least=0)
+    accuracy: float = derived("share of classes that are right", **_SHARE)
+    seconds: float = derived("from the first message to the last answer", least=0)
+    transcript_digest: str = _digest("SHA-256 over all messages in script order")
+    traffic: tuple[Edge, ...] = derived("messages between two roles under one label")
+    parties: dict[str, PartyTraffic] = derived("messages and payload bytes of each party")
+    learned: Sequence[dict[str, Any]] = derived("who learned what", holds=list[Known])
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What else stands in `config`."""
+
+    split: Split = field(default=Split.IID, metadata=RunOptions.__dataclass_fields__["split"].metadata)
+    runtime: RuntimeName = field(
+        default=RuntimeName.RAY, metadata=RunOptions.__dataclass_fields__["runtime"].metadata
+    )
+    record: Record = field(default=Record.FULL, metadata=RunOptions.__dataclass_fields__["record"].metadata)
+    deviation: str = derived("what a malicious party does instead of its steps, or none", "none")
+
+
+def config_schema(options: Any) -> Schema:
+    """The schema of `config` for a protocol's options."""
+    data, run = object_of(DataSpec)["properties"], object_of(_Run)["properties"]
+    return object_of(options, {**data, **run})
+
+
+def result_schema(options: Sequence[Any]) -> Schema:
+    """The schema of result.json, for runs of protocols with these classes of options."""
+    schema = object_of(Result)
+    configs = [config_schema(each) for each in options]
+    schema["properties"]["config"] = {
+        "anyOf": configs,
+        "description": schema["properties"]["config"]["description"],
+    }
+    for name, keys in (
+        ("security", ["coins", "protocol"]),
+        ("versions", ["keyhole", "python", "ray", "torch"]),
+    ):
+        schema["properties"][name]["required"] = keys
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
