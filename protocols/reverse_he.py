@@ -1,38 +1,46 @@
-"""Reverse homomorphic encryption: a classifier whose transfer-learned head is encrypted, while its inputs are not.
+"""Reverse homomorphic encryption: a classifier whose transfer-learned head is encrypted, its inputs not.
 
-R. Allison, T. Maciazek, H. Bourne, *Securing Transfer-Learned Networks with Reverse Homomorphic Encryption*, arXiv:2505.14323. The owner O
-trains a small head on a few private samples, on features phi(x) of a public frozen base, encrypts it under the authority's key, sends
-it to the server C, and forgets it. A querier Q sends x in the clear; C computes Enc(logits) from phi(x) and the encrypted head, blinds
-it afresh, and the authority A decrypts. The decision goes to the consumer T, which is trusted with it.
+R. Allison, T. Maciazek, H. Bourne, *Securing Transfer-Learned Networks with Reverse Homomorphic Encryption*,
+arXiv:2505.14323. The owner O trains a small head on a few private samples, on features phi(x) of a public
+frozen base, encrypts it under the authority's key, sends it to the server C, and forgets it. A querier Q
+sends x in the clear; C computes Enc(logits) from phi(x) and the encrypted head, blinds it afresh, and the
+authority A decrypts. The decision goes to the consumer T, which is trusted with it. Many owners have a head
+each, all under one key, and every head answers every query.
 
-    encoding   int | float                  integers with one fixed exponent; phe's floats, which LEAK the exponent of every weight to C
-    release    none | decision | logits     what A tells C of its answers. The querier is never told anything: who asks and is told
-                                            the answers can extract the head as C can, with no ciphertext at all
-    depth      one | two                    `--head 64-10`: all of the head is encrypted; `--head 64-16-10`: its hidden layer is
+    encoding   int | float               integers with one fixed exponent; phe's floats, which LEAK the
+                                         exponent of every weight to C
+    release    none | decision | logits  what A tells C of its answers. The querier is never told anything:
+                                         who asks and is told the answers can extract the head as C can, with
+                                         no ciphertext at all
+    depth      one | two                 `--head 64-10`: all of the head is encrypted; `--head 64-16-10`: its
+                                         hidden layer is
 
-What the parties learn by design: C the queries, and what is released; A the logits of every query, but neither x nor the weights, unless
-C hands it ciphertexts; T the decisions. A and C together open the head. O keeps its samples and coins, from which the head could be
-trained again: what it forgets is the head itself (the memory is freed, not overwritten).
+What the parties learn by design: C the queries, and what is released; A the logits of every query, but
+neither x nor the weights, unless C hands it ciphertexts; T the decisions. A and C together open the head. O
+keeps its samples and coins, from which the head could be trained again: what it forgets is the head itself
+(the memory is freed, not overwritten).
 
-**With a hidden layer** A decrypts pre-activations, applies the ReLU, and evaluates the last layer, which O sends to A in the clear. The extra
-trust in A: it sees one number for each hidden unit instead of one a class, and holds the last layer. The other way, in which
-A returns activations for C to go on with, hands C the first layer: d + 1 queries of its choice, solved. C stays blind here, and
-nobody needs a second round. More hidden layers would need it, and are refused.
+**With a hidden layer** A decrypts pre-activations, applies the ReLU, and evaluates the last layer, which O
+sends to A in the clear. The extra trust in A: it sees one number for each hidden unit instead of one a class,
+and holds the last layer. The other way, in which A returns activations for C to go on with, hands C the first
+layer: d + 1 queries of its choice, solved. C stays blind here, and nobody needs a second round. More hidden
+layers would need it, and are refused.
 
-**Refused answers.** The bounds hold for every image, so that nothing an honest server sends overflows. A result beyond the bound means a
-forged one. Whether it was refused is an answer too (an oracle, with which a server that scales its products bisects a logit), so it
-goes to T and to the experimenter, as the decision -1, and not to C: with `release=decision` C gets class 0 in its place, with
-`release=logits` zeros. That hides little from a malicious C that is told decisions: it may ask about any linear function of
-the head (malleability), and a decision about it is a bit. With `release=none` C is told nothing whatever it sends. A malformed ciphertext
-stops the run, which C can foresee from public data.
+**Refused answers.** The bounds hold for every image, so that nothing an honest server sends overflows. A
+result beyond the bound means a forged one. Whether it was refused is an answer too (an oracle, with which a
+server that scales its products bisects a logit), so it goes to T and to the experimenter, as the decision -1,
+and not to C: with `release=decision` C gets class 0 in its place, with `release=logits` zeros. That hides
+little from a malicious C that is told decisions: it may ask about any linear function of the head
+(malleability), and a decision about it is a bit. With `release=none` C is told nothing whatever it sends. A
+malformed ciphertext stops the run, which C can foresee from public data.
 
-Deviations from the paper: it uses CKKS by TenSEAL and approximate arithmetic; here Paillier on integers, so that encrypted logits equal the integer head's exactly.
+Deviations from the paper: it uses CKKS by TenSEAL and approximate arithmetic; here Paillier on integers, so
+that encrypted logits equal the integer head's exactly.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -42,19 +50,28 @@ from protocols.crypto import paillier
 from protocols.crypto.paillier_keys import PaillierFloats, PaillierLogits, PaillierPublicKey
 from protocols.language.errors import BoundError, ConfigError, MalformedError
 from protocols.language.figure import Arrow
+from protocols.language.relations import Plain, Relation
 from protocols.language.roles import CONSUMER, DATA_OWNER, KEY_AUTHORITY, QUERIER, SERVER
-from protocols.language.session import Session
+from protocols.language.session import Located, Session
 from protocols.language.state import State
+from protocols.language.view import View
 from protocols.network.dp import epsilon_for, usual_delta
 from protocols.network.fixedpoint import FixedPoint
 from protocols.network.head import Protect, coin_noise, train_heads
 from protocols.network.head_config import Encoding, HeadConfig, Release
 from protocols.network.head_integers import integer_logits, quantise_features, quantise_head
-from protocols.network.public_base import FrozenBase
+from protocols.network.public_base import base_of, fingerprint
+from protocols.readings import heads
 
 NAME = "reverse_he"
-SUMMARY = "a transfer-learned head is encrypted at the server; inputs are in the clear, decisions go to a trusted consumer"
-SECURITY = "the head is encrypted by Paillier; server and authority together open it, and answers fed back give it away"
+SUMMARY = (
+    "a transfer-learned head is encrypted at the server; inputs are in the clear, decisions go to a trusted "
+    "consumer"
+)
+SECURITY = (
+    "the head is encrypted by Paillier; server and authority together open it, "
+    "and answers fed back give it away"
+)
 ROLES = (DATA_OWNER, KEY_AUTHORITY, SERVER, QUERIER, CONSUMER)
 REFUSED = -1  # the decision about a result beyond its bound
 
@@ -74,8 +91,8 @@ FIGURE = (
 
 
 def run(s: Session, config: HeadConfig) -> Iterator[Any]:
-    """Set up, upload, and answer the queries; yields the decisions (m,) about each message, -1 for a refused answer."""
-    o, a, c, t = s.at(DATA_OWNER), s.at(KEY_AUTHORITY), s.at(SERVER), s.at(CONSUMER)
+    """Set up, upload, answer; yields per message of queries the `decisions` (m,) of every head, -1 if refused."""
+    o, a, c = s.each(DATA_OWNER), s.at(KEY_AUTHORITY), s.at(SERVER)
     with s.phase("setup"):
         pk = a.do(draw_keys)
         o.do(keep_key, a.send(o, pk=pk))
@@ -84,28 +101,31 @@ def run(s: Session, config: HeadConfig) -> Iterator[Any]:
         c.do(check_base)
     with s.phase("upload"):
         o.do(train_head)
-        c.do(keep_head, o.send(c, head=o.do(encrypt_head)))
+        c.do(keep_heads, s.gather(o.send(c, head=o.do(encrypt_head))))
         if config.depth == "two":
-            a.do(keep_last_layer, o.send(a, last_layer=o.do(last_layer)))
+            a.do(keep_last_layers, s.gather(o.send(a, last_layer=o.do(last_layer))))
         o.do(forget_head)
     for part in range(steps(config)):
         with s.phase("query", part):
-            told = answer(s, config, part)
-            yield s.reveal(t.do(take_decision, told), why="decision")
+            x = s.at(QUERIER).send(c, x=s.at(QUERIER).do(asked, part))
+            told = [answer(s, config, x, owner) for owner in range(len(config.counts))]
+            decisions = [s.reveal(s.at(CONSUMER).do(take_decision, each), why="decision") for each in told]
+            yield {"decisions": decisions}
 
 
-def answer(s: Session, config: HeadConfig, part: int) -> Any:
-    """One message of queries; returns what the consumer is told."""
-    a, c, q, t = s.at(KEY_AUTHORITY), s.at(SERVER), s.at(QUERIER), s.at(CONSUMER)
+def answer(s: Session, config: HeadConfig, x: Located, owner: int) -> Located:
+    """What one owner's head says of a message of queries; returns what the consumer is told."""
+    a, c, t = s.at(KEY_AUTHORITY), s.at(SERVER), s.at(CONSUMER)
     # fmt: off
-    r = c.send(a, r=c.do(encrypted_logits, q.send(c, x=q.do(asked, part))))     # C: R = Enc(W phi(x) + b) h_n^a
-    logits, decision = a.do(decide, r)                                          # A: Dec(R), argmax
+    r = c.send(a, r=c.do(encrypted_logits, x, owner))                       # C: R = Enc(W phi(x) + b) h_n^a
+    logits, decision = a.do(decide, r, owner)                               # A: Dec(R), argmax
     if config.release is Release.DECISION:
-        c.do(take_answer, a.send(c, decision=a.do(for_server, decision)))       # not whether it was refused
+        c.do(take_answer, a.send(c, decision=a.do(for_server, decision)))   # not whether it was refused
     if config.release is Release.LOGITS:
         c.do(take_answer, a.send(c, logits=logits))
-    return a.send(t, decision=decision)
+    told: Located = a.send(t, decision=decision)
     # fmt: on
+    return told
 
 
 def draw_keys(state: State) -> PaillierPublicKey:
@@ -115,44 +135,27 @@ def draw_keys(state: State) -> PaillierPublicKey:
 
 
 def keep_key(state: State, pk: PaillierPublicKey) -> None:
-    """O, C: keep the public key, if it is one with the parameters of the run; with the table of its blinding."""
+    """O, C: keep the public key, if it is one with the parameters of the run; with its blinding's table."""
     state.held["pk"] = paillier.check(pk, state.config.params)
     paillier.blinding(pk, 0, state.coins.stream("none"))
 
 
 def check_base(state: State) -> None:
     """O, C: the base is the public one."""
-    if fingerprint(base_of(state.inputs, state.config)) != state.config.base:
+    if fingerprint(base_of(state.inputs, state.config.shape, state.config.pool)) != state.config.base:
         raise MalformedError("the base that this party was given is not the one that the configuration names")
 
 
-def base_inputs(base: FrozenBase) -> tuple[tuple[str, NDArray[np.float32]], ...]:
-    """The layers of a base by label, as O and C have them among their inputs."""
-    return tuple((f"base_layer_{i}", layer) for i, layer in enumerate(base.layers))
-
-
-def base_of(inputs: Mapping[str, NDArray[Any]], config: HeadConfig) -> FrozenBase:
-    """The base among a party's inputs."""
-    count = sum(label.startswith("base_layer_") for label in inputs)
-    return FrozenBase(tuple(inputs[f"base_layer_{i}"] for i in range(count)), config.shape, config.pool)
-
-
-def fingerprint(base: FrozenBase) -> str:
-    """SHA-256 (hex) of a base."""
-    hasher = hashlib.sha256(f"{base.shape};{base.pool};".encode())
-    for layer in base.layers:
-        hasher.update(f"{layer.shape};".encode() + layer.astype("<f4").tobytes())
-    return hasher.hexdigest()
-
-
 def phi(state: State, images: NDArray[Any]) -> NDArray[np.float32]:
-    """O, C: features (m, d) of images; `MalformedError` or `BoundError` for what is no image, and which no bound holds for."""
+    """O, C: features (m, d) of images; `MalformedError` or `BoundError` for what is no image, and which no
+    bound holds for.
+    """
     config: HeadConfig = state.config
     if images.dtype.kind not in "iu" or images.shape[1:] != (config.pixels,):
         raise MalformedError(f"images are integers (m, {config.pixels}), got {images.dtype} {images.shape}")
     if images.size and (images.min() < 0 or images.max() > config.x_max):
         raise BoundError(f"a pixel lies outside of [0, {config.x_max}]")
-    base = base_of(state.inputs, config)
+    base = base_of(state.inputs, config.shape, config.pool)
     return base.phi(base.inputs(images / np.float32(config.x_max)))
 
 
@@ -175,7 +178,9 @@ def encrypt_head(state: State) -> Any:
 
 
 def last_layer(state: State) -> NDArray[Any]:
-    """O, with a hidden layer: the second one (k, width + 1), the bias last; integers, or floats under `encoding=float`."""
+    """O, with a hidden layer: the second one (k, width + 1), the bias last; integers, or floats under
+    `encoding=float`.
+    """
     return encoded_last_layer(state.head[1][0], state.config)
 
 
@@ -195,27 +200,28 @@ def forget_head(state: State) -> None:
     del state.head
 
 
-def keep_head(state: State, head: Any) -> None:
-    """C: keep the encrypted head, checked; with its subset tables, which every query uses."""
+def keep_heads(state: State, heads: list[Any]) -> None:
+    """C: keep the encrypted heads, checked; with their subset tables, which every query uses."""
     if state.config.encoding is Encoding.FLOAT:
-        state.held["head"] = head
+        state.held["heads"] = heads
         return
-    loaded = paillier.load(state.held["pk"], head)
-    state.held["head"], state.held["tables"] = loaded, loaded.tables
+    state.held["heads"] = [paillier.load(state.held["pk"], head) for head in heads]
+    state.held["tables"] = [head.tables for head in state.held["heads"]]
 
 
-def keep_last_layer(state: State, layer: NDArray[Any]) -> None:
-    """A, with a hidden layer: keep the second one, if it is one."""
+def keep_last_layers(state: State, layers: list[NDArray[Any]]) -> None:
+    """A, with a hidden layer: keep the second ones, if they are that."""
     config: HeadConfig = state.config
     kind = np.float64 if config.encoding is Encoding.FLOAT else np.int64
-    if layer.dtype != kind or layer.shape != (config.classes, config.rows + 1):
-        raise MalformedError(
-            f"expected a last layer {(config.classes, config.rows + 1)} of {np.dtype(kind).name}"
-        )
-    if kind is np.int64 and (np.abs(layer[:, :-1]).max() > config.form.weight.limit
-                             or np.abs(layer[:, -1]).max() > config.last_bias_limit):  # fmt: skip
-        raise BoundError("the last layer leaves the bounds of its format")
-    state.held["last layer"] = layer
+    for layer in layers:
+        if layer.dtype != kind or layer.shape != (config.classes, config.rows + 1):
+            raise MalformedError(
+                f"expected a last layer {(config.classes, config.rows + 1)} of {np.dtype(kind).name}"
+            )
+        if kind is np.int64 and (np.abs(layer[:, :-1]).max() > config.form.weight.limit
+                                 or np.abs(layer[:, -1]).max() > config.last_bias_limit):  # fmt: skip
+            raise BoundError("the last layer leaves the bounds of its format")
+    state.held["last layers"] = layers
 
 
 def asked(state: State, part: int) -> NDArray[Any]:
@@ -224,19 +230,18 @@ def asked(state: State, part: int) -> NDArray[Any]:
     return state.inputs["images"][part * batch : (part + 1) * batch]
 
 
-def encrypted_logits(state: State, x: NDArray[Any]) -> Any:
-    """C: R = Enc(W phi(x) + b) for every image, blinded afresh."""
-    pk, head, found = state.held["pk"], state.held["head"], phi(state, x)
+def encrypted_logits(state: State, x: NDArray[Any], owner: int) -> Any:
+    """C: R = Enc(W phi(x) + b) for every image, by the head of one owner, blinded afresh."""
+    pk, head, found = state.held["pk"], state.held["heads"][owner], phi(state, x)
     if state.config.encoding is Encoding.FLOAT:
         return paillier.linear_float(pk, head, found, state.coins)
     return paillier.linear(pk, head, quantise_features(found, state.config.form), state.coins, tables=True)
 
 
-def decide(state: State, r: Any) -> tuple[NDArray[Any], NDArray[np.int16]]:
+def decide(state: State, r: Any, owner: int) -> tuple[NDArray[Any], NDArray[np.int16]]:
     """A: logits (m, k) and the decision about each; zeros and -1 where the result was refused."""
     first, fine = decrypted(state, r)
-    layer = state.held.get("last layer")
-    logits = first if layer is None else upper(first, layer)
+    logits = upper(first, state.held["last layers"][owner]) if state.config.depth == "two" else first
     logits[~fine] = 0
     return logits, np.where(fine, logits.argmax(1), REFUSED).astype(np.int16)
 
@@ -292,7 +297,9 @@ def take_decision(state: State, decision: NDArray[np.int16]) -> NDArray[np.int16
 def integer_head(
     layers: tuple[NDArray[np.float32], ...], config: HeadConfig, features: NDArray[np.float32]
 ) -> Ints:
-    """The logits (m, k) of the integer head in the clear, for features (m, d): what the decrypted ones are compared with."""
+    """The logits (m, k) of the integer head in the clear, for features (m, d): what the decrypted ones are
+    compared with.
+    """
     weights, bias = quantise_head(layers[0][:, :-1], layers[0][:, -1], config.form)
     logits = integer_logits(weights, bias, quantise_features(features, config.form))
     return logits if len(layers) == 1 else upper(logits, encoded_last_layer(layers[1], config))
@@ -320,7 +327,8 @@ def describe(config: HeadConfig) -> dict[str, str]:
     told = {
         Release.NONE: "nothing goes back to the server",
         Release.DECISION: "decisions go back to the server, which can extract the head with them",
-        Release.LOGITS: f"logits go back to the server, which solves for the head after {config.features + 1} queries",
+        Release.LOGITS: "logits go back to the server, which solves for the head after "
+        f"{config.features + 1} queries",
     }
     lines = {"scheme": line, "release": told[config.release], "training": _training(config)}
     if config.depth == "two":
@@ -336,17 +344,20 @@ def _training(config: HeadConfig) -> str:
         return f"{recipe.protect.value}: what opens the head reads its samples in it"
     epsilon = epsilon_for(recipe.sigma, delta, recipe.steps)
     return (
-        f"dp: noise of {recipe.sigma:.2f} times the clip in each of {recipe.steps} steps: epsilon {epsilon:.3g} at delta {delta:.2g}, "
+        f"dp: noise of {recipe.sigma:.2f} times the clip in each of {recipe.steps} steps: "
+        f"epsilon {epsilon:.3g} at delta {delta:.2g}, "
         f"one sample added or removed (with so few samples a delta that promises little)"
     )
 
 
 def payload_nbytes(config: HeadConfig) -> int:
-    """About how many bytes full transcripts take: every message at both ends, equal payloads of a party once."""
+    """About how many bytes full transcripts take: every message at both ends, equal payloads of a party
+    once.
+    """
     params, floats = config.params, config.encoding is Encoding.FLOAT
     row = params.nbytes * (config.rows if floats else params.chunks)
     answers = config.queries * (config.pixels + row + 8 * config.classes + 4)
-    return int(2 * ((config.features + 1) * row + answers))
+    return int(2 * len(config.counts) * ((config.features + 1) * row + answers))
 
 
 def kept(state: State) -> dict[str, Any]:
@@ -356,3 +367,12 @@ def kept(state: State) -> dict[str, Any]:
 
 def restore(state: State, kept: dict[str, Any]) -> None:
     """Nothing was kept."""
+
+
+def relations(view: View) -> Iterator[Relation]:
+    """What a reader of a transcript may write down."""
+    yield heads.task(view)
+    yield from heads.heads(view)
+    yield from heads.answers(view)
+    yield Plain(labels=("decision", "logits", "last_layer"))
+    yield Plain(labels=("x",), quantity="queries")

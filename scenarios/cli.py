@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from parties.adversary.catalogue import ATTACKS, HEAD_ATTACKS, PRESETS, find_attack, find_head_attack
+from parties.adversary.catalogue import ATTACKS, HEAD_ATTACKS, PRESETS, find_attack
 from parties.data.datasets import NAMES
 from protocols.language.figure import as_mermaid, as_text
 from protocols.parts.defences import DEFENCES
@@ -87,10 +87,8 @@ def list_() -> None:
     table.add_row(
         "scenario", "compare", "keyhole run compare: all protocols on one data set", "of each protocol"
     )
-    for name in ATTACKS:
+    for name in (*ATTACKS, *HEAD_ATTACKS):
         table.add_row("attack", dashed(name), find_attack(name).SUMMARY, "")
-    for name in HEAD_ATTACKS:
-        table.add_row("attack", dashed(name), f"{find_head_attack(name).SUMMARY} (keyhole matrix)", "")
     for name, preset in PRESETS.items():
         table.add_row("preset", dashed(name), preset.describe(), "")
     for name, defence in DEFENCES.items():

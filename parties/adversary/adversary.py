@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from parties.adversary.attack import Learned, NotApplicable, Prior, Reconstruction
+from parties.adversary.attack import Learned, NotApplicable, Prior, Reconstruction, Relations
 from parties.adversary.catalogue import find_attack
 from parties.adversary.knowledge import learned, queried
 from parties.record.view import View
+from protocols.language.relations import Relation
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,30 @@ class Attacked:
     reconstruction: Reconstruction | None
     why: str
     seconds: float
+
+
+def relations_of(view: View) -> Relations:
+    """What a reader of a view may write down, by the protocol's own word; nothing of a protocol that says nothing."""
+    protocol = importlib.import_module(f"protocols.{view.protocol}")
+
+    def listed() -> Iterator[Relation]:
+        return protocol.relations(view) if hasattr(protocol, "relations") else iter(())
+
+    return Relations(listed, view.parties)
+
+
+def rebuild(name: str, view: View, prior: Prior, rng: np.random.Generator) -> Reconstruction:
+    """Run an attack on a view; `NotApplicable` where it lacks what the attack consumes."""
+    attack = find_attack(name)
+    if hasattr(attack, "reconstruct"):
+        found: Reconstruction = attack.reconstruct(view, prior, rng)
+        return found
+    if not view.has_payloads():
+        raise NotApplicable("payloads not recorded")
+    relations = relations_of(view)
+    relations.need(*attack.CONSUMES)
+    solved: Reconstruction = attack.solve(relations, prior, rng)
+    return solved
 
 
 class Adversary:
@@ -41,7 +67,7 @@ class Adversary:
         start = time.perf_counter()
         rebuilt, why, view = None, "", self._view if until is None else View(self._views, until)
         try:
-            rebuilt = find_attack(name).reconstruct(view, prior, np.random.default_rng(seed))
+            rebuilt = rebuild(name, view, prior, np.random.default_rng(seed))
         except NotApplicable as reason:
             why = str(reason)
         if view is not self._view:
@@ -50,7 +76,7 @@ class Adversary:
 
     def learned(self) -> list[Learned]:
         """What the view gives away."""
-        return learned(self._view)
+        return learned(self._view, relations_of(self._view))
 
     def corrupt(self, views: Sequence[tuple[str, str]]) -> None:
         """Turn to the views of other parties; nothing of the old ones is kept."""

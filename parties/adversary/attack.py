@@ -12,26 +12,66 @@ party. On a view that lacks what it needs it raises `NotApplicable`, which is a 
 
 from __future__ import annotations
 
+import typing
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from types import UnionType
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocols.language.errors import KeyholeError
+from protocols.language.relations import Relation, Without
+
+R = TypeVar("R", bound=Relation)
 
 LIMIT = 20  # samples that an attack on one observation works on, unless told otherwise
+SHADOWS = 2000
 
 
 class NotApplicable(KeyholeError):
     """The view does not hold what the attack consumes, or the run does not fit it; says which and why."""
 
 
+class Relations:
+    """The relations of a view, listed anew each time that they are asked for."""
+
+    def __init__(self, listed: Callable[[], Iterable[Relation]], parties: tuple[str, ...] = ()) -> None:
+        self._listed, self.parties = listed, parties
+
+    def __iter__(self) -> Iterator[Relation]:
+        return iter(self._listed())
+
+    def of(self, kind: type[R]) -> Iterator[R]:
+        """Those of one type, in order."""
+        return (relation for relation in self if isinstance(relation, kind))
+
+    def need(self, *kinds: type[Relation] | UnionType) -> None:
+        """Raise `NotApplicable` unless there is a relation of every type."""
+        for kind in kinds:
+            if not any(isinstance(relation, kind) for relation in self):
+                names = [part.__name__ for part in typing.get_args(kind) or (kind,)]
+                reasons = dict.fromkeys(w.why for w in self.of(Without) if w.type.__name__ in names)
+                said = f"the view of {', '.join(self.parties)} holds no {' and no '.join(names)}"
+                raise NotApplicable(": ".join([said, *reasons]))
+
+    def count(self) -> int:
+        """How many samples the relations are about: one more than the last position that they name."""
+        named = (getattr(relation, "samples", None) for relation in self)
+        blocks = (block for relation in self for block in getattr(relation, "blocks", ()))
+        ends = [
+            int(index.max(initial=-1)) + 1 for some in (named, blocks) for index in some if index is not None
+        ]
+        return max(ends, default=0)
+
+
 class Quantity(Enum):
     """What an attack rebuilds; decides how it is scored."""
 
     IMAGES = "images"
+    CLASS_IMAGES = "class_images"
     LABELS = "labels"
     MASTER_KEY = "master_key"
     GRAM = "gram"
@@ -40,10 +80,11 @@ class Quantity(Enum):
 
 @dataclass(frozen=True)
 class Known:
-    """Samples that the adversary is assumed to know beforehand: positions `index` (k,) and integer `images` (k, n)."""
+    """Samples that the adversary is assumed to know beforehand: positions `index` (k,), integer `images` (k, n), `labels` (k,)."""
 
     index: NDArray[np.int64]
     images: NDArray[np.int64]
+    labels: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,9 +92,10 @@ class Prior:
     """What the adversary is assumed to know besides its view; printed with every result.
 
     `x_max`: pixels are integers in [0, x_max]. `shape`: (rows, columns) or (rows, columns, channels) of an image.
-    `public`: images of the same distribution, (P, n) in [0, 1], or None. `period` and `threshold` (in steps
+    `public`: images of the same distribution, (P, n) in [0, 1], or None; `public_labels` their classes. `period` and `threshold` (in steps
     of this data set's pixels) belong to the smoothness rows of `lp`. `known`: training samples that it knows, or None.
-    `limit`: how many samples, the first ones, an attack that spends up to seconds on each works on.
+    `limit`: how many samples, the first ones, an attack that spends up to seconds on each works on. `shadows`: how many heads
+    an attack on heads trains itself on its public images, `sealed` how many of them it encrypts.
     """
 
     x_max: int
@@ -63,6 +105,9 @@ class Prior:
     threshold: float = 25.0
     known: Known | None = None
     limit: int = LIMIT
+    public_labels: NDArray[np.int64] | None = None
+    shadows: int = SHADOWS
+    sealed: int = 0
 
     def guess(self) -> NDArray[np.float64]:
         """The best guess from the prior alone, (n,) in [0, 1]: the public mean image, or mid-range without one."""

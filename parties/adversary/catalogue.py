@@ -28,8 +28,10 @@ ATTACKS = (
 )
 
 
-# Attacks on the heads of reverse HE: they take heads, ciphertexts or answers, of many victims at once (`keyhole matrix`).
-HEAD_ATTACKS = ("blackbox", "exponents", "informed", "logits", "malleability", "whitebox", "whitebox_net")
+# Attacks on heads, by the modules of `heads` that hold them: they take heads, ciphertexts or answers, of many owners at once.
+HEAD_ATTACKS = {
+    name: name for name in ("blackbox", "exponents", "informed", "logits", "whitebox", "whitebox_net")
+} | {"oracle": "malleability"}
 
 
 @dataclass(frozen=True)
@@ -56,16 +58,11 @@ def find_attack(name: str) -> ModuleType:
     """The module of an attack; `-` and `_` are the same. Raises `ConfigError` that lists the names."""
     plain = name.replace("-", "_")
     if plain in HEAD_ATTACKS:
-        raise ConfigError(f"{name}: an attack on the heads of reverse-he, which `keyhole matrix` runs")
+        return importlib.import_module(f"parties.adversary.heads.{HEAD_ATTACKS[plain]}")
     if plain not in ATTACKS:
-        known = ", ".join(a.replace("_", "-") for a in (*ATTACKS, *PRESETS))
+        known = ", ".join(a.replace("_", "-") for a in (*ATTACKS, *HEAD_ATTACKS, *PRESETS))
         raise ConfigError(f"unknown attack {name!r}; known: {known}")
     return importlib.import_module(f"parties.adversary.{plain}")
-
-
-def find_head_attack(name: str) -> ModuleType:
-    """The module of an attack on heads."""
-    return importlib.import_module(f"parties.adversary.heads.{name}")
 
 
 def find_target(name: str) -> tuple[ModuleType, tuple[str, ...] | None]:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 import numpy as np
 
 from parties.adversary import encrypted, split
-from parties.adversary.attack import Learned, NotApplicable
+from parties.adversary.attack import Learned, NotApplicable, Relations
 from parties.adversary.behaviours import replaced
 from parties.adversary.equations import independent_keys, instances, public_key, received
 from parties.adversary.heads import knowledge as head_knowledge
@@ -32,10 +32,10 @@ _QUANTITIES: MappingProxyType[tuple[str, str], str] = MappingProxyType(
 )  # no training samples
 
 
-def learned(view: View) -> list[Learned]:
+def learned(view: View, relations: Relations) -> list[Learned]:
     """Everything that a view, of one party or of a coalition, gives away, as far as it is computed here."""
     if view.protocol == reverse_he.NAME:
-        return [*clear_values(view), *head_knowledge.lines(view)]
+        return [*clear_values(view), *head_knowledge.lines(relations)]
     return [
         *clear_values(view),
         *own_weights(view),

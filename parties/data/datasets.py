@@ -31,10 +31,11 @@ A = TypeVar("A", bound=NDArray[Any])
 
 
 class Split(Enum):
-    """How samples are shared out: at random, or so that an owner sees few classes."""
+    """How samples are shared out: at random, so that an owner sees few classes, or as many of each class to everybody."""
 
     IID = "iid"
     LABEL = "label"
+    EVEN = "even"
 
 
 # What stands in the place of the training samples in a control run; its attacks are scored against the true ones.
@@ -49,7 +50,8 @@ CONTROLS = ("", "swapped", "drawn", "relabelled")
 class DataSpec:
     """Which data to read: one of `NAMES` or the path of an .npz file; `samples` training samples of it (None: all).
 
-    For a small task: the first `task_classes` classes only, and `shots` training samples of every class (0: all of them).
+    For a small task: the first `task_classes` classes only, and `shots` training samples of every class for each of `takers`
+    owners (0: all of them).
     """
 
     name: str = derived("data set: digits, mnist, cifar10 or the path of an npz")
@@ -59,7 +61,8 @@ class DataSpec:
     seed: int = derived("of the shuffles of the data, derived from the run's seed or drawn; gives no key", 0)
     control: str = derived("what stands instead of the training samples; empty for none", "")
     task_classes: int = derived("classes of a small task; 0: all", 0, least=0)
-    shots: int = derived("training samples of every class; 0: all", 0, least=0)
+    shots: int = derived("training samples of every class of each owner; 0: all", 0, least=0)
+    takers: int = derived("owners for each of whom there are as many shots", 1, least=1)
 
     def __post_init__(self) -> None:
         if self.control not in CONTROLS:
@@ -106,7 +109,7 @@ def load(spec: DataSpec) -> Dataset:
     raw = _of_task(raw, spec.task_classes)
     classes = int(raw.labels.max()) + 1
     keep = (
-        _shots(raw.labels, spec.shots, spec.seed)
+        _shots(raw.labels, spec.shots * spec.takers, spec.seed)
         if spec.shots
         else _draw(raw.labels, spec.samples, spec.seed)
     )
@@ -141,7 +144,8 @@ def split(labels: NDArray[np.int64], owners: int, how: Split, seed: int) -> tupl
     """Share N samples out: one array of positions per owner, every sample exactly once, sizes equal up to one.
 
     IID: at random. LABEL: sorted by class and cut, so that an owner holds about classes / owners classes. Each owner's samples
-    come in random order, so that consecutive ones make a batch. Raises `ConfigError` if there are more owners than samples.
+    come in random order, so that consecutive ones make a batch. EVEN: the samples of every class are shared out by themselves,
+    and an owner's come class by class. Raises `ConfigError` if there are more owners than samples.
     """
     if not 1 <= owners <= len(labels):
         raise ConfigError(
@@ -149,6 +153,9 @@ def split(labels: NDArray[np.int64], owners: int, how: Split, seed: int) -> tupl
         )
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(labels)).astype(np.int64)
+    if how is Split.EVEN:
+        classes = [np.array_split(order[labels[order] == c], owners) for c in np.unique(labels)]
+        return tuple(np.concatenate(parts) for parts in zip(*classes, strict=True))
     if how is Split.LABEL:
         order = order[np.argsort(labels[order], kind="stable")]
     return tuple(rng.permutation(part) for part in np.array_split(order, owners))

@@ -1,18 +1,21 @@
 """Exact accounting for full-batch gradient descent with Gaussian noise (DP-SGD without sampling).
 
-J. Dong, A. Roth, W. Su, *Gaussian Differential Privacy*, J. Royal Statistical Society B 84 (2022), arXiv:1905.02383. One release of a sum
-of gradients clipped to norm C, plus noise of standard deviation sigma C, is 1/sigma-GDP; T of them, each computed from those before, are
-mu-GDP with mu = sqrt(T) / sigma, exactly. mu-GDP is the same as (epsilon, delta)-DP for all
+J. Dong, A. Roth, W. Su, *Gaussian Differential Privacy*, J. Royal Statistical Society B 84 (2022),
+arXiv:1905.02383. One release of a sum of gradients clipped to norm C, plus noise of standard deviation sigma
+C, is 1/sigma-GDP; T of them, each computed from those before, are mu-GDP with mu = sqrt(T) / sigma, exactly.
+mu-GDP is the same as (epsilon, delta)-DP for all
 
-    delta(epsilon) = Phi(-epsilon / mu + mu / 2) - e^epsilon Phi(-epsilon / mu - mu / 2)       (corollary 2.13; Balle and Wang, ICML 2018)
+    delta(epsilon) = Phi(-epsilon / mu + mu / 2) - e^epsilon Phi(-epsilon / mu - mu / 2)
 
-No bound is lost on the way: the noise found here is the least that keeps the promise against who sees every step. A release of the last
-weights alone may tell less.
+(corollary 2.13; Balle and Wang, ICML 2018).
 
-Neighbours: one sample is added or removed, and sigma C is the noise on the *sum*, not on the mean. If one sample may be replaced by
-another the sum moves by 2 C, and mu doubles. A delta of N^-1.1 is what the literature prints, and .17 at N = 5: nearly vacuous, because an
-algorithm that publishes its whole training set with probability delta, and nothing otherwise, is (0, delta)-DP. Print it beside every
-epsilon.
+No bound is lost on the way: the noise found here is the least that keeps the promise against who sees every
+step. A release of the last weights alone may tell less.
+
+Neighbours: one sample is added or removed, and sigma C is the noise on the *sum*, not on the mean. If one
+sample may be replaced by another the sum moves by 2 C, and mu doubles. A delta of N^-1.1 is what the
+literature prints, and .17 at N = 5: nearly vacuous, because an algorithm that publishes its whole training
+set with probability delta, and nothing otherwise, is (0, delta)-DP. Print it beside every epsilon.
 """
 
 from __future__ import annotations
@@ -27,7 +30,9 @@ _SMALLEST_MU = 1e-9
 
 
 def delta_of(mu: float, epsilon: float) -> float:
-    """The least delta for which mu-GDP implies (epsilon, delta)-DP; from logarithms, so that no large e^epsilon is formed."""
+    """The least delta for which mu-GDP implies (epsilon, delta)-DP; from logarithms, so that no large
+    e^epsilon is formed.
+    """
     upper = float(special.log_ndtr(-epsilon / mu + mu / 2))
     lower = float(special.log_ndtr(-epsilon / mu - mu / 2))
     return -math.exp(upper) * math.expm1(min(0.0, epsilon + lower - upper))
@@ -39,7 +44,9 @@ def mu_of(sigma: float, steps: int) -> float:
 
 
 def sigma_for(epsilon: float, delta: float, steps: int) -> float:
-    """The least sigma with which `steps` steps are (epsilon, delta)-DP; `ConfigError` for what is no such promise."""
+    """The least sigma with which `steps` steps are (epsilon, delta)-DP; `ConfigError` for what is no such
+    promise.
+    """
     _check(epsilon, delta)
     if steps < 1:
         raise ConfigError(f"the number of noisy steps must be positive, got {steps}")
@@ -53,7 +60,9 @@ def sigma_for(epsilon: float, delta: float, steps: int) -> float:
 
 
 def epsilon_for(sigma: float, delta: float, steps: int) -> float:
-    """The least epsilon for which `steps` steps with this sigma are (epsilon, delta)-DP; the inverse of `sigma_for`."""
+    """The least epsilon for which `steps` steps with this sigma are (epsilon, delta)-DP; the inverse of
+    `sigma_for`.
+    """
     _check(0.0, delta)
     if not sigma > 0 or steps < 1:
         raise ConfigError(f"sigma and the number of noisy steps must be positive, got {sigma:g} and {steps}")

@@ -1,21 +1,24 @@
 """Training of small classifier heads on the features of a frozen base: many heads in one batch, float32.
 
-A head is dense layers with ReLU between them and softmax with cross-entropy at the end, trained by full-batch gradient descent from about
-zero. A linear head (no hidden layer) of N one-shot samples keeps W_c nearly proportional to x_c less the mean of the samples: the head *is*
-its training set, which is why it has to be protected (R. Allison, T. Maciazek, H. Bourne, arXiv:2505.14323).
+A head is dense layers with ReLU between them and softmax with cross-entropy at the end, trained by full-batch
+gradient descent from about zero. A linear head (no hidden layer) of N one-shot samples keeps W_c nearly
+proportional to x_c less the mean of the samples: the head *is* its training set, which is why it has to be
+protected (R. Allison, T. Maciazek, H. Bourne, arXiv:2505.14323).
 
 Protections during training:
 
-    none        W <- W - (lr / N) sum_i g_i                        g_i = (p_i - y_i) [x_i, 1]^T for a linear head
-    dp          W <- W - (lr / N) (sum_i g_i min(1, C / |g_i|) + sigma C z)                          z standard normal
-    relaxloss   while the mean loss is below `level`: ascent on even steps, on odd ones descent to flattened posteriors
+    none        W <- W - (lr / N) sum_i g_i             g_i = (p_i - y_i) [x_i, 1]^T for a linear head
+    dp          W <- W - (lr / N) (sum_i g_i min(1, C / |g_i|) + sigma C z)        z standard normal
+    relaxloss   while the mean loss is below `level`: ascent on even steps, on odd ones descent to
+                flattened posteriors
 
-dp is M. Abadi et al., CCS 2016 (arXiv:1607.00133), with the whole data in every batch; |g_i|^2 = sum over layers of |delta|^2 (|a|^2 + 1) in
-closed form, so that no gradient of a sample is ever formed. `protocols.gaussian_dp.sigma_for` gives sigma; its guarantee covers every
-step's weights, for one sample added or removed. relaxloss is D. Chen, N. Yu, M. Fritz, ICLR 2022 (arXiv:2207.05801), algorithm 1.
+dp is M. Abadi et al., CCS 2016 (arXiv:1607.00133), with the whole data in every batch; |g_i|^2 = sum over
+layers of |delta|^2 (|a|^2 + 1) in closed form, so that no gradient of a sample is ever formed.
+`protocols.network.dp.sigma_for` gives sigma; its guarantee covers every step's weights, for one sample added
+or removed. relaxloss is D. Chen, N. Yu, M. Fritz, ICLR 2022 (arXiv:2207.05801), algorithm 1.
 
-The noise of dp is a secret: who can repeat it subtracts it. A protocol passes `coin_noise`, from its party's coins; shadow heads of an
-adversary, whose noise protects nobody, draw it from `rng`.
+The noise of dp is a secret: who can repeat it subtracts it. A protocol passes `coin_noise`, from its party's
+coins; shadow heads of an adversary, whose noise protects nobody, draw it from `rng`.
 """
 
 from __future__ import annotations
@@ -52,8 +55,9 @@ class Protect(Enum):
 class Recipe:
     """How heads are trained; public, and the same for an owner's head and an adversary's shadows.
 
-    `init` is the standard deviation of the first weights of a linear head; `hidden` are widths of hidden layers, first drawn as
-    torch's own, uniform in +-1 / sqrt(inputs). `clip` is C, `sigma` the noise multiplier, `level` RelaxLoss' alpha (nats).
+    `init` is the standard deviation of the first weights of a linear head; `hidden` are widths of hidden
+    layers, first drawn as torch's own, uniform in +-1 / sqrt(inputs). `clip` is C, `sigma` the noise
+    multiplier, `level` RelaxLoss' alpha (nats).
     """
 
     steps: int = 32
@@ -115,7 +119,8 @@ def train_heads(
 ) -> Heads:
     """Train V heads on features (V, N, d) with labels (V, N) in 0..classes-1.
 
-    `rng` draws the first weights, and the noise of dp where `noise` is not given; a protocol gives `coin_noise(stream)`.
+    `rng` draws the first weights, and the noise of dp where `noise` is not given; a protocol gives
+    `coin_noise(stream)`.
     """
     if features.ndim != 3 or labels.shape != features.shape[:2] or not features.shape[1]:
         raise ConfigError(
@@ -145,7 +150,8 @@ def accuracy(heads: Heads, features: Float, labels: NDArray[np.integer]) -> NDAr
     """Share of features (m, d) that each head assigns to their label, (V,)."""
     parts = range(0, len(heads), _CHUNK // 8)
     return np.concatenate([
-        (Heads(tuple(layer[at : at + _CHUNK // 8] for layer in heads.layers)).logits(features).argmax(2) == labels).mean(1)
+        (Heads(tuple(layer[at : at + _CHUNK // 8] for layer in heads.layers)).logits(features).argmax(2)
+         == labels).mean(1)
         for at in parts
     ])  # fmt: skip
 
@@ -214,8 +220,9 @@ def _softmax(z: Float) -> Float:
 def _relaxed(p: Float, targets: Float, level: float, step: int) -> Float:
     """What stands for P - Y under RelaxLoss.
 
-    The paper's algorithm, in which a flattened posterior keeps p of the true class and shares the rest equally. Its authors' code also
-    ascends on samples that are right already; here, with every sample in one batch, the even steps do that.
+    The paper's algorithm, in which a flattened posterior keeps p of the true class and shares the rest
+    equally. Its authors' code also ascends on samples that are right already; here, with every sample in one
+    batch, the even steps do that.
     """
     loss = -np.log(np.maximum((p * targets).sum(2), 1e-30)).mean(1)[:, None, None]
     if step % 2 == 0:

@@ -37,9 +37,9 @@ class Encoding(Enum):
 class HeadConfig:
     """Sizes, the recipe of the head's training, and the switches of reverse homomorphic encryption.
 
-    Images have a `shape` and pixels in [0, x_max]; the base whose SHA-256 is `base` averages them in squares of `pool` pixels and gives
-    `features` d. `classes` k, `counts`: the owner's samples. `queries` in messages of `batch`. `form` bounds weights and features; its feature bound follows from the base. `toy`
-    allows keys that protect nothing, for tests.
+    Images have a `shape` and pixels in [0, x_max]; the base whose SHA-256 is `base` averages them in squares of `pool` pixels
+    and gives `features` d. `classes` k, `counts`: the samples of each owner. `queries` in messages of `batch`. `form` bounds
+    weights and features; its feature bound follows from the base. `toy` allows keys that protect nothing, for tests.
     """
 
     shape: tuple[int, ...] = derived("rows, columns and, in colour, channels of an image", least=1)
@@ -47,7 +47,7 @@ class HeadConfig:
     x_max: int = derived("pixels are integers from 0 to x_max", least=1)
     features: int = derived("d, features that the base gives", least=1)
     classes: int = derived("k, the first classes of the data set", least=2)
-    counts: tuple[int, ...] = derived("training samples of the owner", least=1)
+    counts: tuple[int, ...] = derived("training samples of each owner", least=1)
     base: str = derived("SHA-256 of the base")
     queries: int = option(128, "Held-out images to ask about.", panel="Head", least=1)
     form: HeadFormat = derived("bits and bounds of the integers of weights and features", factory=HeadFormat)
@@ -59,8 +59,8 @@ class HeadConfig:
     toy: bool = derived("whether the key protects nothing: in tests only", False)
 
     def __post_init__(self) -> None:
-        if len(self.counts) != 1 or min(self.counts) < 1 or self.classes < 2 or self.features < 1:
-            raise ConfigError("a head has one owner with at least one sample, and at least two classes")
+        if len({*self.counts}) != 1 or min(self.counts) < 1 or self.classes < 2 or self.features < 1:
+            raise ConfigError("every head has as many samples, at least one, and at least two classes")
         if self.queries < 1 or self.batch < 1:
             raise ConfigError("--queries must be at least 1")
         if len(self.recipe.hidden) > 1:
@@ -115,8 +115,13 @@ class HeadConfig:
 
     @property
     def owners(self) -> str:
-        """One owner."""
-        return "one"
+        """`one`, or `many`, each with a head of its own."""
+        return "one" if len(self.counts) == 1 else "many"
+
+    @property
+    def shots(self) -> int:
+        """Samples of every class that an owner has."""
+        return self.counts[0] // self.classes
 
     def check_last_layer(self) -> None:
         """`BoundError` unless the logits of a second layer, whose inputs are exact pre-activations, fit into 64 bits."""

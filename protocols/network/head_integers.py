@@ -1,7 +1,8 @@
 """A head and its inputs as integers with one fixed exponent, as an encryption of integers takes them.
 
-Weights have `weight_bits` fractional bits, features `feature_bits`, and the bias the sum of both, so that integer logits are
-2^(weight_bits + feature_bits) times the real ones, and the largest of them stays the largest but for rounding.
+Weights have `weight_bits` fractional bits, features `feature_bits`, and the bias the sum of both, so that
+integer logits are 2^(weight_bits + feature_bits) times the real ones, and the largest of them stays the
+largest but for rounding.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from protocols.network.fixedpoint import FixedPoint
 @wire
 @dataclass(frozen=True)
 class HeadFormat:
-    """Fractional bits, and bounds on the real weights, biases and features; beyond them a `BoundError`, never a clip.
+    """Fractional bits, and bounds on the real weights, biases and features; beyond them a `BoundError`, never
+    a clip.
 
     `signed` for features that may be negative; those of a ReLU are not.
     """

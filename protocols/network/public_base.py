@@ -1,8 +1,13 @@
-"""The frozen base of transfer learning: public dense layers with ReLU, from pixels to the features that a head takes."""
+"""The frozen base of transfer learning: public dense layers with ReLU, from pixels to the features that a
+head takes.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +16,17 @@ from protocols.language.errors import ConfigError
 
 Float = NDArray[np.float32]
 
+LABEL = "base_layer_"  # of the layers among a party's inputs, followed by their number
 _BLOCK = 8192
 
 
 @dataclass(frozen=True)
 class FrozenBase:
-    """Layers (out, in + 1), bias in the last column, each with a ReLU; the last one's outputs are the features.
+    """Layers (out, in + 1), bias in the last column, each with a ReLU; the last one's outputs are the
+    features.
 
-    `pool`: pixels (rows, columns) are first averaged in squares of this side. `shape` of the images that come in.
+    `pool`: pixels (rows, columns) are first averaged in squares of this side. `shape` of the images that come
+    in.
     """
 
     layers: tuple[Float, ...]
@@ -71,10 +79,31 @@ class FrozenBase:
         return FrozenBase((*self.layers[:-1], self.layers[-1] * np.float32(factor)), self.shape, self.pool)
 
 
+def base_inputs(base: FrozenBase) -> tuple[tuple[str, Float], ...]:
+    """The layers of a base by label, as every party has them among its inputs."""
+    return tuple((f"{LABEL}{i}", layer) for i, layer in enumerate(base.layers))
+
+
+def base_of(inputs: Mapping[str, NDArray[Any]], shape: tuple[int, ...], pool: int) -> FrozenBase:
+    """The base among a party's inputs, for images of this shape."""
+    count = sum(label.startswith(LABEL) for label in inputs)
+    return FrozenBase(tuple(inputs[f"{LABEL}{i}"] for i in range(count)), shape, pool)
+
+
+def fingerprint(base: FrozenBase) -> str:
+    """SHA-256 (hex) of a base."""
+    hasher = hashlib.sha256(f"{base.shape};{base.pool};".encode())
+    for layer in base.layers:
+        hasher.update(f"{layer.shape};".encode() + layer.astype("<f4").tobytes())
+    return hasher.hexdigest()
+
+
 def unpooled(
     inputs: NDArray[np.floating], shape: tuple[int, ...], pool: int, x_max: int
 ) -> NDArray[np.int64]:
-    """Integer images (m, n) in [0, x_max] that pool to inputs (m, n') as nearly as integers can: to half a step of 1 / (x_max pool^2)."""
+    """Integer images (m, n) in [0, x_max] that pool to inputs (m, n') as nearly as integers can: to half a
+    step of 1 / (x_max pool^2).
+    """
     rows, columns, *rest = pooled_shape(shape, pool)
     sums = (
         np.rint(np.asarray(inputs, np.float64) * (x_max * pool**2))

@@ -14,7 +14,7 @@ from parties.adversary.catalogue import PRESETS, find_target
 from scenarios.run.folder import RunFolder
 from scenarios.run.json_schema import plain
 from scenarios.run.result import AttackRow
-from scenarios.score.metrics import Truth, baseline_guess, baseline_projection, gain, score
+from scenarios.score.metrics import Truth, baseline_guess, baseline_projection, gain, nearest_of_class, score
 from scenarios.show.pictures import COLUMNS, grid
 
 _LISTED = 100
@@ -57,6 +57,7 @@ def attack_run(
     finally:
         adversary.close()
     truth = run.truth() if any(a.reconstruction is not None for a in attacked) else None
+    attacked = [a if truth is None else _placed(a, truth) for a in attacked]
     return [_row(run, a, prior, truth, preset_named(name)) for a, name in zip(attacked, names, strict=True)]
 
 
@@ -77,6 +78,12 @@ class Scorer:
             return {"applicable": False, "why": attacked.why, "metrics": {}, "gain": None}
         won = gain(rebuilt, self._truth, self._prior)
         return {"applicable": True, "why": "", "metrics": self.metrics(rebuilt), "gain": won}
+
+
+def _placed(attacked: Attacked, truth: Truth) -> Attacked:
+    """The same, with images of classes as samples."""
+    rebuilt = attacked.reconstruction
+    return attacked if rebuilt is None else replace(attacked, reconstruction=nearest_of_class(rebuilt, truth))
 
 
 def preset_named(name: str) -> str:
@@ -120,7 +127,7 @@ def _per_image(rebuilt: Reconstruction) -> dict[str, Any]:
     return {
         f"{name}_per_image": [None if v != v else float(v) for v in np.asarray(values, dtype=float)]
         for name, values in rebuilt.per_sample.items()
-        if np.asarray(values).dtype.kind in "biuf"
+        if np.asarray(values).dtype.kind in "biuf" and np.asarray(values).ndim == 1
     }
 
 

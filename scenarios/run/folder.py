@@ -27,6 +27,7 @@ from protocols.language.roles import DATA_OWNER, index_of, party_name
 from protocols.network.configs import read_config
 from scenarios.score.metrics import Truth
 
+_PUBLIC = 1000  # held-out images that an adversary is given
 _KNOWN_SEED = 0  # which samples an adversary knows beforehand
 
 
@@ -124,22 +125,32 @@ class RunFolder:
         The smoothness threshold is stated in 255ths of the pixel range, as in the paper, and scaled to this data set's.
         """
         data, stated = load(self.spec()[0]), self.settings["prior"]
-        public = None if data.x_test is None else data.x_test[:1000].astype(np.float64) / data.x_max
+        public = None if data.x_test is None else data.x_test[:_PUBLIC].astype(np.float64) / data.x_max
+        labels = None if data.y_test is None else data.y_test[:_PUBLIC]
         steps = (stated["threshold"] if threshold is None else threshold) * data.x_max / 255
         count = stated.get("known", 0) if known is None else known
-        return Prior(data.x_max, data.shape, public, period or stated["period"], steps, self._known(count))
+        return Prior(
+            data.x_max,
+            data.shape,
+            public,
+            period or stated["period"],
+            steps,
+            self._known(count),
+            public_labels=labels,
+        )
 
     def _known(self, count: int) -> Known | None:
         """Which samples an adversary with `count` known ones is given: drawn once for all attacks, by no secret."""
         if not count:
             return None
-        images = self.truth().images
+        truth = self.truth()
+        images = truth.images
         if not 0 < count < len(images):
             raise ConfigError(
                 f"--known: expected 1 to {len(images) - 1} of {len(images)} samples, got {count}"
             )
         index = np.sort(np.random.default_rng(_KNOWN_SEED).permutation(len(images))[:count])
-        return Known(index, images[index].astype(np.int64))
+        return Known(index, images[index].astype(np.int64), truth.labels[index])
 
     def final_weights(self) -> dict[str, Any]:
         """The weights that were revealed last, put together from the parties that hold them: `w1`, `weights`, `biases`."""
@@ -167,7 +178,8 @@ class RunFolder:
             images.append(_input(view, "images", data.x_train[share]))
             labels.append(_input(view, "labels", data.y_train[share]))
             view.close()
-        return Truth(np.concatenate(images), np.concatenate(labels), data.x_max, data.shape)
+        whose = np.repeat(np.arange(owners), [len(share) for share in shares])
+        return Truth(np.concatenate(images), np.concatenate(labels), data.x_max, data.shape, whose)
 
 
 def load_run(path: str | os.PathLike[str]) -> RunFolder:

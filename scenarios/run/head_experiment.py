@@ -6,19 +6,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from parties.data.datasets import Dataset, load
-from protocols import reverse_he
+from parties.data.datasets import Dataset, Split, load
 from protocols.language.errors import ConfigError
 from protocols.language.options import as_in, derived, option
 from protocols.network.dp import sigma_for, usual_delta
 from protocols.network.head import Protect, Recipe
 from protocols.network.head_config import Encoding, HeadConfig, Release
 from protocols.network.head_integers import HeadFormat
-from protocols.network.public_base import FrozenBase
+from protocols.network.public_base import FrozenBase, fingerprint
+from scenarios.run import public_base as bases
 from scenarios.run.experiment import Experiment, Scenario, data_spec, experiment_of, run_options
-from scenarios.study import public_base as bases
 
-LACKS = frozenset(["preset", "samples", "owners", "split"])  # run options that make no sense for a head
+LACKS = frozenset(["preset", "samples", "split"])  # run options that make no sense for a head
 _LR_HIDDEN = 0.5  # with a linear head's learning rate a hidden layer has hardly moved after as many steps
 _CONFIG = ("release", "encoding", "key_bits", "toy")
 
@@ -48,14 +47,15 @@ def prepare_head(scenario: Scenario, asked: dict[str, Any]) -> Experiment:
     whole = load(replace(spec, seed=0))
     base = _base(task.base, whole)
     hidden, classes = _head(task.head, base, whole.classes)
-    spec = replace(spec, task_classes=classes, shots=task.shots)
-    data = load(spec)
+    spec = replace(spec, task_classes=classes, shots=task.shots, takers=run.owners)
+    run = replace(run, split=Split.EVEN if run.owners > 1 else Split.IID)
+    data, samples = load(spec), classes * task.shots
     if data.x_test is None:
         raise ConfigError(f"{spec.name}: has no held-out images, which the querier could ask about")
     config = HeadConfig(
         shape=data.shape, pool=base.pool, x_max=data.x_max, features=base.features, classes=classes,
-        counts=(len(data.x_train),), queries=min(task.queries, len(data.x_test)), base=reverse_he.fingerprint(base),
-        form=_format(task, base), recipe=_recipe(task, run.defence, hidden, len(data.x_train)),
+        counts=(samples,) * run.owners, queries=min(task.queries, len(data.x_test)), base=fingerprint(base),
+        form=_format(task, base), recipe=_recipe(task, run.defence, hidden, samples),
         **{name: getattr(task, name) for name in _CONFIG},
     )  # fmt: skip
     return experiment_of(scenario, run, asked, spec, config, base=base)
@@ -67,7 +67,8 @@ def _base(path: Path | None, data: Dataset) -> FrozenBase:
         return bases.base_of(data)
     if path.suffix == ".npz":
         raise ConfigError(
-            f"--base {path}: features alone are for attacks on heads; the server has to compute them of what it is asked: give a .pt"
+            f"--base {path}: features alone are for attacks on heads; the server has to compute them of what "
+            "it is asked: give a .pt"
         )
     return bases.load_base(path, data.shape)
 
@@ -82,7 +83,8 @@ def _head(text: str | None, base: FrozenBase, classes: int) -> tuple[tuple[int, 
         raise ConfigError(f"--head expects widths such as {base.features}-16-5, got {text!r}") from None
     if first != base.features:
         raise ConfigError(
-            f"--head {text}: the base gives {base.features} features, so its first width must be {base.features}"
+            f"--head {text}: the base gives {base.features} features, so its first width must be "
+            f"{base.features}"
         )
     if not 2 <= last <= classes:
         raise ConfigError(f"--head {text}: the task has the first {last} classes; expected 2 to {classes}")

@@ -13,6 +13,7 @@ from parties.runtime.host import HostSpec
 from parties.runtime.inline import InlineRuntime
 from protocols.crypto.coins import derive
 from protocols.language.roles import DATA_OWNER, QUERIER, SERVER, Role
+from protocols.network.public_base import base_inputs
 from scenarios.run.attacks import MakeAdversary
 from scenarios.run.experiment import Experiment
 from scenarios.run.folder import RunFolder
@@ -61,7 +62,6 @@ def _host_spec(
     experiment: Experiment, run: RunFolder, role: Role, name: str, here: tuple[str, ...], key: bytes
 ) -> HostSpec:
     owner, querier, base = role is DATA_OWNER, role is QUERIER, experiment.base
-    given = base is not None and role in (DATA_OWNER, SERVER)
     return HostSpec(
         name=name,
         role=role,
@@ -78,5 +78,5 @@ def _host_spec(
         state=str((run.path / "state").resolve()),
         asking=querier,
         limit=experiment.config.queries if querier else None,
-        public=experiment.scenario.protocol.base_inputs(base) if given else (),
+        public=() if base is None else base_inputs(base),  # everybody knows it
     )

@@ -17,9 +17,10 @@ from parties.data.shares import shares
 from parties.party import fresh_state
 from protocols import reverse_he
 from protocols.crypto.coins import derive
-from protocols.language.roles import DATA_OWNER, party_name
+from protocols.language.roles import DATA_OWNER
 from protocols.language.state import State
 from protocols.network.head_config import Encoding
+from protocols.network.public_base import base_inputs
 from scenarios.run.experiment import Experiment
 from scenarios.run.folder import RunFolder
 from scenarios.run.report import Epoch
@@ -48,47 +49,55 @@ class ClearHead:
         return reverse_he.integer_head(self.layers, self.state.config, reverse_he.phi(self.state, images))
 
 
-def clear_head(experiment: Experiment) -> ClearHead:
-    """Repeat the owner's training."""
-    name, data = party_name(DATA_OWNER), experiment.data
-    state = fresh_state(name, experiment.config, derive(experiment.run_key, name))
+def clear_heads(experiment: Experiment) -> list[ClearHead]:
+    """Repeat the training of every owner."""
+    data, found = experiment.data, []
     assert experiment.base is not None
-    mine = shares(experiment.spec, 1, experiment.split)[0]
-    state.inputs = {
-        "images": data.x_train[mine],
-        "labels": data.y_train[mine],
-        **dict(reverse_he.base_inputs(experiment.base)),
-    }
-    reverse_he.train_head(state)
-    return ClearHead(state, tuple(layer[0] for layer in state.head))
+    for name, mine in zip(
+        experiment.players(DATA_OWNER),
+        shares(experiment.spec, len(experiment.config.counts), experiment.split),
+        strict=True,
+    ):
+        state = fresh_state(name, experiment.config, derive(experiment.run_key, name))
+        state.inputs = {"images": data.x_train[mine], "labels": data.y_train[mine]}
+        state.inputs |= dict(base_inputs(experiment.base))
+        reverse_he.train_head(state)
+        found.append(ClearHead(state, tuple(layer[0] for layer in state.head)))
+    return found
 
 
 def scored(experiment: Experiment, run: RunFolder, rounds: Sequence[Epoch]) -> Scored:
-    """Accuracy of the decisions, and what is measured of the head."""
-    head, (x, y) = clear_head(experiment), _queries(experiment)
-    decisions = np.concatenate([entry.revealed for entry in rounds])
-    test, data = float(np.mean(decisions == y)), experiment.data
+    """Accuracy of the decisions, and what is measured of the heads; of many owners the mean."""
+    heads, (x, y) = clear_heads(experiment), _queries(experiment)
+    decisions = np.concatenate([np.stack(entry.revealed["decisions"]) for entry in rounds], axis=1)
+    in_float = np.stack([head.float_logits(x).argmax(1) for head in heads])
+    test = float(np.mean(decisions == y))
     accuracy = Accuracy(
-        train=float(np.mean(_encoded(head, data.x_train).argmax(1) == data.y_train)),
+        train=float(np.mean([_on_own_samples(head) for head in heads])),
         test=test,
         baseline_test=None,
         test_by_epoch=(test,),
         seconds_by_epoch=(rounds[-1].seconds,),
     )
     measured = Head(
-        queries=len(decisions),
+        queries=decisions.size,
         refused=int((decisions == reverse_he.REFUSED).sum()),
-        argmax_agreement=float(np.mean(decisions == head.float_logits(x).argmax(1))),
+        argmax_agreement=float(np.mean(decisions == in_float)),
         bytes=_sizes(experiment, run),
-        milliseconds=_milliseconds(run, len(decisions)),
+        milliseconds=_milliseconds(run, decisions.size),
     )
     return Scored(accuracy=accuracy, steps=reverse_he.steps(experiment.config), head=measured)
 
 
 def baseline(experiment: Experiment) -> float:
-    """The share of the queries about which the float head in the clear decides rightly."""
+    """The share of the queries about which the float head in the clear decides rightly, mean over owners."""
     x, y = _queries(experiment)
-    return float(np.mean(clear_head(experiment).float_logits(x).argmax(1) == y))
+    return float(np.mean([head.float_logits(x).argmax(1) == y for head in clear_heads(experiment)]))
+
+
+def _on_own_samples(head: ClearHead) -> float:
+    inputs = head.state.inputs
+    return float(np.mean(_encoded(head, inputs["images"]).argmax(1) == inputs["labels"]))
 
 
 def _encoded(head: ClearHead, images: NDArray[Any]) -> NDArray[Any]:
@@ -109,15 +118,17 @@ def _sizes(experiment: Experiment, run: RunFolder) -> HeadBytes:
     view = run.view("server")
     head, answer = (sum(row.nbytes for row in view.rows(label)) for label in ("head", "r"))
     view.close()
-    config = experiment.config
-    return HeadBytes(ciphertext=config.params.nbytes, head=head, answer=answer // config.queries)
+    config, owners = experiment.config, len(experiment.config.counts)
+    each = {"head": head // owners, "answer": answer // (config.queries * owners)}
+    return HeadBytes(ciphertext=config.params.nbytes, **each)
 
 
 def _milliseconds(run: RunFolder, queries: int) -> HeadTimes:
-    """Mean time of a query at the server and at the authority, by the clock and of their processors, from what their hosts logged."""
+    """Mean time of a query at server and authority, by the clock and of their processors, as their hosts logged it."""
     lines = [json.loads(line) for line in (run.path / "run.log").read_text(encoding="utf-8").splitlines()]
     timed = {line["step"]: line for line in lines if line["event"] == "step_timed"}
-    parts = [(party, step, kind, suffix) for party, step in (("server", "encrypted_logits"), ("authority", "decide"))
+    steps = (("server", "encrypted_logits"), ("authority", "decide"))
+    parts = [(party, step, kind, suffix) for party, step in steps
              for kind, suffix in (("seconds", ""), ("processor_seconds", "_processor"))]  # fmt: skip
     mean = {
         party + suffix: round(1e3 * timed[step][kind] / queries, 3) for party, step, kind, suffix in parts

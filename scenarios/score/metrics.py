@@ -1,7 +1,8 @@
 """How close a reconstruction came: the only functions that see the truth and a reconstruction together.
 
-Pixels are in [0, 1] here (x / x_max). A failure is a row of NaN: it is scored as the prior's guess in `mse`, `psnr` and
-`ssim`, has no exact pixel, and is counted in `failures`. What is free in an attack was fixed before this module saw it.
+Pixels are in [0, 1] here (x / x_max). A failure is a row of NaN: it is scored as the prior's guess in `mse`,
+`psnr` and `ssim`, has no exact pixel, and is counted in `failures`. What is free in an attack was fixed
+before this module saw it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from skimage.metrics import structural_similarity
 
 from parties.adversary.attack import Prior, Quantity, Reconstruction
@@ -20,7 +20,6 @@ from protocols.language.errors import DataError
 
 PSNR_CAP_DB = 99.0  # an exact image has an infinite PSNR, which would drown a quartile and is no JSON
 SSIM_IMAGES = 1000
-MATCH_IMAGES = 1000
 _SSIM_WINDOW = 7
 _BLOCK = 4096
 
@@ -31,12 +30,15 @@ _similarity: Callable[..., Any] = structural_similarity  # scikit-image has no t
 
 @dataclass(frozen=True)
 class Truth:
-    """What the attack was after: images (N, n) integers in [0, x_max], labels (N,), the shape of one image."""
+    """What the attack was after: images (N, n) integers in [0, x_max], labels (N,), the shape of one
+    image.
+    """
 
     images: NDArray[Any]
     labels: NDArray[Any]
     x_max: int
     shape: tuple[int, ...]
+    owners: NDArray[np.int64] | None = None  # whose each sample is, where that is asked
 
     def pixels(self, index: NDArray[np.int64]) -> Images:
         """The images at some positions, in [0, 1]; `DataError` if a position is not one."""
@@ -48,12 +50,28 @@ class Truth:
         return scaled
 
 
+def nearest_of_class(recon: Reconstruction, truth: Truth) -> Reconstruction:
+    """An image of each owner and class (index owner * k + class) as one of the owner's samples of it: the
+    nearest.
+    """
+    if recon.quantity is not Quantity.CLASS_IMAGES or truth.owners is None:
+        return recon
+    classes, found = int(truth.labels.max()) + 1, []
+    for number, image in zip(recon.index, recon.values, strict=True):
+        (mine,) = np.nonzero((truth.owners == number // classes) & (truth.labels == number % classes))
+        errors = np.square(truth.pixels(mine) - image).mean(axis=1)
+        found.append(mine[np.nan_to_num(errors, nan=np.inf).argmin()])
+    return replace(recon, quantity=Quantity.IMAGES, index=np.array(found, np.int64))
+
+
 def score(recon: Reconstruction, truth: Truth, prior: Prior, seed: int) -> dict[str, Any]:
     """Score a reconstruction by index; plain data with the metric names of result.json.
 
-    `mse`, `mse_median`, `mse_iqr` ([first, third quartile] over images), `psnr` (dB, median over images, each capped at
-    99), `ssim` (mean over at most 1000 images drawn by `seed`), `exact_pixels` (share in [0, 1]); for labels
-    `labels_right` (share); for a Gram matrix and a span `relative_error`, for the former also `pairs` (share that it determines); always `samples`, `failures`, `solved_at_step`, and nothing else where there is no sample.
+    `mse`, `mse_median`, `mse_iqr` ([first, third quartile] over images), `psnr` (dB, median over images, each
+    capped at 99), `ssim` (mean over at most 1000 images drawn by `seed`), `exact_pixels` (share in [0, 1]);
+    for labels `labels_right` (share); for a Gram matrix and a span `relative_error`, for the former also
+    `pairs` (share that it determines); always `samples`, `failures`, `solved_at_step`, and nothing else where
+    there is no sample.
     """
     common = {"samples": len(recon.index), "failures": 0, "solved_at_step": recon.solved_at_step}
     if recon.quantity is Quantity.MASTER_KEY:
@@ -75,8 +93,9 @@ def score(recon: Reconstruction, truth: Truth, prior: Prior, seed: int) -> dict[
 def baseline_guess(recon: Reconstruction, truth: Truth, prior: Prior, seed: int = 0) -> dict[str, Any]:
     """The same metrics for the best guess from the prior alone, for the samples of a reconstruction.
 
-    Images: one image for all, `Prior.guess`. Labels: the most frequent class. Gram matrix: that of images that are the guess and
-    vary about it as the public ones do. Span: the principal directions of the public images, as many as the attack found.
+    Images: one image for all, `Prior.guess`. Labels: the most frequent class. Gram matrix: that of images
+    that are the guess and vary about it as the public ones do. Span: the principal directions of the public
+    images, as many as the attack found.
     """
     if recon.quantity is Quantity.LABELS:
         return {"labels_right": _majority(recon, truth)}
@@ -103,10 +122,11 @@ def _majority(recon: Reconstruction, truth: Truth) -> float:
 
 
 def gain(recon: Reconstruction, truth: Truth, prior: Prior) -> dict[str, Any] | None:
-    """How much better than the prior's guess a reconstruction is, with a 95 % interval; None for what is one number.
+    """How much better than the prior's guess a reconstruction is, with a 95 % interval; None for what is one
+    number.
 
-    Images: guess's MSE less the attack's, mean over images. Labels: the attack's share less that of the most frequent class. Above
-    zero by more than the interval, the attack found something.
+    Images: guess's MSE less the attack's, mean over images. Labels: the attack's share less that of the most
+    frequent class. Above zero by more than the interval, the attack found something.
     """
     if recon.quantity is Quantity.IMAGES and len(recon.index) > 1:
         guess = np.broadcast_to(prior.guess(), (len(recon.index), truth.images.shape[1]))
@@ -141,23 +161,6 @@ def baseline_projection(
     return score(Reconstruction(Quantity.IMAGES, recon.index, recon.projection), truth, prior, seed)
 
 
-def match(values: NDArray[Any], truth: Truth) -> NDArray[np.int64]:
-    """Pair rebuilt images with true ones one to one, least total MSE (Hungarian); for attacks on unordered sets only.
-
-    Returns the position in the truth of each of `values` (m, n) in [0, 1], m <= N <= 1000; score by it. Failures count
-    as mid-gray. One matching serves all metrics: matching for each of them anew would flatter the attack.
-    """
-    if len(values) > len(truth.images) or len(truth.images) > MATCH_IMAGES:
-        raise DataError(
-            f"matching takes m <= N <= {MATCH_IMAGES} images, got m = {len(values)}, N = {len(truth.images)}"
-        )
-    true = truth.pixels(np.arange(len(truth.images)))
-    rebuilt = np.where(np.isfinite(values), values, 0.5)
-    cost = (rebuilt**2).sum(1)[:, None] - 2.0 * rebuilt @ true.T + (true**2).sum(1)[None, :]
-    rows, columns = linear_sum_assignment(cost)
-    return np.asarray(columns[np.argsort(rows)], dtype=np.int64)
-
-
 def mse(values: Images, true: Images) -> Images:
     """Mean squared error of each image, (m,)."""
     error: Images = ((values - true) ** 2).mean(axis=1)
@@ -170,7 +173,9 @@ def psnr(errors: Images) -> Images:
 
 
 def ssim(values: Images, true: Images, shape: tuple[int, ...], seed: int) -> float:
-    """Mean structural similarity (Wang et al., 2004) over at most 1000 images; the window shrinks to fit small ones."""
+    """Mean structural similarity (Wang et al., 2004) over at most 1000 images; the window shrinks to fit
+    small ones.
+    """
     side = min(_SSIM_WINDOW, *shape[:2])
     options = {
         "win_size": side - (side + 1) % 2,
@@ -197,7 +202,9 @@ def relative_error(estimate: NDArray[Any], true: NDArray[Any]) -> float:
 
 
 def gram_error(estimate: NDArray[Any], true: Images) -> float:
-    """Relative error of a Gram matrix (m, m) of images (m, n), over the pairs that it determines; the others are NaN."""
+    """Relative error of a Gram matrix (m, m) of images (m, n), over the pairs that it determines; the others
+    are NaN.
+    """
     products, known = true @ true.T, np.isfinite(estimate)
     return relative_error(estimate[known], products[known])
 
@@ -235,7 +242,8 @@ def _score_block(
     """(mean squared error of each image, failures, exact pixels, images of which all are)."""
     scored, failed = _filled(values, prior)
     true = truth.pixels(index)
-    # Half a quantum, open: rounding to integers gives the true pixel. A half itself would be right for two of them.
+    # Half a quantum, open: rounding to integers gives the true pixel. A half itself would be right for two of
+    # them.
     exact = (np.abs(scored - true) * truth.x_max < 0.5) & ~failed[:, None]
     return mse(scored, true), int(failed.sum()), int(exact.sum()), int(exact.all(axis=1).sum())
 

@@ -1,13 +1,16 @@
-"""Does a reconstruction tell its own victim from others: true and false positive rates. Truth and reconstruction meet here and in `metrics`.
+"""Does a reconstruction tell its own victim from others: true and false positive rates. Truth and
+reconstruction meet here and in `metrics`.
 
-The statistic of an attack on a victim and a class is the least MSE between its image and the victim's training images of that class,
-pixels in [0, 1]. Its null distribution is that of the same attack on *another* victim's head, held against this victim's images
-(`SHIFTS` others for each), or on random weights, which is the null of R. Allison, T. Maciazek, H. Bourne, arXiv:2505.14323.
+The statistic of an attack on a victim and a class is the least MSE between its image and the victim's
+training images of that class, pixels in [0, 1]. Its null distribution is that of the same attack on *another*
+victim's head, held against this victim's images (`SHIFTS` others for each), or on random weights, which is
+the null of R. Allison, T. Maciazek, H. Bourne, arXiv:2505.14323.
 
-Every class has its own null: a 1 lies close to any other 1, and would fill the smallest errors of a null in common. What is compared is
-therefore the share of the class's nulls that come as close, and the rates pool these shares over classes. `tpr_pooled_01` is with one null
-for all classes. A rate at a false positive rate a counts what lies strictly below the share of nulls that a allows, so that ties,
-as of an attack that always gives the same image, count against the attack.
+Every class has its own null: a 1 lies close to any other 1, and would fill the smallest errors of a null in
+common. What is compared is therefore the share of the class's nulls that come as close, and the rates pool
+these shares over classes. `tpr_pooled_01` is with one null for all classes. A rate at a false positive rate a
+counts what lies strictly below the share of nulls that a allows, so that ties, as of an attack that always
+gives the same image, count against the attack.
 """
 
 from __future__ import annotations
@@ -41,7 +44,9 @@ class Trial:
 
 
 def trial(rebuilt: NDArray[Any], truth: NDArray[Any], shifts: int = SHIFTS) -> Trial:
-    """Errors of images (V, k, n) against training images (V, k, shots, n), and against those of `shifts` other victims."""
+    """Errors of images (V, k, n) against training images (V, k, shots, n), and against those of `shifts`
+    other victims.
+    """
     if rebuilt.shape != (*truth.shape[:2], truth.shape[3]) or not 1 <= shifts < len(truth):
         raise DataError(
             f"expected images (V, k, n) and more than {shifts} victims, got {rebuilt.shape} and {truth.shape}"
@@ -51,14 +56,18 @@ def trial(rebuilt: NDArray[Any], truth: NDArray[Any], shifts: int = SHIFTS) -> T
 
 
 def trial_against(rebuilt: NDArray[Any], random: NDArray[Any], truth: NDArray[Any]) -> Trial:
-    """The same with images (M, k, n) that the attack made of random weights, each held against the images of one victim."""
+    """The same with images (M, k, n) that the attack made of random weights, each held against the images of
+    one victim.
+    """
     return Trial(
         least_errors(rebuilt, truth), least_errors(random, truth[np.arange(len(random)) % len(truth)])
     )
 
 
 def least_errors(rebuilt: NDArray[Any], truth: NDArray[Any]) -> Floats:
-    """(V, k): the least MSE to one of the training images of the class; a failure (NaN) is as far as it can be."""
+    """(V, k): the least MSE to one of the training images of the class; a failure (NaN) is as far as it can
+    be.
+    """
     errors = [np.square(rebuilt - truth[:, :, shot]).mean(2) for shot in range(truth.shape[2])]
     least: Floats = np.nan_to_num(np.min(errors, axis=0).astype(np.float64), nan=np.inf)
     return least
@@ -67,8 +76,8 @@ def least_errors(rebuilt: NDArray[Any], truth: NDArray[Any]) -> Floats:
 def rates(found: Trial) -> dict[str, Any]:
     """Rates of an attack: plain data with the names of result.json.
 
-    `tpr_at_fpr_01`, `tpr_at_fpr_10`, `auc`, `interval_01` and `interval_10` (Clopper-Pearson, 95 %, samples taken as independent),
-    `tpr_pooled_01`, `positives`, `nulls`, `mse` (median) and `mse_null`.
+    `tpr_at_fpr_01`, `tpr_at_fpr_10`, `auc`, `interval_01` and `interval_10` (Clopper-Pearson, 95 %, samples
+    taken as independent), `tpr_pooled_01`, `positives`, `nulls`, `mse` (median) and `mse_null`.
     """
     positives, nulls = shares(found)
     hits = {percent: int((positives < percent / 100).sum()) for percent in (1, 10)}

@@ -1,6 +1,7 @@
 """Charts, on matplotlib's Figure without pyplot's global state: the same bytes from the same figures.
 
-Of a comparison, of sweep `lp`, of the rates of attacks on heads, and of what a party knows against training steps.
+Of a comparison, of sweep `lp`, of the rates of attacks on heads, and of what a party knows against training
+steps.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ def draw_comparison(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         _accuracy(accuracy, rows)
         seconds.set_title("seconds: set-up (above), training (below)", fontsize=9.5, loc="left")
         laps = (("setup", -0.19, _ORANGE), ("train", 0.19, _BLUE))
-        _log_bars(seconds, [(place + shift, row["seconds"][name], colour, row)
-                            for place, row in enumerate(rows) for name, shift, colour in laps], 0.36, span)  # fmt: skip
+        bars = [(place + shift, row["seconds"][name], colour, row)
+                for place, row in enumerate(rows) for name, shift, colour in laps]  # fmt: skip
+        _log_bars(seconds, bars, 0.36, span)
         nbytes.set_title("bytes sent", fontsize=9.5, loc="left")
         _log_bars(nbytes, [(place, row["bytes"], _BLUE, row) for place, row in enumerate(rows)], 0.5, size)
         names = [
@@ -65,7 +67,9 @@ def draw_comparison(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def draw_widths(path: Path, rows: Sequence[dict[str, Any]], title: str) -> None:
-    """Error against h, a line for each period of `lp`, for `smooth`, `tv` and the baselines; rows of sweep.json."""
+    """Error against h, a line for each period of `lp`, for `smooth`, `tv` and the baselines; rows of
+    sweep.json.
+    """
     with drawn(path, 8.6, 4.9) as figure:
         axes = figure.subplots()
         axes.set_title(title, fontsize=10.5, loc="left")
@@ -102,7 +106,9 @@ def draw_rates(path: Path, curves: Curves, title: str) -> None:
 
 
 def draw_knowledge(folder: Path, learned: Sequence[dict[str, Any]]) -> Path | None:
-    """Write figures/knowledge.png, a panel for each party whose equations were counted; None where there is none."""
+    """Write figures/knowledge.png, a panel for each party whose equations were counted; None where there is
+    none.
+    """
     curves = [(row, row["data"]["curve"]) for row in learned if row["data"].get("curve")]
     if not curves:
         return None

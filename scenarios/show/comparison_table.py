@@ -25,7 +25,9 @@ _HEAD = (
 
 
 def show_comparison(console: Console, content: dict[str, Any], folder: Path | None = None) -> None:
-    """Print the figures of all runs, bytes by edge, who saw what, attacks, and what a reader has to know besides."""
+    """Print the figures of all runs, bytes by edge, who saw what, attacks, and what a reader has to know
+    besides.
+    """
     rows = content["rows"]
     parts: list[RenderableType] = [
         Group(figures_table(rows, console.width), Text(_HEAD, style="dim")),
@@ -126,7 +128,8 @@ def measured_note(row: dict[str, Any]) -> str:
     linear = "" if len(cost["measured"]) > 1 else ", taken as linear in the batch: an upper end"
     return (
         f"{row['name']} is extrapolated to about {span(row['seconds']['total'])} ({row['why']}): "
-        f"with {size_of} a step took {steps}, so {span(cost['step']['fixed']['seconds'])} + {span(each)} a sample{linear}; uploading took "
+        f"with {size_of} a step took {steps}, so {span(cost['step']['fixed']['seconds'])} + {span(each)} "
+        f"a sample{linear}; uploading took "
         f"{span(cost['upload']['each']['seconds'])} a sample, set-up {span(cost['setup']['seconds'])}"
     )
 

@@ -1,7 +1,8 @@
 """The project's figures, measured again by one command: `keyhole bench [NAME ...]`.
 
-Nothing here is asserted: a bench prints what it measured, the figure it is meant to reach, and on which machine. Every bench
-is a cell of a study: with `--out FILE.json` its figures are kept beside the file, and a bench that was stopped goes on.
+Nothing here is asserted: a bench prints what it measured, the figure it is meant to reach, and on which
+machine. Every bench is a cell of a study: with `--out FILE.json` its figures are kept beside the file, and a
+bench that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from scenarios.study.study import Cell, Study, begun, carry_out
 
 BENCHES: Mapping[str, Callable[[Sizes], Iterator[Figure]]] = {
     "groups": groups, "digits": bench_runs.digits, "seeds": bench_runs.seeds, "febo": bench_runs.febo,
-    "mnist": bench_runs.mnist, "cifar": bench_runs.cifar, "mitig2": bench_runs.mitig2, "owners": bench_runs.owners,
-    "mitig1": bench_runs.mitig1, "mitig1-mnist": bench_runs.mitig1_mnist, "gradient": bench_attacks.gradient,
+    "mnist": bench_runs.mnist, "cifar": bench_runs.cifar, "mitig2": bench_runs.mitig2,
+    "owners": bench_runs.owners, "mitig1": bench_runs.mitig1, "mitig1-mnist": bench_runs.mitig1_mnist,
+    "gradient": bench_attacks.gradient,
     "gram": bench_attacks.gram, "known": bench_attacks.known, "averages": bench_attacks.averages,
     "noise": bench_attacks.noise, "paillier": paillier_head, "ckks": ckks_head,
 }  # fmt: skip

@@ -46,15 +46,17 @@ def gradient(sizes: Sizes) -> Iterator[Figure]:
 
 
 def gram(sizes: Sizes) -> Iterator[Figure]:
-    """Inner products: MITIG1 after one update, by weight scale; MITIG2 over epochs, and the images from known samples."""
+    """Inner products: MITIG1 after one update, by weight scale; MITIG2 over epochs, and the images from known
+    samples.
+    """
     small = {"samples": 64, "hidden": 16, "batch": 8, "lr": 0.5, "momentum": 0.0, "rounds": 2}
     for scale, stated in ((64, ""), (1024, ""), (10000, "<= 2 %")):
         asked = Asked(f"MITIG1, two steps, weight scale {scale}", "gram", stated)
         yield from _attacks("gram", "mitig1", {**small, "weight_scale": scale}, asked)
     for momentum in (0.9, 0.0):
         options = {
-            "dataset": "mnist", "data_dir": sizes.data_dir / "mnist", "samples": sizes.samples or 1024, "hidden": 300,
-            "batch": 64, "epochs": 6, "momentum": momentum, "runtime": "inline",
+            "dataset": "mnist", "data_dir": sizes.data_dir / "mnist", "samples": sizes.samples or 1024,
+            "hidden": 300, "batch": 64, "epochs": 6, "momentum": momentum, "runtime": "inline",
         }  # fmt: skip
         name = f"MITIG2, MNIST, momentum {momentum}"
         goals = ((0, "<= 0.1 %"), (100, "<= .020"), (256, "<= .006"), (784, "<= .002"))
@@ -106,7 +108,8 @@ _CONTROLLED: tuple[tuple[str, str, dict[str, Any], tuple[str, ...], tuple[str, .
      ("lp", "smooth", "tv", "stack", "smooth_stack", "master_key", "gradient", "labels", "authority"), 0),
     ("plain FE, malicious", "plain_fe", {**_SMALL, "malicious": "unit_keys"}, CLOUD, ("unit_keys",), 0),
     ("plain FE, convolution", "plain_fe", {**_SMALL, "first": "conv:4x3x3"}, CLOUD, ("conv",), 0),
-    ("MITIG1, 40 known", "mitig1", {"samples": 64, "hidden": 16, "batch": 16, "rounds": 4}, CLOUD, ("known_samples",), 40),
+    ("MITIG1, 40 known", "mitig1", {"samples": 64, "hidden": 16, "batch": 16, "rounds": 4}, CLOUD,
+     ("known_samples",), 40),
     ("MITIG2", "mitig2", {**_SMALL, "hidden": 48, "epochs": 8}, CLOUD, ("gram", "inversion"), 0),
     ("MITIG2, shared seed", "mitig2", {**_SMALL, "init": Init.SHARED}, CLOUD, ("known_init",), 0),
     ("MITIG2, 20 known", "mitig2", {**_SMALL, "hidden": 48, "epochs": 8}, CLOUD, ("gram",), 20),

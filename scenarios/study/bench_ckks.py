@@ -1,8 +1,10 @@
-"""The same head under CKKS by TenSEAL, the scheme and library of the paper, beside Paillier in the same run; an optional extra.
+"""The same head under CKKS by TenSEAL, the scheme and library of the paper, beside Paillier in the same run;
+an optional extra.
 
-J. Cheon, A. Kim, M. Kim, Y. Song, ASIACRYPT 2017. Encrypted rows of weights, plain features, one dot product a class; degree 8192 and 160 bits of
-modulus, within the 218 bits that the table of HomomorphicEncryption.org allows for 128 bit. CKKS is approximate: logits carry an error, and a decryption
-that its receiver passes on can give the key away (B. Li, D. Micciancio, EUROCRYPT 2021), so that decisions only may leave the authority.
+J. Cheon, A. Kim, M. Kim, Y. Song, ASIACRYPT 2017. Encrypted rows of weights, plain features, one dot product
+a class; degree 8192 and 160 bits of modulus, within the 218 bits that the table of HomomorphicEncryption.org
+allows for 128 bit. CKKS is approximate: logits carry an error, and a decryption that its receiver passes on
+can give the key away (B. Li, D. Micciancio, EUROCRYPT 2021), so that decisions only may leave the authority.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ def ckks_head(sizes: Sizes) -> Iterator[Figure]:
 
 
 def measure_ckks(tenseal: Any) -> dict[str, float]:
-    """Seconds at `server` and `authority`, the best of some, `nbytes` of the head and the largest `error` of a logit."""
+    """Seconds at `server` and `authority`, the best of some, `nbytes` of the head and the largest `error` of
+    a logit.
+    """
     rng = np.random.default_rng(0)
     weights, features = rng.uniform(-1, 1, (_CLASSES, _FEATURES)), rng.random(_FEATURES).tolist()
     context = tenseal.context(tenseal.SCHEME_TYPE.CKKS, _DEGREE, coeff_mod_bit_sizes=list(_MODULI))
@@ -57,4 +61,5 @@ def measure_ckks(tenseal: Any) -> dict[str, float]:
         authority.append(time.perf_counter() - made)
         server.append(made - start)
     error = float(np.abs(found - weights @ np.array(features)).max())
-    return {"server": min(server), "authority": min(authority), "error": error, "nbytes": sum(len(r.serialize()) for r in head)}  # fmt: skip
+    nbytes = sum(len(row.serialize()) for row in head)
+    return {"server": min(server), "authority": min(authority), "error": error, "nbytes": nbytes}

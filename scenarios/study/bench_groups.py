@@ -1,4 +1,6 @@
-"""How long the operations of the DDH schemes take in every group, at the sizes of digits (64) and MNIST (784)."""
+"""How long the operations of the DDH schemes take in every group, at the sizes of digits (64) and MNIST
+(784).
+"""
 
 from __future__ import annotations
 
@@ -38,12 +40,13 @@ def groups(sizes: Sizes) -> Iterator[Figure]:
 def measure_groups(
     lengths: Sequence[int] = (64, 784), keys: int = 64, seconds_each: float = 0.3
 ) -> list[dict[str, Any]]:
-    """Time every group at every length; a row per pair, medians of repetitions over `seconds_each` on all cores.
+    """Time every group at every length; a row per pair, medians of repetitions over `seconds_each` on all
+    cores.
 
-    A row: `group`, `assumption`, `security_bits`, `nbytes` (an element on the wire), `length`, `bound` (of the discrete
-    log), `exp_us` (one full exponentiation), `encrypt_ms` (one vector), `decrypt_us` (the multi-exponentiation of one
-    decryption, 2 ciphertexts x `keys` keys at a time, without ct_0 and the logarithm), `table_seconds` (the
-    discrete-log table of that bound, extrapolated from 4096 entries).
+    A row: `group`, `assumption`, `security_bits`, `nbytes` (an element on the wire), `length`, `bound` (of
+    the discrete log), `exp_us` (one full exponentiation), `encrypt_ms` (one vector), `decrypt_us` (the
+    multi-exponentiation of one decryption, 2 ciphertexts x `keys` keys at a time, without ct_0 and the
+    logarithm), `table_seconds` (the discrete-log table of that bound, extrapolated from 4096 entries).
     """
     return [_measure(get_group(name), length, keys, seconds_each) for name in GROUPS for length in lengths]
 

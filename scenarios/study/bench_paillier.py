@@ -1,4 +1,6 @@
-"""How long an encrypted head of 256 features and 10 classes takes: keys, encryption, one inference, many, and phe's own floats."""
+"""How long an encrypted head of 256 features and 10 classes takes: keys, encryption, one inference, many, and
+phe's own floats.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ _LINES = {
 
 @dataclass(frozen=True)
 class Lap:
-    """Seconds of one call: the median, the best (what a busy machine disturbs least) and the mean processor time."""
+    """Seconds of one call: the median, the best (what a busy machine disturbs least) and the mean processor
+    time.
+    """
 
     median: float
     best: float
@@ -50,7 +54,9 @@ class Lap:
 
 
 def paillier_head(sizes: Sizes) -> Iterator[Figure]:
-    """One inference with an encrypted head 256 -> 10, at 2048 and at 3072 bit, and its ratio to phe's float path at 2048."""
+    """One inference with an encrypted head 256 -> 10, at 2048 and at 3072 bit, and its ratio to phe's float
+    path at 2048.
+    """
     for key_bits in (2048, 3072):
         row = measure_paillier(key_bits, with_phe=key_bits == 2048)
         goals = {"server": "<= 4 ms", "authority": "<= 6 ms"} if key_bits == 2048 else {}
@@ -72,8 +78,9 @@ def paillier_head(sizes: Sizes) -> Iterator[Figure]:
 def measure_paillier(key_bits: int, with_phe: bool = True, repeats: int = 25) -> dict[str, Any]:
     """Laps by name, all on one core; the logits are checked on the way.
 
-    Features are dense: uniform in [0, 255]. Those of a ReLU, half of them zero, cost less by buckets. phe's path is phe's: one
-    ciphertext a weight, its operators, its blinding of every logit with a full r^n; only the head was encrypted by `encrypt_float`.
+    Features are dense: uniform in [0, 255]. Those of a ReLU, half of them zero, cost less by buckets. phe's
+    path is phe's: one ciphertext a weight, its operators, its blinding of every logit with a full r^n; only
+    the head was encrypted by `encrypt_float`.
     """
     coins, rng = Coins(os.urandom(32)), np.random.default_rng(0)
     weights = rng.integers(-BOUNDS.weight, BOUNDS.weight + 1, (BOUNDS.classes, BOUNDS.features))
@@ -94,7 +101,8 @@ def measure_paillier(key_bits: int, with_phe: bool = True, repeats: int = 25) ->
         "server": server, "authority": authority, "keys": keys, "table": table, "tables": tables,
         "bare": _time(lambda: paillier.unblinded(head, one, True), repeats)[0],
         "buckets": _time(lambda: paillier.linear(pk, head, one, coins, tables=False), repeats)[0],
-        "batch": batch.each(_BATCH), "opening": opening.each(_BATCH), "encryption": encryption, "nbytes": ct.elements.nbytes,
+        "batch": batch.each(_BATCH), "opening": opening.each(_BATCH), "encryption": encryption,
+        "nbytes": ct.elements.nbytes,
     }  # fmt: skip
     if with_phe:
         row |= _phe(pk, sk, weights / BOUNDS.weight, bias / BOUNDS.bias, one[0] / BOUNDS.feature, coins)

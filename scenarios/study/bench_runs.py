@@ -40,7 +40,9 @@ def febo(sizes: Sizes) -> Iterator[Figure]:
 
 
 def seeds(sizes: Sizes) -> Iterator[Figure]:
-    """What rounding does to the accuracy on digits, over twelve seeds: `plain` with the default weight scale and without."""
+    """What rounding does to the accuracy on digits, over twelve seeds: `plain` with the default weight scale
+    and without.
+    """
     rounded, exact = [], []
     for seed in range(12):
         options = dict(seed=seed, samples=sizes.samples, epochs=sizes.epochs)
@@ -64,8 +66,9 @@ def mnist(sizes: Sizes) -> Iterator[Figure]:
 def cifar(sizes: Sizes) -> Iterator[Figure]:
     """`lp`, `smooth` and `tv` on 20 gray CIFAR images, one observation of h = 350."""
     options: dict[str, Any] = {
-        "dataset": "cifar10", "data_dir": sizes.data_dir / "cifar10", "gray": True, "samples": sizes.samples or 20,
-        "hidden": sizes.hidden or 350, "batch": 20, "epochs": 1, "attack": ("lp", "smooth", "tv"),
+        "dataset": "cifar10", "data_dir": sizes.data_dir / "cifar10", "gray": True,
+        "samples": sizes.samples or 20, "hidden": sizes.hidden or 350, "batch": 20, "epochs": 1,
+        "attack": ("lp", "smooth", "tv"),
     }  # fmt: skip
     stated = {
         "lp": ("<= 0.040 and <= 0.9 x projection", "<= 0.4"),

@@ -1,7 +1,8 @@
 """Scenario `compare`: every protocol on one data set with the same options, side by side.
 
-Each run is an ordinary run in a folder of its own, and a cell of the study. A protocol that would take longer than the
-budget is not run: what a few of its steps cost is measured and extrapolated (`cost.py`), and marked as such.
+Each run is an ordinary run in a folder of its own, and a cell of the study. A protocol that would take longer
+than the budget is not run: what a few of its steps cost is measured and extrapolated (`cost.py`), and marked
+as such.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ class Contender:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A contender with its experiment, or why it cannot run; the options that it has no use for, and what is to be noted."""
+    """A contender with its experiment, or why it cannot run; the options that it has no use for, and what is
+    to be noted.
+    """
 
     contender: Contender
     ignored: tuple[str, ...]
@@ -89,8 +92,8 @@ def contenders(scheme: Scheme | None = None) -> tuple[Contender, ...]:
 def compare(options: Given, budget: float, watch: Watch) -> tuple[Path, dict[str, Any]]:
     """Run every protocol and write the comparison; returns its folder and what compare.json holds.
 
-    Raises what the first protocol refuses if all refuse their options; a protocol that alone fails is a row that says so,
-    and is tried again when the comparison goes on.
+    Raises what the first protocol refuses if all refuse their options; a protocol that alone fails is a row
+    that says so, and is tried again when the comparison goes on.
     """
     if not budget >= 0:
         raise ConfigError("--budget must be a number of seconds, 0 to extrapolate everything that encrypts")
@@ -198,7 +201,9 @@ def _flags(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _recordable(experiment: Experiment, name: str) -> tuple[Experiment, str]:
-    """With headers only where full transcripts were not asked for and would be large, and a note that says so."""
+    """With headers only where full transcripts were not asked for and would be large, and a note that says
+    so.
+    """
     try:
         check_size(experiment)
     except RecordTooLarge:
@@ -208,7 +213,9 @@ def _recordable(experiment: Experiment, name: str) -> tuple[Experiment, str]:
 
 
 def _over_budget(experiment: Experiment, budget: float) -> cost.Cost | None:
-    """What the run costs if that is more than the budget: measured crudely, and better where that is too much."""
+    """What the run costs if that is more than the budget: measured crudely, and better where that is too
+    much.
+    """
     crude = cost.crude_probe(experiment) if budget else None
     if crude and cost.total_seconds(crude, experiment) <= budget:
         return None

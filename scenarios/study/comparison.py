@@ -1,4 +1,4 @@
-"""Runs side by side, as data: compare.json, whose keys are documented by `comparison_schema.py`, and compare.csv."""
+"""Runs side by side, as data: compare.csv, and compare.json, whose keys `comparison_schema.py` documents."""
 
 from __future__ import annotations
 
@@ -122,7 +122,9 @@ def comparison(
 
 
 def stored_comparison(paths: Sequence[Path], out: Path | None = None) -> dict[str, Any]:
-    """Finished runs side by side, and the files of it in a folder if one is given; `DataError` for what is no run."""
+    """Finished runs side by side, and the files of it in a folder if one is given; `DataError` for what is no
+    run.
+    """
     folder, settings = (
         (None, {}) if out is None else begun("compare-runs", out, {"runs": list(map(str, paths))})
     )
@@ -270,8 +272,9 @@ def _without_data(item: dict[str, Any]) -> dict[str, Any]:
 
 def _words(option: str) -> str:
     """An option as it is given on the command line."""
-    names = {"seed_of_run": "--seed", "name": "--dataset", "seed": "the shuffle of the data", "features": "pixels of an image",
-             "classes": "classes", "x_max": "largest pixel", "counts": "samples of each owner"}  # fmt: skip
+    names = {"seed_of_run": "--seed", "name": "--dataset", "seed": "the shuffle of the data",
+             "features": "pixels of an image", "classes": "classes", "x_max": "largest pixel",
+             "counts": "samples of each owner"}  # fmt: skip
     return names.get(option, f"--{option.replace('_', '-')}")
 
 

@@ -1,10 +1,11 @@
-"""What a run would cost, measured on a few real steps: the same protocol, runtime, network and images, a small batch.
+"""What a run would cost, measured on a few real steps: the same protocol, runtime, network and images, a
+small batch.
 
-A step costs a part that every step has, such as its function keys, and a part for each sample of its batch; so does an
-upload for each sample. Two batch sizes tell them apart. Where even a batch of 2 takes too long, all seconds of a step
-count as the sample's, an upper end, and all its bytes as the step's. All is measured with the first weights; where
-products grow in training, so do discrete logarithms, and the true cost is a little higher. Of many owners one takes part
-in a step that is measured, and its cost counts for each.
+A step costs a part that every step has, such as its function keys, and a part for each sample of its batch;
+so does an upload for each sample. Two batch sizes tell them apart. Where even a batch of 2 takes too long,
+all seconds of a step count as the sample's, an upper end, and all its bytes as the step's. All is measured
+with the first weights; where products grow in training, so do discrete logarithms, and the true cost is a
+little higher. Of many owners one takes part in a step that is measured, and its cost counts for each.
 """
 
 from __future__ import annotations
@@ -81,7 +82,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class Counts:
-    """How often each part of a run occurs: chunks and samples uploaded, steps and samples in them, copies averaged."""
+    """How often each part of a run occurs: chunks and samples uploaded, steps and samples in them, copies
+    averaged.
+    """
 
     uploads: int
     samples: int
@@ -147,7 +150,9 @@ def total_seconds(cost: Cost, experiment: Experiment) -> float:
 
 
 def _line(points: Sequence[tuple[int, Amounts]], growing: tuple[str, ...]) -> Line:
-    """Through the first point and the last; with one, `growing` amounts are in proportion, and others constant."""
+    """Through the first point and the last; with one, `growing` amounts are in proportion, and others
+    constant.
+    """
     (small, low), (large, high) = points[0], points[-1]
     each, fixed = {}, {}
     for key, value in high.items():

@@ -1,92 +1,316 @@
-"""The matrix of reverse homomorphic encryption: defences against attacks, accuracy beside the true positive rate.
+"""The matrix of reverse homomorphic encryption: defences against attacks, accuracy beside the true positive
+rate.
 
-Rows are those of result.json; what their rates mean is in `scenarios.roc`. A row that does not apply says why and has no rate.
+Every row is a cell of the study: an attack, by its one signature, on what an adversary sees of many owners'
+heads. What its rates mean is in `scenarios.score.roc`. A row that does not apply says why and has no rate.
 
     none, relaxloss, dp    the head in the clear: `whitebox`, `whitebox_net` (unprotected only), `informed`
-    rhe                    the server's view, nothing released: real ciphertexts of every victim and of shadows, whose bytes the regression is
-                           given as it is given weights; `control_tpr_01` is its rate on the same integers unencrypted
+    rhe                    the server's view, nothing released: real ciphertexts of every victim and of
+                           shadows, whose bytes the regression is given as it is given weights;
+                           `control_tpr_01` is its rate on the same integers
     rhe_float              phe's floats: their exponents are in the clear
     rhe_decision           decisions are fed back: `blackbox`, and `oracle` by a malicious server
     rhe_logits             logits are fed back
 
-`blackbox`, `oracle` and `logits` ask the integer head (`oracle: integer_head`), which decides exactly as decrypted logits do. One victim is also asked
-`real_queries` through real ciphertexts: `real_equal` says whether their logits are the same, `extrapolated_seconds` is the time that all queries would take.
+`blackbox`, `oracle` and `logits` ask the integer head (`oracle: integer_head`), which decides exactly as
+decrypted logits do. One victim is also asked `real_queries` through real ciphertexts: `real_equal` says
+whether their logits are the same, `extrapolated_seconds` is the time that all queries would take.
 
-delta is N^-1.1, nearly vacuous with five samples (`protocols.gaussian_dp`). What a DP row says is about these attacks and these heads: that
-they fail is no proof that others do, and the rate that they have at a large epsilon is within what it allows. It neither confirms nor refutes
-the paper's claim that DP-SGD fails, which is about other bases, heads and a stronger attack.
+delta is N^-1.1, nearly vacuous with five samples (`protocols.network.dp`). What a DP row says is about these
+attacks and these heads: that they fail is no proof that others do, and the rate that they have at a large
+epsilon is within what it allows. It neither confirms nor refutes the paper's claim that DP-SGD fails, which
+is about other bases, heads and a stronger attack.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.table import Table
 
+from parties.adversary.attack import NotApplicable, Prior, Reconstruction
+from parties.adversary.catalogue import find_attack
+from parties.adversary.heads import blackbox, whitebox
+from parties.adversary.heads.malleability import shifts_of
+from parties.adversary.heads.shadows import rows_of, shadows_of
+from protocols.network.head import Float
+from scenarios.run.execute import Observe
+from scenarios.run.folder import write_json
 from scenarios.score.roc import SHIFTS, Trial, curve, rates, trial, trial_against
-from scenarios.study.matrix_bench import Bench, MatrixOptions, Rebuilt, Row
-from scenarios.study.matrix_clear import clear_rows
-from scenarios.study.matrix_rhe import asked_rows, encrypted_rows
+from scenarios.show.charts import draw_rates
+from scenarios.show.pictures import grid
+from scenarios.show.tables import table
+from scenarios.study.head_service import matrix_of
+from scenarios.study.head_views import Defence, HeadViews, MatrixOptions, Seen
+from scenarios.study.study import Cell, Settings, Study, carry_out, cell_path, plain_row, unseen, write_csv
 
 _NULLS = 1000  # of all classes, at least
+_RANDOM = 1000  # heads of Gaussian weights
 _PICTURED = 10
-
-Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
-
-
-@dataclass
-class Matrix:
-    """What was found: rows of plain data, by name a curve for each, and images (10, n) of the first victims."""
-
-    setting: dict[str, Any]
-    truth: NDArray[np.float32]
-    shape: tuple[int, ...]
-    rows: list[Row] = field(default_factory=list)
-    curves: dict[str, Curve] = field(default_factory=dict)
-    pictures: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-
-    def plain(self) -> dict[str, Any]:
-        """`matrix` and its setting as they are in result.json."""
-        return {"setting": self.setting, "matrix": self.rows}
+_SEED = 0  # of the attacks' own draws
+_NOTED = ("queries", "agreement", "shadows")
 
 
-def matrix(options: MatrixOptions, observe: Callable[[Row], None] = lambda row: None) -> Matrix:
-    """Measure the matrix; `observe` is told every row as it is done."""
-    start, bench = time.perf_counter(), Bench(options)
-    found = Matrix(bench.setting(), _first(bench.victims.images[:, :, 0]), bench.task.shape)
-    for rows in (clear_rows, encrypted_rows, asked_rows):
-        for row, rebuilt in rows(bench):
-            found.rows.append(row if rebuilt is None else _scored(found, row, rebuilt))
-            observe(found.rows[-1])
-    found.setting["seconds"] = round(time.perf_counter() - start, 1)
-    return found
+@dataclass(frozen=True)
+class HeadRow:
+    """A defence against an attack. Rates are None where the attack does not apply; what only some rows have
+    is last.
+    """
+
+    defence: str
+    attack: str
+    accuracy: float
+    queries: int
+    seconds: float
+    applicable: bool
+    why: str
+    tpr_at_fpr_01: float | None
+    tpr_at_fpr_10: float | None
+    auc: float | None
+    interval_01: list[float] | None
+    nulls: int
+    interval_10: list[float] | None = None
+    tpr_pooled_01: float | None = None
+    positives: int | None = None
+    mse: float | None = None
+    mse_null: float | None = None
+    level: float | None = None
+    epsilon: float | None = None
+    delta: float | None = None
+    sigma: float | None = None
+    clip: float | None = None
+    shadows: int | None = None
+    tpr_gaussian_01: float | None = None
+    control_tpr_01: float | None = None
+    ciphertext_bytes: int | None = None
+    encrypt_ms: float | None = None
+    oracle: str | None = None
+    victims: int | None = None
+    agreement: float | None = None
+    exact: bool | None = None
+    real_queries: int | None = None
+    real_equal: bool | None = None
+    server_ms: float | None = None
+    authority_ms: float | None = None
+    extrapolated_seconds: float | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called in pictures and tables."""
+        defence = self.defence if self.epsilon is None else f"dp, epsilon {self.epsilon:g}"
+        asked = f", {self.queries} queries" if self.queries else ""
+        return f"{defence.replace('_', ' ')}: {self.attack.replace('_', '-')}{asked}"
 
 
-def name_of(row: Row) -> str:
-    """What a row is called in pictures and tables."""
-    defence = f"dp, epsilon {row['epsilon']:g}" if "epsilon" in row else row["defence"].replace("_", " ")
-    asked = f", {row['queries']} queries" if row["queries"] else ""
-    return f"{defence}: {row['attack'].replace('_', '-')}{asked}"
+def matrix(
+    options: MatrixOptions, folder: Path, settings: Settings, observe: Observe = unseen
+) -> dict[str, Any]:
+    """Measure what the folder lacks of the matrix and write its files; returns what result.json holds."""
+    views = HeadViews(options)
+    cells = _cells(views, folder)
+    rows = carry_out(Study("matrix", HeadRow, settings, cells), folder, observe=observe)
+    return _written(views, folder, [cell.name for cell in cells], rows)
 
 
-def _scored(found: Matrix, row: Row, rebuilt: Rebuilt) -> Row:
-    """The row with its rates; its curve and images are kept."""
-    scored = _trial(rebuilt.images, rebuilt.truth)
-    row = row | rates(scored)
-    if rebuilt.random is not None:
-        against = trial_against(rebuilt.images, rebuilt.random, rebuilt.truth)
-        row["tpr_gaussian_01"] = rates(against)["tpr_at_fpr_01"]
-    if rebuilt.control is not None:
-        row["control_tpr_01"] = rates(_trial(rebuilt.control, rebuilt.truth))["tpr_at_fpr_01"]
-    found.curves[name_of(row)], found.pictures[name_of(row)] = curve(scored), _first(rebuilt.images)
-    return row
+def row_count(options: MatrixOptions) -> int:
+    """How many rows a matrix has."""
+    return len(_cells(HeadViews(options), Path()))
 
 
-def _trial(images: NDArray[np.float32], truth: NDArray[np.float32]) -> Trial:
+def rates_table(content: dict[str, Any]) -> Table:
+    """For the terminal; a rate in bold where it is above the false positive rate by more than its
+    interval.
+    """
+    numbers = (
+        "accuracy",
+        "TPR at FPR 1 %",
+        "95 %",
+        "one null for all",
+        "TPR at 10 %",
+        "AUC",
+        "nulls",
+        "queries",
+        "s",
+    )
+    columns = ("defence", "attack", *(f">{name}" for name in numbers))
+    lines = [_cells_of(HeadRow(**row)) for row in content["matrix"]]
+    return table(columns, lines, _title(content["setting"]))
+
+
+def _written(views: HeadViews, folder: Path, names: list[str], rows: list[HeadRow]) -> dict[str, Any]:
+    """Write result.json, matrix.csv, roc.png and rebuilt.png."""
+    setting, plain = _setting(views, rows), [plain_row(row) for row in rows]
+    content = {
+        "schema": 1, "scenario": "matrix", "protocol": "reverse_he", "seed": views.options.seed,
+        "setting": setting, "matrix": plain,
+    }  # fmt: skip
+    write_json(folder / "result.json", content)
+    write_csv(folder / "matrix.csv", [_flat(row) for row in plain])
+    kept = {row.name: _kept(folder, name) for name, row in zip(names, rows, strict=True) if row.applicable}
+    curves = {name: (arrays["allowed"], arrays["tpr"]) for name, arrays in kept.items()}
+    draw_rates(folder / "roc.png", curves, _title(setting))
+    shape = views.task.shape[:2] if views.task.shape[2:] == (1,) else views.task.shape
+    named = {
+        name.replace(": ", "\n").replace(", ", "\n").replace("000 queries", "k queries"): arrays["images"]
+        for name, arrays in kept.items()
+    }
+    grid(folder / "rebuilt.png", _first(views.truth[:, :, 0]), named, shape, heading=_title(setting))
+    return content
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row to be measured: the defence, the attack, what the adversary sees, and what else is said or found
+    out.
+    """
+
+    defence: str
+    attack: str
+    see: Callable[[], Seen]
+    said: dict[str, Any] = field(default_factory=dict)
+    besides: Callable[[HeadViews, Reconstruction], dict[str, Any]] = lambda views, rebuilt: {}
+
+
+def _cells(views: HeadViews, folder: Path) -> list[Cell]:
+    """The rows in order; each keeps its curve and pictures beside its file."""
+    grid: dict[str, Measured] = {}
+    for defence in views.defences():
+        name, kind, see = (
+            defence.name.replace(" ", "-"),
+            defence.name.split(" ")[0],
+            partial(views.clear, defence),
+        )
+        grid[f"{name}-whitebox"] = Measured(
+            kind, "whitebox", see, defence.said, partial(against_random, defence)
+        )
+        if name == "none" and views.options.net:
+            grid["none-whitebox_net"] = Measured(kind, "whitebox_net", see)
+        grid[f"{name}-informed"] = Measured(kind, "informed", see, defence.said)
+    grid["rhe-whitebox"] = Measured("rhe", "whitebox", views.ciphertexts, besides=of_ciphertexts)
+    for attack in ("exponents", "blackbox", "oracle", "logits"):
+        grid[f"rhe-{attack}"] = Measured("rhe", attack, views.nothing)
+    grid["rhe_float-exponents"] = Measured("rhe_float", "exponents", views.floats)
+    for budget in views.options.queries:
+        see = partial(views.answering, budget)
+        grid[f"rhe_decision-blackbox-{budget}"] = Measured(
+            "rhe_decision", "blackbox", see, besides=of_queries
+        )
+    grid["rhe_logits-logits"] = Measured("rhe_logits", "logits", views.logits)
+    grid["rhe_decision-oracle"] = Measured(
+        "rhe_decision", "oracle", partial(views.answering, 0), besides=of_shifts
+    )
+    return [Cell(name, measured, (views, cell_path(folder, name, ".npz"), row)) for name, row in grid.items()]
+
+
+def measured(views: HeadViews, path: Path, row: Measured) -> list[HeadRow]:
+    """A cell: the attack, its rates, and what the row says besides; its curve and images are kept in
+    `path`.
+    """
+    start, seen = time.perf_counter(), row.see()
+    truth = views.truth[:, :, :1] if row.attack == "informed" else views.truth
+    try:
+        rebuilt = (
+            _of_every_class(views, seen)
+            if row.attack == "informed"
+            else _solved(row.attack, seen, views.prior)
+        )
+    except NotApplicable as why:
+        return [_refused(row, seen, str(why))]
+    images = _by_class(rebuilt, views)
+    seconds, found = round(time.perf_counter() - start, 2), _trial(images, truth[: len(images)])
+    allowed, tpr = curve(found)
+    np.savez_compressed(path, allowed=allowed, tpr=tpr, images=_first(images))
+    more: dict[str, Any] = {"queries": 0, **rates(found), **row.said}
+    more |= {name: rebuilt.notes[name] for name in _NOTED if name in rebuilt.notes}
+    if more["queries"]:
+        more |= {"oracle": "integer_head", "victims": len(images)}
+    more |= row.besides(views, rebuilt)
+    return [HeadRow(row.defence, row.attack, seen.accuracy, seconds=seconds, applicable=True, why="", **more)]
+
+
+def against_random(defence: Defence, views: HeadViews, rebuilt: Reconstruction) -> dict[str, Any]:
+    """The rate of the white box against Gaussian weights, the null of its paper."""
+    shadows, rng = shadows_of(views.trained(defence)[0], views.prior), np.random.default_rng(_SEED)
+    rows = rows_of(shadows.heads)
+    drawn = rows.mean(0) + rows.std(0) * rng.standard_normal((_RANDOM, *rows.shape[1:]), dtype=np.float32)
+    images = whitebox.rebuild(rows, shadows.images, drawn)
+    found = rates(trial_against(_by_class(rebuilt, views), images, views.truth))
+    return {"tpr_gaussian_01": found["tpr_at_fpr_01"]}
+
+
+def of_ciphertexts(views: HeadViews, rebuilt: Reconstruction) -> dict[str, Any]:
+    """The rate of the white box on the integers that the ciphertexts hold, and what these cost."""
+    control = _by_class(_solved("whitebox", views.integers_seen(), views.prior), views)
+    rate = rates(_trial(control, views.truth))["tpr_at_fpr_01"]
+    elements, seconds = views.sealed
+    each = round(1e3 * seconds / len(elements), 1)
+    return {"control_tpr_01": rate, "ciphertext_bytes": elements.shape[1], "encrypt_ms": each}
+
+
+def of_queries(views: HeadViews, rebuilt: Reconstruction) -> dict[str, Any]:
+    """The black box on the first victim with a small budget, every query of it through ciphertexts."""
+    if views.real.queries == 0:
+        belief = blackbox.believe(shadows_of(views.unprotected[0], views.prior))
+        service, rng = views.service(views.options.real_queries), np.random.default_rng(_SEED)
+        assert service.features is not None
+        own = views.task.own.images
+        blackbox.extract(views.real, service.features, own, belief, service.budget, rng)
+    return views.real.cost(rebuilt.notes["queries"])
+
+
+def of_shifts(views: HeadViews, rebuilt: Reconstruction) -> dict[str, Any]:
+    """Whether the integers are exact; and the hardest questions, at a weight's difference and one below, put
+    to ciphertexts.
+    """
+    service, rng, count = views.service(0), np.random.default_rng(_SEED), views.options.real_queries
+    assert service.limits is not None
+    rows = (rebuilt.per_sample["head"] * service.steps).reshape(-1, views.task.classes, len(service.limits))
+    found = np.rint(rows - rows[:, :1]).astype(np.int64)
+    true = np.stack([matrix_of(head) for head in views.integers[: len(found)]])
+    columns = rng.integers(0, found.shape[2], count)
+    rivals = rng.integers(1, found.shape[1], count)
+    at = found[0, rivals, columns] - rng.integers(0, 2, count)
+    real = views.fresh_service()
+    real.shifted(columns, shifts_of(rivals, at, 2 * service.limits[columns], found.shape[1]))
+    return {"exact": bool((found == true - true[:, :1]).all()), **real.cost(rebuilt.notes["queries"])}
+
+
+def _solved(attack: str, seen: Seen, prior: Prior) -> Reconstruction:
+    found = find_attack(attack)
+    seen.relations.need(*found.CONSUMES)
+    rebuilt: Reconstruction = found.solve(seen.relations, prior, np.random.default_rng(_SEED))
+    return rebuilt
+
+
+def _of_every_class(views: HeadViews, seen: Seen) -> Reconstruction:
+    """The first image of every class, each by an adversary that knows all other samples."""
+    shots, classes = views.options.shots, views.task.classes
+    found = [_solved("informed", seen, views.knowing_all_but(c * shots)) for c in range(classes)]
+    return replace(found[0], values=np.stack([each.values for each in found], axis=1))
+
+
+def _by_class(rebuilt: Reconstruction, views: HeadViews) -> Float:
+    """Images (V, k, n) of the first victims."""
+    images: Float = rebuilt.values.reshape(-1, views.task.classes, rebuilt.values.shape[-1]).astype(
+        np.float32
+    )
+    return images
+
+
+def _refused(row: Measured, seen: Seen, why: str) -> HeadRow:
+    """A row of an attack that does not apply."""
+    nothing = dict.fromkeys(("tpr_at_fpr_01", "tpr_at_fpr_10", "auc", "interval_01"))
+    return HeadRow(row.defence, row.attack, seen.accuracy, 0, 0.0, False, why, nulls=0, **nothing)
+
+
+def _trial(images: Float, truth: Float) -> Trial:
     """Against as many other victims for each as give enough nulls."""
     wanted = -(-_NULLS // (truth.shape[0] * truth.shape[1]))
     return trial(images, truth, min(len(truth) - 1, max(SHIFTS, wanted)))
@@ -95,3 +319,62 @@ def _trial(images: NDArray[np.float32], truth: NDArray[np.float32]) -> Trial:
 def _first(images: NDArray[np.float32]) -> NDArray[np.float32]:
     """Images of the first victims, all classes of one after the other."""
     return images.reshape(-1, images.shape[-1])[:_PICTURED]
+
+
+def _setting(views: HeadViews, rows: Sequence[HeadRow]) -> dict[str, Any]:
+    """What was measured, in plain data."""
+    options, recipe, task = views.options, views.options.recipe, views.task
+    return {
+        "dataset": options.spec.name,
+        "base": "trained on the public classes" if options.base is None else str(options.base),
+        "classes": task.classes,
+        "features": task.own.features.shape[1],
+        "pixels": task.own.images.shape[1],
+        "shots": options.shots,
+        "victims": len(views.victims.labels),
+        "shadows": options.shadows,
+        "steps": recipe.steps,
+        "lr": recipe.lr,
+        "key_bits": options.key_bits,
+        "chance": 1 / task.classes,
+        "seed": options.seed,
+        "seconds": round(sum(row.seconds for row in rows), 1),
+    }
+
+
+def _kept(folder: Path, name: str) -> dict[str, NDArray[Any]]:
+    """The curve and the images of a cell."""
+    with np.load(cell_path(folder, name, ".npz"), allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def _cells_of(row: HeadRow) -> list[str]:
+    """A row as text."""
+    defence, _, attack = replace(row, queries=0).name.partition(": ")
+    defence += "" if row.delta is None else f", delta {row.delta:.2g}"
+    start = [defence, attack, f"{row.accuracy:.3f}"]
+    if row.interval_01 is None:
+        return [*start, "not applicable", *[""] * 7]
+    low, high = row.interval_01
+    rate = f"{row.tpr_at_fpr_01:.3f}"
+    marked = f"[bold]{rate}[/bold]" if low > 0.01 else rate
+    others = (f"{each:.3f}" for each in (row.tpr_pooled_01, row.tpr_at_fpr_10, row.auc))
+    counts = (str(row.nulls), str(row.queries or ""), f"{row.seconds:.1f}")
+    return [*start, marked, f"{low:.3f} to {high:.3f}", *others, *counts]
+
+
+def _title(s: dict[str, Any]) -> str:
+    shots = f"{s['shots']} private image(s) a class"
+    return (
+        f"{s['dataset']}, {s['classes']} classes, {shots}, {s['victims']} victims, chance {s['chance']:.2f}"
+    )
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of matrix.csv: an interval as two columns."""
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        ends = value if isinstance(value, list) else (None, None)
+        interval = {f"{name}_low": ends[0], f"{name}_high": ends[1]}
+        flat |= interval if name.startswith("interval") else {name: value}
+    return flat

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import secrets
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from protocols.language.errors import ConfigError
-from scenarios.show.terminal import console, reported
+from scenarios.show.terminal import console, progress_of, reported
 
 FEWEST = 500  # decisions with which a black box finds boundary points at all
 
@@ -47,58 +45,44 @@ def matrix(
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Of victims and shadows; drawn if not given.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the result.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the result; one that was begun goes on.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print result.json and nothing else.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No line for each row.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
-    """Attack the heads of reverse HE under every defence: accuracy beside the true positive rate, ROC curves, rebuilt images."""
+    """Attack the heads of reverse HE under every defence: accuracy beside the true positive rate, ROC curves,
+    rebuilt images.
+    """
     with reported():
         from parties.data.datasets import DataSpec
-        from scenarios.run.folder import free_path, write_json
+        from scenarios.study.head_views import MatrixOptions
         from scenarios.study.matrix import matrix as measure
-        from scenarios.study.matrix import name_of
-        from scenarios.study.matrix_bench import MatrixOptions
-        from scenarios.study.matrix_files import table, write_matrix
+        from scenarios.study.matrix import rates_table, row_count
+        from scenarios.study.study import begun, numbers
 
-        drawn = secrets.randbits(31) if seed is None else seed
-        spec = DataSpec(name=dataset, data_dir=None if data_dir is None else str(data_dir), seed=drawn)
+        budgets = numbers("--queries", queries, int, FEWEST)
+        epsilons = numbers("--epsilon", epsilon, float, 0.0)
+        if not min(epsilons) > 0:
+            raise ConfigError(f"--epsilon: expected positive numbers, got {epsilon!r}")
+        asked_for = {
+            "dataset": dataset, "data_dir": None if data_dir is None else str(data_dir), "shots": shots,
+            "victims": victims, "shadows": shadows, "encrypted_shadows": encrypted_shadows, "asked": asked,
+            "queries": budgets, "real_queries": real_queries, "epsilon": epsilons, "key_bits": key_bits,
+            "base": None if base is None else str(base), "net": net, "seed": seed,
+        }  # fmt: skip
+        folder, settings = begun("matrix", out, asked_for, seed_bits=31)
+        drawn = settings["seed"]
         options = MatrixOptions(
-            spec=spec, base=base, shots=shots, victims=victims, shadows=shadows, encrypted_shadows=encrypted_shadows,
-            asked_victims=asked, queries=_numbers("--queries", queries, int), real_queries=real_queries,
-            epsilons=_numbers("--epsilon", epsilon, float), key_bits=key_bits, net=net, seed=drawn,
+            spec=DataSpec(name=dataset, data_dir=settings["data_dir"], seed=drawn), base=base, shots=shots,
+            victims=victims, shadows=shadows, encrypted_shadows=encrypted_shadows, asked_victims=asked,
+            queries=budgets, real_queries=real_queries, epsilons=epsilons, key_bits=key_bits, net=net,
+            seed=drawn,
         )  # fmt: skip
-        if min(options.queries) < FEWEST:
-            raise ConfigError(f"--queries: expected budgets of at least {FEWEST}, got {queries}")
-        silent = as_json or quiet or not sys.stderr.isatty()
-
-        def observe(row: dict[str, Any]) -> None:
-            if not silent:
-                print(name_of(row), file=sys.stderr)
-
-        folder = free_path(out, "matrix")
-        found = measure(options, observe)
-        folder.mkdir(parents=True, exist_ok=True)
-        names = write_matrix(folder, found)
-        content = {
-            "schema": 1,
-            "scenario": "matrix",
-            "protocol": "reverse_he",
-            "seed": drawn,
-            **found.plain(),
-        }
-        write_json(folder / "result.json", content)
+        with progress_of(row_count(options), silent=as_json or quiet) as observe:
+            content = measure(options, folder, settings, observe)
         if as_json:
             print(json.dumps(content, indent=1))
         else:
-            console().print(table(found))
-            print(f"{folder}/   result.json · {' · '.join(names)}")
-
-
-def _numbers(option: str, text: str, kind: type[int] | type[float]) -> tuple[Any, ...]:
-    try:
-        found = tuple(kind(part) for part in text.split(",") if part.strip())
-    except ValueError:
-        raise ConfigError(f"{option}: expected numbers such as 10,40, got {text!r}") from None
-    if not found or min(found) <= 0:
-        raise ConfigError(f"{option}: expected positive numbers, got {text!r}")
-    return found
+            console().print(rates_table(content))
+            print(f"{folder}/   result.json · matrix.csv · roc.png · rebuilt.png")

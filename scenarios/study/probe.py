@@ -42,8 +42,13 @@ class Measured:
 
     def as_plain(self) -> dict[str, Any]:
         """For a JSON file."""
-        return {"batch": self.batch, "samples": self.samples, "setup_seconds": rounded(self.setup)["seconds"],
-                "upload_seconds": rounded(self.upload)["seconds"], "step_seconds": [rounded(s)["seconds"] for s in self.steps]}  # fmt: skip
+        return {
+            "batch": self.batch,
+            "samples": self.samples,
+            "setup_seconds": rounded(self.setup)["seconds"],
+            "upload_seconds": rounded(self.upload)["seconds"],
+            "step_seconds": [rounded(step)["seconds"] for step in self.steps],
+        }
 
 
 class _Enough(Exception):
@@ -51,7 +56,9 @@ class _Enough(Exception):
 
 
 class _Stopwatch:
-    """A runtime that waits for the end of every phase, notes its seconds, and stops the run after some steps."""
+    """A runtime that waits for the end of every phase, notes its seconds, and stops the run after some
+    steps.
+    """
 
     def __init__(self, make: Callable[[], Any], last_phase: str) -> None:
         self.laps: list[tuple[str, int, float]] = []
@@ -73,7 +80,9 @@ class _Stopwatch:
 
 
 def measure(experiment: Experiment, batch: int, samples: int) -> tuple[Measured, tuple[Learned, ...]]:
-    """Run some steps with small batches of few samples, in a scratch folder; also returns what crossed in the clear."""
+    """Run some steps with small batches of few samples, in a scratch folder; also returns what crossed in the
+    clear.
+    """
     small = _shrunk(experiment, batch, samples)
     watches: list[_Stopwatch] = []
     with (
@@ -111,8 +120,8 @@ def _shrunk(experiment: Experiment, batch: int, samples: int) -> Experiment:
         len(part) for part in split(small.data.y_train, experiment.owners, experiment.split, spec.seed)
     )
     per_round = 1 if trains_copies(experiment) else 0
-    return replace(small, config=replace(experiment.config, counts=sizes, batch=batch, epochs=WARM_STEPS, rounds=0,
-                                         local_steps=1, per_round=per_round))  # fmt: skip
+    sized = replace(experiment.config, counts=sizes, batch=batch, epochs=WARM_STEPS, rounds=0)
+    return replace(small, config=replace(sized, local_steps=1, per_round=per_round))
 
 
 def _booked(run: RunFolder, laps: list[tuple[str, int, float]], config: Config) -> Measured:
@@ -130,9 +139,9 @@ def _booked(run: RunFolder, laps: list[tuple[str, int, float]], config: Config) 
             amounts for (phase, _), amounts in sorted(parts.items()) if phase == name and "seconds" in amounts
         ]
 
-    averages, uploads = every("average"), every("upload")
-    return Measured(config.batch, sum(config.counts), summed(*((a, 1) for a in every("setup"))), summed(*((a, 1) for a in uploads)),
-                    tuple(every("step")), averages[-1] if averages else {})  # fmt: skip
+    setup, upload = (summed(*((amounts, 1) for amounts in every(name))) for name in ("setup", "upload"))
+    average = (every("average") or [{}])[-1]
+    return Measured(config.batch, sum(config.counts), setup, upload, tuple(every("step")), average)
 
 
 def _clear(run: RunFolder, experiment: Experiment) -> list[Learned]:

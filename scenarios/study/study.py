@@ -3,8 +3,9 @@
     folder, settings = begun("sweep-lp", out, {"hidden": [350, 500], "seed": None})
     rows = carry_out(Study("sweep-lp", LpRow, settings, cells), folder, pool)
 
-A folder holds `settings.json` and a file in `cells/` for each finished cell, written in one move. A study that was stopped
-keeps what is finished, and the same command with the same `--out` goes on with the cells that are missing.
+A folder holds `settings.json` and a file in `cells/` for each finished cell, written in one move. A study
+that was stopped keeps what is finished, and the same command with the same `--out` goes on with the cells
+that are missing.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ Settings = dict[str, Any]
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of a grid: `work(*arguments)` returns its rows. Its `name` is that of its file, unique in the study.
+    """One place of a grid: `work(*arguments)` returns its rows. Its `name` is that of its file, unique in the
+    study.
 
     A pool of other processes takes functions of a module and plain arguments only.
     """
@@ -44,8 +46,8 @@ class Cell:
 class Study(Generic[Row]):
     """A grid. `row` is the dataclass of its rows, `settings` in plain data all that its rows depend on.
 
-    `before` makes what missing cells need. `lasting`: whether rows are kept; a cell whose rows are not is tried again when
-    the study goes on.
+    `before` makes what missing cells need. `lasting`: whether rows are kept; a cell whose rows are not is
+    tried again when the study goes on.
     """
 
     name: str
@@ -91,8 +93,8 @@ def _worked(work: Callable[..., Sequence[Any]], arguments: tuple[Any, ...]) -> S
 def begun(name: str, out: Path | None, settings: Settings, seed_bits: int = 256) -> tuple[Path, Settings]:
     """(folder, settings with a seed): those of a study that goes on in `out`, or of a new one.
 
-    A seed of None is that of the folder, or drawn. `ConfigError` for a folder that was begun with other settings, `DataError`
-    for one that holds something else.
+    A seed of None is that of the folder, or drawn. `ConfigError` for a folder that was begun with other
+    settings, `DataError` for one that holds something else.
     """
     plain = json.loads(json.dumps({"study": name, **settings}))
     if out is None or not (out / "settings.json").is_file():
@@ -111,7 +113,8 @@ def begun(name: str, out: Path | None, settings: Settings, seed_bits: int = 256)
 def carry_out(
     study: Study[Row], folder: Path | None, pool: Pool = inline, observe: Observe = unseen
 ) -> list[Row]:
-    """The rows of all cells in their order: those that the folder holds, and the missing ones, which are carried out.
+    """The rows of all cells in their order: those that the folder holds, and the missing ones, which are
+    carried out.
 
     Without a folder nothing is kept. `observe("cell", how many are finished)`.
     """
@@ -184,7 +187,9 @@ def listed(text: str) -> tuple[str, ...]:
 
 
 def numbers(option: str, text: str, kind: type[int] | type[float], least: float) -> tuple[Any, ...]:
-    """A list of numbers on the command line; `ConfigError` for anything else, or for what is below `least`."""
+    """A list of numbers on the command line; `ConfigError` for anything else, or for what is below
+    `least`.
+    """
     said = f"{'integers' if kind is int else 'numbers'} of at least {least:g}, such as 350,500"
     try:
         found = tuple(kind(part) for part in listed(text))

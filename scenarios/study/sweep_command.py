@@ -18,7 +18,8 @@ def sweep(
     name: Annotated[
         str,
         typer.Argument(
-            help="lp: images from one observation, by h and by the period of its rows; defences: each next to none."
+            help="lp: images from one observation, by h and by the period of its rows; "
+            "defences: each next to none."
         ),
     ],
     datasets: Annotated[
@@ -50,9 +51,9 @@ def sweep(
         if runtime not in ("ray", "inline"):
             raise ConfigError(f"--runtime: expected ray or inline, got {runtime!r}")
         SWEEPS[name]({
-            "datasets": datasets, "hidden": hidden, "periods": periods, "images": images, "data_dir": data_dir,
-            "processes": processes or os.cpu_count() or 1, "runtime": runtime, "out": out, "seed": seed,
-            "as_json": as_json, "silent": as_json or quiet,
+            "datasets": datasets, "hidden": hidden, "periods": periods, "images": images,
+            "data_dir": data_dir, "processes": processes or os.cpu_count() or 1, "runtime": runtime,
+            "out": out, "seed": seed, "as_json": as_json, "silent": as_json or quiet,
         })  # fmt: skip
 
 

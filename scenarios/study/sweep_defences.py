@@ -1,8 +1,9 @@
-"""`keyhole sweep defences`: each defence next to none, on small real runs: what it costs, and what is still recovered.
+"""`keyhole sweep defences`: each defence next to none, on small real runs: what it costs, and what is still
+recovered.
 
-Runs of a group share data, seed and training; a defence is the only difference, or, where it only shows with more epochs or
-another place for the labels, so is what the row's name says. Attacks are taken by name from the catalogue; one that it does not
-have is left out and named in `missing`. A run is a cell of the study.
+Runs of a group share data, seed and training; a defence is the only difference, or, where it only shows with
+more epochs or another place for the labels, so is what the row's name says. Attacks are taken by name from
+the catalogue; one that it does not have is left out and named in `missing`. A run is a cell of the study.
 """
 
 from __future__ import annotations
@@ -63,7 +64,9 @@ class Group:
 
 @dataclass(frozen=True)
 class DefenceRow:
-    """A run: what its defence costs, what coalitions learned of images, and what every attack still rebuilds."""
+    """A run: what its defence costs, what coalitions learned of images, and what every attack still
+    rebuilds.
+    """
 
     group: str
     scenario: str
@@ -87,7 +90,8 @@ GROUPS = (
     Group(
         "plain_fe", "plain_fe", {"samples": 480, "hidden": 16, "batch": 16, "epochs": 3, "lr": 0.1},
         (_NONE, (("key_budget:16",), {}), (("key_budget:32",), {}), (("key_budget:48",), {}),
-         (("fresh_keys",), {}), (("batch_keys",), {}), ((), {"epochs": 6}), (("batch_keys",), {"epochs": 6}), (("batch_keys", "key_budget:48"), {"epochs": 6})),
+         (("fresh_keys",), {}), (("batch_keys",), {}), ((), {"epochs": 6}), (("batch_keys",), {"epochs": 6}),
+         (("batch_keys", "key_budget:48"), {"epochs": 6})),
         (Attack("stack"), Attack("master_key"), Attack("smooth_stack"), Attack("gradient")),
     ),
     Group(

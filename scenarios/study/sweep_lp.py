@@ -1,10 +1,12 @@
-"""Sweep `lp`, the paper's experiment: an image from one observation, by the width h and by the rows of the program.
+"""Sweep `lp`, the paper's experiment: an image from one observation, by the width h and by the rows of the
+program.
 
-For each data set and width h one real run of plain FE (LWE), one training step long; the attacks see the cloud's view of
-it. `lp` is repeated for each period of its smoothness rows; `smooth` and `tv`, which have none, stand next to it.
+For each data set and width h one real run of plain FE (LWE), one training step long; the attacks see the
+cloud's view of it. `lp` is repeated for each period of its smoothness rows; `smooth` and `tv`, which have
+none, stand next to it.
 
-Beside the files of a study the folder holds `runs/`, with every cell the images that it rebuilt, and at the end sweep.json,
-sweep.csv, and for each data set the curves and two picture grids.
+Beside the files of a study the folder holds `runs/`, with every cell the images that it rebuilt, and at the
+end sweep.json, sweep.csv, and for each data set the curves and two picture grids.
 """
 
 from __future__ import annotations
@@ -45,8 +47,8 @@ from scenarios.study.study import (
 
 LONE = ("smooth", "tv")  # attacks without a period
 NOTE = (
-    "mse: mean squared error, pixels in [0, 1], 0 is best · guess: the best without the view · projection: a gray image "
-    "corrected to fit the equations · ! failures among the images"
+    "mse: mean squared error, pixels in [0, 1], 0 is best · guess: the best without the view · "
+    "projection: a gray image corrected to fit the equations · ! failures among the images"
 )
 _LEAST_SAMPLES = 20  # in a run; at least as many as images are attacked
 _ATTACK_SEED = 0  # none of these attacks draws
@@ -131,7 +133,8 @@ def sweep(
 ) -> tuple[Path, dict[str, Any]]:
     """Fill in all cells that are missing and write the files; returns the folder and what sweep.json holds.
 
-    `observe("run" | "cell", how many are finished)`. `ConfigError` for a folder that was begun with other options.
+    `observe("run" | "cell", how many are finished)`. `ConfigError` for a folder that was begun with other
+    options.
     """
     folder, settings = begun("sweep-lp", out, asdict(asked))
     swept = replace(asked, seed=settings["seed"])
@@ -164,7 +167,9 @@ def attacked(folder: str, place: Place, images: int) -> list[LpRow]:
 
 
 def load_images(folder: Path, place: Place) -> dict[str, np.ndarray[Any, Any]]:
-    """`index` (m,), `values` and, where there is one, `projection` (m, n) of a finished cell; pixels in [0, 1]."""
+    """`index` (m,), `values` and, where there is one, `projection` (m, n) of a finished cell; pixels in [0,
+    1].
+    """
     with np.load(cell_path(folder, place.name, ".npz"), allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}
 
@@ -190,8 +195,8 @@ def _experiment(swept: Grid, dataset: str, hidden: int, runtime: str) -> Experim
     in_files = swept.data_dir is not None and dataset in ("mnist", "cifar10")
     files = Path(swept.data_dir or ".") / dataset if in_files else None
     options = dict(
-        dataset=dataset, data_dir=files, gray=dataset == "cifar10" or None, samples=samples, batch=samples, hidden=hidden,
-        epochs=1, runtime=runtime, seed=swept.seed,
+        dataset=dataset, data_dir=files, gray=dataset == "cifar10" or None, samples=samples, batch=samples,
+        hidden=hidden, epochs=1, runtime=runtime, seed=swept.seed,
     )  # fmt: skip
     return prepare(find_scenario("plain_fe"), options)
 
@@ -206,9 +211,10 @@ def _row(place: Place, row: dict[str, Any], security: str) -> LpRow:
     found, notes, baseline = row["metrics"], row["notes"], row["baseline"]
     first, third = found["mse_iqr"]
     return LpRow(
-        **asdict(place), samples=row["samples"], failures=found["failures"], relaxed=notes["relaxed"], mse=found["mse"],
-        mse_median=found["mse_median"], mse_first_quartile=first, mse_third_quartile=third, psnr=found.get("psnr"),
-        ssim=found.get("ssim"), exact_pixels=found.get("exact_pixels"), guess_mse=baseline["guess"]["mse"],
+        **asdict(place), samples=row["samples"], failures=found["failures"], relaxed=notes["relaxed"],
+        mse=found["mse"], mse_median=found["mse_median"], mse_first_quartile=first, mse_third_quartile=third,
+        psnr=found.get("psnr"), ssim=found.get("ssim"), exact_pixels=found.get("exact_pixels"),
+        guess_mse=baseline["guess"]["mse"],
         swapped_mse=baseline["swapped"]["mse"], projection_mse=baseline["projection"]["mse"],
         equations=notes["equations_per_sample"][0], seconds=row["seconds"],
         seconds_per_image_median=notes["seconds_per_image_median"], security=security.partition(":")[0],
@@ -275,5 +281,7 @@ def _title(swept: Grid, dataset: str) -> str:
 
 
 def _figure(mse: float) -> str:
-    """Four digits, or the size of what these would show as 0; below 1e-12 there is nothing but rounding of floats."""
+    """Four digits, or the size of what these would show as 0; below 1e-12 there is nothing but rounding of
+    floats.
+    """
     return f"{mse:.4f}" if mse >= 5e-5 else "0" if mse < 1e-12 else f"{mse:.0e}"

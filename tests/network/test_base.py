@@ -7,7 +7,7 @@ import torch
 from parties.data.datasets import DataSpec, load
 from protocols.language.errors import ConfigError, DataError
 from protocols.network.public_base import FrozenBase, pooled
-from scenarios.study.public_base import BaseRecipe, base_of, load_base, read_features, train_base
+from scenarios.run.public_base import BaseRecipe, base_of, load_base, read_features, train_base
 
 RNG = np.random.default_rng(0)
 DATA = load(DataSpec("digits"))
@@ -69,10 +69,38 @@ def test_a_users_module_of_dense_layers_gives_its_own_features(tmp_path):
     assert load_base(tmp_path / "net.pt", (8, 8)).pool == 2
 
 
+def test_parameters_are_as_good_as_tensors(tmp_path):
+    net = module()
+    torch.save(dict(net.named_parameters()), tmp_path / "net.pt")
+    assert load_base(tmp_path / "net.pt", (4, 4)).features == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda w, b: (w.to_sparse(), b), "0.weight is sparse"),
+        (lambda w, b: (w.to(torch.complex64), b), "0.weight is complex"),
+        (lambda w, b: (w, b * float("nan")), "0.bias holds numbers that are not finite"),
+        (lambda w, b: (w / 0, b), "0.weight holds numbers that are not finite"),
+        (lambda w, b: (w, b[:3]), "expected dense layers"),
+    ],
+)
+def test_weights_that_are_no_finite_real_numbers_are_named_in_one_line(tmp_path, change, said):
+    weight, bias = change(torch.ones(12, 16), torch.zeros(12))
+    torch.save({"0.weight": weight, "0.bias": bias}, tmp_path / "net.pt")
+    with pytest.raises(DataError, match=said):
+        load_base(tmp_path / "net.pt", (4, 4))
+
+
 @pytest.mark.parametrize("content", ["module", "list", "conv", "text", "shape"])
 def test_a_file_that_is_no_state_dict_of_dense_layers_is_refused(tmp_path, content):
     path = tmp_path / "net.pt"
-    things = {"module": module(), "list": [1, 2], "conv": torch.nn.Conv2d(1, 2, 3).state_dict(), "shape": torch.nn.Linear(9, 3).state_dict()}  # fmt: skip
+    things = {
+        "module": module(),
+        "list": [1, 2],
+        "conv": torch.nn.Conv2d(1, 2, 3).state_dict(),
+        "shape": torch.nn.Linear(9, 3).state_dict(),
+    }
     path.write_text("no") if content == "text" else torch.save(things[content], path)
     with pytest.raises(DataError):
         load_base(path, (4, 4))
@@ -87,8 +115,15 @@ def test_a_features_file_is_read_and_scaled(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"labels": np.zeros(4, int)}, {"labels": np.array([None] * 5)}, {"features": np.full((5, 3), np.nan)}, {"images": np.full((5, 16), 3.0)}]
-)  # fmt: skip
+    "change",
+    [
+        {"labels": np.zeros(4, int)},
+        {"labels": np.array([None] * 5)},
+        {"features": np.full((5, 3), np.nan)},
+        {"features": np.ones((5, 3)) * 1j},
+        {"images": np.full((5, 16), 3.0)},
+    ],
+)
 def test_a_features_file_that_does_not_fit_is_refused(tmp_path, change):
     arrays = {"features": np.ones((5, 3)), "images": np.ones((5, 16)), "labels": np.arange(5)} | change
     np.savez(tmp_path / "f.npz", **arrays)

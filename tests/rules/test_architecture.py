@@ -75,10 +75,7 @@ def test_only_owners_and_scenarios_read_data_sets():
 
 def test_truth_meets_reconstructions_where_they_are_scored_and_nowhere_else():
     assert importers("scenarios.score.metrics") <= {"scenarios/run/attacks.py", "scenarios/run/folder.py"}
-    assert importers("scenarios.score.roc") <= {
-        "scenarios/study/matrix.py",
-        "scenarios/study/matrix_files.py",
-    }
+    assert importers("scenarios.score.roc") <= {"scenarios/study/matrix.py"}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Runs side by side: `keyhole run compare`, `keyhole compare`, and costs that are extrapolated from a few steps."""
+"""Runs side by side: `keyhole run compare`, `keyhole compare`, and costs that are extrapolated from a few
+steps.
+"""
 
 import csv
 import io
@@ -270,8 +272,13 @@ def test_who_is_corrupted_but_takes_no_part_is_left_out():
     assert [each.experiment.attack for each in prepared] == [(), *[("stack",)] * 3, ()]
 
 
-@pytest.mark.parametrize(("group", "without"), [("secp256k1", ["plain", "plain-fe lwe", "mitig1", "mitig2"]),
-                                                ("bls12_381", ["plain", "plain-fe lwe", "mitig2"])])  # fmt: skip
+@pytest.mark.parametrize(
+    ("group", "without"),
+    [
+        ("secp256k1", ["plain", "plain-fe lwe", "mitig1", "mitig2"]),
+        ("bls12_381", ["plain", "plain-fe lwe", "mitig2"]),
+    ],
+)
 def test_a_group_goes_to_those_that_have_it(group, without):
     prepared = [scenario._prepared(each, dict(samples=16, group=group)) for each in scenario.contenders()]
     assert [each.contender.name for each in prepared if "--group" in each.ignored] == without
@@ -363,7 +370,18 @@ def test_extrapolated_bars_are_drawn_differently(tmp_path, guessed):
     assert not np.array_equal(imread(tmp_path / "a.png"), imread(tmp_path / "b.png"))
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(None, "-"), (0.0042, "4.2 ms"), (0.9996, "1.0 s"), (12.34, "12.3 s"), (599.9, "599.9 s"),
-                                               (600, "10.0 min"), (7200, "2.0 h"), (200_000, "2.3 d")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "-"),
+        (0.0042, "4.2 ms"),
+        (0.9996, "1.0 s"),
+        (12.34, "12.3 s"),
+        (599.9, "599.9 s"),
+        (600, "10.0 min"),
+        (7200, "2.0 h"),
+        (200_000, "2.3 d"),
+    ],
+)
 def test_times_are_said_in_a_readable_unit(seconds, text):
     assert span(seconds) == text

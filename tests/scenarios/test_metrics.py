@@ -1,7 +1,6 @@
 """Metrics against independent formulas, and what counts as a failure."""
 
 import json
-from itertools import permutations
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from scenarios.score.metrics import (
     baseline_projection,
     gain,
     labels_right,
-    match,
+    nearest_of_class,
     relative_error,
     score,
     ssim,
@@ -188,33 +187,15 @@ def test_scores_are_plain_json():
     assert json.loads(json.dumps(got, allow_nan=False)) == got
 
 
-def test_match_finds_the_best_pairing():
-    values = RNG.random((4, 64))
-    found = match(values, TRUTH)
-    true = TRUTH.images / 16
-    cost = {
-        p: sum(((v - true[j]) ** 2).sum() for v, j in zip(values, p, strict=True))
-        for p in permutations(range(6), 4)
-    }
-    assert tuple(found) == min(cost, key=cost.get)
-
-
-def test_match_undoes_a_shuffle_and_bears_failures():
-    order = np.array([3, 1, 5, 0, 2, 4])
-    values = TRUTH.images[order] / 16 + 0.01
-    values[2] = np.nan
-    assert np.array_equal(match(values, TRUTH), order)
-
-
-def test_match_refuses_more_than_1000_images_and_too_many_for_the_truth():
-    many = Truth(np.zeros((1001, 4), dtype=int), np.zeros(1001), 16, (2, 2))
-    with pytest.raises(DataError, match="1000"):
-        match(np.zeros((2, 4)), many)
-    with pytest.raises(DataError, match="m <= N"):
-        match(np.zeros((7, 64)), TRUTH)
-
-
 def test_the_relative_error_is_that_of_frobenius():
     gram = RNG.random((3, 3))
     assert relative_error(gram * 1.1, gram) == pytest.approx(0.1)
     assert relative_error(np.zeros((3, 3)), gram) == pytest.approx(1.0)
+
+
+def test_an_image_of_a_class_is_scored_against_the_owners_nearest_sample_of_it():
+    images = np.array([[0, 0], [200, 200], [255, 255], [0, 255], [255, 0], [20, 20]])
+    truth = Truth(images, np.array([0, 1, 0, 0, 1, 1]), 255, (1, 2), np.repeat([0, 1], 3))
+    values = np.array([[0.9, 0.9], [0.5, 0.5], [0.0, 0.1]])
+    found = nearest_of_class(Reconstruction(Quantity.CLASS_IMAGES, np.array([0, 1, 3]), values), truth)
+    assert found.quantity is Quantity.IMAGES and found.index.tolist() == [2, 1, 5]

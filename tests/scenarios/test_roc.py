@@ -72,7 +72,10 @@ def test_auc_counts_pairs():
     assert auc(a, b) == pytest.approx(pairs)
 
 
-@pytest.mark.parametrize(("hits", "samples", "expected"), [(0, 10, (0.0, 0.3085)), (5, 10, (0.1871, 0.8129)), (10, 10, (0.6915, 1.0))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("hits", "samples", "expected"),
+    [(0, 10, (0.0, 0.3085)), (5, 10, (0.1871, 0.8129)), (10, 10, (0.6915, 1.0))],
+)
 def test_intervals_are_those_of_clopper_and_pearson(hits, samples, expected):
     assert binomial_interval(hits, samples) == pytest.approx(expected, abs=1e-4)
 

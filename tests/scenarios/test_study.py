@@ -18,7 +18,13 @@ class Square:
 
 
 def study(work, count=4, **more):
-    return Study("squares", Square, {"study": "squares", "count": count}, [Cell(str(i), work, (i,)) for i in range(count)], **more)  # fmt: skip
+    return Study(
+        "squares",
+        Square,
+        {"study": "squares", "count": count},
+        [Cell(str(i), work, (i,)) for i in range(count)],
+        **more,
+    )
 
 
 def square(i):

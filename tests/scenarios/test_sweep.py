@@ -123,8 +123,22 @@ def test_an_archive_of_colour_images_is_swept(tmp_path):
         images=rng.integers(0, 256, (24, 4, 4, 3), dtype=np.uint8),
         labels=np.arange(24) % 3,
     )
-    outcome = keyhole("lp", "--datasets", tmp_path / "tiny.npz", "--hidden", "12", "--periods", "4", "--images", 3,
-                      "--runtime", "inline", "--out", tmp_path / "out", "--json")  # fmt: skip
+    outcome = keyhole(
+        "lp",
+        "--datasets",
+        tmp_path / "tiny.npz",
+        "--hidden",
+        "12",
+        "--periods",
+        "4",
+        "--images",
+        3,
+        "--runtime",
+        "inline",
+        "--out",
+        tmp_path / "out",
+        "--json",
+    )
     assert outcome.exit_code == 0, outcome.output
     rows = json.loads(outcome.stdout)["rows"]
     assert [row["attack"] for row in rows] == ["lp", "smooth", "tv"] and rows[0]["samples"] == 3

@@ -1,34 +1,40 @@
-"""Rebuild training images from decisions alone: extract the head by asking for classes, then attack it as `whitebox` does.
+"""Rebuild training images from decisions alone: extract the head by asking for classes, then attack it as
+`whitebox` does.
 
-R. Allison, T. Maciazek, H. Bourne, arXiv:2505.14323, hard labels. On the straight line between two inputs of different classes, bisection finds
-a point X where class a turns into class b: (W_a - W_b) f(X) + b_a - b_b = 0, one linear equation on the head. Decisions fix a head up
-to its scale and to what is added to all rows alike, so rows sum to zero (gradient descent from zero keeps that sum) and the norm is one, for
-shadows as for the victim.
+R. Allison, T. Maciazek, H. Bourne, arXiv:2505.14323, hard labels. On the straight line between two inputs of
+different classes, bisection finds a point X where class a turns into class b: (W_a - W_b) f(X) + b_a - b_b =
+0, one linear equation on the head. Decisions fix a head up to its scale and to what is added to all rows
+alike, so rows sum to zero (gradient descent from zero keeps that sum) and the norm is one, for shadows as for
+the victim.
 
-Deviation: the singular vector of the smallest singular value solves the equations only if boundaries show every class and every feature. A head of few
-samples may never decide for some class, and a feature may be dead there. So the shadows' mean and covariance are a prior, and the solution is
-the likeliest head among those whose logits vary over the boundary points as much as heads of the prior do: without that, equations with zero on
-the right shrink what they determine. It is the singular vector, features scaled by their spread, where the prior says nothing.
-Classes that never meet leave a scale between them to the prior.
+Deviation: the singular vector of the smallest singular value solves the equations only if boundaries show
+every class and every feature. A head of few samples may never decide for some class, and a feature may be
+dead there. So the shadows' mean and covariance are a prior, and the solution is the likeliest head among
+those whose logits vary over the boundary points as much as heads of the prior do: without that, equations
+with zero on the right shrink what they determine. It is the singular vector, features scaled by their spread,
+where the prior says nothing. Classes that never meet leave a scale to the prior.
 
 Each query is one input. They go out in batches, one for each bisection that is under way.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.adversary.attack import NotApplicable
-from parties.adversary.heads.shadow import Decide, Ints, Phi, Shadows
+from parties.adversary.attack import NotApplicable, Prior, Reconstruction, Relations
+from parties.adversary.heads.shadows import Shadows, images_of_classes, own_of, shadows_of, task_of
 from parties.adversary.heads.whitebox import rebuild
+from protocols.language.head_relations import HeadService
 from protocols.network.head import Float
 
 NAME = "blackbox"
 SUMMARY = "training images from decisions alone: the head by bisection to its boundaries, then as whitebox"
-CONSUMES = ("the decisions of the service",)
+CONSUMES = (HeadService,)
 
 _HALVINGS = 14  # of a line; more do not help where features are integers of 8 bits
 _STARTS = 0.02  # share of the queries that go to the ends of lines
@@ -38,11 +44,37 @@ _LEAST_SPREAD = 1e-3  # of a feature at the boundary, relative to the largest
 _LEAST_VARIANCE = 1e-4  # of a direction, relative to their mean
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Decide = Callable[[Float], Ints]  # the classes (m,) that a service returns for inputs (m, n)
+Phi = Callable[[Float], NDArray[np.floating]]  # the features (m, d) on which it decides
+
+
+def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
+    """Images of every owner and class."""
+    relations.need(*CONSUMES)
+    task, service = task_of(relations), next(relations.of(HeadService))
+    decide, features = service.decide, service.features
+    if decide is None or features is None:
+        raise NotApplicable(
+            "the service decides on no input of the adversary's choice whose features it knows"
+        )
+    own, shadows = own_of(task, prior), shadows_of(task, prior)
+    belief = believe(shadows)
+    found = [
+        extract(partial(decide, v), features, own.images, belief, service.budget, rng) for v in service.owners
+    ]
+    images = rebuild_extracted(shadows, np.stack([each.head for each in found]))
+    agreement = round(float(np.mean([each.agreement for each in found])), 4)
+    return images_of_classes(
+        service.owners, images, queries=max(f.queries for f in found), agreement=agreement
+    )
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """A head up to scale: (k, d + 1), rows summing to zero, Frobenius norm one; what it cost and how far it agrees with the service."""
+    """A head up to scale: (k, d + 1), rows summing to zero, Frobenius norm one; what it cost and how far it
+    agrees with the service.
+    """
 
     head: Floats
     queries: int
@@ -53,7 +85,8 @@ class Extracted:
 def extract(
     decide: Decide, phi: Phi, starts: Float, belief: Belief, queries: int, rng: np.random.Generator
 ) -> Extracted:
-    """Extract a linear head with at most `queries` decisions, on lines between inputs `starts` (m, n') of the adversary's.
+    """Extract a linear head with at most `queries` decisions, on lines between inputs `starts` (m, n') of the
+    adversary's.
 
     `NotApplicable` where the decisions show less than two classes.
     """
@@ -66,7 +99,7 @@ def extract(
         )
     labels = decide(ends)
     points, a, b = _boundary(decide, ends, labels, lines, rng)
-    head = solve(phi(points), a, b, belief)
+    head = likeliest(phi(points), a, b, belief)
     inputs = np.hstack([phi(ends).astype(np.float64), np.ones((first, 1))])
     agreement = float(((inputs @ head.T).argmax(1) == labels).mean())
     return Extracted(head, first + len(points) * _HALVINGS, len(points), agreement)
@@ -86,7 +119,9 @@ def normalised(heads: NDArray[np.floating]) -> Float:
 
 @dataclass(frozen=True)
 class Belief:
-    """Mean and precision of normalised heads, in an orthonormal basis of those whose rows sum to zero: (k, k - 1), ((k - 1)(d + 1),), square."""
+    """Mean and precision of normalised heads, in an orthonormal basis of those whose rows sum to zero: (k, k
+    - 1), ((k - 1)(d + 1),), square.
+    """
 
     gauge: Floats
     mean: Floats
@@ -103,8 +138,10 @@ def believe(shadows: Shadows) -> Belief:
     return Belief(gauge, seen.mean(0), np.linalg.inv(covariance))
 
 
-def solve(features: NDArray[np.floating], a: Ints, b: Ints, belief: Belief) -> Floats:
-    """The likeliest head (k, d + 1) with (H_a - H_b) [f, 1] about zero for features (m, d) between classes a and b (m,); norm one."""
+def likeliest(features: NDArray[np.floating], a: Ints, b: Ints, belief: Belief) -> Floats:
+    """The likeliest head (k, d + 1) with (H_a - H_b) [f, 1] about zero for features (m, d) between classes a
+    and b (m,); norm one.
+    """
     x = np.hstack([features, np.ones((len(features), 1))]).astype(np.float64)
     sides = belief.gauge[a] - belief.gauge[b]
     size = len(belief.mean)
@@ -121,7 +158,9 @@ def solve(features: NDArray[np.floating], a: Ints, b: Ints, belief: Belief) -> F
 
 
 def _on_sphere(quadratic: Floats, linear: Floats, radius: float) -> Floats:
-    """The t of this norm with the least t^T Q t - 2 l^T t: (Q + m)^-1 l, its multiplier m found by bisection."""
+    """The t of this norm with the least t^T Q t - 2 l^T t: (Q + m)^-1 l, its multiplier m found by
+    bisection.
+    """
     values, vectors = np.linalg.eigh(quadratic)
     along = vectors.T @ linear
     low, high = 0.0, float(np.linalg.norm(along)) / radius  # of m + the least eigenvalue
@@ -149,7 +188,9 @@ def _boundary(
 
 
 def _lines(labels: Ints, lines: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
-    """Ends of lines between inputs of different classes, all classes alike often: of a rare one as much has to be learned."""
+    """Ends of lines between inputs of different classes, all classes alike often: of a rare one as much has
+    to be learned.
+    """
     present = np.unique(labels)
     if len(present) < 2:
         raise NotApplicable("every input was put into the same class: there is no boundary to follow")

@@ -1,7 +1,10 @@
-"""Rebuild training images from the exponents that phe's float encoding sends beside its ciphertexts, in the clear.
+"""Rebuild training images from the exponents that phe's float encoding sends beside its ciphertexts, in the
+clear.
 
-The exponent of a weight is the place of its last bit in base 16: its size within a factor of 16, and nothing of its sign. It alone carries
-images over. Regression on shadow heads as in `whitebox`, on the exponents that phe would have chosen for their weights.
+The exponent of a weight is the place of its last bit in base 16: its size within a factor of 16, and nothing
+of its sign. It alone carries images over. Regression on shadow heads as in `whitebox`, on the exponents that
+phe would have chosen for their weights. Where all weights have one exponent, as integers have, nothing is
+carried over, and the attack says the mean.
 """
 
 from __future__ import annotations
@@ -9,23 +12,36 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.adversary.heads.shadow import Shadows, rows_of
+from parties.adversary.attack import NotApplicable, Prior, Reconstruction, Relations
+from parties.adversary.heads.shadows import images_of_classes, shadows_of, task_of
 from parties.adversary.heads.whitebox import rebuild
-from protocols.crypto.paillier import float_exponents
+from protocols.language.head_relations import HeadExponents
+from protocols.language.relations import now
 from protocols.network.head import Float
 
 NAME = "exponents"
 SUMMARY = "training images from the exponents of phe's encrypted floats alone"
-CONSUMES = ("the exponents of an encrypted head",)
+CONSUMES = (HeadExponents,)
 
 _LEVELS = 4  # smaller exponents are those of weights that are nearly zero
 
 
-def rebuild_exponents(shadows: Shadows, exponents: NDArray[np.integer]) -> Float:
-    """Images (V, k, n) from the exponents (V, k, d + 1) of V encrypted heads."""
-    known = float_exponents(rows_of(shadows.heads))
+def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
+    """Images of every owner and class."""
+    relations.need(*CONSUMES)
+    found, shadows = next(relations.of(HeadExponents)), shadows_of(task_of(relations), prior)
+    if found.exponents is None:
+        raise NotApplicable("payloads not recorded")
+    images = rebuild_exponents(found.of(shadows.heads.layers), shadows.images, now(found.exponents))
+    return images_of_classes(found.owners, images)
+
+
+def rebuild_exponents(known: NDArray[np.integer], images: Float, victims: NDArray[np.integer]) -> Float:
+    """Images (V, k, n) from the exponents of V heads, learned on those of S shadows (S, k, d + 1) and their
+    images.
+    """
     steps = np.unique(known)[::-1][:_LEVELS]
-    return rebuild(_reached(known, steps), shadows.images, _reached(exponents, steps))
+    return rebuild(_reached(known, steps), images, _reached(victims, steps))
 
 
 def _reached(exponents: NDArray[np.integer], steps: NDArray[np.integer]) -> NDArray[np.uint8]:

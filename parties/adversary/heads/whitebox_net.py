@@ -1,9 +1,11 @@
-"""`whitebox` with a small convolutional network in the place of the ridge, the shape of the attack in its paper.
+"""`whitebox` with a small convolutional network instead of the ridge, the shape of the attack in its paper.
 
-R. Allison, T. Maciazek, H. Bourne, arXiv:2505.14323: a network learns on shadow heads to draw the image from the parameters. Deviation: it is
-small enough for minutes on a processor (dense, twice as large, convolution, convolution), and one network draws all classes, told which.
+R. Allison, T. Maciazek, H. Bourne, arXiv:2505.14323: a network learns on shadow heads to draw the image from
+the parameters. Deviation: it is small enough for minutes on a processor (dense, twice as large, convolution,
+convolution), and one network draws all classes, told which.
 
-Input: row c of a head, standardised, and c one-hot; output: the image of class c. Mean squared error, Adam, deterministic by `rng`.
+Input: row c of a head, standardised, and c one-hot; output: the image of class c. Mean squared error, Adam,
+deterministic by `rng`.
 """
 
 from __future__ import annotations
@@ -15,15 +17,26 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from parties.adversary.heads.shadow import Shadows, rows_of
+from parties.adversary.attack import Prior, Reconstruction, Relations
+from parties.adversary.heads.shadows import Shadows, images_of_classes, rows_of, shadows_of, task_of
+from protocols.language.head_relations import HeadWeights
 from protocols.network.head import Float, Heads
 
 NAME = "whitebox_net"
 SUMMARY = "training images from the parameters of a head, by a convolutional network trained on shadow heads"
-CONSUMES = ("the parameters of the head",)
+CONSUMES = (HeadWeights,)
 
 _WIDTH, _CHANNELS = 256, (24, 12)
 _EPOCHS, _BATCH, _LR = 12, 256, 2e-3
+_SHADOWS = 4000  # at most; more cost minutes
+
+
+def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
+    """Images of every owner and class."""
+    relations.need(*CONSUMES)
+    heads, shadows = next(relations.of(HeadWeights)), shadows_of(task_of(relations), prior).first(_SHADOWS)
+    images = rebuild_by_net(shadows, Heads(heads.layers()), prior.shape, rng)
+    return images_of_classes(heads.owners, images, shadows=len(shadows.images))
 
 
 def rebuild_by_net(

@@ -1,14 +1,19 @@
-"""The public base of a transfer-learned head: trained here on public classes and cached, or brought by the user.
+"""The public base of a transfer-learned head: trained here on public classes and cached, or brought by the
+user.
 
-The upper half of a data set's classes is public and trains the base, the lower half is the task: MNIST 5 to 9 and 0 to 4, as in the
-setting of R. Allison, T. Maciazek, H. Bourne, arXiv:2505.14323. Everybody knows the base, the adversary included.
+The upper half of a data set's classes is public and trains the base, the lower half is the task: MNIST 5 to 9
+and 0 to 4, as in the setting of R. Allison, T. Maciazek, H. Bourne, arXiv:2505.14323. Everybody knows the
+base, the adversary included.
 
 `--base FILE` takes
-    .npz          `features` (N, d), `images` (N, rows, columns) and `labels` (N,) of the task alone, from any network whatever; there is
-                  then no phi of other inputs, and nothing that asks for one applies
-    .pt, .pth     the state dict of a torch module of dense layers with ReLU, on pixels in [0, 1], without its classifier
-Neither runs code of the file: an npz is read without pickle and a state dict with `weights_only`. A TorchScript file is a program, and is not taken.
-A base that is cached is an npz named by a digest of the data and the recipe; a file that does not hold what its name says is made anew.
+    .npz        `features` (N, d), `images` (N, rows, columns) and `labels` (N,) of the task alone, from any
+                network whatever; there is then no phi of other inputs, and nothing that asks for one applies
+    .pt, .pth   the state dict of a torch module of dense layers with ReLU, on pixels in [0, 1], without its
+                classifier
+
+Neither runs code of the file: an npz is read without pickle and a state dict with `weights_only`. A
+TorchScript file is a program, and is not taken. A base that is cached is an npz named by a digest of the data
+and the recipe; a file that does not hold what its name says is made anew.
 """
 
 from __future__ import annotations
@@ -30,7 +35,8 @@ from parties.data.datasets import Dataset
 from protocols.language.errors import ConfigError, DataError
 from protocols.network.public_base import Float, FrozenBase, pooled, pooled_shape
 
-_POOL_FROM = 16  # rows from which on images are pooled: the task is to be small, as in the measurements that it is compared with
+# Rows from which on images are pooled: the task is to be as small as those that it is compared with.
+_POOL_FROM = 16
 _TINY = 1e-8
 
 
@@ -55,7 +61,9 @@ def public_classes(classes: int) -> int:
 
 
 def base_of(data: Dataset, recipe: BaseRecipe = BaseRecipe(), cache: Path | None = None) -> FrozenBase:
-    """The base for a data set, from the cache if it is there, else trained and cached; `cache` defaults to ~/.cache/keyhole."""
+    """The base for a data set, from the cache if it is there, else trained and cached; `cache` defaults to
+    ~/.cache/keyhole.
+    """
     path = (cache or _cache_folder()) / f"base-{_digest(data, recipe)}.npz"
     found = _cached(path)
     if found is None:
@@ -76,28 +84,44 @@ def train_base(data: Dataset, recipe: BaseRecipe) -> FrozenBase:
 
 
 def load_base(path: Path, shape: tuple[int, ...]) -> FrozenBase:
-    """A user's dense layers from a state dict (.pt, .pth), for images of this shape; `DataError` if it holds anything else."""
+    """A user's dense layers from a state dict (.pt, .pth), for images of this shape; `DataError` if it holds
+    anything else.
+    """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as cause:  # a missing file, a pickle that asks for code, TorchScript
         raise DataError(f"{path}: no state dict that can be loaded safely ({type(cause).__name__})") from None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise DataError(f"{path}: expected a state dict of tensors")
-    names = [name.removesuffix("weight") for name in state if name.endswith("weight")]
-    if not names or {*state} != {name + part for name in names for part in ("weight", "bias")}:
+    arrays = {str(name): _real(path, str(name), tensor) for name, tensor in state.items()}
+    names = [name.removesuffix("weight") for name in arrays if name.endswith("weight")]
+    layers = [(arrays[name + "weight"], arrays.pop(name + "bias", None)) for name in names]
+    if (
+        not layers
+        or len(arrays) > len(layers)
+        or any(w.ndim != 2 or b is None or b.shape != w.shape[:1] for w, b in layers)
+    ):
         raise DataError(
             f"{path}: expected dense layers, each with `weight` and `bias`; for other networks give features"
         )
-    arrays = [
-        (state[name + "weight"].float().numpy(), state[name + "bias"].float().numpy()) for name in names
-    ]
-    if any(w.ndim != 2 or b.shape != w.shape[:1] or not np.isfinite(w).all() for w, b in arrays):
-        raise DataError(f"{path}: expected dense layers of finite weights; for other networks give features")
-    return _fitting([np.hstack([w, b[:, None]]) for w, b in arrays], shape, path)
+    return _fitting([np.hstack([w, b[:, None]]) for w, b in layers if b is not None], shape, path)
+
+
+def _real(path: Path, name: str, tensor: torch.Tensor) -> Float:
+    """A tensor of the file as finite numbers."""
+    if tensor.layout is not torch.strided or tensor.is_complex() or tensor.is_quantized:
+        kind = "complex" if tensor.is_complex() else "quantized" if tensor.is_quantized else "sparse"
+        raise DataError(f"{path}: {name} is {kind}; expected dense real numbers")
+    array: Float = tensor.detach().float().numpy()
+    if not np.isfinite(array).all():
+        raise DataError(f"{path}: {name} holds numbers that are not finite")
+    return array
 
 
 def read_features(path: Path) -> tuple[Float, Float, NDArray[np.int64]]:
-    """(features (N, d), images (N, n) in [0, 1], labels (N,)) of a user's npz; `DataError` if it does not hold them."""
+    """(features (N, d), images (N, n) in [0, 1], labels (N,)) of a user's npz; `DataError` if it does not
+    hold them.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
             features, images, labels = (file[name] for name in ("features", "images", "labels"))
@@ -107,7 +131,8 @@ def read_features(path: Path) -> tuple[Float, Float, NDArray[np.int64]]:
         ) from None
     if features.ndim != 2 or labels.ndim != 1 or not len(features) == len(images) == len(labels):
         raise DataError(f"{path}: features (N, d), images (N, ...) and labels (N,) are of one length N")
-    if labels.dtype.kind not in "iu" or not np.isfinite(features).all() or not np.isfinite(images).all():
+    real = all(array.dtype.kind in "biuf" and np.isfinite(array).all() for array in (features, images))
+    if labels.dtype.kind not in "iu" or not real:
         raise DataError(f"{path}: labels are integers, features and images finite numbers")
     peak = 255.0 if images.dtype.kind in "iu" else 1.0
     if images.size and not (images.min() >= 0 and images.max() <= peak):
@@ -124,19 +149,23 @@ def _fitting(layers: list[Float], shape: tuple[int, ...], path: Path) -> FrozenB
         ):
             return FrozenBase(tuple(layers), shape, pool)
     raise DataError(
-        f"{path}: its first layer takes {layers[0].shape[1] - 1} inputs, which are no {shape} image, pooled or not"
+        f"{path}: its first layer takes {layers[0].shape[1] - 1} inputs, "
+        f"which are no {shape} image, pooled or not"
     )
 
 
 def _trained(x: Float, labels: NDArray[np.int64], classes: int, recipe: BaseRecipe) -> list[Float]:
-    """Layers, the classifier last. numpy draws and shuffles, torch computes in one thread: the same bits for the same seed."""
+    """Layers, the classifier last. numpy draws and shuffles, torch computes in one thread: the same bits for
+    the same seed.
+    """
     rng, threads = np.random.default_rng((recipe.seed, 5)), torch.get_num_threads()
     sizes = (x.shape[1], *recipe.widths, classes)
     bounds = [np.sqrt(6.0 / into) for into in sizes[:-1]]  # He's, for ReLU
-    weights = [
-        torch.tensor(np.hstack([rng.uniform(-b, b, (out, into)), np.zeros((out, 1))]), dtype=torch.float32, requires_grad=True)
+    drawn = [
+        np.hstack([rng.uniform(-b, b, (out, into)), np.zeros((out, 1))])
         for b, (into, out) in zip(bounds, pairwise(sizes), strict=True)
-    ]  # fmt: skip
+    ]
+    weights = [torch.tensor(each, dtype=torch.float32, requires_grad=True) for each in drawn]
     optimizer = torch.optim.Adam(weights, lr=recipe.lr)
     images, targets = torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(labels.astype(np.int64))
     torch.set_num_threads(1)
@@ -144,7 +173,8 @@ def _trained(x: Float, labels: NDArray[np.int64], classes: int, recipe: BaseReci
         for _ in range(recipe.epochs):
             for rows in np.array_split(rng.permutation(len(x)), -(-len(x) // recipe.batch)):
                 optimizer.zero_grad()
-                torch.nn.functional.cross_entropy(_outputs(weights, images[rows]), targets[rows]).backward()  # type: ignore[no-untyped-call]
+                loss = torch.nn.functional.cross_entropy(_outputs(weights, images[rows]), targets[rows])
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
     finally:
         torch.set_num_threads(threads)
@@ -180,7 +210,9 @@ def _cached(path: Path) -> FrozenBase | None:
 
 
 def _keep(path: Path, base: FrozenBase) -> None:
-    """Write the cache, whole or not at all; a folder that cannot be written costs the next run some seconds and nothing else."""
+    """Write the cache, whole or not at all; a folder that cannot be written costs the next run some seconds
+    and nothing else.
+    """
     arrays: dict[str, Any] = {f"layer{i}": layer for i, layer in enumerate(base.layers)}
     part = path.with_suffix(f".{os.getpid()}.npz")
     try:
