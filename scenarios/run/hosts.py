@@ -12,7 +12,7 @@ from parties.adversary.adversary import Adversary
 from parties.runtime.host import HostSpec
 from parties.runtime.inline import InlineRuntime
 from protocols.crypto.coins import derive
-from protocols.language.roles import DATA_OWNER, QUERIER, SERVER, Role
+from protocols.language.roles import DATA_OWNER, QUERIER, Role
 from protocols.network.public_base import base_inputs
 from scenarios.run.attacks import MakeAdversary
 from scenarios.run.experiment import Experiment
