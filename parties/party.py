@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.record.transcript import Frame, Kind
+from parties.record.transcript import Frame
 from parties.record.writer import TranscriptWriter
 from protocols.crypto.coins import Coins, derive
 from protocols.language.confine import check_step
@@ -20,6 +20,7 @@ from protocols.language.message import Header, decode, describe, encode
 from protocols.language.roles import index_of, role_of
 from protocols.language.session import DoStep, Ref
 from protocols.language.state import State
+from protocols.language.view import Kind
 
 
 class Party:

@@ -47,7 +47,12 @@ def parts(value: Any, home: str, seen: dict[int, Any]) -> Iterator[bytes]:
 def items(value: Any, home: str) -> Iterator[Any]:
     """What a value holds: the entries of a container, the attributes of a class, a function or an object of ours."""
     if isinstance(value, dict):
-        yield from (part for key, held in value.items() if not skipped(key) for part in (key, held))
+        kept = {
+            key: held for key, held in value.items() if not (skipped(key) or isinstance(held, ModuleType))
+        }
+        yield from (
+            part for entry in kept.items() for part in entry
+        )  # a package gets modules as they are loaded
     elif isinstance(value, list | tuple | set | frozenset):
         yield from value
     elif isinstance(value, MappingProxyType):

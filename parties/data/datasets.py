@@ -7,6 +7,7 @@ a shuffle that anybody may repeat: numpy's PCG64, seeded by `DataSpec.seed`, nev
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -108,11 +109,7 @@ def load(spec: DataSpec) -> Dataset:
     raw = _to_gray(raw) if spec.gray else raw
     raw = _of_task(raw, spec.task_classes)
     classes = int(raw.labels.max()) + 1
-    keep = (
-        _shots(raw.labels, spec.shots * spec.takers, spec.seed)
-        if spec.shots
-        else _draw(raw.labels, spec.samples, spec.seed)
-    )
+    keep = _shots(raw.labels, spec) if spec.shots else _draw(raw.labels, spec.samples, spec.seed)
     test = None if raw.test_images is None else _frozen(raw.test_images.reshape(len(raw.test_images), -1))
     test_labels = None if raw.test_labels is None else _frozen(raw.test_labels)
     x, y = _controlled(raw, keep, spec)
@@ -227,23 +224,25 @@ def _draw(labels: NDArray[np.int64], count: int | None, seed: int) -> NDArray[np
     """Positions of `count` samples, each class by its share (largest remainder), shuffled; all of them in order."""
     if count is None or count >= len(labels):
         return np.arange(len(labels))
-    rng = np.random.default_rng(seed)
     sizes = np.bincount(labels)
     exact = sizes * (count / len(labels))
     take = np.floor(exact).astype(np.int64)
     take[np.argsort(take - exact, kind="stable")[: count - int(take.sum())]] += 1
+    return _of_each_class(labels, take.tolist(), np.random.default_rng(seed))
+
+
+def _shots(labels: NDArray[np.int64], spec: DataSpec) -> NDArray[np.int64]:
+    """Positions of the shots of every class, for all who take some, shuffled."""
+    shots, sizes = spec.shots * spec.takers, np.bincount(labels)
+    if sizes.min() < shots:
+        raise ConfigError(f"--shots {shots}: a class of this data set has {sizes.min()} training samples")
+    return _of_each_class(labels, [shots] * len(sizes), np.random.default_rng((spec.seed, 3)))
+
+
+def _of_each_class(
+    labels: NDArray[np.int64], take: Sequence[int], rng: np.random.Generator
+) -> NDArray[np.int64]:
     chosen = [rng.permutation(np.flatnonzero(labels == c))[:k] for c, k in enumerate(take)]
-    return rng.permutation(np.concatenate(chosen))
-
-
-def _shots(labels: NDArray[np.int64], shots: int, seed: int) -> NDArray[np.int64]:
-    """Positions of `shots` samples of every class, shuffled."""
-    rng = np.random.default_rng((seed, 3))
-    chosen = [rng.permutation(np.flatnonzero(labels == c))[:shots] for c in range(int(labels.max()) + 1)]
-    if min(map(len, chosen)) < shots:
-        raise ConfigError(
-            f"--shots {shots}: a class of this data set has {min(map(len, chosen))} training samples"
-        )
     return rng.permutation(np.concatenate(chosen))
 
 

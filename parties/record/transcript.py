@@ -1,18 +1,25 @@
 """The format of a transcript: what the parties of one host saw, in one SQLite file, written as the run goes.
 
-A row of `rows` is one entry of a party's view: an input, its coins, a message sent or received, or an output. Payloads
-are the messages' canonical bytes (protocols/language/message.py), stored once for each digest; nothing is ever
-unpickled. With headers only, rows are the same and no payload is kept. `writer.py` writes it, `view.py` reads it,
-`verify.py` checks it.
+A row of `rows` is one entry of a party's view: an input, its coins, a message sent or received, or an output.
+Payloads are the messages' canonical bytes (protocols/language/message.py), stored once for each digest;
+nothing is ever unpickled. With headers only, rows are the same and no payload is kept. `writer.py` writes it,
+`view.py` reads it, `verify.py` checks it.
+
+A file may be a stranger's. It is opened only if its schema is exactly the one that `TABLES` makes: a view, a
+trigger or a virtual table would run what the stranger wrote. And since the pages of a damaged table may lead
+in circles, a query ends when it has done more than a sound file of that size can ask for.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import re
 import sqlite3
-from collections.abc import Iterator
-from dataclasses import fields
+from collections.abc import Callable, Generator, Iterable, Iterator
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +29,26 @@ from numpy.typing import NDArray
 import protocols.mitig1
 import protocols.plain_fe
 import protocols.reverse_he  # noqa: F401  (reading a transcript needs every class that may cross)
-from protocols.language.errors import DataError
+from protocols.language.errors import DataError, EncodingError
+from protocols.language.message import decode, describe
 from protocols.language.view import Kind, Row
-
-__all__ = ["Kind", "Record", "Row", "first", "open_transcript", "query", "read_meta", "read_rows"]
 
 SCHEMA = 1
 Frame = NDArray[np.uint8]
+TABLES = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT);
+CREATE TABLE IF NOT EXISTS payloads (id INTEGER PRIMARY KEY, sha256 BLOB UNIQUE, data BLOB);
+CREATE TABLE IF NOT EXISTS rows (id INTEGER PRIMARY KEY, party TEXT, kind TEXT, seq INTEGER, phase TEXT,
+    round INTEGER, sender TEXT, receiver TEXT, label TEXT, dtype TEXT, shape TEXT, nbytes INTEGER,
+    sha256 BLOB);
+CREATE TABLE IF NOT EXISTS steps (id INTEGER PRIMARY KEY, party TEXT, after_row INTEGER, phase TEXT,
+    round INTEGER, step TEXT, args TEXT);
+"""
+_ROW_BYTES = 64  # a row takes more: its digest alone has 32
+_ROW_WORK = 100  # instructions of SQLite's machine that a row may cost a query; about 40 for thirteen columns
+_LONGEST = 256  # characters of a label, of the name of a party, ...
+_PARTY = re.compile(r"[^\W\d]\w*(:\d{1,9})?")  # as protocols/language/roles.py makes them
+_MASTER = "SELECT type, name, sql FROM sqlite_master"
 _DAMAGED = "a transcript is damaged: its rows cannot be read"
 
 
@@ -39,63 +59,147 @@ class Record(Enum):
     HEADERS = "headers"
 
 
-_COLUMNS = tuple(field.name for field in fields(Row))
+_TEXTS, _NUMBERS = (1, 4, 6, 7, 8, 9, 10), (0, 3, 5, 11)  # the columns of a row that are texts, and integers
 
 
-def open_transcript(path: Path | str) -> sqlite3.Connection:
-    """Open a transcript for reading; `DataError` if it is missing or no transcript."""
-    if not Path(path).is_file():
-        raise DataError(f"{path}: no such transcript")
-    try:
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, check_same_thread=False)
-        (schema,) = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
-        connection.execute("SELECT id FROM rows LIMIT 1").fetchall()
-    except (sqlite3.Error, TypeError, ValueError):
-        raise DataError(f"{path}: not a transcript, or a truncated one") from None
-    if schema != str(SCHEMA):
-        raise DataError(f"{path}: transcript of schema {schema}, this version reads {SCHEMA}")
+class Transcript:
+    """A transcript that is open for reading."""
+
+    def __init__(self, path: Path | str) -> None:
+        """Raises `DataError` if there is no such file, or one that is no transcript."""
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise DataError(f"{path}: no such transcript")
+        self._most = 1000 + self.path.stat().st_size // _ROW_BYTES
+        self._left = 0
+        try:
+            self._connection = _connect(self.path, self._tick)
+            found = _tables(self.query(_MASTER))
+        except (sqlite3.Error, DataError):
+            raise DataError(f"{path}: not a transcript, or a truncated one") from None
+        if found != _schema():
+            raise DataError(
+                f"{path}: not a transcript: a transcript has four tables, and no views or triggers"
+            )
+        if self.meta("schema") != str(SCHEMA):
+            raise DataError(f"{path}: not a transcript of schema {SCHEMA}, which this version reads")
+
+    def _tick(self) -> int:
+        self._left -= 1
+        return self._left < 0
+
+    def query(self, statement: str, *args: Any) -> Generator[tuple[Any, ...], None, None]:
+        """The records of a query; `DataError` if the file is damaged there, or has more than it can hold."""
+        self._left = self._most * _ROW_WORK // _TICK + 1
+        try:
+            for count, record in enumerate(self._connection.execute(statement, args)):
+                if count > self._most:
+                    raise DataError(_DAMAGED)
+                yield record
+        except (sqlite3.Error, UnicodeDecodeError, OverflowError):
+            raise DataError(_DAMAGED) from None
+
+    def first(self, statement: str, *args: Any) -> tuple[Any, ...] | None:
+        """The first record of a query."""
+        with contextlib.closing(self.query(statement, *args)) as records:
+            return next(records, None)
+
+    def meta(self, key: str) -> str:
+        """What the file says of the whole run."""
+        found = self.first("SELECT value FROM meta WHERE key = ?", key)
+        if found is None:
+            raise DataError(f"a transcript lacks its {key}")
+        return str(found[0])
+
+    @property
+    def full(self) -> bool:
+        """Whether payloads were recorded, and not headers only."""
+        return self.meta("record") == Record.FULL.value
+
+    def parties(self) -> list[str]:
+        """The parties whose views it holds, in the order of their first entries."""
+        parties = [party for (party,) in self.query("SELECT party FROM rows GROUP BY party ORDER BY MIN(id)")]
+        if not all(isinstance(party, str) and _PARTY.fullmatch(party) for party in parties):
+            raise DataError(f"{self.path}: a transcript is damaged: it names a party that cannot be one")
+        return parties
+
+    def rows(self, where: str, *args: Any) -> Iterator[Row]:
+        """The rows for which a condition holds, in the order that it states."""
+        for record in self.query(f"SELECT {', '.join(Row._fields)} FROM rows WHERE {where}", *args):
+            yield _row(record)
+
+    def value(self, row: Row) -> Any:
+        """The value of an entry; `DataError` if its payload was not recorded, or is not what the row says."""
+        try:
+            return self._payload(row)
+        except (DataError, EncodingError) as cause:
+            raise DataError(f"{row.party}, message {row.seq} ({row.label}): {cause}") from None
+
+    def _payload(self, row: Row) -> Any:
+        found = self.first("SELECT length(data), typeof(data) FROM payloads WHERE sha256 = ?", row.sha256)
+        if found is None:
+            raise DataError(
+                "payload missing" if self.full else "payload not recorded (the run kept headers only)"
+            )
+        if found != (row.nbytes, "blob"):
+            raise DataError("payload altered")
+        found = self.first("SELECT data FROM payloads WHERE sha256 = ?", row.sha256)
+        if found is None or hashlib.sha256(found[0]).digest() != row.sha256:
+            raise DataError("payload altered")
+        value = decode(found[0])
+        if describe(value) != (row.dtype, row.shape):
+            raise DataError("dtype or shape altered")
+        return value
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+
+_TICK = 1000
+
+
+def _connect(path: Path, tick: Callable[[], int]) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+    connection.set_progress_handler(tick, _TICK)
+    for setting in ("trusted_schema = OFF", "query_only = ON", "cell_size_check = ON", "mmap_size = 0"):
+        connection.execute(f"PRAGMA {setting}")
     return connection
 
 
-def read_meta(connection: sqlite3.Connection, key: str) -> str:
-    found = first(connection, "SELECT value FROM meta WHERE key = ?", key)
-    if found is None:
-        raise DataError(f"a transcript lacks its {key}")
-    return str(found[0])
+@lru_cache(maxsize=1)
+def _schema() -> frozenset[tuple[Any, ...]]:
+    """What `sqlite_master` of a transcript holds."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(TABLES)
+        return _tables(fresh.execute(_MASTER))
 
 
-def read_rows(connection: sqlite3.Connection, where: str, args: tuple[Any, ...]) -> Iterator[Row]:
-    for record in query(connection, f"SELECT {', '.join(_COLUMNS)} FROM rows WHERE {where}", *args):
-        yield _row(record)
+def _tables(master: Iterable[tuple[Any, ...]]) -> frozenset[tuple[Any, ...]]:
+    """The entries of `sqlite_master`, however their statements are broken into lines."""
+    return frozenset((kind, name, " ".join(str(sql).split())) for kind, name, sql in master)
 
 
 def _row(record: tuple[Any, ...]) -> Row:
     """A row of the table, checked: the file may be damaged, or somebody else's."""
-    values: dict[str, Any] = dict(zip(_COLUMNS, record, strict=True))
-    try:
-        row = Row(
-            **values | {"kind": Kind(values["kind"]), "shape": tuple(map(int, json.loads(values["shape"])))}
-        )
-    except (ValueError, TypeError):
-        raise DataError(_DAMAGED) from None
-    texts = (row.party, row.phase, row.sender, row.receiver, row.label, row.dtype)
-    numbers = (row.id, row.seq, row.round, row.nbytes)
     if not (
-        all(isinstance(text, str) for text in texts)
-        and all(isinstance(number, int) for number in numbers)
-        and isinstance(row.sha256, bytes)
+        all(type(record[i]) is str and len(record[i]) <= _LONGEST for i in _TEXTS)
+        and all(type(record[i]) is int for i in _NUMBERS)
+        and type(record[12]) is bytes
     ):
         raise DataError(_DAMAGED)
-    return row
-
-
-def query(connection: sqlite3.Connection, statement: str, *args: Any) -> Iterator[tuple[Any, ...]]:
-    """The records of a query; `DataError` if the file is damaged where they lie."""
+    values: list[Any] = list(record)
     try:
-        yield from connection.execute(statement, args)
-    except (sqlite3.Error, UnicodeDecodeError):
+        values[2], values[10] = Kind(values[2]), _shape(values[10])
+    except (ValueError, RecursionError):
         raise DataError(_DAMAGED) from None
+    return Row(*values)
 
 
-def first(connection: sqlite3.Connection, statement: str, *args: Any) -> tuple[Any, ...] | None:
-    return next(query(connection, statement, *args), None)
+@lru_cache(maxsize=1024)
+def _shape(text: str) -> tuple[int, ...]:
+    """A shape as it is stored, such as `[16, 64]`."""
+    shape = json.loads(text)
+    if not isinstance(shape, list) or not all(type(side) is int and side >= 0 for side in shape):
+        raise ValueError("not a shape")
+    return tuple(shape)

@@ -1,7 +1,7 @@
 """Writing transcripts: a thread of each host digests, writes and commits, while the parties compute on.
 
-What waits for it is bounded; when more comes, the parties wait. It commits every half second, so that a killed run leaves what was
-committed. How a transcript is read back is in `transcript.py`.
+What waits for it is bounded; when more comes, the parties wait. It commits every half second, so that a
+killed run leaves what was committed. How a transcript is read back is in `transcript.py`.
 """
 
 from __future__ import annotations
@@ -12,42 +12,35 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from parties.record.transcript import SCHEMA, Frame, Kind, Record
+from parties.record.transcript import SCHEMA, TABLES, Frame, Record
 from protocols.language.errors import TranscriptError
 from protocols.language.message import Header, describe, digest, encode
 from protocols.language.session import NO_ROUND, Ref
+from protocols.language.view import Kind
 
 _COMMIT_SECONDS = 0.5
 _COMMIT_BYTES = 32 << 20
 _WAITING_BYTES = 64 << 20  # what may wait for the writer before the parties do
 _ROW_BYTES = 512  # what a row without its payload counts for
 _PAGE_BYTES = 1 << 14  # payloads of 150 kB are written in half the time of 4 kB pages
-_TABLES = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT);
-CREATE TABLE IF NOT EXISTS payloads (id INTEGER PRIMARY KEY, sha256 BLOB UNIQUE, data BLOB);
-CREATE TABLE IF NOT EXISTS rows (id INTEGER PRIMARY KEY, party TEXT, kind TEXT, seq INTEGER, phase TEXT, round INTEGER,
-    sender TEXT, receiver TEXT, label TEXT, dtype TEXT, shape TEXT, nbytes INTEGER, sha256 BLOB);
-CREATE TABLE IF NOT EXISTS steps (id INTEGER PRIMARY KEY, party TEXT, after_row INTEGER, phase TEXT, round INTEGER,
-    step TEXT, args TEXT);
-"""
 
 
 class TranscriptWriter:
     """Appends to one host's transcript; memory does not grow with the run."""
 
     def __init__(self, path: Path | str, record: Record, protocol: str = "", config: Any = None) -> None:
-        """Create the file with mode 0600; `config` is the public configuration, of the protocol's own class."""
+        """Create the file with mode 0600; `config`: the public configuration, of the protocol's own class."""
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         self._file = _File(path, record)
         public = json.dumps(config.as_plain() if config else {})
         self._file.begin(
             {"schema": str(SCHEMA), "record": record.value, "protocol": protocol, "config": public}
         )
-        self._waiting: deque[_Entry] = deque()
+        self._waiting: deque[tuple[int, Callable[..., None], tuple[Any, ...]]] = deque()
         self._waiting_bytes = 0
         self._changed = threading.Condition()
         self._fault: Exception | None = None
@@ -60,13 +53,13 @@ class TranscriptWriter:
         self.message(party, kind, Header(-1, "", NO_ROUND, "", "", label), value, encode(value))
 
     def message(self, party: str, kind: Kind, header: Header, value: Any, frame: Frame) -> None:
-        """Record one message of a party's view: the value, described as its type and shape, and its read-only frame."""
-        self._put(_Entry(party, kind, header, describe(value), frame), _ROW_BYTES + frame.nbytes)
+        """Record one message of a party's view: its value as type and shape, and its read-only frame."""
+        self._put(_ROW_BYTES + frame.nbytes, self._file.row, party, kind, header, describe(value), frame)
 
     def step(self, party: str, phase: str, round: int, step: str, args: tuple[Any, ...]) -> None:
         """Record that a party ran a local step, with its public arguments."""
         said = ", ".join(f"<{arg.id}>" if isinstance(arg, Ref) else repr(arg) for arg in args)
-        self._put(_Entry(party, said=(phase, round, step, said)), _ROW_BYTES)
+        self._put(_ROW_BYTES, self._file.step, party, phase, round, step, said)
 
     def close(self) -> None:
         """Write what is waiting, fold the write-ahead log into the file and close it."""
@@ -74,19 +67,21 @@ class TranscriptWriter:
             self._closing = True
             self._changed.notify_all()
         self._thread.join()
-        if self._fault is not None:
-            raise TranscriptError(f"a transcript could not be written: {self._fault}")
+        self._check()
 
-    def _put(self, entry: _Entry, nbytes: int) -> None:
+    def _put(self, nbytes: int, write: Callable[..., None], *entry: Any) -> None:
+        """Have `write(*entry)` called by the writer's thread."""
         with self._changed:
             while self._waiting_bytes > _WAITING_BYTES and self._fault is None:
                 self._changed.wait()
-            if self._fault is not None:
-                raise TranscriptError(f"a transcript could not be written: {self._fault}")
-            entry.nbytes = nbytes
-            self._waiting.append(entry)
+            self._check()
+            self._waiting.append((nbytes, write, entry))
             self._waiting_bytes += nbytes
             self._changed.notify_all()
+
+    def _check(self) -> None:
+        if self._fault is not None:
+            raise TranscriptError(f"a transcript could not be written: {self._fault}")
 
     def _work(self) -> None:
         try:
@@ -105,26 +100,13 @@ class TranscriptWriter:
                 self._changed.wait(_COMMIT_SECONDS)
             entries, self._waiting = self._waiting, deque()
             closing = self._closing
-        for entry in entries:
-            self._file.write(entry)
+        for nbytes, write, entry in entries:
+            write(*entry)
             with self._changed:
-                self._waiting_bytes -= entry.nbytes
+                self._waiting_bytes -= nbytes
                 self._changed.notify_all()
         self._file.commit_if_due()
         return bool(entries) or not closing
-
-
-@dataclass
-class _Entry:
-    """Something to write: a message, or a local step with what was said of it."""
-
-    party: str
-    kind: Kind | None = None
-    header: Header | None = None
-    described: tuple[str, tuple[int, ...]] = ("", ())
-    frame: Frame | None = None
-    said: tuple[str, int, str, str] | None = None
-    nbytes: int = 0
 
 
 class _File:
@@ -141,27 +123,25 @@ class _File:
     def begin(self, meta: dict[str, str]) -> None:
         """Make the tables."""
         settings = f"PRAGMA page_size={_PAGE_BYTES}; PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;"
-        self._db.executescript(settings + _TABLES)
+        self._db.executescript(settings + TABLES)
         self._db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
         self._db.execute("BEGIN")
 
-    def write(self, entry: _Entry) -> None:
-        """Add one entry."""
-        if entry.said is not None:
-            self._steps.append((entry.party, self._count, *entry.said))
-            return
-        assert entry.header is not None and entry.kind is not None and entry.frame is not None
-        (dtype, shape), header, sha = entry.described, entry.header, self._digest(entry.frame)
+    def step(self, *entry: Any) -> None:
+        """Add a local step; it stands after the rows so far."""
+        self._steps.append((entry[0], self._count, *entry[1:]))
+
+    def row(self, party: str, kind: Kind, header: Header, described: tuple[str, Any], frame: Frame) -> None:
+        """Add an entry of a view, and its payload."""
+        (dtype, shape), sha = described, self._digest(frame)
         self._count += 1
         self._rows.append(
-            (self._count, entry.party, entry.kind.value, header.seq, header.phase, header.round, header.sender,
-             header.receiver, header.label, dtype, json.dumps(shape), entry.frame.nbytes, sha)
+            (self._count, party, kind.value, header.seq, header.phase, header.round, header.sender,
+             header.receiver, header.label, dtype, json.dumps(shape), frame.nbytes, sha)
         )  # fmt: skip
         if self._full:
-            self._db.execute(
-                "INSERT OR IGNORE INTO payloads (sha256, data) VALUES (?, ?)", (sha, entry.frame.data)
-            )
-            self._pending_bytes += entry.frame.nbytes
+            self._db.execute("INSERT OR IGNORE INTO payloads (sha256, data) VALUES (?, ?)", (sha, frame.data))
+            self._pending_bytes += frame.nbytes
         self.commit_if_due()
 
     def _digest(self, frame: Frame) -> bytes:

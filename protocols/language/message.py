@@ -1,16 +1,18 @@
 """Messages and their canonical wire encoding.
 
-One value has one encoding, so that a digest of the bytes is a digest of the value. The encoding is plain data: a msgpack
-tree followed by the raw buffers of its arrays, each aligned to 64 bytes. Decoding runs no code of the sender's: it
-yields None, bool, int, float, str, bytes, list, dict with str keys, numpy arrays of numbers and the frozen dataclasses
-registered with `wire`, and raises `EncodingError` for everything else, also for a second way to write a value.
+One value has one encoding, so that a digest of the bytes is a digest of the value. The encoding is plain
+data: a msgpack tree followed by the raw buffers of its arrays, each aligned to 64 bytes. Decoding runs no
+code of the sender's: it yields None, bool, int, float, str, bytes, list, dict with str keys, numpy arrays of
+numbers and the frozen dataclasses registered with `wire`, and raises `EncodingError` for everything else,
+also for a second way to write a value.
 
     frame   = length of the tree (u64, little endian) | tree | padding | buffer 0 | padding | buffer 1 ...
-    array   = ext 1: [dtype, shape, offset of the buffer, its length]      (offsets count from the end of the tree)
+    array   = ext 1: [dtype, shape, offset of the buffer, its length]   (offsets from the end of the tree)
     big int = ext 2: sign byte, magnitude big-endian                       (outside the 64-bit range)
     record  = ext 3: [class name, {field: value}]
 
-What a peer can make its reader spend is bounded by the bytes it sends for arrays, and by the limits below for the rest.
+What a peer can make its reader spend is bounded by the bytes it sends for arrays, and by the limits below for
+the rest.
 """
 
 from __future__ import annotations
@@ -46,8 +48,8 @@ _RECORDS: dict[str, Any] = {}
 def wire(cls: T) -> T:
     """Register a frozen dataclass as a value that may cross between parties.
 
-    A dataclass that has an attribute `shape` is listed with it in the transcript. Its `__post_init__` should refuse
-    fields of the wrong type or shape, because a peer chose them.
+    A dataclass that has an attribute `shape` is listed with it in the transcript. Its `__post_init__` should
+    refuse fields of the wrong type or shape, because a peer chose them.
     """
     if not (dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen):  # type: ignore[attr-defined]
         raise TypeError(f"{cls.__name__} must be a frozen dataclass to cross the wire")
@@ -135,7 +137,7 @@ def _aligned(n: int) -> int:
 
 
 class _Lowered:
-    """A value as a msgpack `tree` and the arrays that follow it: `buffers` of (offset, array), `nbytes` in all."""
+    """A value as a msgpack `tree` and the arrays behind it: `buffers` of (offset, array), `nbytes` in all."""
 
     def __init__(self, value: Any) -> None:
         self.buffers: list[tuple[int, NDArray[Any]]] = []
@@ -146,11 +148,11 @@ class _Lowered:
             raise EncodingError(f"a value cannot cross: {type(cause).__name__}") from None
         if len(self.tree) > _MAX_TREE:
             raise EncodingError(
-                f"a message may hold {_MAX_TREE} bytes besides its arrays, got {len(self.tree)}: put numbers into arrays"
+                f"a message may hold {_MAX_TREE} bytes besides arrays, not {len(self.tree)}: use arrays"
             )
 
     def fills(self, frame: memoryview) -> bool:
-        """Whether a frame with this tree is as long as it should be, with nothing but zeros between the buffers."""
+        """Whether a frame with this tree has the right length, and nothing but zeros between the buffers."""
         end = _PREFIX + len(self.tree)
         start = _aligned(end)
         for offset, array in self.buffers:

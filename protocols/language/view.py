@@ -7,9 +7,8 @@ is here.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
 class Kind(Enum):
@@ -22,8 +21,7 @@ class Kind(Enum):
     OUTPUT = "output"
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One entry of a party's view, without its payload."""
 
     id: int

@@ -15,7 +15,7 @@ from protocols import mitig2, plain
 from protocols.language.session import Session, opened
 from protocols.network.config import Config
 from scenarios.run.experiment import Experiment, Scenario, unprotected
-from scenarios.run.folder import RunFolder, joined
+from scenarios.run.folder import RunFolder, joined, private_folder
 
 
 def train_plain(experiment: Experiment, config: Config) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def _train(protocol: ModuleType, experiment: Experiment, config: Config) -> dict
 
     same = replace(experiment, config=config, record=Record.HEADERS)
     with tempfile.TemporaryDirectory(prefix="keyhole-") as scratch:
-        (Path(scratch) / "transcripts").mkdir()
+        private_folder(Path(scratch) / "transcripts")
         specs = [replace(spec, state=None) for spec in host_specs(same, RunFolder(Path(scratch)))]
         runtime = InlineRuntime(specs)
         counts = {role: len(same.players(role)) for role in same.roles}

@@ -25,7 +25,7 @@ from scenarios.run.attacks import Scorer
 from scenarios.run.catalogue import find_scenario
 from scenarios.run.execute import Clock, train
 from scenarios.run.experiment import Experiment, seed_bytes
-from scenarios.run.folder import RunFolder, write_json
+from scenarios.run.folder import RunFolder, private_folder, write_json
 from scenarios.run.hosts import runtime_named
 from scenarios.run.options import RuntimeName
 
@@ -53,7 +53,7 @@ def rerun(run: RunFolder, control: str, folder: Path) -> RunFolder:
             "--controls repeats training under encryption; of an encrypted head, the matrix has the null"
         )
     experiment = repeated(run, control)
-    (folder / "transcripts").mkdir(mode=0o700)
+    private_folder(folder / "transcripts")
     again = RunFolder(folder)
     write_json(folder / "config.json", {**experiment.as_plain(), "parties": run.settings.get("parties", [])})
     with runtime_named("inline", None) as make:

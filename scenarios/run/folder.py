@@ -7,13 +7,16 @@ run.view("cloud_trainer")["sk_w1"]          what that party saw, payload by payl
 
 from __future__ import annotations
 
+import io
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -25,9 +28,11 @@ from protocols.language.errors import ConfigError, DataError
 from protocols.language.message import digest, encode
 from protocols.language.roles import DATA_OWNER, index_of, party_name
 from protocols.network.configs import read_config
+from scenarios.run.fits import fault
 from scenarios.score.metrics import Truth
 
 _PUBLIC = 1000  # held-out images that an adversary is given
+_LARGEST_JSON = 1 << 26  # bytes
 _KNOWN_SEED = 0  # which samples an adversary knows beforehand
 
 
@@ -54,13 +59,13 @@ class RunFolder:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """What config.json says."""
-        return _read_json(self.path / "config.json")
+        """What config.json says; `DataError` if it does not say what is read of it."""
+        return _read_json(self.path / "config.json", _SETTINGS)
 
     @cached_property
     def result(self) -> dict[str, Any]:
         """What result.json says; `DataError` if the run did not get that far."""
-        return _read_json(self.path / "result.json")
+        return _read_json(self.path / "result.json", {"type": "object"})
 
     @cached_property
     def sources(self) -> dict[str, str]:
@@ -95,7 +100,7 @@ class RunFolder:
         return transcript_digest(self.transcripts)
 
     def faults(self) -> list[str]:
-        """Everything that does not fit: altered payloads, ends that disagree, a digest that changed, a party that is missing."""
+        """What does not fit: altered payloads, ends that disagree, a changed digest, a missing party."""
         faults = list(verify(self.transcripts))
         missing = [party for party in self.settings.get("parties", []) if party not in self.sources]
         faults += [f"{party}: transcript missing" for party in missing]
@@ -120,9 +125,11 @@ class RunFolder:
     def prior(
         self, period: int | None = None, threshold: int | None = None, known: int | None = None
     ) -> Prior:
-        """The adversary's prior: pixel range, shape, the held-out images as public ones, and `known` samples of the training.
+        """The adversary's prior: pixel range, shape, the held-out images as public ones, and `known` samples
+        of the training.
 
-        The smoothness threshold is stated in 255ths of the pixel range, as in the paper, and scaled to this data set's.
+        The smoothness threshold is stated in 255ths of the pixel range, as in the paper, and scaled to this
+        data set's.
         """
         data, stated = load(self.spec()[0]), self.settings["prior"]
         public = None if data.x_test is None else data.x_test[:_PUBLIC].astype(np.float64) / data.x_max
@@ -140,7 +147,7 @@ class RunFolder:
         )
 
     def _known(self, count: int) -> Known | None:
-        """Which samples an adversary with `count` known ones is given: drawn once for all attacks, by no secret."""
+        """The samples that an adversary with `count` known ones is given: drawn once, by no secret."""
         if not count:
             return None
         truth = self.truth()
@@ -153,7 +160,7 @@ class RunFolder:
         return Known(index, images[index].astype(np.int64), truth.labels[index])
 
     def final_weights(self) -> dict[str, Any]:
-        """The weights that were revealed last, put together from the parties that hold them: `w1`, `weights`, `biases`."""
+        """The weights revealed last, joined from the parties that hold them: `w1`, `weights`, `biases`."""
         revealed = [
             pair for party in self.sources for pair in self.view(party).values("accuracy", Kind.OUTPUT)
         ]
@@ -194,17 +201,37 @@ def load_run(path: str | os.PathLike[str]) -> RunFolder:
 
 def new_folder(out: Path | None, name: str) -> RunFolder:
     """Make a run folder: `out` itself, or runs/<time>-<scenario>."""
-    path = free_path(out, name)
-    try:
-        (path / "transcripts").mkdir(parents=True, mode=0o700)
-        (path / "figures").mkdir()
-    except OSError as cause:
-        raise DataError(f"{path}: cannot be made: {cause.strerror}") from None
+    path = private_folder(free_path(out, name))
+    for part in ("transcripts", "figures"):
+        private_folder(path / part)
     return RunFolder(path)
 
 
+def private_folder(path: Path) -> Path:
+    """Make a folder, or take one that is there; only its owner may enter, whatever the umask is."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.chmod(0o700)
+    except OSError as cause:
+        raise DataError(f"{path}: cannot be made: {cause.strerror}") from None
+    return path
+
+
+@contextmanager
+def private_file(path: Path, binary: bool = False) -> Iterator[IO[Any]]:
+    """A new file that only its owner may read; in its place once it is complete: nobody sees half of it."""
+    part = path.with_name(f"{path.name}.part")
+    part.unlink(missing_ok=True)  # of a run that was killed; or somebody's link to another place
+    descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    os.fchmod(descriptor, 0o600)
+    raw = os.fdopen(descriptor, "wb")
+    with raw if binary else io.TextIOWrapper(raw, encoding="utf-8", newline="") as file:
+        yield file
+    part.replace(path)
+
+
 def free_path(out: Path | None, name: str) -> Path:
-    """Where something new may be written: `out` itself if nothing is there, or runs/<time>-<name>; `DataError` otherwise."""
+    """Where to write: `out`, where nothing may be (`DataError`), or runs/<time>-<name>."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     path = out or Path("runs") / f"{stamp}-{name}"
     for attempt in range(2, 100):
@@ -217,11 +244,9 @@ def free_path(out: Path | None, name: str) -> Path:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file in one move, so that a reader never sees half of it."""
-    part = path.with_suffix(".part")
-    part.touch(mode=0o600)  # a seed that is noted here gives every key of the run
-    part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    """Write a JSON file; a seed that is noted in it gives every key of the run."""
+    with private_file(path) as file:
+        file.write(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def _input(view: View, label: str, expected: Any) -> Any:
@@ -237,13 +262,41 @@ def _input(view: View, label: str, expected: Any) -> Any:
     return expected
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+_TEXT, _OBJECT = {"type": "string"}, {"type": "object"}
+_NAMES = {"type": "array", "items": _TEXT}
+_LIMIT = {"type": "integer", "minimum": 0, "maximum": 1 << 31}
+_SETTINGS = {
+    "type": "object",
+    "required": ["scenario", "protocol", "data", "config", "prior"],
+    "properties": {
+        "scenario": _TEXT,
+        "protocol": _TEXT,
+        "data": _OBJECT,
+        "config": _OBJECT,
+        "parties": _NAMES,
+        "corrupted": _NAMES,
+        "prior": {
+            "type": "object",
+            "required": ["period", "threshold"],
+            "properties": {"period": _LIMIT | {"minimum": 1}, "threshold": _LIMIT, "known": _LIMIT},
+        },
+    },
+}
+
+
+def _read_json(path: Path, schema: dict[str, Any]) -> dict[str, Any]:
+    if not path.is_file():
+        raise DataError(f"{path}: missing")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: missing") from None
-    except (ValueError, OSError):
+        with path.open("rb") as file:
+            content = json.loads(file.read(_LARGEST_JSON), parse_constant=_no_number)
+    except (ValueError, RecursionError, OSError):
         raise DataError(f"{path}: cannot be read as JSON") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: expected a JSON object")
+    wrong = fault(content, schema)
+    if wrong or not isinstance(content, dict):
+        raise DataError(f"{path}: {wrong}")
     return content
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")

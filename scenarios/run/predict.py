@@ -24,7 +24,7 @@ from protocols.language.session import Session, opened
 from protocols.network.config import Config
 from scenarios.run.catalogue import find_protocol
 from scenarios.run.experiment import roles
-from scenarios.run.folder import RunFolder, new_folder, write_json
+from scenarios.run.folder import RunFolder, new_folder, private_file, private_folder, write_json
 from scenarios.run.hosts import Runtimes, runtime_named
 from scenarios.run.json_schema import plain
 from scenarios.run.learned import learned, learned_rows
@@ -158,16 +158,15 @@ def _host_specs(asked: Query, protocol: Any, folder: RunFolder) -> list[HostSpec
 def _folder(asked: Query) -> RunFolder:
     if asked.out is not None:
         return new_folder(asked.out, "prediction")
-    (asked.run.path / "predictions").mkdir(exist_ok=True)
-    number = len(list((asked.run.path / "predictions").iterdir()))
-    while (asked.run.path / "predictions" / str(number)).exists():
+    predictions = private_folder(asked.run.path / "predictions")
+    number = len(list(predictions.iterdir()))
+    while (predictions / str(number)).exists():
         number += 1
-    return new_folder(asked.run.path / "predictions" / str(number), "prediction")
+    return new_folder(predictions / str(number), "prediction")
 
 
 def _write_csv(path: Path, classes: NDArray[Any], labels: NDArray[Any]) -> None:
-    path.touch(mode=0o600)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with private_file(path) as file:
         writer = csv.writer(file)
         writer.writerow(("sample", "predicted", "label"))
         writer.writerows(zip(range(len(classes)), classes.tolist(), labels.tolist(), strict=True))

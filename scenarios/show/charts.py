@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from scenarios.run.folder import private_file
 from scenarios.show.summary import size
 from scenarios.show.units import span
 
@@ -38,8 +39,10 @@ def drawn(path: Path, width: float, height: float) -> Iterator[Figure]:
     """A figure of so many inches that is written as a PNG at the end of the block."""
     figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    yield figure
-    figure.savefig(path, format="png", dpi=_DPI, metadata={"Software": None})
+    with rc_context({"text.parse_math": False}):  # a name with a dollar is a name
+        yield figure
+    with private_file(path, binary=True) as file:
+        figure.savefig(file, format="png", dpi=_DPI, metadata={"Software": None})
 
 
 def draw_comparison(path: Path, rows: Sequence[dict[str, Any]]) -> None:

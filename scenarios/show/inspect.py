@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from rich.table import Table
 
 from parties.record.view import Kind, Row, View
 from protocols.language.errors import ConfigError, DataError
-from scenarios.run.folder import RunFolder
+from scenarios.run.folder import RunFolder, private_file
+from scenarios.show.printable import printable
 from scenarios.show.summary import size
 
 
@@ -44,7 +46,7 @@ def rows_table(run: RunFolder, party: str | None, label: str | None, limit: int)
             shown += 1
             table.add_row(*_cells(row))
     if not total:
-        raise DataError(f"no rows match; labels here: {', '.join(view.labels())}")
+        raise DataError(f"no rows match; labels here: {_some(view.labels())}")
     table.caption = None if shown == total else f"{shown} of {total} rows; --limit shows more"
     return table
 
@@ -52,8 +54,9 @@ def rows_table(run: RunFolder, party: str | None, label: str | None, limit: int)
 def _cells(row: Row) -> tuple[str, ...]:
     seq, round_ = ("" if number < 0 else str(number) for number in (row.seq, row.round))
     shape = "x".join(map(str, row.shape))
-    return (row.kind.value, seq, row.phase, round_, row.sender, row.receiver, row.label, row.dtype, shape, size(row.nbytes),
-            row.sha256.hex()[:12])  # fmt: skip
+    words = (row.kind.value, seq, row.phase, round_, row.sender, row.receiver, row.label, row.dtype, shape,
+             size(row.nbytes), row.sha256.hex()[:12])  # fmt: skip
+    return tuple(map(printable, words))
 
 
 def dump_payload(run: RunFolder, party: str | None, label: str | None, path: Path) -> str:
@@ -63,13 +66,20 @@ def dump_payload(run: RunFolder, party: str | None, label: str | None, path: Pat
     view = run.view(party)
     row = next(iter(view.rows(label)), None)
     if row is None:
-        raise DataError(f"{view.parties[0]} saw no {label}; it saw {', '.join(view.labels())}")
+        raise DataError(f"{view.parties[0]} saw no {label}; it saw {_some(view.labels())}")
     value = view.value(row)
     if path.suffix == ".npy" and isinstance(value, np.ndarray):
-        np.save(path, value, allow_pickle=False)
+        with private_file(path, binary=True) as file:
+            np.save(file, value, allow_pickle=False)
     else:
-        path.write_text(json.dumps(_plain(value), indent=1) + "\n", encoding="utf-8")
-    return f"{path}: {row.label} of {view.parties[0]}, message {row.seq}, {row.dtype} {'x'.join(map(str, row.shape))}"
+        with private_file(path) as file:
+            file.write(json.dumps(_plain(value), indent=1) + "\n")
+    shape = "x".join(map(str, row.shape))
+    return printable(f"{path}: {row.label} of {view.parties[0]}, message {row.seq}, {row.dtype} {shape}")
+
+
+def _some(labels: Sequence[str], most: int = 40) -> str:
+    return ", ".join(labels[:most]) + (f" and {len(labels) - most} more" if len(labels) > most else "")
 
 
 def _plain(value: Any) -> Any:
@@ -93,7 +103,7 @@ def verified(run: RunFolder, console: Console) -> None:
     """Check the run; prints the digest, or every fault, and then exits with status 1."""
     faults = run.faults()
     for fault in faults[:20]:
-        console.print(f"altered: {fault}", highlight=False, soft_wrap=True)
+        console.print(f"altered: {printable(fault)}", highlight=False, soft_wrap=True)
     if faults:
         console.print(f"{len(faults)} faults", highlight=False)
         raise typer.Exit(1)

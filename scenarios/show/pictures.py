@@ -12,6 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from scenarios.run.folder import private_file
+
 COLUMNS = 10
 _CELL_INCHES = 1.15
 _CAPTION_INCHES = 0.24
@@ -50,9 +52,10 @@ def grid(
             )
     for row, name in enumerate(("original", *named)):
         axes[row][0].set_ylabel(name, fontsize=9, rotation=0, ha="right", va="center", labelpad=8)
-    figure.savefig(
-        path, format="png", dpi=_DPI, metadata={"Software": None}
-    )  # the same bytes from the same images
+    with private_file(
+        path, binary=True
+    ) as file:  # without a name of software: the same bytes from the same images
+        figure.savefig(file, format="png", dpi=_DPI, metadata={"Software": None})
 
 
 def _layout(rows: int, columns: int, heading: str) -> tuple[Figure, list[list[Axes]]]:

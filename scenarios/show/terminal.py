@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from protocols.language.errors import ConfigError, KeyholeError
 from scenarios.run.experiment import Experiment, step_count
+from scenarios.show.printable import PlainConsole, printable
 
 _TRACEBACKS = False
 
@@ -61,7 +62,7 @@ class OneLine(TyperGroup):
                 said = f"{error.option_name} is no option of {context.info_name}"
             remedy = f"; see {context.command_path} --help" if context is not None else ""
             if said:  # nothing is said where the help was printed instead
-                print(f"keyhole: {said}{remedy}", file=sys.stderr)
+                print(f"keyhole: {printable(said)}{remedy}", file=sys.stderr)
             sys.exit(error.exit_code)
 
 
@@ -98,7 +99,7 @@ def reported() -> Iterator[None]:
 def _fail(error: BaseException, status: int, text: str | None = None) -> None:
     if _TRACEBACKS:
         raise error
-    print(f"keyhole: {' '.join((text or str(error)).split())}", file=sys.stderr)
+    print(f"keyhole: {printable(' '.join((text or str(error)).split()))}", file=sys.stderr)
     raise typer.Exit(status) from None
 
 
@@ -129,7 +130,7 @@ def progress_of(total: int, silent: bool) -> Iterator[Callable[[str, int], None]
 
 def console() -> Console:
     """Standard output: as wide as the terminal; without one as wide as COLUMNS says, or wide enough for tables."""
-    return Console() if sys.stdout.isatty() or os.environ.get("COLUMNS") else Console(width=140)
+    return PlainConsole() if sys.stdout.isatty() or os.environ.get("COLUMNS") else PlainConsole(width=140)
 
 
 def plain(name: str) -> str:

@@ -42,7 +42,7 @@ from parties.adversary.heads.malleability import shifts_of
 from parties.adversary.heads.shadows import rows_of, shadows_of
 from protocols.network.head import Float
 from scenarios.run.execute import Observe
-from scenarios.run.folder import write_json
+from scenarios.run.folder import private_file, write_json
 from scenarios.score.roc import SHIFTS, Trial, curve, rates, trial, trial_against
 from scenarios.show.charts import draw_rates
 from scenarios.show.pictures import grid
@@ -226,7 +226,8 @@ def measured(views: HeadViews, path: Path, row: Measured) -> list[HeadRow]:
     images = _by_class(rebuilt, views)
     seconds, found = round(time.perf_counter() - start, 2), _trial(images, truth[: len(images)])
     allowed, tpr = curve(found)
-    np.savez_compressed(path, allowed=allowed, tpr=tpr, images=_first(images))
+    with private_file(path, binary=True) as file:
+        np.savez_compressed(file, allowed=allowed, tpr=tpr, images=_first(images))
     more: dict[str, Any] = {"queries": 0, **rates(found), **row.said}
     more |= {name: rebuilt.notes[name] for name in _NOTED if name in rebuilt.notes}
     if more["queries"]:

@@ -14,12 +14,12 @@ from parties.adversary.attack import Learned
 from parties.adversary.knowledge import clear_values, own_weights
 from parties.data.datasets import split
 from parties.record.log import open_log
-from parties.record.transcript import Kind
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, party_name
+from protocols.language.view import Kind
 from protocols.network.config import Config
 from scenarios.run.execute import Clock, interruptible, train
 from scenarios.run.experiment import Experiment
-from scenarios.run.folder import RunFolder
+from scenarios.run.folder import RunFolder, private_folder
 from scenarios.run.hosts import Runtimes, runtime_named
 
 WARM_STEPS = 2  # the first one pays for what is made once
@@ -89,7 +89,7 @@ def measure(experiment: Experiment, batch: int, samples: int) -> tuple[Measured,
         tempfile.TemporaryDirectory(prefix="keyhole-") as scratch,
         runtime_named(small.runtime, small.address) as make,
     ):
-        (Path(scratch) / "transcripts").mkdir()
+        private_folder(Path(scratch) / "transcripts")
         run = RunFolder(Path(scratch))
 
         def hosts(specs: Any, progress: Any) -> _Stopwatch:

@@ -23,7 +23,7 @@ from typing import Any, Generic, TypeVar
 from protocols.language.errors import ConfigError, DataError, KeyholeError
 from scenarios.run.execute import Observe, execute, interruptible
 from scenarios.run.experiment import Experiment
-from scenarios.run.folder import RunFolder, free_path, load_run, write_json
+from scenarios.run.folder import RunFolder, free_path, load_run, private_file, private_folder, write_json
 
 Row = TypeVar("Row")
 Settings = dict[str, Any]
@@ -163,8 +163,7 @@ def plain_row(row: Any) -> dict[str, Any]:
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """A line a row, a column for every name; empty where a row has no value."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    path.touch(mode=0o600)  # a seed that is named here gives every key of the runs
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with private_file(path) as file:  # a seed that is named here gives every key of the runs
         writer = csv.DictWriter(file, fieldnames=names)
         writer.writeheader()
         writer.writerows(rows)
@@ -217,9 +216,6 @@ def _stored(study: Study[Row], folder: Path) -> dict[str, list[Row]]:
 
 
 def _open(study: Study[Any], folder: Path) -> None:
-    try:
-        for path in (folder, folder / "cells"):
-            path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as cause:
-        raise DataError(f"{folder}: cannot be made: {cause.strerror}") from None
+    for path in (folder, folder / "cells"):
+        private_folder(path)
     write_json(folder / "settings.json", study.settings)

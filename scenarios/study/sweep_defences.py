@@ -18,7 +18,7 @@ from rich.table import Table
 
 from parties.adversary.adversary import Adversary
 from parties.adversary.catalogue import ATTACKS
-from parties.record.transcript import Kind
+from protocols.language.view import Kind
 from protocols.network.config import Labels
 from scenarios.run.attacks import attack_run
 from scenarios.run.catalogue import find_scenario

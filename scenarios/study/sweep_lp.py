@@ -27,7 +27,7 @@ from scenarios.run.attacks import scored
 from scenarios.run.catalogue import find_scenario
 from scenarios.run.execute import Observe
 from scenarios.run.experiment import Experiment, prepare
-from scenarios.run.folder import load_run, write_json
+from scenarios.run.folder import load_run, private_file, write_json
 from scenarios.run.json_schema import plain
 from scenarios.show.charts import draw_widths
 from scenarios.show.pictures import COLUMNS, grid
@@ -162,7 +162,8 @@ def attacked(folder: str, place: Place, images: int) -> list[LpRow]:
     rebuilt = {"index": found.reconstruction.index, "values": found.reconstruction.values.astype(np.float32)}
     if found.reconstruction.projection is not None:
         rebuilt["projection"] = found.reconstruction.projection.astype(np.float32)
-    np.savez_compressed(cell_path(Path(folder), place.name, ".npz"), **rebuilt)  # type: ignore[arg-type]
+    with private_file(cell_path(Path(folder), place.name, ".npz"), binary=True) as file:
+        np.savez_compressed(file, **rebuilt)  # type: ignore[arg-type]
     return [_row(place, plain(scored(found, prior, run.truth())), run.result["security"]["scheme"])]
 
 

@@ -13,6 +13,7 @@ from parties.adversary.adversary import Adversary, relations_of
 from parties.adversary.catalogue import ATTACKS
 from parties.adversary.knowledge import learned
 from parties.party import fresh_state
+from parties.record.transcript import Transcript
 from parties.record.view import Kind, Record, View
 from parties.runtime.inline import InlineRuntime
 from protocols import reverse_he
@@ -115,11 +116,7 @@ def needles(layer, config):
 def test_the_encrypted_layer_is_in_no_transcript(runs, options):
     run, _ = runs("reverse_he", release=Release.LOGITS, **options)
     head = head_result.clear_heads(small("reverse_he", **options))[0]
-    rows = [
-        r
-        for path in run.transcripts
-        for r in run.view("server")._open(str(path)).execute("SELECT data FROM payloads")
-    ]
+    rows = [r for path in run.transcripts for r in Transcript(path).query("SELECT data FROM payloads")]
     haystack = b"".join(bytes(data) for (data,) in rows)
     found = list(needles(head.layers[0], run.config()))
     assert len(found) > 50 and not any(needle in haystack for needle in found)

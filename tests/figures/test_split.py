@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from parties.data.shares import shares
+from parties.record.transcript import Transcript
 from parties.record.view import Kind, View
 from protocols import mitig2
 from protocols.language.errors import ConfigError
@@ -171,7 +172,7 @@ def test_a_scatter_brings_each_host_the_frames_of_its_own_parties_only():
 
 
 def payloads(run, party):
-    rows = run.view(party)._open(run.sources[party]).execute("SELECT data FROM payloads").fetchall()
+    rows = Transcript(run.sources[party]).query("SELECT data FROM payloads")
     return b"".join(bytes(data) for (data,) in rows)
 
 

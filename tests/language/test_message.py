@@ -117,8 +117,9 @@ def ext(code, *content):
 
 @pytest.mark.parametrize(
     "array",
-    [["<i8", [2**40], 0, 2**43], ["<i8", [-1], 0, 8], ["|O", [1], 0, 8], ["<i8", [1], -64, 8], ["<i8", [3], 0, 8],
-     ["<i8", [2**20, 2**20, 2**20], 0, 2**40], ["<i8", [2**62, 4], 0, 2**40], ["<i8", [1] * 100, 0, 8],
+    [["<i8", [2**40], 0, 2**43], ["<i8", [-1], 0, 8], ["|O", [1], 0, 8], ["<i8", [1], -64, 8],
+     ["<i8", [3], 0, 8], ["<i8", [2**20, 2**20, 2**20], 0, 2**40],
+     ["<i8", [2**62, 4], 0, 2**40], ["<i8", [1] * 100, 0, 8],
      ["<i8", [2**63] * 100_000, 0, 8], ["<i8", [0, 2**40], 0, 0], [["<i8"], [1], 0, 8], ["<f16", [1], 0, 16]],
     ids=lambda array: str(array)[:40],
 )  # fmt: skip
@@ -139,7 +140,8 @@ HOSTILE = {
     "many values": b"\xdd" + (1 << 20).to_bytes(4, "big") + b"\x80" * (1 << 20),
     "many records": msgpack.packb([ext(3, "Bounds", {"length": 1, "x": 1, "y": 1})] * 40_000),
     "a long text": msgpack.packb("x" * (1 << 21)),
-    "a record within itself": functools.reduce(lambda tree, _: msgpack.packb(msgpack.ExtType(3, tree)), range(60), b"\xc0"),
+    "a record within itself": functools.reduce(
+        lambda tree, _: msgpack.packb(msgpack.ExtType(3, tree)), range(60), b"\xc0"),
     "an unknown extension": msgpack.packb(ext(9)),
     "a time": msgpack.packb(msgpack.Timestamp(1)),
 }  # fmt: skip

@@ -1,7 +1,8 @@
-"""Mutated frames against `decode`: `python -m tests.parties.fuzz_frames [COUNT] [SEED]` prints what came of them.
+"""Mutated frames against `decode`: `python -m tests.parties.fuzz_frames [COUNT] [SEED]` prints what came of
+them.
 
-The frames come from runs of every protocol, so that every record that crosses is among them. What is not refused must be
-canonical: it encodes to the same bytes.
+The frames come from runs of every protocol, so that every record that crosses is among them. What is not
+refused must be canonical: it encodes to the same bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from parties.record.view import View
 from protocols.language.errors import EncodingError
 from protocols.language.message import _RECORDS, decode, encode
 from scenarios.run.folder import RunFolder, load_run
-from tests.rules.test_digests import digest
+from tests.rules.test_digests import carry_out
 
 RUNS = (
     "plain-fe",
@@ -54,8 +55,7 @@ def corpus(folder: Path) -> list[bytes]:
     frames = []
     for i, line in enumerate(RUNS):
         (folder / str(i)).mkdir()
-        digest(line, "inline", folder / str(i))
-        frames += frames_of(load_run(folder / str(i) / "run"))
+        frames += frames_of(load_run(carry_out(line, "inline", folder / str(i))))
     return frames
 
 
@@ -148,11 +148,13 @@ class Mutator:
 
 
 STRANGE: tuple[Tree, ...] = (
-    None, True, -1, 0, 1, 2**63, -(2**63), 2**64 - 1, 0.5, float("nan"), "", "secp256k1", "\x1b[2J[red]", "x" * 70_000,
-    b"", b"\xff" * 32, [], {}, [0] * 1000, {"a": 1}, [2**62] * 40, [2**62] * 20, ["<i8", [2**31, 2**31], 0, 2**40],
-    msgpack.ExtType(1, msgpack.packb(["|O", [1], 0, 8])), msgpack.ExtType(1, msgpack.packb(["<i8", [0, 2**40], 0, 0])),
+    None, True, -1, 0, 1, 2**63, -(2**63), 2**64 - 1, 0.5, float("nan"), "", "secp256k1", "\x1b[2J[red]",
+    "x" * 70_000, b"", b"\xff" * 32, [], {}, [0] * 1000, {"a": 1}, [2**62] * 40, [2**62] * 20,
+    ["<i8", [2**31, 2**31], 0, 2**40], msgpack.ExtType(1, msgpack.packb(["|O", [1], 0, 8])), 
+    msgpack.ExtType(1, msgpack.packb(["<i8", [0, 2**40], 0, 0])),
     msgpack.ExtType(2, b"\0" + b"\xff" * 65_000), msgpack.ExtType(2, b""), msgpack.ExtType(7, b"x"),
-    msgpack.Timestamp(1), msgpack.ExtType(3, msgpack.packb(["Bounds", {"length": 2**60, "x": 2**60, "y": 2**60}])),
+    msgpack.Timestamp(1),
+    msgpack.ExtType(3, msgpack.packb(["Bounds", {"length": 2**60, "x": 2**60, "y": 2**60}])),
 )  # fmt: skip
 
 
@@ -172,7 +174,7 @@ class Outcome:
 
 
 def fuzz(frames: list[bytes], count: int, seed: int) -> Outcome:
-    """Decode mutated frames; any error but `EncodingError`, of one short line, and any accepted one that is not canonical, raises."""
+    """Decode mutated frames; raises if one is refused but in a short line, or accepted but not canonical."""
     mutator, outcome = Mutator(frames, seed), Outcome()
     for _ in range(count):
         frame = mutator.next()
@@ -206,8 +208,9 @@ def main(count: int = 400_000, seed: int = 0) -> None:
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
     missing = sorted(name for name in _RECORDS if not any(name.encode() in frame for frame in frames))
     print(f"{len(frames)} frames with all records but {', '.join(missing)}")
-    print(f"{count} mutated in {time.monotonic() - started:.0f} s: {outcome.accepted} accepted, {outcome.refused.total()} refused; "
-          f"slowest {1e3 * outcome.slowest:.0f} ms, memory +{grown} MiB")  # fmt: skip
+    print(f"{count} mutated in {time.monotonic() - started:.0f} s: {outcome.accepted} accepted, "
+          f"{outcome.refused.total()} refused; slowest "
+          f"{1e3 * outcome.slowest:.0f} ms, memory +{grown} MiB")  # fmt: skip
     for reason, times in outcome.refused.most_common():
         print(f"{times:8d}  {reason}")
 

@@ -1,11 +1,16 @@
 """Data sets: what is read, what is refused, and how samples are shared out."""
 
 import gzip
+import io
+import os
+import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from parties.data import readers
 from parties.data.datasets import DataSpec, Split, fingerprint, load, split
 from protocols.language.errors import ConfigError, DataError
 from protocols.language.message import decode, encode
@@ -231,6 +236,53 @@ def test_a_truncated_archive_is_a_data_error(tmp_path):
     middle = len(whole) // 3
     (tmp_path / "a.npz").write_bytes(whole[:60] + b"\xff" * 40 + whole[100:middle] + whole[middle:])
     with pytest.raises(DataError, match="a.npz: expected a readable"):
+        load(DataSpec(str(tmp_path / "a.npz")))
+
+
+def header(shape, dtype):
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+BOMBS = {
+    "a header of 8 TiB": header((2**40,), "<i8"),
+    "a side below 0": header((-1, 3, 4), "|u1"),
+    "sides that overflow": header((2**63, 2**63), "|u1"),
+    "objects": header((1,), "|O") + pickle.dumps([1]),
+    "fields": header((1,), [("a", "<i4"), ("b", "|O")]),
+    "a header that is no dictionary": np.lib.format.magic(1, 0) + b"\x09\x00" + b"((((((((\n",
+    "a header of the future": np.lib.format.magic(9, 0) + bytes(10),
+    "a deep header": np.lib.format.magic(1, 0) + b"\x10\x27" + b"(" * 10_000,
+}
+
+
+@pytest.mark.parametrize("content", BOMBS.values(), ids=BOMBS)
+def test_a_member_of_an_archive_that_is_no_plain_array_is_a_data_error(tmp_path, content):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("images.npy", content)
+    with pytest.raises(DataError, match="plain arrays"):
+        load(DataSpec(str(tmp_path / "a.npz")))
+
+
+def test_files_that_unpack_to_too_much_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "_LARGEST", 1 << 20)
+    np.savez_compressed(tmp_path / "a.npz", images=np.zeros((3000, 28, 28)), labels=LABELS)
+    with gzip.open(tmp_path / "train-images-idx3-ubyte.gz", "wb") as file:
+        file.write(bytes((0, 0, 8, 3)) + np.array((3000, 28, 28), ">u4").tobytes() + bytes(3000 * 28 * 28))
+    (tmp_path / "data_batch_1.bin").write_bytes(bytes(3073 * 400))
+    for spec in (
+        DataSpec(str(tmp_path / "a.npz")),
+        DataSpec("mnist", str(tmp_path)),
+        DataSpec("cifar10", str(tmp_path)),
+    ):
+        with pytest.raises(DataError, match="at most 1 MiB"):
+            load(spec)
+
+
+def test_a_pipe_in_the_place_of_an_archive_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.npz")
+    with pytest.raises(DataError, match="no such file"):
         load(DataSpec(str(tmp_path / "a.npz")))
 
 

@@ -1,6 +1,7 @@
 """The arrows between packages, read from the imports."""
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
@@ -122,3 +123,17 @@ def test_schemes_draw_from_the_coins_only():
             "urandom",
         ):
             assert generator not in text, f"{path.name}: {generator}"
+
+
+WRITES = re.compile(
+    r"\.mkdir\(|\.touch\(|\.write_(text|bytes)\(|\.open\([^)]*[\"'][wax]|savefig\(path|np\.savez?(_compressed)?\((?!file)"
+)
+KEPT_ELSEWHERE = {
+    "scenarios/run/folder.py",
+    "scenarios/run/public_base.py",
+}  # a cache of what anybody may download
+
+
+def test_what_scenarios_write_is_written_where_permissions_are_seen_to():
+    found = {str(path.relative_to(ROOT)) for path in FILES if WRITES.search(path.read_text(encoding="utf-8"))}
+    assert {path for path in found if path.startswith("scenarios")} <= KEPT_ELSEWHERE

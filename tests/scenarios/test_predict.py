@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from parties.data.shares import queried
+from parties.record.transcript import Transcript
 from parties.record.view import Kind, View
 from protocols.language.errors import ConfigError, DataError, KeyholeError
 from protocols.network import nn
@@ -73,12 +74,7 @@ def test_a_prediction_sends_exactly_the_arrows_of_its_figure(asked, scenario, op
 def test_the_cloud_sees_no_queried_sample(asked, scenario, options):
     run, folder, _ = asked(scenario, options)
     x = queried(run.spec()[0], 12)[0]
-    rows = (
-        folder.view("cloud_trainer")
-        ._open(folder.sources["cloud_trainer"])
-        .execute("SELECT data FROM payloads")
-        .fetchall()
-    )
+    rows = Transcript(folder.sources["cloud_trainer"]).query("SELECT data FROM payloads")
     seen = b"".join(bytes(data) for (data,) in rows)
     needles = [
         image.astype(t)[:32].tobytes() for image in x for t in (np.uint8, np.int16, np.int64, np.float32)
