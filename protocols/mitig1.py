@@ -27,22 +27,34 @@ Deviations from the paper: rounding to nearest in place of two decimals; the mea
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
+from protocols import mitig2
 from protocols.crypto import fhipe
 from protocols.crypto.groups import workers
 from protocols.crypto.groups.named import get_pairing
 from protocols.language.errors import ConfigError
 from protocols.language.figure import Arrow
+from protocols.language.options import as_in
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role
 from protocols.language.session import At, Session
 from protocols.language.state import Cloud, State
 from protocols.network import inference, training
-from protocols.network.config import Aggregation, Authority, Config, Labels, Visit, chunks, round_count
-from protocols.parts import hiding, split
+from protocols.network.config import (
+    Aggregation,
+    Authority,
+    Labels,
+    Order,
+    Training,
+    Visit,
+    chunks,
+    round_count,
+)
+from protocols.parts import averaging, hiding, split
 from protocols.parts.averaging import InClear, Masked
 from protocols.parts.hiding import AUTHORITIES, AtAuthority, AtOwner
 from protocols.parts.hiding import upload_rows as upload_rows
@@ -51,6 +63,20 @@ NAME = "mitig1"
 SUMMARY = "the owner keeps W1, the cloud decrypts Z1 with function-hiding keys"
 SECURITY = "inner products only, of hidden vectors, by the scheme; the cloud sees Z1 of every step"
 ROLES = (DATA_OWNER, KEY_AUTHORITY, CLOUD_TRAINER)
+
+
+@dataclass(frozen=True)
+class Options(averaging.Options, hiding.Options):
+    """What a run is made of: training, rounds and averages, hiding keys."""
+
+    layers: tuple[int, ...] = as_in(Training, "layers", (16,), large=(300,))
+    epochs: int = as_in(Training, "epochs", 5)
+
+    first: ClassVar[str] = ""
+    shape: ClassVar[tuple[int, ...]] = ()
+    labels: ClassVar[Labels] = Labels.CLEAR
+    order: ClassVar[Order] = Order.FIXED
+
 
 FIGURE = (
     *AtAuthority.SETUP, *AtOwner.SETUP, *Masked.SETUP,
@@ -67,13 +93,13 @@ PREDICT = (
 )  # fmt: skip
 
 
-def roles(config: Config) -> tuple[Role, ...]:
+def roles(config: Options) -> tuple[Role, ...]:
     """Who takes part: an owner that is its own authority, and alone, needs no other."""
     alone = config.owners == "one" and config.authority is Authority.OWNER
     return (DATA_OWNER, CLOUD_TRAINER) if alone else ROLES
 
 
-def run(s: Session, config: Config) -> Iterator[Any]:
+def run(s: Session, config: Options) -> Iterator[Any]:
     """Train; yields the weights after each epoch and at the end, as revealed for measuring accuracy."""
     keys, x, upper = AUTHORITIES[config.authority](), hiding.Samples(), split.AtCloud(config)
     with s.phase("setup"):
@@ -100,12 +126,12 @@ def train_step(s: Session, keys: Any, upper: split.AtCloud, o: At, visit: Visit)
 
 def decrypt(state: Cloud, sks: list[Any], visit: Visit) -> list[split.Float]:
     """C: Z1 (B, h) of each owner's batch."""
-    config: Config = state.config
+    config: Options = state.config
     products = (hiding.decrypt(state, sk, i, visit) for sk, i in zip(sks, visit.owners(config), strict=True))
     return [training.dequantise(own, config).numpy() for own in products]
 
 
-def predict(s: Session, config: Config, count: int) -> Iterator[Any]:
+def predict(s: Session, config: Options, count: int) -> Iterator[Any]:
     """Ask for the classes of the querier's samples, under its own instance; yields those of each part."""
     o, c, querier = s.each(DATA_OWNER, (0,)), s.at(CLOUD_TRAINER), s.at(DATA_OWNER)
     keys, upper, rows = AUTHORITIES[config.authority](), split.AtCloud(config), min(upload_rows(config), 256)
@@ -138,17 +164,14 @@ def restore(state: State, kept: dict[str, Any]) -> None:
 
 
 steps = split.steps
+unprotected = mitig2.unprotected
 
 
-def check(config: Config) -> None:
+def check(config: Options) -> None:
     """Refuse, before anything is started, a configuration that the scheme cannot carry."""
     split.check(config)
     if not config.weight_scale:
         raise ConfigError("mitig1 encrypts integers: --weight-scale must be at least 1")
-    if config.labels is not Labels.CLEAR:
-        raise ConfigError("mitig1 has its labels at the cloud: --labels clear")
-    if config.first:
-        raise ConfigError("mitig1 has a dense first layer: --first is for plain, plain-fe and mitig2")
     if config.aggregation is Aggregation.SECURE and config.authority is Authority.PARTY:
         raise ConfigError(
             "--defence secure-aggregation hides nothing from an authority that is asked for keys: --authority owner"
@@ -156,16 +179,16 @@ def check(config: Config) -> None:
     describe(config)
 
 
-def describe(config: Config) -> dict[str, str]:
+def describe(config: Options) -> dict[str, str]:
     """Parameters and security of what protects this run, a line each."""
     return {
         "scheme": fhipe.describe(hiding.parameters(config)),
         "master keys": AUTHORITIES[config.authority].described,
-        **split.described(config),
+        **split.described(config, split.AtCloud),
     }
 
 
-def payload_nbytes(config: Config) -> int:
+def payload_nbytes(config: Options) -> int:
     """About how many bytes full transcripts take: every message at both ends, equal payloads of a party once."""
     n, h, members = config.features, config.layers[0], config.per_round or len(config.counts)
     pairing = get_pairing(config.group)

@@ -29,20 +29,32 @@ of each party's own. Many owners and the U-shape are additions.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from math import prod
 from typing import Any
 
 from numpy.typing import NDArray
 
+from protocols import plain
 from protocols.language.errors import ConfigError
 from protocols.language.figure import Arrow
+from protocols.language.options import derived, option
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role
 from protocols.language.session import At, Session
 from protocols.language.state import Owner, State
 from protocols.network import inference, nn, training
-from protocols.network.config import Config, Labels, Visit, round_count
-from protocols.parts import noise, order, split
+from protocols.network.config import (
+    Aggregation,
+    Convolved,
+    Labels,
+    Order,
+    Training,
+    Visit,
+    carried,
+    round_count,
+)
+from protocols.parts import averaging, noise, order, split
 from protocols.parts.averaging import InClear, Masked
 from protocols.parts.noise import NOISES
 from protocols.parts.split import UPPER, AtCloud, UShaped
@@ -51,6 +63,15 @@ NAME = "mitig2"
 SUMMARY = "split learning: the owner keeps samples and W1, the cloud sees Z1; no encryption"
 SECURITY = "no encryption: samples and W1 stay with the owner, the cloud sees Z1 of every step"
 ROLES = (DATA_OWNER, KEY_AUTHORITY, CLOUD_TRAINER)
+
+
+@dataclass(frozen=True)
+class Options(averaging.Options, noise.Options, Convolved):
+    """What a run is made of: training, rounds and averages, labels, noise, order."""
+
+    labels: Labels = option(Labels.CLEAR, "How labels reach the cloud.")
+    order: Order = derived("in which order owners use their samples", Order.FIXED)
+
 
 FIGURE = (
     Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear", when="labels=clear"),
@@ -67,25 +88,25 @@ PREDICT = (
 )  # fmt: skip
 
 
-def roles(config: Config) -> tuple[Role, ...]:
+def roles(config: Options) -> tuple[Role, ...]:
     """Who takes part: one owner needs nobody to average."""
     return ROLES if config.owners == "many" else (DATA_OWNER, CLOUD_TRAINER)
 
 
-def run(s: Session, config: Config) -> Iterator[Any]:
+def run(s: Session, config: Options) -> Iterator[Any]:
     """Train; yields the weights after each epoch and at the end, as revealed for measuring accuracy."""
-    upper, noise = UPPER[config.labels](config), NOISES[config.noise > 0](config)
+    upper, noisy = UPPER[config.labels](config), NOISES[config.noise > 0](config)
     with s.phase("setup"):
         upper.upload(s, 0, max(config.counts))
         upper.set_up(s)
-    yield from split.train(s, config, upper, partial(train_step, s, noise, upper))
+    yield from split.train(s, config, upper, partial(train_step, s, noisy, upper))
 
 
-def train_step(s: Session, noise: Any, upper: AtCloud, o: At, visit: Visit) -> None:
+def train_step(s: Session, noisy: Any, upper: AtCloud, o: At, visit: Visit) -> None:
     """One step of the owners of a round, each on a batch of its own."""
     c = s.at(CLOUD_TRAINER)
     # fmt: off
-    z1 = noise.on(o, o.do(first_layer, visit))                              # O: Z1 = W1 X_B^T, and noise
+    z1 = noisy.on(o, o.do(first_layer, visit))                              # O: Z1 = W1 X_B^T, and noise
     z1 = s.gather(o.send(c, z1=z1))
     dz1 = upper.backward(s, o, z1, visit)                                   # C, U-shaped and O: forward, backward
     o.do(split.update_first, c.send(o, dz1=s.scatter(dz1, o)), visit)       # O: W1 <- W1 - lr dZ1 X_B / B
@@ -97,15 +118,15 @@ def first_layer(state: Owner, visit: Visit) -> split.Float:
     return z1_of(state, order.own_rows(state, visit))
 
 
-def predict(s: Session, config: Config, count: int) -> Iterator[Any]:
+def predict(s: Session, config: Options, count: int) -> Iterator[Any]:
     """Ask for the classes of the querier's samples, which stay with it; yields those of each part."""
     o, c = s.at(DATA_OWNER), s.at(CLOUD_TRAINER)
-    upper, noise = UPPER[config.labels](config), NOISES[config.noise > 0](config)
+    upper, noisy = UPPER[config.labels](config), NOISES[config.noise > 0](config)
     for part in inference.parts(count):
         with s.phase("predict", part):
             if part == 0:
                 upper.mean.give(s, o)
-            z1 = o.send(c, z1=noise.on(o, o.do(queried_z1, part)))
+            z1 = o.send(c, z1=noisy.on(o, o.do(queried_z1, part)))
             yield s.reveal(upper.tell(s, o, z1), why="prediction")
 
 
@@ -116,7 +137,7 @@ def queried_z1(state: Owner, part: int) -> split.Float:
 
 def z1_of(state: State, x: NDArray[Any]) -> split.Float:
     """Z1 of samples, in float32."""
-    config: Config = state.config
+    config: Options = state.config
     z1: split.Float = nn.first_layer(x, state.w1.value, config.pixel_unit, config.conv).numpy()
     return z1
 
@@ -126,19 +147,28 @@ restore = inference.load_model
 steps = split.steps
 
 
-def check(config: Config) -> None:
+def unprotected(config: Training) -> tuple[str, Training]:
+    """The baseline: where owners train copies that are averaged, the same without defences; else `plain`."""
+    if config.owners == "one":
+        return plain.unprotected(config)
+    off = {"noise": 0.0, "order": Order.FIXED, "aggregation": Aggregation.CLEAR}
+    return NAME, carried(Options, config, **off)
+
+
+def check(config: Options) -> None:
     """Refuse, before anything is started, a configuration that makes no sense here."""
     split.check(config)
-    if config.labels is Labels.FEBO or config.weight_scale:
+    order.check(config)
+    if config.labels is Labels.FEBO:
         raise ConfigError("mitig2 encrypts and rounds nothing: --labels clear or owner")
 
 
-def describe(config: Config) -> dict[str, str]:
+def describe(config: Options) -> dict[str, str]:
     """What protects this run, a line each."""
-    return {**split.described(config), **noise.described(config)}
+    return {**split.described(config, UPPER[config.labels]), **noise.described(config)}
 
 
-def payload_nbytes(config: Config) -> int:
+def payload_nbytes(config: Options) -> int:
     """About how many bytes full transcripts take: every message at both ends, equal payloads of a party once."""
     h, members = config.width, config.per_round or len(config.counts)
     head = config.classes * (config.layers[-1] + 1) if config.labels is Labels.OWNER else 0

@@ -8,25 +8,54 @@ The utility baseline of every comparison, and the oracle of the tests: with `--w
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from protocols.language.errors import ConfigError
 from protocols.language.figure import Arrow
+from protocols.language.options import as_in
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER
 from protocols.language.session import Session
 from protocols.language.state import Cloud, State
-from protocols.network import inference, training
-from protocols.network.config import Batch, Config, Init, Labels, batches, chunk_rows, chunks
-from protocols.parts.labels import Clear, error_in_clear
+from protocols.network import conv, inference, nn, training
+from protocols.network.config import (
+    Batch,
+    Convolved,
+    Gradient,
+    Init,
+    Labels,
+    Rounded,
+    RoundedLabels,
+    Training,
+    batches,
+    carried,
+    chunk_rows,
+    chunks,
+)
+from protocols.parts import averaging, gradient, labels
+from protocols.parts.labels import Clear
 from protocols.parts.split import AtCloud, UShaped
 
 NAME = "plain"
 SUMMARY = "no protection: owners send samples and labels to the cloud, which trains"
 SECURITY = "none: the cloud sees every sample, every label and the model"
 ROLES = (DATA_OWNER, CLOUD_TRAINER)
+
+
+@dataclass(frozen=True)
+class Options(Rounded, RoundedLabels, Convolved):
+    """What a run is made of: training, and how other protocols begin and round, which it mirrors."""
+
+    weight_scale: int = as_in(Rounded, "weight_scale", 0)
+    init: Init = as_in(averaging.Options, "init", Init.CLOUD)
+    labels: Labels = as_in(labels.Options, "labels", Labels.CLEAR)
+    gradient: Gradient = as_in(gradient.Options, "gradient", Gradient.OWNER)
+
 
 FIGURE = (
     Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "x", "X in the clear"),
@@ -42,7 +71,7 @@ PREDICT = (
 )
 
 
-def run(s: Session, config: Config) -> Iterator[Any]:
+def run(s: Session, config: Options) -> Iterator[Any]:
     """Train for the configured epochs; yields the weights after each, as revealed for measuring accuracy."""
     o, c, y = s.each(DATA_OWNER), s.at(CLOUD_TRAINER), Clear()
     rows = chunk_rows(config, config.features)
@@ -62,15 +91,15 @@ def run(s: Session, config: Config) -> Iterator[Any]:
             yield s.reveal(c.do(training.weights), why="accuracy")
 
 
-def start_at_cloud(s: Session, config: Config) -> None:
+def start_at_cloud(s: Session, config: Options) -> None:
     """The cloud draws all weights."""
     s.at(CLOUD_TRAINER).do(training.start_model)
 
 
-def start_at_owner(s: Session, config: Config) -> None:
+def start_at_owner(s: Session, config: Options) -> None:
     """Each layer is drawn by the party that holds it in a split network, so that both begin alike."""
     o, c, upper = s.at(DATA_OWNER), s.at(CLOUD_TRAINER), HELD[config.labels]
-    for layer in upper.layers:
+    for layer in (averaging.FIRSTS[config.init], *upper.above):
         o.do(layer.start)
         c.do(layer.take, o.send(c, **{layer.name: o.do(layer.give)}))
     c.do(upper.start)
@@ -82,14 +111,19 @@ STARTS = MappingProxyType(
 )
 
 
-def predict(s: Session, config: Config, count: int) -> Iterator[Any]:
+def predict(s: Session, config: Options, count: int) -> Iterator[Any]:
     """Ask for the classes of the querier's samples; yields those of each part."""
     o, c = s.at(DATA_OWNER), s.at(CLOUD_TRAINER)
     for part in inference.parts(count):
         with s.phase("predict", part):
             x = o.send(c, x=o.do(training.own_samples, part, inference.ROWS))
-            told = c.send(o, classes=c.do(inference.classes_of_samples, x))
+            told = c.send(o, classes=c.do(classes_of_samples, x))
             yield s.reveal(o.do(inference.take_classes, told), why="prediction")
+
+
+def classes_of_samples(state: Cloud, x: NDArray[Any]) -> NDArray[np.int16]:
+    """C: the class of each sample (m, n), with W1 rounded as it was in training."""
+    return inference.classes(state, first_layer(state, x, state.config))
 
 
 def kept(state: State) -> dict[str, Any]:
@@ -100,7 +134,19 @@ def kept(state: State) -> dict[str, Any]:
 restore = inference.load_model
 
 
-def check(config: Config) -> None:
+def mirror(config: Training) -> Options:
+    """The same training in the clear: begun as another protocol's is, and rounded where it rounds."""
+    return carried(Options, config)
+
+
+def unprotected(config: Training) -> tuple[str, Training]:
+    """The baseline of a protocol: the same training without any protection or rounding."""
+    same = mirror(config)
+    labels = Labels.CLEAR if same.labels is Labels.FEBO else same.labels
+    return NAME, replace(same, weight_scale=0, labels=labels, gradient=Gradient.OWNER)
+
+
+def check(config: Options) -> None:
     """Refuse what would have no effect."""
     if config.labels is Labels.OWNER and config.init is Init.CLOUD:
         raise ConfigError(
@@ -108,7 +154,7 @@ def check(config: Config) -> None:
         )
 
 
-def payload_nbytes(config: Config) -> int:
+def payload_nbytes(config: Options) -> int:
     """About how many bytes a full transcript takes."""
     return 2 * sum(config.counts) * (config.features + 8)
 
@@ -120,12 +166,39 @@ def store_samples(state: Cloud, x: list[NDArray[Any]]) -> None:
 
 
 def train_step(state: Cloud, batch: Batch) -> None:
-    """C: forward, backward and update on one batch, in the clear."""
-    config: Config = state.config
-    x = batch_rows(state.held["x"][batch.owner], batch)
-    p = training.forward_upper(state, training.first_layer(state, x, config))
-    dz1 = training.backward_upper(state, error_in_clear(state, p, batch))
-    training.update_w1(state, training.first_layer_gradient(dz1, x, config))
+    """C: forward, backward and update on one batch, in the clear, rounded where another protocol rounds."""
+    config: Options = state.config
+    x, y = batch_rows(state.held["x"][batch.owner], batch), state.held["labels"][batch.owner]
+    p = training.forward_upper(state, first_layer(state, x, config))
+    error = output_error(p, training.batch_slice(y, batch), config)
+    training.update_w1(state, first_layer_gradient(training.backward_upper(state, error), x, config))
+
+
+def first_layer(state: State, x: NDArray[Any], config: Options) -> torch.Tensor:
+    """Z1 (B, h): exact integer products of rounded W1 and pixels, or float32 products if nothing is rounded."""
+    layer = config.conv
+    if not config.weight_scale:
+        return nn.first_layer(x, state.w1.value, config.pixel_unit, layer)
+    w1 = training.quantised_w1(state)
+    if layer is not None:
+        return training.dequantise(conv.products(x, w1, layer), config)
+    return training.dequantise(x.astype(np.int64) @ w1.astype(np.int64).T, config)
+
+
+def output_error(p: torch.Tensor, y: NDArray[Any], config: Options) -> torch.Tensor:
+    """P - Y (B, k), rounded as FEBO would if the run says so."""
+    if config.labels is not Labels.FEBO:
+        return training.output_error(p, y, config)
+    return training.restored_error(training.rounded_labels(y, config) - training.rounded_p(p, config), config)
+
+
+def first_layer_gradient(dz1: NDArray[np.float32], x: NDArray[Any], config: Options) -> torch.Tensor:
+    """dW1 (h, n) of dZ1 (B, h) and integer pixels (B, n), rounded as keys for dZ1 would if the run says so."""
+    if config.gradient is Gradient.OWNER or not config.weight_scale:
+        return training.first_layer_gradient(dz1, x, config)
+    rounded, layer = training.quantise(dz1, config, "dZ1").astype(np.int64), config.conv
+    whole = rounded.T @ x.astype(np.int64) if layer is None else conv.gradient_products(rounded, x, layer)
+    return training.rounded_dw1(whole, len(x), config)
 
 
 def batch_rows(parts: list[NDArray[Any]], batch: Batch) -> NDArray[Any]:

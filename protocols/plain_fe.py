@@ -39,11 +39,13 @@ in the second instance (`gradient=fe`); samples are uploaded in chunks of about 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 from numpy.typing import NDArray
 
+from protocols import plain
 from protocols.crypto import ipfe_lwe
 from protocols.crypto.groups.named import get_group
 from protocols.language.errors import ConfigError
@@ -52,18 +54,8 @@ from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import Session
 from protocols.language.state import Cloud, State
 from protocols.network import inference, training
-from protocols.network.config import (
-    Batch,
-    Config,
-    Gradient,
-    Init,
-    KeyScope,
-    Labels,
-    Scheme,
-    batches,
-    steps_per_epoch,
-)
-from protocols.parts import budget, keys
+from protocols.network.config import Batch, Gradient, KeyScope, Labels, Scheme, batches, steps_per_epoch
+from protocols.parts import budget, keys, labels
 from protocols.parts import defences as defence
 from protocols.parts.budget import BUDGETS
 from protocols.parts.gradient import GRADIENTS, AtOwner, UnderKeys
@@ -76,6 +68,12 @@ NAME = "plain_fe"
 SUMMARY = "the cloud trains on functionally encrypted samples with function keys for the rows of W1"
 SECURITY = "inner products only, by the scheme; but the keys of training open everything (stack, master_key)"
 ROLES = (DATA_OWNER, KEY_AUTHORITY, CLOUD_TRAINER)
+
+
+@dataclass(frozen=True)
+class Options(labels.Options, budget.Options):
+    """What a run is made of: training, the scheme, labels, the gradient, budgets."""
+
 
 FIGURE = (
     *OfRun.SETUP, *UnderKeys.SETUP, *Febo.SETUP,
@@ -90,7 +88,7 @@ PREDICT = (
 _POINT = 64  # bytes of a point of the default group, for estimates
 
 
-def run(s: Session, config: Config) -> Iterator[Any]:
+def run(s: Session, config: Options) -> Iterator[Any]:
     """Train for the configured epochs; yields the weights after each, as revealed for measuring accuracy."""
     c, (sk, dw1), y = s.at(CLOUD_TRAINER), under_encryption(config), LABELS[config.labels]()
     with s.phase("setup"):
@@ -109,7 +107,7 @@ def run(s: Session, config: Config) -> Iterator[Any]:
             yield s.reveal(c.do(training.weights), why="accuracy")
 
 
-def under_encryption(config: Config) -> tuple[Any, Any]:
+def under_encryption(config: Options) -> tuple[Any, Any]:
     """Who issues keys of what for W1, and where dW1 comes from, as the configuration names them."""
     gradient = GRADIENTS[config.gradient]
     scope = SCOPES[config.keys_for](config, gradient.instances)
@@ -133,7 +131,7 @@ def forward(state: Cloud, sk: Any, batch: Batch) -> Any:
     return training.forward_upper(state, training.dequantise(keys.decrypt(state, sk, batch), state.config))
 
 
-def predict(s: Session, config: Config, count: int) -> Iterator[Any]:
+def predict(s: Session, config: Options, count: int) -> Iterator[Any]:
     """Ask for the classes of the querier's samples, which stay encrypted; yields those of each part."""
     o, c, (asked, _) = s.at(DATA_OWNER), s.at(CLOUD_TRAINER), under_encryption(config)
     rows = min(upload_rows(config), inference.ROWS)
@@ -173,7 +171,10 @@ def restore(state: State, kept: dict[str, Any]) -> None:
     inference.load_model(state, kept)
 
 
-def payload_nbytes(config: Config) -> int:
+unprotected = plain.unprotected
+
+
+def payload_nbytes(config: Options) -> int:
     """About how many bytes full transcripts take: every message at both ends, equal payloads of a party once."""
     n, h, size, samples = config.features, config.width, config.batch, sum(config.counts)
     first = prod(config.first_shape)
@@ -200,32 +201,22 @@ def payload_nbytes(config: Config) -> int:
     )
 
 
-def check(config: Config) -> None:
+def check(config: Options) -> None:
     """Refuse, before anything is started, a configuration that the schemes cannot carry."""
     if not config.weight_scale:
         raise ConfigError("plain-fe encrypts integers: --weight-scale must be at least 1")
-    if config.labels is Labels.OWNER or config.init is not Init.CLOUD:
+    if config.labels is Labels.OWNER:
         raise ConfigError("in plain-fe the cloud holds the whole network: --labels clear or febo")
-    if config.first and (config.key_budget or config.gradient_budget or config.keys_for is not KeyScope.RUN):
+    if config.first and (config.budget == "yes" or config.keys_for is not KeyScope.RUN):
         raise ConfigError(
             "--first: the keys of one step open every sample already; --defence with keys is for a dense W1"
         )
-    if 0 < config.key_budget < config.layers[0]:
-        raise ConfigError(
-            f"--defence key-budget:{config.key_budget} would refuse the first h = {config.layers[0]} keys"
-        )
-    if config.key_budget >= config.features or config.gradient_budget >= config.batch:
-        sizes = f"n = {config.features} for keys of W1, B = {config.batch} for keys of dZ1"
-        raise ConfigError(
-            f"--defence key-budget and gradient-budget would never refuse: ranks are at most {sizes}"
-        )
-    if config.gradient_budget and config.gradient is not Gradient.FE:
-        raise ConfigError("--defence gradient-budget is for --gradient fe: else nobody asks keys for dZ1")
+    budget.check(config)
     get_group(config.group)
     describe(config)
 
 
-def describe(config: Config) -> dict[str, str]:
+def describe(config: Options) -> dict[str, str]:
     """Parameters and security of what protects this run, a line each."""
     lines = {"scheme": described(config)}
     if config.gradient is Gradient.FE:

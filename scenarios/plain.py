@@ -3,12 +3,7 @@
 from protocols import plain
 from scenarios.run.experiment import Scenario
 
-SCENARIO = Scenario(
-    name="plain",
-    protocol=plain,
-    only=frozenset({"weight_scale", "weight_bound", "labels", "gradient", "init", "first", "defence"}),
-    defaults={"weight_scale": 0},
-)
+SCENARIO = Scenario(name="plain", protocol=plain)
 
 if __name__ == "__main__":
     from scenarios.cli import script

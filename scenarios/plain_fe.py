@@ -3,23 +3,7 @@
 from protocols import plain_fe
 from scenarios.run.experiment import Scenario
 
-SCENARIO = Scenario(
-    name="plain_fe",
-    protocol=plain_fe,
-    only=frozenset(
-        {
-            "scheme",
-            "group",
-            "weight_scale",
-            "weight_bound",
-            "labels",
-            "gradient",
-            "first",
-            "malicious",
-            "defence",
-        }
-    ),
-)
+SCENARIO = Scenario(name="plain_fe", protocol=plain_fe, behaviours=("unit_keys",))
 
 if __name__ == "__main__":
     from scenarios.cli import script

@@ -123,7 +123,8 @@ def _weights_at(
     solved = all(u < len(errors) and found.solved[path.uses[u].index].all() for u in moved)
     if not solved:
         return None
-    return means[use.round] - spread(change, path.uses, errors, len(found.x)).T @ found.x / config.pixel_unit
+    moved_by: NDArray[np.float64] = spread(change, path.uses, errors, len(found.x)).T @ found.x
+    return means[use.round] - moved_by / float(config.pixel_unit)
 
 
 def _local(path: Trajectory, use: Use) -> bool:

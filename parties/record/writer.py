@@ -19,6 +19,7 @@ from typing import Any
 from parties.record.transcript import SCHEMA, TABLES, Frame, Record
 from protocols.language.errors import TranscriptError
 from protocols.language.message import Header, describe, digest, encode
+from protocols.language.options import as_plain
 from protocols.language.session import NO_ROUND, Ref
 from protocols.language.view import Kind
 
@@ -36,7 +37,7 @@ class TranscriptWriter:
         """Create the file with mode 0600; `config`: the public configuration, of the protocol's own class."""
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         self._file = _File(path, record)
-        public = json.dumps(config.as_plain() if config else {})
+        public = json.dumps(as_plain(config) if config else {})
         self._file.begin(
             {"schema": str(SCHEMA), "record": record.value, "protocol": protocol, "config": public}
         )

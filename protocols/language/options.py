@@ -57,7 +57,7 @@ def as_in(base: type, name: str, default: Any, **more: Any) -> Any:
     """The option of this name of another class, with another default; `more` replaces what it says of itself."""
     declared = next(each for each in fields(base) if each.name == name)
     said = declared.metadata["about"]
-    return field(default=default, metadata={"about": replace(said, large=None, **more)})
+    return field(default=default, metadata={"about": replace(said, **{"large": None, **more})})
 
 
 def about(declared: Field[Any]) -> About | None:

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from enum import Enum
 from itertools import islice
-from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,8 @@ from protocols.language.errors import ConfigError
 from protocols.language.options import derived, option
 from protocols.network.conv import Convolution, parse
 from protocols.network.fixedpoint import FixedPoint
+
+T = TypeVar("T")
 
 
 class Scheme(Enum):
@@ -111,18 +112,10 @@ class Loss(Enum):
 
 
 @dataclass(frozen=True)
-class Config:
-    """Sizes, training options and the switches of the protocols.
+class Training:
+    """What every run that trains has: sizes that follow from the data, the network and how it is trained.
 
-    `features` n, `classes` k, `x_max`: pixels are integers in [0, x_max]; `pixels` says how they enter the network.
-    `counts`: samples of each owner. `layers`: widths above the input, the first is h. `first`: a convolution below
-    them such as `conv:6x5x5`, empty for none; `shape`: (rows, columns[, channels]) of an image, which it needs.
-    `weight_scale`: fixed-point steps per unit of W1 and dZ1, 0 for no rounding; `weight_bound`: bound on |W1| and
-    |dZ1|. `label_scale`: steps per unit of a probability under FEBO.
-    Where owners train copies: `per_round` of them in a round (0: all), `local_steps` each before the copies are averaged, for
-    `rounds` rounds (0: for `epochs` passes over the data).
-    Defences (`defence.py`), off by default: `key_budget` and `gradient_budget`, the largest rank of the keys that the authority
-    issues for W1 and for dZ1 (0: any); `keys_for`; `noise`, a bound on what is added to Z1 of integer pixels; `order`; `aggregation`.
+    `features` n, `classes` k; `layers`: widths above the input, the first is h. A protocol's `Options` add fields of its own and of its parts.
     """
 
     features: int = derived("n, pixels of an image", least=1)
@@ -146,70 +139,17 @@ class Config:
     momentum: float = option(0.9, "Of SGD; Adam's first decay rate.", panel="Network")
     optimizer: Optimizer = option(Optimizer.SGD, "At every party.", panel="Network")
     pixels: Pixels = option(Pixels.UNIT, "unit: divided by their maximum; raw: as they are.", panel="Network")
-    init: Init = option(
-        Init.CLOUD,
-        "Who draws W1: owner, as in a split network; shared: the owner from a public seed; cloud: plain only.",
-        panel="Network",
-    )
-    authority: Authority = option(Authority.PARTY, "mitig1: who holds the master keys.")
-    per_round: int = option(0, "Owners that take part in a round.", panel="Owners", least=1)
-    local_steps: int = option(1, "Steps of each before copies are averaged.", panel="Owners", least=1)
-    rounds: int = option(0, "Instead of --epochs.", panel="Owners", least=1)
-    scheme: Scheme = option(Scheme.LWE, "What protects the samples.")
-    group: str = option("secp256k1", "Group for ddh and febo.")
-    labels: Labels = option(Labels.CLEAR, "How labels reach the cloud.")
-    gradient: Gradient = option(Gradient.OWNER, "Who computes dW1.")
-    weight_scale: int = option(256, "Fixed-point steps per unit of W1.")
-    weight_bound: float = option(4.0, "Bound on |W1|.")
-    label_scale: int = derived("Fixed-point steps per unit of a probability under FEBO.", 4096)
-    first: str = option("", "A first convolution: conv:6x5x5, kernels and their size.", panel="Network")
-    shape: tuple[int, ...] = derived("rows, columns and, in colour, channels of an image", (), least=1)
-    key_budget: int = derived("largest rank of the keys for W1 that are issued; 0: any", 0)
-    gradient_budget: int = derived("the same for keys of dZ1", 0)
-    keys_for: KeyScope = derived("what a master key protects", KeyScope.RUN)
-    noise: float = derived("bound on what is added to Z1 of integer pixels", 0.0)
-    order: Order = derived("in which order owners use their samples", Order.FIXED)
-    aggregation: Aggregation = derived("whether copies are averaged in the clear", Aggregation.CLEAR)
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.epochs < 1 or not self.layers or min(self.layers) < 1:
             raise ConfigError("--batch, --epochs and every number of --layers must be at least 1")
         if not 0 < self.lr < math.inf or not 0 <= self.momentum < 1:
             raise ConfigError("--lr must be positive and --momentum in [0, 1)")
-        if self.weight_scale < 0 or not 0 < self.weight_bound < math.inf or self.label_scale < 1:
-            raise ConfigError("--weight-scale and --weight-bound must be positive")
-        if self.local_steps < 1 or self.rounds < 0 or not 0 <= self.per_round <= len(self.counts):
-            raise ConfigError(
-                "--local-steps and --rounds must be at least 1, --per-round at most the number of owners"
-            )
-        if self.weight_scale and not self.weights.limit:
-            raise ConfigError("every weight would be rounded to 0: raise --weight-scale or --weight-bound")
-        if self.conv is not None and self.conv.features != self.features:
-            raise ConfigError(f"--first: images of {self.features} pixels cannot be of shape {self.shape}")
-        if self.key_budget < 0 or self.gradient_budget < 0 or not 0 <= self.noise < math.inf:
-            raise ConfigError("a key budget and the bound of a noise must not be negative")
-
-    def as_plain(self) -> dict[str, Any]:
-        """The configuration as JSON-able data."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: value.value if isinstance(value, Enum) else value for name, value in plain.items()}
-
-    @classmethod
-    def from_plain(cls, plain: dict[str, Any]) -> Config:
-        """The configuration that `as_plain` wrote; `ConfigError` if it is none."""
-        try:
-            values: dict[str, Any] = {
-                name: _ENUMS[name](v) if name in _ENUMS else v for name, v in plain.items()
-            }
-            values |= {name: tuple(values[name]) for name in ("counts", "layers", "shape") if name in values}
-            return cls(**values)
-        except (TypeError, ValueError, KeyError):
-            raise ConfigError("not a configuration of this version") from None
 
     @property
     def conv(self) -> Convolution | None:
-        """The first convolution, or None where the first layer is dense."""
-        return parse(self.first, self.shape) if self.first else None
+        """The first convolution; None, as the first layer is dense."""
+        return None
 
     @property
     def first_shape(self) -> tuple[int, int]:
@@ -224,19 +164,94 @@ class Config:
         return self.layers[0] if conv is None else conv.outputs
 
     @property
+    def pixel_unit(self) -> int:
+        """What an integer pixel is divided by where it enters the network."""
+        return self.x_max if self.pixels is Pixels.UNIT else 1
+
+    @property
+    def owners(self) -> str:
+        """`one` or `many`: where many owners train copies of W1, a figure has the arrows of averaging."""
+        return "one" if len(self.counts) == 1 else "many"
+
+
+@dataclass(frozen=True)
+class Convolved(Training):
+    """Where the first layer may be a convolution, which needs the `shape` of an image."""
+
+    first: str = option("", "A first convolution: conv:6x5x5, kernels and their size.", panel="Network")
+    shape: tuple[int, ...] = derived("rows, columns and, in colour, channels of an image", (), least=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.conv is not None and self.conv.features != self.features:
+            raise ConfigError(f"--first: images of {self.features} pixels cannot be of shape {self.shape}")
+
+    @property
+    def conv(self) -> Convolution | None:
+        """The first convolution, or None where the first layer is dense."""
+        return parse(self.first, self.shape) if self.first else None
+
+
+@dataclass(frozen=True)
+class Rounded(Training):
+    """Where W1 is carried as integers: `weight_scale` steps a unit, of reals within +-`weight_bound`; dZ1 likewise."""
+
+    weight_scale: int = option(256, "Fixed-point steps per unit of W1.")
+    weight_bound: float = option(4.0, "Bound on |W1|.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weight_scale < 0 or not 0 < self.weight_bound < math.inf:
+            raise ConfigError("--weight-scale and --weight-bound must be positive")
+        if self.weight_scale and not self.weights.limit:
+            raise ConfigError("every weight would be rounded to 0: raise --weight-scale or --weight-bound")
+
+    @property
     def weights(self) -> FixedPoint:
         """The fixed-point format of W1, and of dZ1 under `gradient=fe`."""
         return FixedPoint(self.weight_scale, self.weight_bound)
+
+
+@dataclass(frozen=True)
+class RoundedLabels(Training):
+    """Where P and Y are carried as integers, `label_scale` steps a unit."""
+
+    label_scale: int = derived("Fixed-point steps per unit of a probability under FEBO.", 4096, least=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.label_scale < 1:
+            raise ConfigError("a probability needs at least one step")
 
     @property
     def probabilities(self) -> FixedPoint:
         """The fixed-point format of P and Y under FEBO."""
         return FixedPoint(self.label_scale, 1.0)
 
-    @property
-    def pixel_unit(self) -> int:
-        """What an integer pixel is divided by where it enters the network."""
-        return self.x_max if self.pixels is Pixels.UNIT else 1
+
+def carried(options: type[T], config: Training, **changes: Any) -> T:
+    """Options of one class from those of another protocol that have the same names; others as they are by default."""
+    names = (each.name for each in fields(options) if hasattr(config, each.name))  # type: ignore[arg-type]
+    return options(**{**{name: getattr(config, name) for name in names}, **changes})
+
+
+@dataclass(frozen=True)
+class Rounds(Training):
+    """Where owners train copies: `per_round` of them in a round (0: all), `local_steps` each before they are averaged.
+
+    `rounds` rounds in all (0: for `epochs` passes over the data).
+    """
+
+    per_round: int = option(0, "Owners that take part in a round.", panel="Owners", least=1)
+    local_steps: int = option(1, "Steps of each before copies are averaged.", panel="Owners", least=1)
+    rounds: int = option(0, "Instead of --epochs.", panel="Owners", least=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.local_steps < 1 or self.rounds < 0 or not 0 <= self.per_round <= len(self.counts):
+            raise ConfigError(
+                "--local-steps and --rounds must be at least 1, --per-round at most the number of owners"
+            )
 
     @property
     def everyone(self) -> bool:
@@ -244,33 +259,12 @@ class Config:
         return self.per_round in (0, len(self.counts))
 
     @property
-    def owners(self) -> str:
-        """`one` or `many`: where many owners train copies of W1, a figure has the arrows of averaging."""
-        return "one" if len(self.counts) == 1 else "many"
-
-    @property
     def members(self) -> int:
         """How many owners take part in a round."""
         return self.per_round or len(self.counts)
 
-    @property
-    def budget(self) -> str:
-        """`yes` where the authority may refuse keys: a figure then has the arrows of a refusal."""
-        return "yes" if self.key_budget or self.gradient_budget else "no"
-
-    @property
-    def query_keys(self) -> str:
-        """Whether a query asks for keys, or makes do with those that training was granted, as a budget leaves no others."""
-        return "kept" if self.budget == "yes" and self.keys_for is not KeyScope.BATCH else "asked"
-
 
 _PUBLIC = b"keyhole public randomness, no. 1"  # a key that everybody knows: what follows from it is no secret
-
-_ENUMS: MappingProxyType[str, type[Enum]] = MappingProxyType({
-    "scheme": Scheme, "labels": Labels, "gradient": Gradient, "activation": Activation, "loss": Loss, "optimizer": Optimizer,
-    "pixels": Pixels, "init": Init, "authority": Authority, "keys_for": KeyScope, "order": Order,
-    "aggregation": Aggregation,
-})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -288,7 +282,7 @@ class Batch:
         return self.stop - self.start
 
 
-def batches(config: Config) -> Iterator[Batch]:
+def batches(config: Training) -> Iterator[Batch]:
     """The batches of an epoch, the same in every epoch: each owner's rows in order, the owners taking turns.
 
     Owners hold their samples in shuffled order, so a batch is a slice. The last one of an owner may be smaller.
@@ -301,7 +295,7 @@ def batches(config: Config) -> Iterator[Batch]:
                 number += 1
 
 
-def steps_per_epoch(config: Config) -> int:
+def steps_per_epoch(config: Training) -> int:
     """Number of batches in an epoch."""
     return sum(-(-count // config.batch) for count in config.counts)
 
@@ -317,18 +311,18 @@ class Visit:
     members: int
     local: int
 
-    def owners(self, config: Config) -> tuple[int, ...]:
+    def owners(self, config: Any) -> tuple[int, ...]:
         """Indices of the owners that take part."""
         return tuple((self.turn + j) % len(config.counts) for j in range(self.members))
 
-    def position(self, config: Config, owner: int) -> tuple[int, slice]:
+    def position(self, config: Any, owner: int) -> tuple[int, slice]:
         """(epoch, batch) of an owner: its batches in order, again and again, as positions in the order of that epoch."""
         count, size = len(config.counts), config.batch
         times = (self.turn + (owner - self.turn) % count) // count
         epoch, number = divmod(times * config.local_steps + self.local, -(-config.counts[owner] // size))
         return epoch, slice(number * size, min((number + 1) * size, config.counts[owner]))
 
-    def rows(self, config: Config, owner: int) -> slice | NDArray[np.int64]:
+    def rows(self, config: Any, owner: int) -> slice | NDArray[np.int64]:
         """The samples that an owner uses: a slice, or an index where the order is permuted for everybody to see.
 
         Where the order is private it is the slice of an order that the owner alone knows (`split.own_rows`).
@@ -336,17 +330,17 @@ class Visit:
         epoch, batch = self.position(config, owner)
         return public_order(config, owner, epoch)[batch] if config.order is Order.PUBLIC else batch
 
-    def index(self, config: Config, owner: int) -> NDArray[np.int64]:
+    def index(self, config: Any, owner: int) -> NDArray[np.int64]:
         """The same as positions of samples, in an order that is public."""
         return np.arange(config.counts[owner])[self.rows(config, owner)]
 
-    def size(self, config: Config, owner: int) -> int:
+    def size(self, config: Any, owner: int) -> int:
         """Samples in the batch of an owner."""
         batch = self.position(config, owner)[1]
         return int(batch.stop - batch.start)
 
 
-def public_order(config: Config, owner: int, epoch: int) -> NDArray[np.int64]:
+def public_order(config: Training, owner: int, epoch: int) -> NDArray[np.int64]:
     """The permutation of an owner's samples in an epoch that everybody can compute: a public function of both numbers."""
     return permutation(Stream(derive(_PUBLIC, "order", str(owner), str(epoch))), config.counts[owner])
 
@@ -356,37 +350,40 @@ def permutation(stream: Stream, count: int) -> NDArray[np.int64]:
     return np.argsort(stream.words(count), kind="stable")
 
 
-def rounds(config: Config) -> Iterator[tuple[Visit, ...]]:
+def rounds(config: Rounds) -> Iterator[tuple[Visit, ...]]:
     """The rounds of a run in which owners train copies: the local steps of each."""
     members = config.per_round or len(config.counts)
     for number in range(round_count(config)):
         yield tuple(Visit(number * members, members, local) for local in range(config.local_steps))
 
 
-def epochs_of_rounds(config: Config) -> Iterator[list[tuple[int, tuple[Visit, ...]]]]:
+def epochs_of_rounds(config: Rounds) -> Iterator[list[tuple[int, tuple[Visit, ...]]]]:
     """The rounds with their numbers, an epoch at a time; the last one may be shorter."""
     numbered = enumerate(rounds(config))
     while epoch := list(islice(numbered, rounds_per_epoch(config))):
         yield epoch
 
 
-def rounds_per_epoch(config: Config) -> int:
+def rounds_per_epoch(config: Rounds) -> int:
     """Rounds in which the owner with most samples uses each of them once."""
     owners = len(config.counts)
     visits = owners * -(-max(config.counts) // (config.batch * config.local_steps))
     return -(-visits // (config.per_round or owners))
 
 
-def round_count(config: Config) -> int:
+def round_count(config: Rounds) -> int:
     """Rounds of a run: as asked, or as many as its epochs take."""
     return config.rounds or config.epochs * rounds_per_epoch(config)
 
 
-def chunk_rows(config: Config, row_nbytes: int, limit: int = 64 << 20) -> int:
+def chunk_rows(config: Training, row_nbytes: int, limit: int = 64 << 20) -> int:
     """How many rows an upload carries: whole batches, about `limit` bytes at `row_nbytes` a row."""
     return max(1, limit // (row_nbytes * config.batch)) * config.batch
 
 
-def chunks(config: Config, rows: int) -> int:
+def chunks(config: Training, rows: int) -> int:
     """How many uploads of `rows` rows the owner with most samples needs."""
     return -(-max(config.counts) // rows)
+
+
+Config = Any  # the options of a protocol: some subclass of `Training`

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
-from protocols.network.config import Config
+from protocols.language.options import from_plain
 from protocols.network.head_config import HeadConfig
 
 
 def read_config(protocol: str, plain: dict[str, Any]) -> Any:
-    """The configuration that a run of this protocol wrote down; `ConfigError` if it is none.
-
-    A `HeadConfig` of `reverse_he`, a `Config` of all others.
-    """
-    return HeadConfig.from_plain(plain) if protocol == "reverse_he" else Config.from_plain(plain)
+    """The configuration that a run of this protocol wrote down; `ConfigError` if it is none."""
+    if protocol == "reverse_he":
+        return HeadConfig.from_plain(plain)
+    return from_plain(importlib.import_module(f"protocols.{protocol}").Options, plain)

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from protocols.language.state import Cloud, Owner, State
+from protocols.language.state import Owner, State
 from protocols.network import nn, training
-from protocols.network.config import Config
+from protocols.network.config import Training
 
 ROWS = 4096  # samples in a message
 
@@ -24,11 +24,6 @@ ROWS = 4096  # samples in a message
 def parts(count: int, rows: int = ROWS) -> Iterator[int]:
     """Numbers of the parts in which `count` samples are asked."""
     return iter(range(-(-count // rows)))
-
-
-def classes_of_samples(state: Cloud, x: NDArray[Any]) -> NDArray[np.int16]:
-    """C: the class of each sample (m, n), in the clear, with W1 rounded as it was in training."""
-    return classes(state, training.first_layer(state, x, state.config))
 
 
 def classes(state: State, z1: torch.Tensor) -> NDArray[np.int16]:
@@ -62,7 +57,7 @@ def model(state: State) -> dict[str, Any]:
 
 def load_model(state: State, kept: dict[str, Any]) -> None:
     """The weights that `model` returned."""
-    config: Config = state.config
+    config: Training = state.config
     if "w1" in kept:
         state.w1 = nn.track(training.tensor(kept["w1"]), config)
     if "hidden" in kept:
@@ -72,5 +67,5 @@ def load_model(state: State, kept: dict[str, Any]) -> None:
         state.output = _layer(weight, bias, config)
 
 
-def _layer(weight: NDArray[Any], bias: NDArray[Any], config: Config) -> nn.Layer:
+def _layer(weight: NDArray[Any], bias: NDArray[Any], config: Training) -> nn.Layer:
     return nn.Layer(nn.track(training.tensor(weight), config), nn.track(training.tensor(bias), config))

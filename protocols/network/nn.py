@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from protocols.network import conv
-from protocols.network.config import Activation, Config, Loss, Optimizer
+from protocols.network.config import Activation, Loss, Optimizer, Training
 from protocols.network.conv import Convolution
 
 Float = NDArray[np.float32]
@@ -51,12 +51,12 @@ class Pass:
     a: tuple[torch.Tensor, ...]
 
 
-def draw_first(config: Config, rng: np.random.Generator) -> Weight:
+def draw_first(config: Training, rng: np.random.Generator) -> Weight:
     """W1 (h, n), uniform in +-1 / sqrt(n), as torch's own linear layers begin; kernels (F, L) likewise."""
     return track(_draw(rng, *config.first_shape), config)
 
 
-def draw_public(config: Config) -> Weight:
+def draw_public(config: Training) -> Weight:
     """W1 as `draw_first` draws it, from a public seed: everybody can compute it."""
     bound = 1.0 / np.sqrt(config.features)
     generator = torch.Generator().manual_seed(_PUBLIC_SEED)
@@ -64,29 +64,29 @@ def draw_public(config: Config) -> Weight:
     return track(empty.uniform_(-bound, bound, generator=generator), config)
 
 
-def draw_layers(sizes: tuple[int, ...], config: Config, rng: np.random.Generator) -> list[Layer]:
+def draw_layers(sizes: tuple[int, ...], config: Training, rng: np.random.Generator) -> list[Layer]:
     """Layers between widths `sizes`, weights as W1, biases zero."""
     weights = [_draw(rng, out, into) for into, out in pairwise(sizes)]
     return [Layer(track(w, config), track(torch.zeros(len(w)), config)) for w in weights]
 
 
-def track(value: torch.Tensor, config: Config) -> Weight:
+def track(value: torch.Tensor, config: Training) -> Weight:
     """A tensor with an optimizer at its start."""
     square = torch.zeros_like(value) if config.optimizer is Optimizer.ADAM else None
     return Weight(value, torch.zeros_like(value), square, torch.zeros((), dtype=torch.int64))
 
 
-def upper_sizes(config: Config) -> tuple[int, ...]:
+def upper_sizes(config: Training) -> tuple[int, ...]:
     """Widths from Z1 to the outputs."""
     return (*hidden_sizes(config), config.classes)
 
 
-def hidden_sizes(config: Config) -> tuple[int, ...]:
+def hidden_sizes(config: Training) -> tuple[int, ...]:
     """Widths from Z1 to the input of the last layer; above a convolution all of `layers` are dense layers."""
     return config.layers if config.conv is None else (config.width, *config.layers)
 
 
-def forward_hidden(layers: Sequence[Layer], z1: torch.Tensor, config: Config) -> Pass:
+def forward_hidden(layers: Sequence[Layer], z1: torch.Tensor, config: Training) -> Pass:
     """Run the hidden layers above the first on Z1 (B, h)."""
     z, a = [z1], [_activate(z1, config.activation)]
     for layer in layers:
@@ -95,13 +95,13 @@ def forward_hidden(layers: Sequence[Layer], z1: torch.Tensor, config: Config) ->
     return Pass(tuple(z), tuple(a))
 
 
-def forward_output(layer: Layer, a: torch.Tensor, config: Config) -> torch.Tensor:
+def forward_output(layer: Layer, a: torch.Tensor, config: Training) -> torch.Tensor:
     """P (B, k) of the last layer, for activations a (B, width)."""
     z = _affine(layer, a)
     return torch.softmax(z, 1) if config.loss is Loss.CE else torch.sigmoid(z)
 
 
-def backward_output(layer: Layer, a: torch.Tensor, error: torch.Tensor, config: Config) -> torch.Tensor:
+def backward_output(layer: Layer, a: torch.Tensor, error: torch.Tensor, config: Training) -> torch.Tensor:
     """Update the last layer and return dA (B, width), the gradient of each sample's own loss.
 
     `error` is P - Y (B, k), the gradient of both losses with respect to the last pre-activation.
@@ -109,7 +109,7 @@ def backward_output(layer: Layer, a: torch.Tensor, error: torch.Tensor, config: 
     return _backward(layer, a, error, config)
 
 
-def backward_hidden(layers: Sequence[Layer], run: Pass, da: torch.Tensor, config: Config) -> torch.Tensor:
+def backward_hidden(layers: Sequence[Layer], run: Pass, da: torch.Tensor, config: Training) -> torch.Tensor:
     """Update the hidden layers above the first and return dZ1 (B, h), of each sample's own loss."""
     delta = da * _slope(run.z[-1], run.a[-1], config.activation)
     for i, layer in reversed(list(enumerate(layers))):
@@ -122,7 +122,7 @@ def _affine(layer: Layer, a: torch.Tensor) -> torch.Tensor:
     return torch.addmm(layer.bias.value, a, layer.weight.value.T)
 
 
-def _backward(layer: Layer, a: torch.Tensor, delta: torch.Tensor, config: Config) -> torch.Tensor:
+def _backward(layer: Layer, a: torch.Tensor, delta: torch.Tensor, config: Training) -> torch.Tensor:
     """Update a layer on the mean loss; returns the gradient with respect to its input, from before the update."""
     da = delta @ layer.weight.value
     descend(layer.weight, delta.T @ a / len(delta), config)
@@ -130,7 +130,7 @@ def _backward(layer: Layer, a: torch.Tensor, delta: torch.Tensor, config: Config
     return da
 
 
-def descend(weight: Weight, gradient: torch.Tensor, config: Config) -> None:
+def descend(weight: Weight, gradient: torch.Tensor, config: Training) -> None:
     """One step of the optimizer, in place.
 
     SGD with momentum: v <- momentum v + g, w <- w - lr v. Adam: D. Kingma, J. Ba, ICLR 2015, algorithm 1, with
@@ -183,7 +183,7 @@ def first_layer_gradient(
 
 
 def accuracy(
-    w1: Float, weights: list[Float], biases: list[Float], config: Config, x: Ints, labels: Ints
+    w1: Float, weights: list[Float], biases: list[Float], config: Training, x: Ints, labels: Ints
 ) -> float:
     """Share of samples (N, n integers) whose largest output is their label."""
     layers = [_loaded(w, b) for w, b in zip(weights, biases, strict=True)]

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from protocols.language.state import Owner, State
-from protocols.network import conv, nn
-from protocols.network.config import Batch, Config, Gradient, Init, Labels
+from protocols.network import nn
+from protocols.network.config import Batch, Rounded, RoundedLabels, Training
 
 
 def start_model(state: State) -> None:
@@ -25,11 +25,13 @@ def start_model(state: State) -> None:
 
 
 def start_first(state: State) -> None:
-    """Draw W1: in private, or from the public seed."""
-    if state.config.init is Init.SHARED:
-        state.w1 = nn.draw_public(state.config)
-    else:
-        state.w1 = nn.draw_first(state.config, state.rng)
+    """Draw W1 in private."""
+    state.w1 = nn.draw_first(state.config, state.rng)
+
+
+def start_public_first(state: State) -> None:
+    """W1 from the public seed."""
+    state.w1 = nn.draw_public(state.config)
 
 
 def start_upper(state: State) -> None:
@@ -85,25 +87,14 @@ def quantised_w1(state: State) -> NDArray[Any]:
     return quantise(state.w1.value.numpy(), state.config, "W1")
 
 
-def quantise(values: NDArray[Any], config: Config, what: str) -> NDArray[Any]:
+def quantise(values: NDArray[Any], config: Rounded, what: str) -> NDArray[Any]:
     """Round reals to the integers of the weights' fixed-point format."""
     return config.weights.quantise(values, what)
 
 
-def dequantise(products: NDArray[np.int64], config: Config) -> torch.Tensor:
+def dequantise(products: NDArray[np.int64], config: Rounded) -> torch.Tensor:
     """Reals of inner products of weights and pixels: one division by both scales, in float64, then float32."""
     return torch.from_numpy((products / (config.weight_scale * config.pixel_unit)).astype(np.float32))
-
-
-def first_layer(state: State, x: NDArray[Any], config: Config) -> torch.Tensor:
-    """Z1 (B, h): exact integer products of rounded W1 and pixels, or float32 products if nothing is rounded."""
-    layer = config.conv
-    if not config.weight_scale:
-        return nn.first_layer(x, state.w1.value, config.pixel_unit, layer)
-    w1 = quantised_w1(state)
-    if layer is not None:
-        return dequantise(conv.products(x, w1, layer), config)
-    return dequantise(x.astype(np.int64) @ w1.astype(np.int64).T, config)
 
 
 def forward_upper(state: State, z1: torch.Tensor) -> torch.Tensor:
@@ -118,25 +109,23 @@ def forward_hidden(state: State, z1: torch.Tensor) -> torch.Tensor:
     return a
 
 
-def rounded_p(p: torch.Tensor, config: Config) -> NDArray[Any]:
+def rounded_p(p: torch.Tensor, config: RoundedLabels) -> NDArray[Any]:
     """P (B, k) as integers, `label_scale` steps a unit."""
     return config.probabilities.quantise(p.numpy(), "P")
 
 
-def rounded_labels(labels: NDArray[Any], config: Config) -> NDArray[np.int64]:
+def rounded_labels(labels: NDArray[Any], config: RoundedLabels) -> NDArray[np.int64]:
     """One-hot Y (B, k) as integers, `label_scale` steps a unit."""
     hot: NDArray[np.int64] = np.eye(config.classes, dtype=np.int64)[labels] * config.label_scale
     return hot
 
 
-def output_error(p: torch.Tensor, labels: NDArray[Any], config: Config) -> torch.Tensor:
-    """P - Y (B, k) for labels in the clear; rounded as FEBO would, if the run's labels are under FEBO."""
-    if config.labels is Labels.FEBO:
-        return restored_error(rounded_labels(labels, config) - rounded_p(p, config), config)
+def output_error(p: torch.Tensor, labels: NDArray[Any], config: Training) -> torch.Tensor:
+    """P - Y (B, k) for labels in the clear."""
     return p - nn.one_hot(labels, config.classes)
 
 
-def restored_error(y_minus_p: NDArray[np.int64], config: Config) -> torch.Tensor:
+def restored_error(y_minus_p: NDArray[np.int64], config: RoundedLabels) -> torch.Tensor:
     """P - Y (B, k) as reals from the integers Y - P that FEBO decrypts to."""
     return torch.from_numpy((-y_minus_p / config.label_scale).astype(np.float32))
 
@@ -153,17 +142,13 @@ def backward_hidden(state: State, da: torch.Tensor) -> NDArray[np.float32]:
     return dz1
 
 
-def rounded_dw1(products: NDArray[np.int64], size: int, config: Config) -> torch.Tensor:
+def rounded_dw1(products: NDArray[np.int64], size: int, config: Rounded) -> torch.Tensor:
     """dW1 (h, n) of the exact products of rounded dZ1 and integer pixels, for a batch of `size`."""
     return dequantise(products, config) / size
 
 
-def first_layer_gradient(dz1: NDArray[np.float32], x: NDArray[Any], config: Config) -> torch.Tensor:
-    """dW1 (h, n) of dZ1 (B, h) and integer pixels (B, n), rounded as `gradient=fe` would if the run says so."""
-    if config.gradient is Gradient.FE and config.weight_scale:
-        rounded, layer = quantise(dz1, config, "dZ1").astype(np.int64), config.conv
-        whole = rounded.T @ x.astype(np.int64) if layer is None else conv.gradient_products(rounded, x, layer)
-        return rounded_dw1(whole, len(x), config)
+def first_layer_gradient(dz1: NDArray[np.float32], x: NDArray[Any], config: Training) -> torch.Tensor:
+    """dW1 (h, n) of dZ1 (B, h) and integer pixels (B, n)."""
     return nn.first_layer_gradient(torch.from_numpy(np.array(dz1)), x, config.pixel_unit, config.conv)
 
 

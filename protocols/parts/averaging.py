@@ -12,7 +12,7 @@ at most h together. A and all owners but one subtract their copies; the average,
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from protocols.crypto import aggregate
 from protocols.language.errors import ConfigError
 from protocols.language.figure import Arrow
+from protocols.language.options import derived, option
 from protocols.language.roles import DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import At, Session
 from protocols.language.state import Authority, Owner, State
 from protocols.network import training
-from protocols.network.config import Aggregation, Config, Visit
+from protocols.network.config import Aggregation, Init, Rounds, Visit
 
 Float = NDArray[np.float32]
 Step = Callable[..., Any]
@@ -45,12 +46,24 @@ class Held:
     average_masked: Step
 
 
+@dataclass(frozen=True)
+class Options(Rounds):
+    """Rounds in which owners train copies, and whether A sees them; who draws W1."""
+
+    init: Init = option(
+        Init.OWNER,
+        "Who draws W1: owner, as in a split network; shared: the owner from a public seed; cloud: plain only.",
+        panel="Network",
+    )
+    aggregation: Aggregation = derived("whether copies are averaged in the clear", Aggregation.CLEAR)
+
+
 class Alone:
     """One owner holds W1 itself."""
 
     described: MappingProxyType[str, str] = MappingProxyType({})
 
-    def __init__(self, config: Config, layers: tuple[Held, ...]) -> None:
+    def __init__(self, config: Options, layers: tuple[Held, ...]) -> None:
         self.config, self.layers = config, layers
 
     def holder(self, s: Session) -> At:
@@ -141,7 +154,7 @@ class Masked(InClear):
         a.do(layer.average_masked, s.gather(o.send(a, **{f"{layer.name}_masked": masked})))
 
 
-def check(config: Config) -> None:
+def check(config: Options) -> None:
     """Refuse rounds that no masks can protect."""
     if config.aggregation is Aggregation.SECURE and not 1 < config.members <= aggregate.MEMBERS:
         raise ConfigError(
@@ -230,6 +243,9 @@ FIRST = Held("w1", training.start_first, training.give_first, training.take_firs
              average_first, masked_first, average_masked_first)  # fmt: skip
 LAST = Held("head", training.start_output, training.give_output, training.take_output,
             average_output, masked_output, average_masked_output)  # fmt: skip
+FIRSTS: MappingProxyType[Init, Held] = MappingProxyType({
+    Init.OWNER: FIRST, Init.SHARED: replace(FIRST, start=training.start_public_first),
+})  # fmt: skip
 AVERAGES: MappingProxyType[tuple[str, Aggregation], type[Alone]] = MappingProxyType({
     ("one", Aggregation.CLEAR): Alone, ("many", Aggregation.CLEAR): InClear, ("many", Aggregation.SECURE): Masked,
 })  # fmt: skip

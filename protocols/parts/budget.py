@@ -21,19 +21,44 @@ from typing import Any
 from numpy.typing import NDArray
 
 from protocols.crypto.integers.rank import Echelon
+from protocols.language.errors import ConfigError
 from protocols.language.figure import Arrow
 from protocols.language.message import wire
+from protocols.language.options import derived
 from protocols.language.roles import CLOUD_TRAINER, KEY_AUTHORITY
 from protocols.language.session import Located, Session
 from protocols.language.state import Authority, Cloud
 from protocols.network import training
-from protocols.network.config import Batch, Config
-from protocols.parts import keys
+from protocols.network.config import Batch, Gradient, KeyScope
+from protocols.parts import gradient, keys
 from protocols.parts.gradient import AtOwner, UnderKeys
 
 STEP = (
     Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "refused", "in place of keys beyond the budget", when="budget=yes"),
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options(gradient.Options):
+    """The largest rank of the keys that A issues for W1 and for dZ1; 0: any."""
+
+    key_budget: int = derived("largest rank of the keys for W1 that are issued; 0: any", 0, least=0)
+    gradient_budget: int = derived("the same for keys of dZ1", 0, least=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.key_budget < 0 or self.gradient_budget < 0:
+            raise ConfigError("a key budget must not be negative")
+
+    @property
+    def budget(self) -> str:
+        """`yes` where the authority may refuse keys: a figure then has the arrows of a refusal."""
+        return "yes" if self.key_budget or self.gradient_budget else "no"
+
+    @property
+    def query_keys(self) -> str:
+        """Whether a query asks for keys, or makes do with those that training was granted, as a budget leaves no others."""
+        return "kept" if self.budget == "yes" and self.keys_for is not KeyScope.BATCH else "asked"
 
 
 class Freeze:
@@ -80,7 +105,7 @@ class LimitedKeys:
 class FrozenGradient:
     """dW1 as `inner` computes it, until W1 is frozen."""
 
-    def __init__(self, inner: Any, config: Config, freeze: Freeze) -> None:
+    def __init__(self, inner: Any, config: Options, freeze: Freeze) -> None:
         self.inner, self.limit, self.freeze = inner, config.gradient_budget, freeze
 
     def update(self, s: Session, dz1: Located, batch: Batch) -> None:
@@ -101,16 +126,16 @@ class LimitedGradient(FrozenGradient):
             self.inner.issue(s, rows, batch)
 
 
-def unlimited(config: Config, scope: keys.OfRun, dw1: AtOwner | UnderKeys) -> tuple[Any, Any]:
+def unlimited(config: Options, scope: keys.OfRun, dw1: AtOwner | UnderKeys) -> tuple[Any, Any]:
     """Keys for W1, and dW1, as they are."""
     return scope, dw1
 
 
-def limited(config: Config, scope: keys.OfRun, dw1: AtOwner | UnderKeys) -> tuple[Any, Any]:
+def limited(config: Options, scope: keys.OfRun, dw1: AtOwner | UnderKeys) -> tuple[Any, Any]:
     """The same within the budgets of a run: a refusal of either freezes W1."""
     freeze = Freeze()
-    gradient = LimitedGradient if config.gradient_budget else FrozenGradient
-    return LimitedKeys(scope, config.key_budget, freeze), gradient(dw1, config, freeze)
+    wrapper = LimitedGradient if config.gradient_budget else FrozenGradient
+    return LimitedKeys(scope, config.key_budget, freeze), wrapper(dw1, config, freeze)
 
 
 BUDGETS = MappingProxyType({"no": unlimited, "yes": limited})
@@ -145,3 +170,18 @@ def refusal(state: Authority, name: str, budget: int) -> Refused:
 def freeze(state: Cloud, refused: Refused) -> None:
     """C: return to the last W1 that it has keys for."""
     training.take_first(state, state.held["granted"])
+
+
+def check(config: Options) -> None:
+    """Refuse budgets that refuse everything, or nothing."""
+    if 0 < config.key_budget < config.layers[0]:
+        raise ConfigError(
+            f"--defence key-budget:{config.key_budget} would refuse the first h = {config.layers[0]} keys"
+        )
+    if config.key_budget >= config.features or config.gradient_budget >= config.batch:
+        sizes = f"n = {config.features} for keys of W1, B = {config.batch} for keys of dZ1"
+        raise ConfigError(
+            f"--defence key-budget and gradient-budget would never refuse: ranks are at most {sizes}"
+        )
+    if config.gradient_budget and config.gradient is not Gradient.FE:
+        raise ConfigError("--defence gradient-budget is for --gradient fe: else nobody asks keys for dZ1")

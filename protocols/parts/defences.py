@@ -7,12 +7,12 @@ defence costs and what it leaves open is said by the protocol that has it, and m
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from protocols.language.errors import ConfigError
-from protocols.network.config import Aggregation, Config, Init, KeyScope, Labels, Order
+from protocols.network.config import Aggregation, Init, KeyScope, Labels, Order, Training
 
 
 @dataclass(frozen=True)
@@ -65,17 +65,11 @@ def parse(texts: Iterable[str], protocol: str) -> dict[str, Any]:
     return found
 
 
-def without(config: Config) -> Config:
-    """The same training without the defences that it could do without: private init and U-shaped labels are a protocol's shape."""
-    defaults: dict[str, Any] = {field.name: field.default for field in fields(Config)}
-    return replace(config, **{name: defaults[name] for name in _OWN})
-
-
-def described(config: Config) -> dict[str, str]:
+def described(config: Training) -> dict[str, str]:
     """The defences in force, a line each, as `describe` of a protocol prints them; not those that are an option of their own."""
     lines = {}
     for name, defence in DEFENCES.items():
-        value = getattr(config, defence.field)
+        value = getattr(config, defence.field, None)
         if defence.field in _OWN and (value if defence.takes_value else value is defence.value):
             lines[f"defence {name.replace('_', '-')}"] = (
                 f"{value:g}: " if defence.takes_value else ""

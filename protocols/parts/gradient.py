@@ -6,6 +6,7 @@ B is padded with zeros. A then sees dZ1 in the key requests.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -13,15 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.language.figure import Arrow
+from protocols.language.options import option
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import Located, Session
 from protocols.language.state import Cloud, Owner
 from protocols.network import conv, training
-from protocols.network.config import Batch, Config, Gradient
+from protocols.network.config import Batch, Gradient
 from protocols.parts import keys
 from protocols.parts.keys import Instance, OfRun
 
 Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Options(keys.Options):
+    """Who computes dW1."""
+
+    gradient: Gradient = option(Gradient.OWNER, "Who computes dW1.")
 
 
 class AtOwner:
@@ -93,7 +102,7 @@ def update_from_owner(state: Cloud, dw1: Float) -> None:
 
 def rounded_dz1(state: Cloud, dz1: Float) -> NDArray[Any]:
     """C: the rows of dZ1 (h, B) as integers, zeros beyond a smaller batch."""
-    config: Config = state.config
+    config: Options = state.config
     rows = np.zeros((config.width, config.batch), dtype=config.weights.dtype)
     rows[:, : len(dz1)] = training.quantise(dz1, config, "dZ1").T
     return rows
@@ -101,7 +110,7 @@ def rounded_dz1(state: Cloud, dz1: Float) -> NDArray[Any]:
 
 def update_from_ct(state: Cloud, sk: Any, batch: Batch) -> None:
     """C: dW1 = dZ1 X_B / B by decryption, and the update of W1."""
-    config: Config = state.config
+    config: Options = state.config
     products, layer = keys.decrypt_gradient(state, sk, batch), config.conv
     whole = products if layer is None else conv.folded(products, layer)  # C learns the sum at each position
     training.update_w1(state, training.rounded_dw1(whole, batch.size, config))

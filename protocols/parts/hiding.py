@@ -7,6 +7,7 @@ all others' ciphertexts.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -18,12 +19,22 @@ from protocols.crypto.groups import workers
 from protocols.crypto.groups.named import get_pairing
 from protocols.crypto.records import Bounds
 from protocols.language.figure import Arrow
+from protocols.language.options import as_in, option
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import At, Located, Session
 from protocols.language.state import Authority, Cloud, Owner
 from protocols.network import training
 from protocols.network.config import Authority as Holder
-from protocols.network.config import Config, Visit, chunk_rows
+from protocols.network.config import Rounded, Visit, chunk_rows
+
+
+@dataclass(frozen=True)
+class Options(Rounded):
+    """The pairing, and who holds the master keys."""
+
+    weight_scale: int = as_in(Rounded, "weight_scale", 64)
+    group: str = option("bn254", "Group of the pairing.")
+    authority: Holder = option(Holder.PARTY, "mitig1: who holds the master keys.")
 
 
 class AtAuthority:
@@ -96,12 +107,12 @@ class Samples:
         c.do(store_ct, s.gather(o.send(c, ct=o.do(encrypt_samples, part, rows))))
 
 
-def parameters(config: Config) -> Any:
+def parameters(config: Options) -> Any:
     """The scheme's parameters for <w, x> of length n."""
     return fhipe.parameters(Bounds(config.features, config.x_max, config.weights.limit), config.group)
 
 
-def upload_rows(config: Config) -> int:
+def upload_rows(config: Options) -> int:
     """Samples in a chunk; whole batches."""
     return chunk_rows(config, get_pairing(config.group).g2_bytes * (config.features + 1))
 
@@ -135,7 +146,7 @@ def derive_own(state: Owner, w1: NDArray[Any]) -> Any:
 
 def set_up_instances(state: Authority) -> tuple[list[Any], list[Any]]:
     """A: an instance for each owner; master keys and public parameters."""
-    config: Config = state.config
+    config: Options = state.config
     made = [fhipe.setup(parameters(config), state.coins) for _ in config.counts]
     state.held["msk"] = [msk for _, msk in made]
     return state.held["msk"], [pp for pp, _ in made]
@@ -164,7 +175,7 @@ def store_ct(state: Cloud, cts: list[Any]) -> None:
 
 def decrypt(state: Cloud, sk: Any, owner: int, visit: Visit) -> NDArray[np.int64]:
     """C: the products (B, h) of an owner's batch with the rows that keys are for, on all processors."""
-    config: Config = state.config
+    config: Options = state.config
     batch = visit.position(config, owner)[1]
     part, start = divmod(batch.start, upload_rows(config))
     ct = fhipe.rows(state.held["ct"][owner][part], start, start + batch.stop - batch.start)

@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 from protocols.crypto import ipfe_ddh, ipfe_lwe
 from protocols.crypto.records import Bounds
 from protocols.language.figure import Arrow
+from protocols.language.options import derived, option
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import Located, Session
 from protocols.language.state import Authority, Cloud, Owner, State
 from protocols.network import conv, training
-from protocols.network.config import Batch, Config, KeyScope, Scheme, chunk_rows, chunks
+from protocols.network.config import Batch, Convolved, KeyScope, Rounded, Scheme, chunk_rows, chunks
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,15 @@ class Instance:
         c.do(self.store, s.gather(o.send(c, **{self.ct: o.do(self.encrypt, part, rows)})))
 
 
+@dataclass(frozen=True)
+class Options(Rounded, Convolved):
+    """How samples are encrypted."""
+
+    scheme: Scheme = option(Scheme.LWE, "What protects the samples.")
+    group: str = option("secp256k1", "Group for ddh and febo.")
+    keys_for: KeyScope = derived("what a master key protects", KeyScope.RUN)
+
+
 class OfRun:
     """One master key of each instance for the whole run."""
 
@@ -80,7 +90,7 @@ class OfRun:
         Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "ct", "Enc(x)"),
     )
 
-    def __init__(self, config: Config, instances: tuple[Instance, ...]) -> None:
+    def __init__(self, config: Options, instances: tuple[Instance, ...]) -> None:
         self.config, self.instances = config, (SAMPLES, *instances)
 
     def set_up(self, s: Session) -> None:
@@ -170,30 +180,30 @@ class OfBatch(OfRun):
     query_with_last = query
 
 
-def scheme_of(config: Config) -> ModuleType:
+def scheme_of(config: Options) -> ModuleType:
     """The module of the scheme that protects the samples."""
     return ipfe_ddh if config.scheme is Scheme.DDH else ipfe_lwe
 
 
-def bounds_of(config: Config, kind: str = "x") -> Bounds:
+def bounds_of(config: Options, kind: str = "x") -> Bounds:
     """Bounds of <w, x>, of length n; or of <dz, row of X_B^T>, of length B."""
     length = config.features if kind == "x" else config.batch
     return Bounds(length, config.x_max, config.weights.limit)
 
 
-def parameters(config: Config, bounds: Bounds) -> Any:
+def parameters(config: Options, bounds: Bounds) -> Any:
     """The scheme's parameters for these bounds."""
     if config.scheme is Scheme.DDH:
         return ipfe_ddh.parameters(bounds, config.group)
     return ipfe_lwe.parameters(bounds)
 
 
-def described(config: Config, kind: str = "x") -> str:
+def described(config: Options, kind: str = "x") -> str:
     """The scheme's parameters and security in one line."""
     return str(scheme_of(config).describe(parameters(config, bounds_of(config, kind))))
 
 
-def upload_rows(config: Config) -> int:
+def upload_rows(config: Options) -> int:
     """Samples in a chunk; whole batches, or one that has a master key of its own."""
     if config.keys_for is KeyScope.BATCH:
         return config.batch
@@ -201,7 +211,7 @@ def upload_rows(config: Config) -> int:
     return chunk_rows(config, 8 * words)
 
 
-def uploaded_chunk(held: list[list[Any]], batch: Batch, config: Config) -> tuple[Any, int]:
+def uploaded_chunk(held: list[list[Any]], batch: Batch, config: Options) -> tuple[Any, int]:
     """What the owner of a batch uploaded in the chunk that holds it, and the first row of the batch in it."""
     chunk, start = divmod(batch.start, upload_rows(config))
     return held[batch.owner][chunk], start
@@ -218,7 +228,7 @@ def encrypt_samples(state: Owner, part: int, rows: int) -> Any:
 
 def encrypt_batches(state: Owner, part: int, rows: int) -> list[Any]:
     """O: Enc of the n rows of X_B^T, for every batch of a chunk; zeros fill a smaller batch."""
-    config: Config = state.config
+    config: Options = state.config
     scheme, mpk = scheme_of(config), state.held["mpk", "batch"][0]
     x, cts = training.own_samples(state, part, rows), []
     for start in range(0, len(x), config.batch):
@@ -243,7 +253,7 @@ def set_up_instances(state: Authority, kind: str, part: int) -> list[Any]:
 
 
 def _set_up(state: State, kind: str, name: str) -> Any:
-    config: Config = state.config
+    config: Options = state.config
     mpk, state.held["msk", name] = scheme_of(config).setup(
         parameters(config, bounds_of(config, kind)), state.coins
     )
@@ -291,7 +301,7 @@ def store_ct_batches(state: Cloud, cts: list[list[Any]]) -> None:
 
 def decrypt(state: Cloud, sk: Any, batch: Batch) -> NDArray[np.int64]:
     """C: the products of a batch with the rows that keys are for, (B, rows)."""
-    config: Config = state.config
+    config: Options = state.config
     (mpk, ct), start = uploaded_chunk(state.held["ct", "x"], batch, config)
     scheme = scheme_of(config)
     products: NDArray[np.int64] = scheme.decrypt(mpk, sk, scheme.rows(ct, start, start + batch.size))
@@ -300,7 +310,7 @@ def decrypt(state: Cloud, sk: Any, batch: Batch) -> NDArray[np.int64]:
 
 def decrypt_gradient(state: Cloud, sk: Any, batch: Batch) -> NDArray[np.int64]:
     """C: dZ1 X_B of a batch (h, n), from keys of the rows of dZ1."""
-    config: Config = state.config
+    config: Options = state.config
     (mpk, cts), start = uploaded_chunk(state.held["ct", "batch"], batch, config)
     products: NDArray[np.int64] = scheme_of(config).decrypt(mpk, sk, cts[start // config.batch]).T
     return products

@@ -17,12 +17,20 @@ from numpy.typing import NDArray
 from protocols.crypto import febo
 from protocols.language.figure import Arrow
 from protocols.language.message import wire
+from protocols.language.options import option
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import Located, Session
 from protocols.language.state import Authority, Cloud, Owner, State
 from protocols.network import training
-from protocols.network.config import Batch, Config, Labels
-from protocols.parts.keys import uploaded_chunk
+from protocols.network.config import Batch, Labels, RoundedLabels
+from protocols.parts import keys
+
+
+@dataclass(frozen=True)
+class Options(keys.Options, RoundedLabels):
+    """Where labels are."""
+
+    labels: Labels = option(Labels.CLEAR, "How labels reach the cloud.")
 
 
 class Clear:
@@ -44,7 +52,7 @@ class Clear:
         return found
 
     @staticmethod
-    def describe(config: Config) -> str:
+    def describe(config: Options) -> str:
         """One line for the table of what protects a run."""
         return "in the clear to the cloud"
 
@@ -83,7 +91,7 @@ class Febo:
         return found  # fmt: skip
 
     @staticmethod
-    def describe(config: Config) -> str:
+    def describe(config: Options) -> str:
         """One line for the table of what protects a run."""
         return febo.describe(febo_parameters(config))
 
@@ -101,7 +109,7 @@ class LabelRequest:
         return self.p.shape
 
 
-def febo_parameters(config: Config) -> Any:
+def febo_parameters(config: Options) -> Any:
     """FEBO over the group of the samples; 0 <= Y, P <= label_scale."""
     return febo.parameters(config.label_scale, config.label_scale, config.group)
 
@@ -172,7 +180,7 @@ def decrypted_error(state: Cloud, sk: Any, batch: Batch) -> torch.Tensor:
 
 
 def _label_ct(state: State, batch: Batch) -> Any:
-    ct, start = uploaded_chunk(state.held["ct_labels"], batch, state.config)
+    ct, start = keys.uploaded_chunk(state.held["ct_labels"], batch, state.config)
     return febo.rows(ct, start, start + batch.size)
 
 

@@ -7,22 +7,38 @@ fresh noise each time, so that averages over visits lose it.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.language.errors import ConfigError
+from protocols.language.options import derived
 from protocols.language.session import At, Located
 from protocols.language.state import Owner
-from protocols.network.config import Config
+from protocols.network.config import Training
 
 Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Options(Training):
+    """Noise on Z1 of integer pixels."""
+
+    noise: float = derived("bound on what is added to Z1 of integer pixels", 0.0, least=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.noise < math.inf:
+            raise ConfigError("the bound of a noise must not be negative")
 
 
 class Silent:
     """Z1 as it is."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Options) -> None:
         """Without a bound."""
 
     def on(self, o: At, z1: Located) -> Located:
@@ -33,7 +49,7 @@ class Silent:
 class Uniform:
     """Z1 with noise within +-R."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Options) -> None:
         self.bound = config.noise / config.pixel_unit
 
     def on(self, o: At, z1: Located) -> Located:
@@ -47,7 +63,7 @@ def add_noise(state: Owner, z1: Float, bound: float) -> Float:
     return (z1 + state.coins.stream("noise").uniform(bound, *z1.shape)).astype(np.float32)
 
 
-def described(config: Config) -> dict[str, str]:
+def described(config: Options) -> dict[str, str]:
     """One line for the table of what protects a run, if there is noise."""
     sent = config.noise / config.pixel_unit
     line = f"+-{config.noise:g} on Z1 of pixels from 0 to {config.x_max}, so +-{sent:g} on Z1 as it is sent"

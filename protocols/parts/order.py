@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from protocols.language.errors import ConfigError
 from protocols.language.state import Owner
-from protocols.network.config import Config, Labels, Order, Visit, permutation
+from protocols.network.config import Labels, Order, Visit, permutation
 
 
-def check(config: Config) -> None:
+def check(config: Any) -> None:
     """Refuse a private order where somebody else has to know it."""
     if config.order is Order.PRIVATE and config.labels is not Labels.OWNER:
         raise ConfigError(
@@ -39,7 +39,7 @@ def own_labels(state: Owner, visit: Visit) -> NDArray[Any]:
 
 def own_order(state: Owner, visit: Visit) -> slice | NDArray[np.int64]:
     """O: which of its samples are its batch; where the order is private, drawn anew from its coins in each epoch."""
-    config: Config = state.config
+    config = state.config
     if config.order is not Order.PRIVATE:
         return visit.rows(config, state.index)
     epoch, batch = visit.position(config, state.index)

@@ -20,9 +20,9 @@ from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import At, Located, Revealed, Session
 from protocols.language.state import Cloud, Owner, State
 from protocols.network import inference, nn, training
-from protocols.network.config import Config, Init, Labels, Visit, epochs_of_rounds, round_count
+from protocols.network.config import Init, Labels, Visit, epochs_of_rounds, round_count
 from protocols.parts import averaging, defences, labels, order
-from protocols.parts.averaging import AVERAGES, FIRST, LAST
+from protocols.parts.averaging import AVERAGES, FIRSTS, LAST, Options
 
 Float = NDArray[np.float32]
 
@@ -37,12 +37,13 @@ class AtCloud:
     """The cloud holds every layer above the first, and the labels."""
 
     PREDICT = (Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "classes", when="labels=clear"),)
-    layers: tuple[averaging.Held, ...] = (FIRST,)
+    above: tuple[averaging.Held, ...] = ()  # layers at the owner besides W1
     described = "in the clear to the cloud"
     start = staticmethod(training.start_upper)
 
-    def __init__(self, config: Config) -> None:
-        self.mean = AVERAGES[config.owners, config.aggregation](config, self.layers)
+    def __init__(self, config: Any) -> None:
+        layers = (FIRSTS[config.init], *self.above)
+        self.mean = AVERAGES[config.owners, config.aggregation](config, layers)
 
     def set_up(self, s: Session) -> None:
         """Draw the weights: the cloud its layers; the owner, or the authority for many owners to begin alike, the others."""
@@ -87,7 +88,7 @@ class UShaped(AtCloud):
     PREDICT_MEAN = (
         Arrow("predict", KEY_AUTHORITY, DATA_OWNER, "head_mean", "the last layer", when="owners=many,labels=owner"),
     )  # fmt: skip
-    layers = (FIRST, LAST)
+    above = (LAST,)
     described = "at the owner, with the last layer (U-shaped)"
     start = staticmethod(training.start_hidden)
 
@@ -119,7 +120,7 @@ UPPER: MappingProxyType[Labels, type[AtCloud]] = MappingProxyType({
 
 
 def train(
-    s: Session, config: Config, upper: AtCloud, step: Callable[[At, Visit], None]
+    s: Session, config: Options, upper: AtCloud, step: Callable[[At, Visit], None]
 ) -> Iterator[list[Revealed]]:
     """Round after round: `step(owners, visit)` for the local steps of the owners that take part, then the average.
 
@@ -137,23 +138,22 @@ def train(
             yield upper.reveal(s)
 
 
-def check(config: Config) -> None:
+def check(config: Options) -> None:
     """Refuse what a split network cannot mean."""
     if len(config.counts) == 1 and (config.per_round or config.local_steps > 1):
         raise ConfigError("--per-round and --local-steps are for many owners: give --owners too")
     if config.init is Init.CLOUD:
         raise ConfigError("in a split network the owner draws W1: --init owner, or shared for a public seed")
     averaging.check(config)
-    order.check(config)
 
 
-def described(config: Config) -> dict[str, str]:
+def described(config: Options, upper: type[AtCloud]) -> dict[str, str]:
     """Where labels are, and the defences in force, a line each."""
-    lines = {"labels": UPPER[config.labels].described, **defences.described(config)}
+    lines = {"labels": upper.described, **defences.described(config)}
     return {**lines, **AVERAGES[config.owners, config.aggregation].described}
 
 
-def steps(config: Config) -> int:
+def steps(config: Options) -> int:
     """Training steps of a run."""
     return round_count(config) * config.local_steps
 

@@ -8,19 +8,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from parties.adversary.trajectory import PROTOCOLS as SPLIT
 from parties.record.transcript import Record
 from parties.runtime.inline import InlineRuntime
-from protocols import mitig2, plain
+from protocols import plain
 from protocols.language.session import Session, opened
 from protocols.network.config import Config
-from scenarios.run.experiment import Experiment, Scenario, unprotected
+from scenarios.run.catalogue import find_protocol
+from scenarios.run.experiment import Experiment, Scenario
 from scenarios.run.folder import RunFolder, joined, private_folder
 
 
 def train_plain(experiment: Experiment, config: Config) -> dict[str, Any]:
     """The final weights of `plain` with the same data, coins and order, and the given rounding."""
-    return _train(plain, replace(experiment, scenario=Scenario("plain", plain)), config)
+    return _train(plain, replace(experiment, scenario=Scenario("plain", plain)), plain.mirror(config))
 
 
 def train_unprotected(experiment: Experiment) -> dict[str, Any]:
@@ -28,10 +28,10 @@ def train_unprotected(experiment: Experiment) -> dict[str, Any]:
 
     Where many owners train copies that are averaged, that is MITIG2, which neither encrypts nor rounds; else `plain`.
     """
-    config = unprotected(experiment)
-    copies = config.owners == "many" and experiment.scenario.protocol.NAME in SPLIT
-    protocol = mitig2 if copies else plain
-    return _train(protocol, replace(experiment, scenario=Scenario(protocol.NAME, protocol)), config)
+    hook = getattr(experiment.scenario.protocol, "unprotected", plain.unprotected)
+    name, config = hook(experiment.config)
+    protocol = find_protocol(name)
+    return _train(protocol, replace(experiment, scenario=Scenario(name, protocol)), config)
 
 
 def _train(protocol: ModuleType, experiment: Experiment, config: Config) -> dict[str, Any]:

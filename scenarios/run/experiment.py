@@ -16,7 +16,7 @@ from protocols.crypto.coins import derive
 from protocols.language.errors import ConfigError, SchemeError
 from protocols.language.options import Declared, as_plain, flag, options_of
 from protocols.language.roles import CLOUD_TRAINER, SERVER, Role, party_name
-from protocols.network.config import Config, Gradient, Labels, Scheme, rounds_per_epoch, steps_per_epoch
+from protocols.network.config import Config, Labels, Scheme, rounds_per_epoch, steps_per_epoch
 from protocols.network.head_config import HeadConfig
 from protocols.network.public_base import FrozenBase
 from protocols.parts import defences as defence
@@ -24,24 +24,18 @@ from scenarios.run.options import PRESETS, RUN_OPTIONS, Given, RunOptions, Runti
 
 FULL_LIMIT_NBYTES = 2_000_000_000
 
-_TRAINING = frozenset(
-    ["layers", "activation", "loss", "batch", "epochs", "lr", "momentum", "optimizer", "pixels"]
-)
-
 
 @dataclass(frozen=True)
 class Scenario:
     """A named experiment: a protocol with the options that it declares, and those of every run.
 
-    One that does not train brings more options (`task`, a dataclass), run options that it `lacks`, what fills in its
+    `behaviours` names what a malicious party may do in it. One that does not train brings more options (`task`, a dataclass), run options that it `lacks`, what fills in its
     options (`prepare`), and the module that scores it (`scored`, `baseline`).
     """
 
     name: str
     protocol: ModuleType
-    only: frozenset[str] = frozenset()
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    digits: Mapping[str, Any] = field(default_factory=dict)  # defaults on the smallest data set
+    behaviours: tuple[str, ...] = ()
     task: type | None = None
     lacks: frozenset[str] = frozenset()
     prepare: Callable[[Scenario, dict[str, Any]], Experiment] | None = None
@@ -50,27 +44,13 @@ class Scenario:
     @property
     def config(self) -> type:
         """The class of its configurations."""
-        return HeadConfig if self.task is not None else Config
+        return HeadConfig if self.task is not None else self.protocol.Options
 
     def options(self, derived: bool = False) -> dict[str, Declared]:
         """What may be asked for, by name; with `derived` also what only a program may set."""
-        lacks = self.lacks if "malicious" in self.only else self.lacks | {"malicious"}
+        lacks = self.lacks if self.behaviours else self.lacks | {"malicious"}
         run = {name: each for name, each in RUN_OPTIONS.items() if name not in lacks}
-        if self.task is not None:
-            return {**run, **options_of(self.task, derived)}
-        own = {
-            name: self._narrowed(name, each)
-            for name, each in options_of(Config, derived).items()
-            if name in self.only | _TRAINING or each.about.flag == ""
-        }
-        return {**run, **own}
-
-    def _narrowed(self, name: str, each: Declared) -> Declared:
-        return replace(
-            each,
-            default=self.digits.get(name, self.defaults.get(name, each.default)),
-            about=replace(each.about, large=self.defaults.get(name, each.about.large)),
-        )
+        return {**run, **options_of(self.task or self.protocol.Options, derived)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,13 +214,6 @@ def step_count(protocol: ModuleType, config: Any) -> int:
     return count
 
 
-def unprotected(experiment: Experiment) -> Config:
-    """The configuration of the baseline: the same training without rounding."""
-    config: Config = experiment.config
-    labels = Labels.CLEAR if config.labels is Labels.FEBO else config.labels
-    return replace(defence.without(config), weight_scale=0, labels=labels, gradient=Gradient.OWNER)
-
-
 def _defended(scenario: Scenario, asked: Mapping[str, Any]) -> dict[str, Any]:
     """What the defences set; `ConfigError` where an option was given that says otherwise."""
     found = defence.parse(asked.get("defence", ()), scenario.protocol.NAME)
@@ -254,13 +227,15 @@ def _config(scenario: Scenario, given: Mapping[str, Any], data: Dataset, counts:
     """The protocol's configuration: what was given, the defaults on this data set, and the facts of the data."""
     facts = {"features": data.x_train.shape[1], "classes": data.classes, "x_max": data.x_max, "counts": counts,
              "shape": data.shape}  # fmt: skip
+    names = {each.name for each in fields(scenario.config)}
     own = {name: each for name, each in scenario.options(derived=True).items() if name not in RUN_OPTIONS}
     values = {each.field: given.get(name, default(each, data.name)) for name, each in own.items()}
-    config = Config(**{**scenario.defaults, **values, **facts})
+    config = scenario.config(**{**values, **{name: fact for name, fact in facts.items() if name in names}})
     # A batch larger than the data is the whole data.
     config = replace(config, batch=min(config.batch, max(counts)))
     # Rounds say how long to train; what counts in epochs, such as the baseline, takes as many as hold them.
-    return replace(config, epochs=-(-config.rounds // rounds_per_epoch(config))) if config.rounds else config
+    rounds = getattr(config, "rounds", 0)
+    return replace(config, epochs=-(-rounds // rounds_per_epoch(config))) if rounds else config
 
 
 def _check_protocol(scenario: Scenario, config: Any) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from protocols.language.options import as_plain
 from protocols.network.config import Scheme
 from scenarios.run.experiment import Experiment, step_count
 from scenarios.run.folder import RunFolder, load_run, write_json
@@ -208,7 +209,7 @@ def _unfinished(experiment: Experiment, status: str, why: str, ignored: Sequence
         "why": why,
         "config": {
             **experiment.as_plain()["data"],
-            **config.as_plain(),
+            **as_plain(config),
             "runtime": experiment.runtime,
             "record": experiment.record.value,
             "counts": list(config.counts),

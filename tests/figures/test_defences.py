@@ -9,12 +9,13 @@ import pytest
 from parties.adversary.adversary import Adversary
 from parties.adversary.equations import first_observations, independent_keys, systems
 from parties.record.view import Kind, View
+from protocols import mitig2
 from protocols.crypto import aggregate
 from protocols.crypto.coins import Coins, Stream, derive
 from protocols.language.errors import BoundError, ConfigError, MalformedError
+from protocols.language.options import as_plain, from_plain
 from protocols.network.config import (
     Authority,
-    Config,
     Gradient,
     Labels,
     Order,
@@ -23,9 +24,10 @@ from protocols.network.config import (
     permutation,
     public_order,
 )
-from protocols.parts.defences import DEFENCES, parse, without
+from protocols.parts.defences import DEFENCES, parse
 from scenarios.run.attacks import attack_run
 from scenarios.run.baseline import train_plain
+from scenarios.run.catalogue import find_protocol
 from scenarios.run.execute import execute
 from scenarios.study.sweep_defences import Attack, Group, defences_table, sweep_defences
 from tests.conftest import TINY, small
@@ -53,12 +55,14 @@ def same(a, b):
 
 
 def test_every_defence_sets_an_option_and_none_is_on_by_default():
-    config = Config(features=4, classes=2, x_max=1, counts=(4, 4))
     for name, defence in DEFENCES.items():
         for protocol in defence.protocols:
             parse([f"{name}:3" if defence.takes_value else name.replace("_", "-")], protocol)
-        assert getattr(config, defence.field) != (3 if defence.takes_value else defence.value)
-    assert without(config) == config == Config.from_plain(json.loads(json.dumps(config.as_plain())))
+            options = find_protocol(protocol).Options
+            config = options(features=4, classes=2, x_max=1, counts=(4, 4))
+            assert config == from_plain(options, json.loads(json.dumps(as_plain(config))))
+            value = getattr(config, defence.field)
+            assert defence.field == "init" or value != (3 if defence.takes_value else defence.value)
 
 
 @pytest.mark.parametrize(("scenario", "defences", "options", "said"), [
@@ -209,7 +213,9 @@ def test_uniform_draws_have_their_moments():
 
 
 def test_a_public_order_visits_every_sample_once_an_epoch_and_changes():
-    config = Config(features=4, classes=2, x_max=1, counts=(10, 7), batch=4, epochs=2, order=Order.PUBLIC)
+    config = mitig2.Options(
+        features=4, classes=2, x_max=1, counts=(10, 7), batch=4, epochs=2, order=Order.PUBLIC
+    )
     rows = [Visit(turn, 2, 0).rows(config, 0) for turn in range(0, 12, 2)]
     first, second = np.concatenate(rows[:3]), np.concatenate(rows[3:])
     assert sorted(first) == sorted(second) == list(range(10)) and not np.array_equal(first, second)
@@ -331,8 +337,6 @@ def test_secure_aggregation_of_mitig1(runs):
     ("plain_fe", {**FOUR, "defence": ("batch_keys",)}),
 ], ids=str)  # fmt: skip
 def test_defended_runs_send_the_arrows_of_their_figure(runs, scenario, options):
-    from scenarios.run.catalogue import find_protocol
-
     run, _ = runs(scenario, **options)
     rows = everyone(run).rows(None, Kind.SENT)
     sent = {(r.phase, r.sender.partition(":")[0], r.receiver.partition(":")[0], r.label) for r in rows}

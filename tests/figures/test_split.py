@@ -15,7 +15,6 @@ from protocols.language.errors import ConfigError
 from protocols.network.config import (
     Activation,
     Authority,
-    Config,
     Init,
     Labels,
     Loss,
@@ -88,7 +87,7 @@ def test_averaging_every_step_is_training_on_all_batches_at_once(runs):
 
 
 def test_every_owner_uses_each_batch_once_in_an_epoch():
-    config = Config(
+    config = mitig2.Options(
         features=4, classes=2, x_max=1, counts=(10, 9, 3), batch=4, epochs=1, per_round=2, init=Init.OWNER
     )
     used = {i: [] for i in range(3)}
@@ -101,7 +100,7 @@ def test_every_owner_uses_each_batch_once_in_an_epoch():
 
 
 def test_local_steps_use_following_batches():
-    config = Config(features=4, classes=2, x_max=1, counts=(8, 8), batch=2, local_steps=3)
+    config = mitig2.Options(features=4, classes=2, x_max=1, counts=(8, 8), batch=2, local_steps=3)
     first, second = list(rounds(config))[:2]
     assert [v.rows(config, 1).start for v in (*first, *second)] == [0, 2, 4, 6, 0, 2]
     assert first[0] == Visit(turn=0, members=2, local=0)
@@ -236,7 +235,7 @@ def test_each_owner_has_an_instance_of_its_own(runs):
     ("mitig2", {"weight_scale": 64}, "no option"),
     ("mitig2", {"rounds": 3, "epochs": 3}, "give one of them"),
     ("mitig1", {"weight_scale": 0}, "at least 1"),
-    ("mitig1", {"labels": Labels.OWNER}, "--labels clear"),
+    ("mitig1", {"labels": Labels.OWNER}, "no option"),
     ("mitig1", {"group": "secp256k1"}, "bn254"),
     ("mitig1", {"weight_scale": 10**7}, "discrete-logarithm limit"),
     ("plain_fe", {"labels": Labels.OWNER}, "--labels clear or febo"),

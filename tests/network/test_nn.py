@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 import torch
 
+from protocols import plain
 from protocols.language.errors import ConfigError
+from protocols.language.options import as_plain, from_plain
 from protocols.network import nn
-from protocols.network.config import Activation, Config, Loss, Optimizer
+from protocols.network.config import Activation, Loss, Optimizer, Training
 
 RNG = np.random.default_rng(5)
 
 
 def config(**options):
-    return Config(features=6, classes=3, x_max=16, counts=(7,), momentum=0.0, lr=1.0, **options)
+    return Training(features=6, classes=3, x_max=16, counts=(7,), momentum=0.0, lr=1.0, **options)
 
 
 @pytest.mark.parametrize("layers", [(5,), (5, 4), (5, 4, 3)])
@@ -53,7 +55,7 @@ def total(p, labels, loss):
 
 
 def test_momentum_accumulates():
-    c = Config(features=2, classes=2, x_max=1, counts=(1,), lr=0.1, momentum=0.5)
+    c = Training(features=2, classes=2, x_max=1, counts=(1,), lr=0.1, momentum=0.5)
     w = nn.track(torch.zeros(2), c)
     for _ in range(2):
         nn.descend(w, torch.ones(2), c)
@@ -61,7 +63,7 @@ def test_momentum_accumulates():
 
 
 def test_adam_is_torch_s_adam():
-    c = Config(features=2, classes=2, x_max=1, counts=(1,), lr=0.1, optimizer=Optimizer.ADAM)
+    c = Training(features=2, classes=2, x_max=1, counts=(1,), lr=0.1, optimizer=Optimizer.ADAM)
     mine, theirs = nn.track(torch.zeros(3), c), torch.zeros(3, requires_grad=True)
     optimizer = torch.optim.Adam([theirs], lr=0.1)
     for step in range(4):
@@ -88,11 +90,11 @@ def test_accuracy_counts_the_largest_output():
                                    {"lr": np.nan}, {"label_scale": 0}, {"weight_scale": 1, "weight_bound": 0.4}], ids=str)  # fmt: skip
 def test_impossible_configurations_are_refused(wrong):
     with pytest.raises(ConfigError):
-        Config(**{"features": 6, "classes": 3, "x_max": 16, "counts": (7,), **wrong})
+        plain.Options(**{"features": 6, "classes": 3, "x_max": 16, "counts": (7,), **wrong})
 
 
 def test_a_configuration_survives_json():
     c = config(layers=(5, 4), loss=Loss.BCE)
-    assert Config.from_plain(c.as_plain()) == c
+    assert from_plain(Training, as_plain(c)) == c
     with pytest.raises(ConfigError):
-        Config.from_plain({"features": 3})
+        from_plain(Training, {"features": 3})

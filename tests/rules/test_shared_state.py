@@ -14,12 +14,12 @@ def test_a_run_leaves_the_globals_and_generators_as_they_were(runs, name):
 
 def test_a_change_would_be_seen(runs, monkeypatch):
     monkeypatch.setattr(training, "last", [], raising=False)
-    first_layer = training.first_layer
+    forward = training.forward_upper
 
     def remembers(*args):
         training.last.append(args)
-        return first_layer(*args)
+        return forward(*args)
 
-    monkeypatch.setattr(training, "first_layer", remembers)
+    monkeypatch.setattr(training, "forward_upper", remembers)
     with pytest.raises(AssertionError, match="protocols.network.training"):
         runs("plain", samples=47)

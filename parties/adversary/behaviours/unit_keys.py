@@ -15,7 +15,8 @@ from protocols.language.errors import ConfigError
 from protocols.language.roles import CLOUD_TRAINER
 from protocols.language.state import Cloud
 from protocols.network import training
-from protocols.network.config import Config, KeyScope, steps_per_epoch
+from protocols.network.config import KeyScope, steps_per_epoch
+from protocols.parts import keys
 
 NAME = "unit_keys"
 ROLE = CLOUD_TRAINER
@@ -23,7 +24,7 @@ ROLE = CLOUD_TRAINER
 
 def unit_rows(state: Cloud) -> NDArray[Any]:
     """C, malicious: the next h unit vectors (h, n), beginning anew after the last one; once all were asked for, [W1]."""
-    config: Config = state.config
+    config: keys.Options = state.config
     h, n = config.layers[0], config.features
     step = state.held["units"] = state.held.get("units", -1) + 1
     if step >= -(-n // h):
@@ -35,7 +36,7 @@ def unit_rows(state: Cloud) -> NDArray[Any]:
 INSTEAD = {(ROLE, training.quantised_w1): unit_rows}
 
 
-def check(config: Config) -> None:
+def check(config: keys.Options) -> None:
     """Refuse what has no rows of a dense W1, or too many instances."""
     if config.first:
         raise ConfigError("--malicious unit-keys asks for rows of a dense W1: not with --first")
@@ -45,11 +46,11 @@ def check(config: Config) -> None:
         )
 
 
-def steps(config: Config) -> int:
+def steps(config: keys.Options) -> int:
     """Steps until keys of all n unit vectors were asked for, h a step."""
     return min(-(-config.features // config.layers[0]), config.epochs * steps_per_epoch(config))
 
 
-def describe(config: Config) -> str:
+def describe(config: keys.Options) -> str:
     """One line for the table of what protects a run."""
     return f"MALICIOUS: asks for keys of unit vectors instead of W1, in the first {steps(config)} steps"
