@@ -38,7 +38,7 @@ from protocols.crypto import fhipe
 from protocols.crypto.groups import workers
 from protocols.crypto.groups.named import get_pairing
 from protocols.language.errors import ConfigError
-from protocols.language.figure import Arrow
+from protocols.language.figure import Arrow, Integers
 from protocols.language.options import as_in
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role
 from protocols.language.session import At, Session
@@ -81,15 +81,15 @@ class Options(averaging.Options, hiding.Options):
 FIGURE = (
     *AtAuthority.SETUP, *AtOwner.SETUP, *Masked.SETUP,
     *hiding.Samples.UPLOAD,
-    Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear"),
+    Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear", type=Integers),
     *split.AVERAGE,
     *AtAuthority.STEP, *AtOwner.STEP, *split.STEP,
     *InClear.AVERAGE, *Masked.AVERAGE,
 )  # fmt: skip
 PREDICT = (
     *split.PREDICT, *AtAuthority.PREDICT, *AtOwner.PREDICT,
-    Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "ct", "Enc(x)"),
-    Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "classes", "C: Z1 = W1 x, layers above"),
+    Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "ct", "Enc(x)", type=fhipe.FhipeCiphertext),
+    Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "classes", "C: Z1 = W1 x, layers above", type=Integers),
 )  # fmt: skip
 
 

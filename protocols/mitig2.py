@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from protocols import plain
 from protocols.language.errors import ConfigError
-from protocols.language.figure import Arrow
+from protocols.language.figure import Arrow, Integers, Reals
 from protocols.language.options import derived, option
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role
 from protocols.language.session import At, Session
@@ -74,16 +74,16 @@ class Options(averaging.Options, noise.Options, Convolved):
 
 
 FIGURE = (
-    Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear", when="labels=clear"),
+    Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear", when="labels=clear", type=Integers),
     *Masked.SETUP,
     *split.AVERAGE, *UShaped.AVERAGE,
-    Arrow("step", DATA_OWNER, CLOUD_TRAINER, "z1", "Z1 = W1 X_B^T"),
+    Arrow("step", DATA_OWNER, CLOUD_TRAINER, "z1", "Z1 = W1 X_B^T", type=Reals),
     *UShaped.STEP, *split.STEP,
     *InClear.AVERAGE, *Masked.AVERAGE, *InClear.AVERAGE_HEAD, *Masked.AVERAGE_HEAD,
 )  # fmt: skip
 PREDICT = (
     *split.PREDICT, *UShaped.PREDICT_MEAN,
-    Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "z1", "Z1 = W1 x"),
+    Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "z1", "Z1 = W1 x", type=Reals),
     *UShaped.PREDICT, *AtCloud.PREDICT,
 )  # fmt: skip
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from protocols.language.errors import ConfigError
-from protocols.language.figure import Arrow
+from protocols.language.figure import Arrow, Integers, Reals
 from protocols.language.options import as_in
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER
 from protocols.language.session import Session
@@ -58,16 +58,16 @@ class Options(Rounded, RoundedLabels, Convolved):
 
 
 FIGURE = (
-    Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "x", "X in the clear"),
-    Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear"),
-    Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "w1", "W1 as the owner draws it", when="init=owner|shared"),
-    Arrow(
-        "setup", DATA_OWNER, CLOUD_TRAINER, "head", "the last layer", when="init=owner|shared,labels=owner"
-    ),
-)
+    Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "x", "X in the clear", type=Integers),
+    Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear", type=Integers),
+    Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "w1", "W1 as the owner draws it",
+          when="init=owner|shared", type=Reals),
+    Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "head", "the last layer",
+          when="init=owner|shared,labels=owner", type=Reals),
+)  # fmt: skip
 PREDICT = (
-    Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "x", "X in the clear"),
-    Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "classes"),
+    Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "x", "X in the clear", type=Integers),
+    Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "classes", type=Integers),
 )
 
 

@@ -49,7 +49,7 @@ from protocols import plain
 from protocols.crypto import ipfe_lwe
 from protocols.crypto.groups.named import get_group
 from protocols.language.errors import ConfigError
-from protocols.language.figure import Arrow
+from protocols.language.figure import Arrow, Integers
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import Session
 from protocols.language.state import Cloud, State
@@ -82,8 +82,8 @@ FIGURE = (
 )  # fmt: skip
 PREDICT = (
     *OfRun.PREDICT,
-    Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "classes", "C: Z1 = W1 x, layers above"),
-)
+    Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "classes", "C: Z1 = W1 x, layers above", type=Integers),
+)  # fmt: skip
 
 _POINT = 64  # bytes of a point of the default group, for estimates
 

@@ -47,9 +47,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.crypto import paillier
-from protocols.crypto.paillier_keys import PaillierFloats, PaillierLogits, PaillierPublicKey
+from protocols.crypto.paillier_keys import PaillierFloats, PaillierHead, PaillierLogits, PaillierPublicKey
 from protocols.language.errors import BoundError, ConfigError, MalformedError
-from protocols.language.figure import Arrow
+from protocols.language.figure import Arrow, Integers
 from protocols.language.relations import Plain, Relation
 from protocols.language.roles import CONSUMER, DATA_OWNER, KEY_AUTHORITY, QUERIER, SERVER
 from protocols.language.session import Located, Session
@@ -78,16 +78,20 @@ REFUSED = -1  # the decision about a result beyond its bound
 Ints = NDArray[np.int64]
 
 FIGURE = (
-    Arrow("setup", KEY_AUTHORITY, DATA_OWNER, "pk", "(pk, sk) <- Setup()"),
-    Arrow("setup", KEY_AUTHORITY, SERVER, "pk"),
-    Arrow("upload", DATA_OWNER, SERVER, "head", "Enc(W, b); O forgets W, b"),
-    Arrow("upload", DATA_OWNER, KEY_AUTHORITY, "last_layer", "W2, b2 in the clear", when="depth=two"),
-    Arrow("query", QUERIER, SERVER, "x", "x in the clear"),
-    Arrow("query", SERVER, KEY_AUTHORITY, "r", "C: R = Enc(W phi(x) + b), blinded afresh"),
-    Arrow("query", KEY_AUTHORITY, CONSUMER, "decision", "A: argmax Dec(R)"),
-    Arrow("query", KEY_AUTHORITY, SERVER, "decision", "fed back", when="release=decision"),
-    Arrow("query", KEY_AUTHORITY, SERVER, "logits", "fed back", when="release=logits"),
-)
+    Arrow("setup", KEY_AUTHORITY, DATA_OWNER, "pk", "(pk, sk) <- Setup()", type=PaillierPublicKey),
+    Arrow("setup", KEY_AUTHORITY, SERVER, "pk", type=PaillierPublicKey),
+    Arrow("upload", DATA_OWNER, SERVER, "head", "Enc(W, b); O forgets W, b",
+          type=PaillierHead | PaillierFloats),
+    Arrow("upload", DATA_OWNER, KEY_AUTHORITY, "last_layer", "W2, b2 in the clear",
+          when="depth=two", type=NDArray[np.number]),
+    Arrow("query", QUERIER, SERVER, "x", "x in the clear", type=Integers),
+    Arrow("query", SERVER, KEY_AUTHORITY, "r", "C: R = Enc(W phi(x) + b), blinded afresh",
+          type=PaillierLogits | PaillierFloats),
+    Arrow("query", KEY_AUTHORITY, CONSUMER, "decision", "A: argmax Dec(R)", type=Integers),
+    Arrow("query", KEY_AUTHORITY, SERVER, "decision", "fed back", when="release=decision", type=Integers),
+    Arrow("query", KEY_AUTHORITY, SERVER, "logits", "fed back",
+          when="release=logits", type=NDArray[np.number]),
+)  # fmt: skip
 
 
 def run(s: Session, config: HeadConfig) -> Iterator[Any]:

@@ -12,8 +12,15 @@ from types import UnionType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from protocols.language.roles import Role
+
+# What most arrows carry.
+Reals = NDArray[np.float32]
+Integers = NDArray[np.integer]
+Words = NDArray[np.uint64]
+Bytes = NDArray[np.uint8]
 
 
 def _text(value: Any) -> str:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from protocols.crypto import aggregate
 from protocols.language.errors import ConfigError
-from protocols.language.figure import Arrow
+from protocols.language.figure import Arrow, Bytes, Reals, Words
 from protocols.language.options import derived, option
 from protocols.language.roles import DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import At, Session
@@ -89,10 +89,12 @@ class InClear(Alone):
     """Many owners; A sees each copy, and holds the mean."""
 
     AVERAGE = (
-        Arrow("average", DATA_OWNER, KEY_AUTHORITY, "w1_copy", "W1 after the round; A: mean", when="owners=many,aggregation=clear"),
+        Arrow("average", DATA_OWNER, KEY_AUTHORITY, "w1_copy", "W1 after the round; A: mean",
+              when="owners=many,aggregation=clear", type=Reals),
     )  # fmt: skip
     AVERAGE_HEAD = (
-        Arrow("average", DATA_OWNER, KEY_AUTHORITY, "head_copy", "the last layer", when="owners=many,labels=owner,aggregation=clear"),
+        Arrow("average", DATA_OWNER, KEY_AUTHORITY, "head_copy", "the last layer",
+              when="owners=many,labels=owner,aggregation=clear", type=Reals),
     )  # fmt: skip
 
     def holder(self, s: Session) -> At:
@@ -128,14 +130,18 @@ class Masked(InClear):
     """Many owners; A adds up masked copies, whose masks cancel in the sum."""
 
     SETUP = (
-        Arrow("setup", DATA_OWNER, KEY_AUTHORITY, "pk", "X25519, for masks", when="aggregation=secure"),
-        Arrow("setup", KEY_AUTHORITY, DATA_OWNER, "pks", "those of all owners", when="aggregation=secure"),
-    )
+        Arrow("setup", DATA_OWNER, KEY_AUTHORITY, "pk", "X25519, for masks",
+              when="aggregation=secure", type=Bytes),
+        Arrow("setup", KEY_AUTHORITY, DATA_OWNER, "pks", "those of all owners",
+              when="aggregation=secure", type=Bytes),
+    )  # fmt: skip
     AVERAGE = (
-        Arrow("average", DATA_OWNER, KEY_AUTHORITY, "w1_masked", "W1 + masks; A: their sum", when="aggregation=secure"),
+        Arrow("average", DATA_OWNER, KEY_AUTHORITY, "w1_masked", "W1 + masks; A: their sum",
+              when="aggregation=secure", type=Words),
     )  # fmt: skip
     AVERAGE_HEAD = (
-        Arrow("average", DATA_OWNER, KEY_AUTHORITY, "head_masked", "the last layer", when="labels=owner,aggregation=secure"),
+        Arrow("average", DATA_OWNER, KEY_AUTHORITY, "head_masked", "the last layer",
+              when="labels=owner,aggregation=secure", type=Words),
     )  # fmt: skip
 
     described = MappingProxyType({"aggregation": aggregate.SECURITY})

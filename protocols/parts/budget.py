@@ -33,8 +33,19 @@ from protocols.network.config import Batch, Gradient, KeyScope
 from protocols.parts import gradient, keys
 from protocols.parts.gradient import AtOwner, UnderKeys
 
+
+@wire
+@dataclass(frozen=True)
+class Refused:
+    """No keys: with them the rank of what was issued, `rank`, would pass `budget`."""
+
+    rank: int
+    budget: int
+
+
 STEP = (
-    Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "refused", "in place of keys beyond the budget", when="budget=yes"),
+    Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "refused", "in place of keys beyond the budget",
+          when="budget=yes", type=Refused),
 )  # fmt: skip
 
 
@@ -139,15 +150,6 @@ def limited(config: Options, scope: keys.OfRun, dw1: AtOwner | UnderKeys) -> tup
 
 
 BUDGETS = MappingProxyType({"no": unlimited, "yes": limited})
-
-
-@wire
-@dataclass(frozen=True)
-class Refused:
-    """No keys: with them the rank of what was issued, `rank`, would pass `budget`."""
-
-    rank: int
-    budget: int
 
 
 def judge(state: Authority, name: str, rows: NDArray[Any], budget: int) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.language.figure import Arrow
+from protocols.language.figure import Arrow, Integers, Reals
 from protocols.language.options import option
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import Located, Session
@@ -37,9 +37,10 @@ class AtOwner:
     """The owner of a batch computes dW1 from dZ1."""
 
     STEP = (
-        Arrow("step", CLOUD_TRAINER, DATA_OWNER, "dz1", "dZ1", when="gradient=owner"),
-        Arrow("step", DATA_OWNER, CLOUD_TRAINER, "dw1", "dW1 = dZ1 X_B / B", when="gradient=owner"),
-    )
+        Arrow("step", CLOUD_TRAINER, DATA_OWNER, "dz1", "dZ1", when="gradient=owner", type=Reals),
+        Arrow("step", DATA_OWNER, CLOUD_TRAINER, "dw1", "dW1 = dZ1 X_B / B",
+              when="gradient=owner", type=Reals),
+    )  # fmt: skip
     instances: tuple[Instance, ...] = ()
 
     def __init__(self, scope: OfRun) -> None:
@@ -56,16 +57,21 @@ class UnderKeys:
     """C decrypts dZ1 X_B with a key for each row of dZ1."""
 
     SETUP = (
-        Arrow("setup", KEY_AUTHORITY, DATA_OWNER, "mpk_batch", "Setup(B)", when="gradient=fe"),
-        Arrow("setup", KEY_AUTHORITY, CLOUD_TRAINER, "mpk_batch", when="gradient=fe"),
-    )
+        Arrow("setup", KEY_AUTHORITY, DATA_OWNER, "mpk_batch", "Setup(B)",
+              when="gradient=fe", type=keys.PUBLIC_KEY),
+        Arrow("setup", KEY_AUTHORITY, CLOUD_TRAINER, "mpk_batch",
+              when="gradient=fe", type=keys.PUBLIC_KEY | list[keys.PUBLIC_KEY]),
+    )  # fmt: skip
     UPLOAD = (
-        Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "ct_batch", "Enc(rows of X_B^T) of every batch", when="gradient=fe"),
+        Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "ct_batch", "Enc(rows of X_B^T) of every batch",
+              when="gradient=fe", type=list[keys.CIPHERTEXT]),
     )  # fmt: skip
     STEP = (
-        Arrow("step", CLOUD_TRAINER, KEY_AUTHORITY, "dz1", "[dZ1] rounded", when="gradient=fe"),
-        Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "sk_dz1", "h keys; C: dZ1 X_B", when="gradient=fe"),
-    )
+        Arrow("step", CLOUD_TRAINER, KEY_AUTHORITY, "dz1", "[dZ1] rounded",
+              when="gradient=fe", type=Integers),
+        Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "sk_dz1", "h keys; C: dZ1 X_B",
+              when="gradient=fe", type=keys.FUNCTION_KEY),
+    )  # fmt: skip
     instances: tuple[Instance, ...] = (keys.BATCHES,)
 
     def __init__(self, scope: OfRun) -> None:

@@ -18,7 +18,7 @@ from protocols.crypto import fhipe
 from protocols.crypto.groups import workers
 from protocols.crypto.groups.named import get_pairing
 from protocols.crypto.records import Bounds
-from protocols.language.figure import Arrow
+from protocols.language.figure import Arrow, Integers
 from protocols.language.options import as_in, option
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import At, Located, Session
@@ -41,17 +41,22 @@ class AtAuthority:
     """A party of its own holds every master key, and each owner its own."""
 
     SETUP = (
-        Arrow("setup", KEY_AUTHORITY, DATA_OWNER, "msk", "(pp, msk) <- Setup(n), for each owner", when="authority=party"),
-        Arrow("setup", KEY_AUTHORITY, CLOUD_TRAINER, "pp", when="authority=party"),
+        Arrow("setup", KEY_AUTHORITY, DATA_OWNER, "msk", "(pp, msk) <- Setup(n), for each owner",
+              when="authority=party", type=fhipe.FhipeMasterKey),
+        Arrow("setup", KEY_AUTHORITY, CLOUD_TRAINER, "pp",
+              when="authority=party", type=list[fhipe.FhipePublicParams]),
     )  # fmt: skip
     STEP = (
-        Arrow("step", DATA_OWNER, KEY_AUTHORITY, "w1", "[W1] rounded", when="authority=party"),
-        Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "sk_w1", "h hiding keys; C: Z1 = W1 X_B^T", when="authority=party"),
+        Arrow("step", DATA_OWNER, KEY_AUTHORITY, "w1", "[W1] rounded", when="authority=party", type=Integers),
+        Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "sk_w1", "h hiding keys; C: Z1 = W1 X_B^T",
+              when="authority=party", type=list[fhipe.FhipeFunctionKey]),
     )  # fmt: skip
     PREDICT = (
-        Arrow("predict", DATA_OWNER, KEY_AUTHORITY, "w1", "[W1] rounded", when="authority=party"),
-        Arrow("predict", KEY_AUTHORITY, CLOUD_TRAINER, "sk_w1", "h hiding keys", when="authority=party"),
-    )
+        Arrow("predict", DATA_OWNER, KEY_AUTHORITY, "w1", "[W1] rounded",
+              when="authority=party", type=Integers),
+        Arrow("predict", KEY_AUTHORITY, CLOUD_TRAINER, "sk_w1", "h hiding keys",
+              when="authority=party", type=list[fhipe.FhipeFunctionKey]),
+    )  # fmt: skip
     described = "a party of its own, and each owner its own"
 
     def set_up(self, s: Session) -> None:
@@ -73,12 +78,17 @@ class AtOwner:
     """Each owner draws its own instance and issues its own keys."""
 
     SETUP = (
-        Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "pp", "O: (pp, msk) <- Setup(n)", when="authority=owner"),
-    )
-    STEP = (
-        Arrow("step", DATA_OWNER, CLOUD_TRAINER, "sk_w1", "h hiding keys; C: Z1 = W1 X_B^T", when="authority=owner"),
+        Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "pp", "O: (pp, msk) <- Setup(n)",
+              when="authority=owner", type=fhipe.FhipePublicParams),
     )  # fmt: skip
-    PREDICT = (Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "sk_w1", "h hiding keys", when="authority=owner"),)
+    STEP = (
+        Arrow("step", DATA_OWNER, CLOUD_TRAINER, "sk_w1", "h hiding keys; C: Z1 = W1 X_B^T",
+              when="authority=owner", type=fhipe.FhipeFunctionKey),
+    )  # fmt: skip
+    PREDICT = (
+        Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "sk_w1", "h hiding keys",
+              when="authority=owner", type=fhipe.FhipeFunctionKey),
+    )  # fmt: skip
     described = "each owner its own"
 
     def set_up(self, s: Session) -> None:
@@ -99,7 +109,10 @@ AUTHORITIES: MappingProxyType[Holder, type[AtAuthority] | type[AtOwner]] = Mappi
 class Samples:
     """Each owner's samples, under its instance."""
 
-    UPLOAD = (Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "ct", "Enc(x_j) of every sample"),)
+    UPLOAD = (
+        Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "ct", "Enc(x_j) of every sample",
+              type=fhipe.FhipeCiphertext),
+    )  # fmt: skip
 
     def upload(self, s: Session, part: int, rows: int) -> None:
         """O encrypts a chunk of its samples; C keeps the ciphertexts."""

@@ -22,13 +22,17 @@ from numpy.typing import NDArray
 
 from protocols.crypto import ipfe_ddh, ipfe_lwe
 from protocols.crypto.records import Bounds
-from protocols.language.figure import Arrow
+from protocols.language.figure import Arrow, Integers
 from protocols.language.options import derived, option
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import Located, Session
 from protocols.language.state import Authority, Cloud, Owner, State
 from protocols.network import conv, training
 from protocols.network.config import Batch, Convolved, KeyScope, Rounded, Scheme, chunk_rows, chunks
+
+PUBLIC_KEY = ipfe_lwe.LwePublicKey | ipfe_ddh.DdhPublicKey
+CIPHERTEXT = ipfe_lwe.LweCiphertext | ipfe_ddh.DdhCiphertext
+FUNCTION_KEY = ipfe_lwe.LweFunctionKey | ipfe_ddh.DdhFunctionKey
 
 
 @dataclass(frozen=True)
@@ -74,21 +78,24 @@ class OfRun:
     """One master key of each instance for the whole run."""
 
     SETUP = (
-        Arrow("setup", KEY_AUTHORITY, DATA_OWNER, "mpk", "(mpk, msk) <- Setup(n)"),
-        Arrow("setup", KEY_AUTHORITY, CLOUD_TRAINER, "mpk"),
+        Arrow("setup", KEY_AUTHORITY, DATA_OWNER, "mpk", "(mpk, msk) <- Setup(n)", type=PUBLIC_KEY),
+        Arrow("setup", KEY_AUTHORITY, CLOUD_TRAINER, "mpk", type=PUBLIC_KEY | list[PUBLIC_KEY]),
     )
-    UPLOAD = (Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "ct", "Enc(x_j) of every sample"),)
+    UPLOAD = (Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "ct", "Enc(x_j) of every sample", type=CIPHERTEXT),)
     STEP = (
-        Arrow("step", CLOUD_TRAINER, KEY_AUTHORITY, "w1", "[W1] rounded"),
-        Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "sk_w1", "h keys; C: Z1 = W1 X_B^T"),
+        Arrow("step", CLOUD_TRAINER, KEY_AUTHORITY, "w1", "[W1] rounded", type=Integers),
+        Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "sk_w1", "h keys; C: Z1 = W1 X_B^T", type=FUNCTION_KEY),
     )
     PREDICT = (
-        Arrow("predict", KEY_AUTHORITY, DATA_OWNER, "mpk", "an instance of their own", when="keys_for=batch"),
-        Arrow("predict", KEY_AUTHORITY, CLOUD_TRAINER, "mpk", when="keys_for=batch"),
-        Arrow("predict", CLOUD_TRAINER, KEY_AUTHORITY, "w1", "[W1] rounded", when="query_keys=asked"),
-        Arrow("predict", KEY_AUTHORITY, CLOUD_TRAINER, "sk_w1", "h keys", when="query_keys=asked"),
-        Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "ct", "Enc(x)"),
-    )
+        Arrow("predict", KEY_AUTHORITY, DATA_OWNER, "mpk", "an instance of their own",
+              when="keys_for=batch", type=PUBLIC_KEY),
+        Arrow("predict", KEY_AUTHORITY, CLOUD_TRAINER, "mpk", when="keys_for=batch", type=PUBLIC_KEY),
+        Arrow("predict", CLOUD_TRAINER, KEY_AUTHORITY, "w1", "[W1] rounded",
+              when="query_keys=asked", type=Integers),
+        Arrow("predict", KEY_AUTHORITY, CLOUD_TRAINER, "sk_w1", "h keys",
+              when="query_keys=asked", type=FUNCTION_KEY),
+        Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "ct", "Enc(x)", type=CIPHERTEXT),
+    )  # fmt: skip
 
     def __init__(self, config: Options, instances: tuple[Instance, ...]) -> None:
         self.config, self.instances = config, (SAMPLES, *instances)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from protocols.crypto import febo
-from protocols.language.figure import Arrow
+from protocols.language.figure import Arrow, Integers
 from protocols.language.message import wire
 from protocols.language.options import option
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
@@ -33,10 +33,26 @@ class Options(keys.Options, RoundedLabels):
     labels: Labels = option(Labels.CLEAR, "How labels reach the cloud.")
 
 
+@wire
+@dataclass(frozen=True)
+class LabelRequest:
+    """What C asks keys for, element by element: (commitment, -, P), with P (B, k) in fixed point."""
+
+    commitments: NDArray[np.uint8]
+    p: NDArray[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.p.shape
+
+
 class Clear:
     """Owners hand their labels to the cloud."""
 
-    UPLOAD = (Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear", when="labels=clear"),)
+    UPLOAD = (
+        Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear",
+              when="labels=clear", type=Integers),
+    )  # fmt: skip
 
     def set_up(self, s: Session) -> None:
         """Nothing to set up."""
@@ -61,14 +77,21 @@ class Febo:
     """Owners encrypt their labels, element by element of one-hot Y."""
 
     SETUP = (
-        Arrow("setup", KEY_AUTHORITY, DATA_OWNER, "mpk_labels", "FEBO.Setup()", when="labels=febo"),
-        Arrow("setup", KEY_AUTHORITY, CLOUD_TRAINER, "mpk_labels", when="labels=febo"),
-    )
-    UPLOAD = (Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "ct_labels", "FEBO(Y)", when="labels=febo"),)
+        Arrow("setup", KEY_AUTHORITY, DATA_OWNER, "mpk_labels", "FEBO.Setup()",
+              when="labels=febo", type=febo.FeboPublicKey),
+        Arrow("setup", KEY_AUTHORITY, CLOUD_TRAINER, "mpk_labels",
+              when="labels=febo", type=febo.FeboPublicKey),
+    )  # fmt: skip
+    UPLOAD = (
+        Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "ct_labels", "FEBO(Y)",
+              when="labels=febo", type=febo.FeboCiphertext),
+    )  # fmt: skip
     STEP = (
-        Arrow("step", CLOUD_TRAINER, KEY_AUTHORITY, "p", "(commitment, -, P)", when="labels=febo"),
-        Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "sk_labels", "k B keys; C: Y - P", when="labels=febo"),
-    )
+        Arrow("step", CLOUD_TRAINER, KEY_AUTHORITY, "p", "(commitment, -, P)",
+              when="labels=febo", type=LabelRequest),
+        Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "sk_labels", "k B keys; C: Y - P",
+              when="labels=febo", type=febo.FeboKey),
+    )  # fmt: skip
 
     def set_up(self, s: Session) -> None:
         """A draws the master key and publishes the public one."""
@@ -94,19 +117,6 @@ class Febo:
     def describe(config: Options) -> str:
         """One line for the table of what protects a run."""
         return febo.describe(febo_parameters(config))
-
-
-@wire
-@dataclass(frozen=True)
-class LabelRequest:
-    """What C asks keys for, element by element: (commitment, -, P), with P (B, k) in fixed point."""
-
-    commitments: NDArray[np.uint8]
-    p: NDArray[Any]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.p.shape
 
 
 def febo_parameters(config: Options) -> Any:

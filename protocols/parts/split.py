@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.language.errors import ConfigError
-from protocols.language.figure import Arrow
+from protocols.language.figure import Arrow, Integers, Reals
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import At, Located, Revealed, Session
 from protocols.language.state import Cloud, Owner, State
@@ -27,16 +27,17 @@ from protocols.parts.averaging import AVERAGES, FIRSTS, LAST, Options
 Float = NDArray[np.float32]
 
 AVERAGE = (
-    Arrow("average", KEY_AUTHORITY, DATA_OWNER, "w1_mean", "W1, for the owners of a round", when="owners=many"),
+    Arrow("average", KEY_AUTHORITY, DATA_OWNER, "w1_mean", "W1, for the owners of a round",
+          when="owners=many", type=Reals),
 )  # fmt: skip
-STEP = (Arrow("step", CLOUD_TRAINER, DATA_OWNER, "dz1", "dZ1; O: W1 <- W1 - lr dZ1 X_B / B"),)
-PREDICT = (Arrow("predict", KEY_AUTHORITY, DATA_OWNER, "w1_mean", "W1", when="owners=many"),)
+STEP = (Arrow("step", CLOUD_TRAINER, DATA_OWNER, "dz1", "dZ1; O: W1 <- W1 - lr dZ1 X_B / B", type=Reals),)
+PREDICT = (Arrow("predict", KEY_AUTHORITY, DATA_OWNER, "w1_mean", "W1", when="owners=many", type=Reals),)
 
 
 class AtCloud:
     """The cloud holds every layer above the first, and the labels."""
 
-    PREDICT = (Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "classes", when="labels=clear"),)
+    PREDICT = (Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "classes", when="labels=clear", type=Integers),)
     above: tuple[averaging.Held, ...] = ()  # layers at the owner besides W1
     described = "in the clear to the cloud"
     start = staticmethod(training.start_upper)
@@ -76,17 +77,21 @@ class UShaped(AtCloud):
     """The owner also holds the last layer, and the labels."""
 
     AVERAGE = (
-        Arrow("average", KEY_AUTHORITY, DATA_OWNER, "head_mean", "the last layer", when="owners=many,labels=owner"),
+        Arrow("average", KEY_AUTHORITY, DATA_OWNER, "head_mean", "the last layer",
+              when="owners=many,labels=owner", type=Reals),
     )  # fmt: skip
     STEP = (
-        Arrow("step", CLOUD_TRAINER, DATA_OWNER, "a", "input of the last layer", when="labels=owner"),
-        Arrow("step", DATA_OWNER, CLOUD_TRAINER, "da", "its gradient", when="labels=owner"),
-    )
+        Arrow("step", CLOUD_TRAINER, DATA_OWNER, "a", "input of the last layer",
+              when="labels=owner", type=Reals),
+        Arrow("step", DATA_OWNER, CLOUD_TRAINER, "da", "its gradient", when="labels=owner", type=Reals),
+    )  # fmt: skip
     PREDICT = (
-        Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "a", "input of the last layer", when="labels=owner"),
-    )
+        Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "a", "input of the last layer",
+              when="labels=owner", type=Reals),
+    )  # fmt: skip
     PREDICT_MEAN = (
-        Arrow("predict", KEY_AUTHORITY, DATA_OWNER, "head_mean", "the last layer", when="owners=many,labels=owner"),
+        Arrow("predict", KEY_AUTHORITY, DATA_OWNER, "head_mean", "the last layer",
+              when="owners=many,labels=owner", type=Reals),
     )  # fmt: skip
     above = (LAST,)
     described = "at the owner, with the last layer (U-shaped)"
