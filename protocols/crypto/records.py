@@ -281,6 +281,12 @@ def check_range(values: Ints, bound: int, what: str, remedy: str) -> None:
             raise BoundError(f"{what}: an entry exceeds the bound {bound}; {remedy}")
 
 
+def check_parameters(key: Any, expected: Any) -> None:
+    """Raise `MalformedError` unless a key that arrived has the parameters that follow from the configuration."""
+    if key.params != expected:
+        raise MalformedError(f"a {type(key).__name__} came with other parameters than those of this run")
+
+
 def kind_of(value: Any) -> str:
     """Type and shape of what came, never its value."""
     return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.crypto import ipfe_ddh, ipfe_lwe
-from protocols.crypto.records import Bounds
+from protocols.crypto.records import Bounds, check_parameters
 from protocols.language.figure import Arrow, Integers
 from protocols.language.options import derived, option
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
@@ -283,12 +283,14 @@ def derive_first_keys(state: Authority, name: str, w1: NDArray[Any]) -> Any:
 
 def keep_key(state: Owner | Cloud, kind: str, mpk: Any) -> None:
     """O, C: keep the public key of every owner's samples; what was encrypted under the one before is of no use any more."""
-    state.held["mpk", kind] = [mpk for _ in state.config.counts]
+    keep_keys(state, kind, [mpk for _ in state.config.counts])
     state.held.pop(("ct", kind), None)
 
 
-def keep_keys(state: Cloud, kind: str, mpks: list[Any]) -> None:
+def keep_keys(state: Owner | Cloud, kind: str, mpks: list[Any]) -> None:
     """C: keep the public keys of the batches that come next, one of each owner."""
+    for mpk in mpks:
+        check_parameters(mpk, parameters(state.config, bounds_of(state.config, kind)))
     state.held["mpk", kind] = mpks
 
 

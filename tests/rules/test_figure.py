@@ -34,6 +34,13 @@ def test_every_arrow_is_sent_in_some_run(name, finished):
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_arrow_states_what_it_carries(name):
+    protocol = find_protocol(name)
+    arrows = (*protocol.FIGURE, *getattr(protocol, "PREDICT", ()))
+    assert [arrow.key for arrow in arrows if arrow.type is None] == []
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
 def test_the_drawings_show_every_arrow(name):
     figure = find_protocol(name).FIGURE
     text, mermaid = as_text(figure).splitlines(), as_mermaid(figure).splitlines()
