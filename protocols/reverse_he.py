@@ -95,7 +95,7 @@ FIGURE = (
 
 
 def run(s: Session, config: HeadConfig) -> Iterator[Any]:
-    """Set up, upload, answer; yields per message of queries the `decisions` (m,) of every head, -1 if refused."""
+    """Set up, upload, answer; yields per message the `decisions` (m,) of every head, -1 if refused."""
     o, a, c = s.each(DATA_OWNER), s.at(KEY_AUTHORITY), s.at(SERVER)
     with s.phase("setup"):
         pk = a.do(draw_keys)
@@ -151,9 +151,7 @@ def check_base(state: State) -> None:
 
 
 def phi(state: State, images: NDArray[Any]) -> NDArray[np.float32]:
-    """O, C: features (m, d) of images; `MalformedError` or `BoundError` for what is no image, and which no
-    bound holds for.
-    """
+    """O, C: features (m, d) of images; `MalformedError` or `BoundError` for what is no image."""
     config: HeadConfig = state.config
     if images.dtype.kind not in "iu" or images.shape[1:] != (config.pixels,):
         raise MalformedError(f"images are integers (m, {config.pixels}), got {images.dtype} {images.shape}")
@@ -182,9 +180,7 @@ def encrypt_head(state: State) -> Any:
 
 
 def last_layer(state: State) -> NDArray[Any]:
-    """O, with a hidden layer: the second one (k, width + 1), the bias last; integers, or floats under
-    `encoding=float`.
-    """
+    """O: the second layer (k, width + 1), the bias last; integers, or floats under `encoding=float`."""
     return encoded_last_layer(state.head[1][0], state.config)
 
 
@@ -301,9 +297,7 @@ def take_decision(state: State, decision: NDArray[np.int16]) -> NDArray[np.int16
 def integer_head(
     layers: tuple[NDArray[np.float32], ...], config: HeadConfig, features: NDArray[np.float32]
 ) -> Ints:
-    """The logits (m, k) of the integer head in the clear, for features (m, d): what the decrypted ones are
-    compared with.
-    """
+    """The logits (m, k) of the integer head in the clear, with which decrypted ones are compared."""
     weights, bias = quantise_head(layers[0][:, :-1], layers[0][:, -1], config.form)
     logits = integer_logits(weights, bias, quantise_features(features, config.form))
     return logits if len(layers) == 1 else upper(logits, encoded_last_layer(layers[1], config))
@@ -355,9 +349,7 @@ def _training(config: HeadConfig) -> str:
 
 
 def payload_nbytes(config: HeadConfig) -> int:
-    """About how many bytes full transcripts take: every message at both ends, equal payloads of a party
-    once.
-    """
+    """About how many bytes full transcripts take: every message at both ends, equal payloads once."""
     params, floats = config.params, config.encoding is Encoding.FLOAT
     row = params.nbytes * (config.rows if floats else params.chunks)
     answers = config.queries * (config.pixels + row + 8 * config.classes + 4)

@@ -30,9 +30,7 @@ _SMALLEST_MU = 1e-9
 
 
 def delta_of(mu: float, epsilon: float) -> float:
-    """The least delta for which mu-GDP implies (epsilon, delta)-DP; from logarithms, so that no large
-    e^epsilon is formed.
-    """
+    """The least delta for which mu-GDP implies (epsilon, delta)-DP; by logarithms, for large epsilon."""
     upper = float(special.log_ndtr(-epsilon / mu + mu / 2))
     lower = float(special.log_ndtr(-epsilon / mu - mu / 2))
     return -math.exp(upper) * math.expm1(min(0.0, epsilon + lower - upper))
@@ -44,9 +42,7 @@ def mu_of(sigma: float, steps: int) -> float:
 
 
 def sigma_for(epsilon: float, delta: float, steps: int) -> float:
-    """The least sigma with which `steps` steps are (epsilon, delta)-DP; `ConfigError` for what is no such
-    promise.
-    """
+    """The least sigma with which `steps` steps are (epsilon, delta)-DP; `ConfigError` for no such promise."""
     _check(epsilon, delta)
     if steps < 1:
         raise ConfigError(f"the number of noisy steps must be positive, got {steps}")
@@ -60,9 +56,7 @@ def sigma_for(epsilon: float, delta: float, steps: int) -> float:
 
 
 def epsilon_for(sigma: float, delta: float, steps: int) -> float:
-    """The least epsilon for which `steps` steps with this sigma are (epsilon, delta)-DP; the inverse of
-    `sigma_for`.
-    """
+    """The least epsilon for which `steps` steps with this sigma are private; the inverse of `sigma_for`."""
     _check(0.0, delta)
     if not sigma > 0 or steps < 1:
         raise ConfigError(f"sigma and the number of noisy steps must be positive, got {sigma:g} and {steps}")

@@ -19,7 +19,7 @@ _LARGEST = 1 << 62  # logits are int64
 
 
 class Release(Enum):
-    """What of its answers the authority lets the server have: nothing, the decision, or the logits as well."""
+    """What of its answers the authority lets the server have."""
 
     NONE = "none"
     DECISION = "decision"
@@ -27,7 +27,7 @@ class Release(Enum):
 
 
 class Encoding(Enum):
-    """How reals become plaintexts: integers with one fixed exponent, or phe's floats, whose exponents cross in the clear."""
+    """How reals become plaintexts: integers, or phe's floats, whose exponents cross in the clear."""
 
     INT = "int"
     FLOAT = "float"
@@ -37,9 +37,10 @@ class Encoding(Enum):
 class HeadConfig:
     """Sizes, the recipe of the head's training, and the switches of reverse homomorphic encryption.
 
-    Images have a `shape` and pixels in [0, x_max]; the base whose SHA-256 is `base` averages them in squares of `pool` pixels
-    and gives `features` d. `classes` k, `counts`: the samples of each owner. `queries` in messages of `batch`. `form` bounds
-    weights and features; its feature bound follows from the base. `toy` allows keys that protect nothing, for tests.
+    Images have a `shape` and pixels in [0, x_max]; the base whose SHA-256 is `base` averages them in squares of
+    `pool` pixels and gives `features` d. `classes` k, `counts`: the samples of each owner. `queries` in messages
+    of `batch`. `form` bounds weights and features; its feature bound follows from the base. `toy` allows keys that
+    protect nothing, for tests.
     """
 
     shape: tuple[int, ...] = derived("rows, columns and, in colour, channels of an image", least=1)
@@ -65,7 +66,8 @@ class HeadConfig:
             raise ConfigError("--queries must be at least 1")
         if len(self.recipe.hidden) > 1:
             raise ConfigError(
-                "--head takes one hidden layer at most, such as 64-16-10: who would apply the next activation?"
+                "--head takes one hidden layer at most, such as 64-16-10: "
+                "who would apply the next activation?"
             )
 
     def as_plain(self) -> dict[str, Any]:
@@ -82,8 +84,8 @@ class HeadConfig:
         try:
             recipe = dict(plain["recipe"])
             recipe |= {"hidden": tuple(recipe["hidden"]), "protect": Protect(recipe["protect"])}
-            typed = {"form": HeadFormat(**plain["form"]), "recipe": Recipe(**recipe), "counts": tuple(plain["counts"]), "shape": tuple(plain["shape"]),
-                     "release": Release(plain["release"]), "encoding": Encoding(plain["encoding"])}  # fmt: skip
+            typed = {"form": HeadFormat(**plain["form"]), "recipe": Recipe(**recipe),
+                     "counts": tuple(plain["counts"]), "shape": tuple(plain["shape"]), "release": Release(plain["release"]), "encoding": Encoding(plain["encoding"])}  # fmt: skip
             return cls(**{**plain, **typed})
         except (TypeError, ValueError, KeyError):
             raise ConfigError("not a configuration of this version") from None
@@ -124,7 +126,7 @@ class HeadConfig:
         return self.counts[0] // self.classes
 
     def check_last_layer(self) -> None:
-        """`BoundError` unless the logits of a second layer, whose inputs are exact pre-activations, fit into 64 bits."""
+        """`BoundError` unless the logits of a second layer, on exact pre-activations, fit into 64 bits."""
         logit = self.rows * self.form.weight.limit * self.bounds.logit + self.last_bias_limit
         if self.depth == "two" and logit >= _LARGEST:
             raise BoundError(
@@ -133,7 +135,7 @@ class HeadConfig:
 
     @property
     def last_bias_scale(self) -> int:
-        """Steps per unit of a bias of the second layer, whose logits carry the exponents of two layers and of the features."""
+        """Steps per unit of a bias of the second layer: the exponents of two layers and of the features."""
         return 1 << (2 * self.form.weight_bits + self.form.feature_bits)
 
     @property

@@ -1,6 +1,4 @@
-"""The frozen base of transfer learning: public dense layers with ReLU, from pixels to the features that a
-head takes.
-"""
+"""The frozen base of transfer learning: public dense layers with ReLU, from pixels to a head's features."""
 
 from __future__ import annotations
 
@@ -101,9 +99,7 @@ def fingerprint(base: FrozenBase) -> str:
 def unpooled(
     inputs: NDArray[np.floating], shape: tuple[int, ...], pool: int, x_max: int
 ) -> NDArray[np.int64]:
-    """Integer images (m, n) in [0, x_max] that pool to inputs (m, n') as nearly as integers can: to half a
-    step of 1 / (x_max pool^2).
-    """
+    """Integer images (m, n) that pool to inputs (m, n'), to half a step of 1 / (x_max pool^2)."""
     rows, columns, *rest = pooled_shape(shape, pool)
     sums = (
         np.rint(np.asarray(inputs, np.float64) * (x_max * pool**2))

@@ -1,6 +1,4 @@
-"""Readers of views of encrypted heads: what a coalition may write down of heads, of answers, and of the task
-that is public.
-"""
+"""Readers of views of encrypted heads: what a coalition may write down of heads, answers, and the task."""
 
 from __future__ import annotations
 
@@ -70,9 +68,7 @@ def heads(view: View) -> Iterator[Relation]:
 
 
 def answers(view: View) -> Iterator[Relation]:
-    """What was decrypted or told of answers: equations of the heads where the inputs are known, else no more
-    than they are.
-    """
+    """What was decrypted or told of answers: equations of heads where the inputs are known."""
     config: HeadConfig = view.config
     asked = _inputs(view)
     sk, encrypted = _key(view), list(view.rows("r", Kind.RECEIVED))
@@ -148,9 +144,7 @@ def _public_key(view: View) -> PaillierPublicKey:
 
 
 def _key(view: View) -> PaillierSecretKey | None:
-    """The secret key, drawn again from the authority's coins, if it is that of the public key that was
-    sent.
-    """
+    """The secret key, drawn again from the authority's coins, if the public key that was sent fits it."""
     rows = list(view.rows("pk", Kind.SENT, Kind.RECEIVED))
     if not rows or not view.has_payloads():
         return None

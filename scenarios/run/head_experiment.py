@@ -1,4 +1,4 @@
-"""What a user asked for of an encrypted head, and what follows from it: the task, the public base, the run's configuration."""
+"""What a user asked for of encrypted heads, and what follows: the task, the public base, the configuration."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CONFIG = ("release", "encoding", "key_bits", "toy")
 
 @dataclass(frozen=True)
 class HeadTask:
-    """The options of an encrypted head: the task, the base and the training, from which its configuration follows."""
+    """The options of an encrypted head: the task, the base and the training."""
 
     head: str | None = option(None, "Widths of the head, such as 64-5 or 64-16-5.", panel="Head")
     shots: int = option(1, "The owner's samples of every class.", panel="Head", least=1)
@@ -39,10 +39,10 @@ class HeadTask:
 
 
 def prepare_head(scenario: Scenario, asked: dict[str, Any]) -> Experiment:
-    """Fill in the defaults, read the data set and the base; raises `ConfigError` or `DataError` with one line."""
+    """Fill in the defaults, read the data set and the base; `ConfigError` or `DataError` with one line."""
     run = run_options(scenario, asked)
     task = HeadTask(**{name: value for name, value in asked.items() if name in HeadTask.__dataclass_fields__})
-    # Whatever the run's seed, the base of a data set is the same: it is public, and need not be trained again.
+    # Whatever the run's seed, the base of a data set is the same: it need not be trained again.
     spec = data_spec(run)
     whole = load(replace(spec, seed=0))
     base = _base(task.base, whole)
@@ -74,7 +74,7 @@ def _base(path: Path | None, data: Dataset) -> FrozenBase:
 
 
 def _head(text: str | None, base: FrozenBase, classes: int) -> tuple[tuple[int, ...], int]:
-    """Hidden widths and classes of a head such as 64-16-5; by default linear, on the classes that the base has not seen."""
+    """Hidden widths and classes of a head such as 64-16-5; by default linear, on classes new to the base."""
     if text is None:
         return (), bases.public_classes(classes)
     try:

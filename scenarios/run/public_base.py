@@ -61,9 +61,7 @@ def public_classes(classes: int) -> int:
 
 
 def base_of(data: Dataset, recipe: BaseRecipe = BaseRecipe(), cache: Path | None = None) -> FrozenBase:
-    """The base for a data set, from the cache if it is there, else trained and cached; `cache` defaults to
-    ~/.cache/keyhole.
-    """
+    """The base for a data set, cached or else trained and cached; `cache` defaults to ~/.cache/keyhole."""
     path = (cache or _cache_folder()) / f"base-{_digest(data, recipe)}.npz"
     found = _cached(path)
     if found is None:
@@ -84,9 +82,7 @@ def train_base(data: Dataset, recipe: BaseRecipe) -> FrozenBase:
 
 
 def load_base(path: Path, shape: tuple[int, ...]) -> FrozenBase:
-    """A user's dense layers from a state dict (.pt, .pth), for images of this shape; `DataError` if it holds
-    anything else.
-    """
+    """Dense layers from a state dict (.pt, .pth), for images of this shape; `DataError` for anything else."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as cause:  # a missing file, a pickle that asks for code, TorchScript
@@ -119,9 +115,7 @@ def _real(path: Path, name: str, tensor: torch.Tensor) -> Float:
 
 
 def read_features(path: Path) -> tuple[Float, Float, NDArray[np.int64]]:
-    """(features (N, d), images (N, n) in [0, 1], labels (N,)) of a user's npz; `DataError` if it does not
-    hold them.
-    """
+    """Features (N, d), images (N, n) in [0, 1], labels (N,) of a user's npz; `DataError` without them."""
     try:
         with np.load(path, allow_pickle=False) as file:
             features, images, labels = (file[name] for name in ("features", "images", "labels"))
@@ -155,9 +149,7 @@ def _fitting(layers: list[Float], shape: tuple[int, ...], path: Path) -> FrozenB
 
 
 def _trained(x: Float, labels: NDArray[np.int64], classes: int, recipe: BaseRecipe) -> list[Float]:
-    """Layers, the classifier last. numpy draws and shuffles, torch computes in one thread: the same bits for
-    the same seed.
-    """
+    """Layers, the classifier last. numpy draws, torch computes in one thread: the same bits for a seed."""
     rng, threads = np.random.default_rng((recipe.seed, 5)), torch.get_num_threads()
     sizes = (x.shape[1], *recipe.widths, classes)
     bounds = [np.sqrt(6.0 / into) for into in sizes[:-1]]  # He's, for ReLU
@@ -210,9 +202,7 @@ def _cached(path: Path) -> FrozenBase | None:
 
 
 def _keep(path: Path, base: FrozenBase) -> None:
-    """Write the cache, whole or not at all; a folder that cannot be written costs the next run some seconds
-    and nothing else.
-    """
+    """Write the cache, whole or not at all; where it cannot be written, the next run trains again."""
     arrays: dict[str, Any] = {f"layer{i}": layer for i, layer in enumerate(base.layers)}
     part = path.with_suffix(f".{os.getpid()}.npz")
     try:

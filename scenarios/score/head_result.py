@@ -1,6 +1,7 @@
-"""What a run with an encrypted head is scored by: the decisions that its consumer revealed, and heads trained again here.
+"""What a run with encrypted heads is scored by: the decisions that its consumer revealed, and heads trained again.
 
-The owner forgets its head. The scorer, which holds the truth, repeats its training from its inputs and coins, with the same step.
+The owner forgets its head. The scorer, which holds the truth, repeats its training from its inputs and coins, with
+the same step.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ def _sizes(experiment: Experiment, run: RunFolder) -> HeadBytes:
 
 
 def _milliseconds(run: RunFolder, queries: int) -> HeadTimes:
-    """Mean time of a query at server and authority, by the clock and of their processors, as their hosts logged it."""
+    """Mean time of a query at server and authority, by the clock and of processors, from the hosts."""
     lines = [json.loads(line) for line in (run.path / "run.log").read_text(encoding="utf-8").splitlines()]
     timed = {line["step"]: line for line in lines if line["event"] == "step_timed"}
     steps = (("server", "encrypted_logits"), ("authority", "decide"))

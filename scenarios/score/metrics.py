@@ -30,9 +30,7 @@ _similarity: Callable[..., Any] = structural_similarity  # scikit-image has no t
 
 @dataclass(frozen=True)
 class Truth:
-    """What the attack was after: images (N, n) integers in [0, x_max], labels (N,), the shape of one
-    image.
-    """
+    """What an attack was after: images (N, n) integers in [0, x_max], labels (N,), an image's shape."""
 
     images: NDArray[Any]
     labels: NDArray[Any]
@@ -51,9 +49,7 @@ class Truth:
 
 
 def nearest_of_class(recon: Reconstruction, truth: Truth) -> Reconstruction:
-    """An image of each owner and class (index owner * k + class) as one of the owner's samples of it: the
-    nearest.
-    """
+    """An image of an owner and class (index owner * k + class) as the nearest of its samples."""
     if recon.quantity is not Quantity.CLASS_IMAGES or truth.owners is None:
         return recon
     classes, found = int(truth.labels.max()) + 1, []
@@ -173,9 +169,7 @@ def psnr(errors: Images) -> Images:
 
 
 def ssim(values: Images, true: Images, shape: tuple[int, ...], seed: int) -> float:
-    """Mean structural similarity (Wang et al., 2004) over at most 1000 images; the window shrinks to fit
-    small ones.
-    """
+    """Mean structural similarity (Wang et al., 2004) of at most 1000 images, small ones in small windows."""
     side = min(_SSIM_WINDOW, *shape[:2])
     options = {
         "win_size": side - (side + 1) % 2,
@@ -202,9 +196,7 @@ def relative_error(estimate: NDArray[Any], true: NDArray[Any]) -> float:
 
 
 def gram_error(estimate: NDArray[Any], true: Images) -> float:
-    """Relative error of a Gram matrix (m, m) of images (m, n), over the pairs that it determines; the others
-    are NaN.
-    """
+    """Relative error of a Gram matrix (m, m) of images (m, n), over the pairs that are not NaN."""
     products, known = true @ true.T, np.isfinite(estimate)
     return relative_error(estimate[known], products[known])
 

@@ -44,9 +44,7 @@ class Trial:
 
 
 def trial(rebuilt: NDArray[Any], truth: NDArray[Any], shifts: int = SHIFTS) -> Trial:
-    """Errors of images (V, k, n) against training images (V, k, shots, n), and against those of `shifts`
-    other victims.
-    """
+    """Errors of images (V, k, n) against images (V, k, shots, n), their own and `shifts` other victims'."""
     if rebuilt.shape != (*truth.shape[:2], truth.shape[3]) or not 1 <= shifts < len(truth):
         raise DataError(
             f"expected images (V, k, n) and more than {shifts} victims, got {rebuilt.shape} and {truth.shape}"
@@ -56,18 +54,14 @@ def trial(rebuilt: NDArray[Any], truth: NDArray[Any], shifts: int = SHIFTS) -> T
 
 
 def trial_against(rebuilt: NDArray[Any], random: NDArray[Any], truth: NDArray[Any]) -> Trial:
-    """The same with images (M, k, n) that the attack made of random weights, each held against the images of
-    one victim.
-    """
+    """The same with images (M, k, n) made of random weights, each against the images of one victim."""
     return Trial(
         least_errors(rebuilt, truth), least_errors(random, truth[np.arange(len(random)) % len(truth)])
     )
 
 
 def least_errors(rebuilt: NDArray[Any], truth: NDArray[Any]) -> Floats:
-    """(V, k): the least MSE to one of the training images of the class; a failure (NaN) is as far as it can
-    be.
-    """
+    """(V, k): the least MSE to a training image of the class; a failure (NaN) is as far as can be."""
     errors = [np.square(rebuilt - truth[:, :, shot]).mean(2) for shot in range(truth.shape[2])]
     least: Floats = np.nan_to_num(np.min(errors, axis=0).astype(np.float64), nan=np.inf)
     return least

@@ -70,9 +70,7 @@ def draw_comparison(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def draw_widths(path: Path, rows: Sequence[dict[str, Any]], title: str) -> None:
-    """Error against h, a line for each period of `lp`, for `smooth`, `tv` and the baselines; rows of
-    sweep.json.
-    """
+    """Error against h: a line per period of `lp`, for `smooth`, `tv`, baselines; rows of sweep.json."""
     with drawn(path, 8.6, 4.9) as figure:
         axes = figure.subplots()
         axes.set_title(title, fontsize=10.5, loc="left")
@@ -109,9 +107,7 @@ def draw_rates(path: Path, curves: Curves, title: str) -> None:
 
 
 def draw_knowledge(folder: Path, learned: Sequence[dict[str, Any]]) -> Path | None:
-    """Write figures/knowledge.png, a panel for each party whose equations were counted; None where there is
-    none.
-    """
+    """Write figures/knowledge.png, a panel for each party whose equations were counted, if there are any."""
     curves = [(row, row["data"]["curve"]) for row in learned if row["data"].get("curve")]
     if not curves:
         return None

@@ -25,9 +25,7 @@ _HEAD = (
 
 
 def show_comparison(console: Console, content: dict[str, Any], folder: Path | None = None) -> None:
-    """Print the figures of all runs, bytes by edge, who saw what, attacks, and what a reader has to know
-    besides.
-    """
+    """Print the figures of all runs, bytes by edge, who saw what, attacks, and what else to know."""
     rows = content["rows"]
     parts: list[RenderableType] = [
         Group(figures_table(rows, console.width), Text(_HEAD, style="dim")),

@@ -46,9 +46,7 @@ def gradient(sizes: Sizes) -> Iterator[Figure]:
 
 
 def gram(sizes: Sizes) -> Iterator[Figure]:
-    """Inner products: MITIG1 after one update, by weight scale; MITIG2 over epochs, and the images from known
-    samples.
-    """
+    """Inner products: MITIG1 after one update, by weight scale; MITIG2 over epochs, from known samples."""
     small = {"samples": 64, "hidden": 16, "batch": 8, "lr": 0.5, "momentum": 0.0, "rounds": 2}
     for scale, stated in ((64, ""), (1024, ""), (10000, "<= 2 %")):
         asked = Asked(f"MITIG1, two steps, weight scale {scale}", "gram", stated)

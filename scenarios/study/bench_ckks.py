@@ -43,9 +43,7 @@ def ckks_head(sizes: Sizes) -> Iterator[Figure]:
 
 
 def measure_ckks(tenseal: Any) -> dict[str, float]:
-    """Seconds at `server` and `authority`, the best of some, `nbytes` of the head and the largest `error` of
-    a logit.
-    """
+    """Best seconds at `server` and `authority`, `nbytes` of the head, the largest `error` of a logit."""
     rng = np.random.default_rng(0)
     weights, features = rng.uniform(-1, 1, (_CLASSES, _FEATURES)), rng.random(_FEATURES).tolist()
     context = tenseal.context(tenseal.SCHEME_TYPE.CKKS, _DEGREE, coeff_mod_bit_sizes=list(_MODULI))

@@ -1,6 +1,4 @@
-"""How long the operations of the DDH schemes take in every group, at the sizes of digits (64) and MNIST
-(784).
-"""
+"""How long the operations of the DDH schemes take in every group, at the sizes of digits and MNIST."""
 
 from __future__ import annotations
 

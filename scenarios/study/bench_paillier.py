@@ -1,6 +1,4 @@
-"""How long an encrypted head of 256 features and 10 classes takes: keys, encryption, one inference, many, and
-phe's own floats.
-"""
+"""How long an encrypted head of 256 features and 10 classes takes, and phe's own floats beside it."""
 
 from __future__ import annotations
 
@@ -40,9 +38,7 @@ _LINES = {
 
 @dataclass(frozen=True)
 class Lap:
-    """Seconds of one call: the median, the best (what a busy machine disturbs least) and the mean processor
-    time.
-    """
+    """Seconds of one call: the median, the best (least disturbed by others), mean processor time."""
 
     median: float
     best: float
@@ -54,9 +50,7 @@ class Lap:
 
 
 def paillier_head(sizes: Sizes) -> Iterator[Figure]:
-    """One inference with an encrypted head 256 -> 10, at 2048 and at 3072 bit, and its ratio to phe's float
-    path at 2048.
-    """
+    """One inference with a head 256 -> 10 at 2048 and 3072 bit, and its ratio to phe's floats at 2048."""
     for key_bits in (2048, 3072):
         row = measure_paillier(key_bits, with_phe=key_bits == 2048)
         goals = {"server": "<= 4 ms", "authority": "<= 6 ms"} if key_bits == 2048 else {}

@@ -40,9 +40,7 @@ def febo(sizes: Sizes) -> Iterator[Figure]:
 
 
 def seeds(sizes: Sizes) -> Iterator[Figure]:
-    """What rounding does to the accuracy on digits, over twelve seeds: `plain` with the default weight scale
-    and without.
-    """
+    """What rounding does to the accuracy on digits, over twelve seeds: `plain` with and without it."""
     rounded, exact = [], []
     for seed in range(12):
         options = dict(seed=seed, samples=sizes.samples, epochs=sizes.epochs)

@@ -69,9 +69,7 @@ Carried = tuple[Experiment, RunFolder, dict[str, Any]]
 
 
 def run_figures(bench: str, what: str, carried: Carried, stated: Mapping[str, str]) -> Iterator[Figure]:
-    """Of a run, what `stated` has a goal for: `protected` (seconds), `accuracy`, `seconds`, `weights`; and
-    its attacks.
-    """
+    """Of a run, what `stated` has a goal for (`protected` seconds, `accuracy`, ...), and its attacks."""
     experiment, run, result = carried
     accuracy, seconds = result["accuracy"], result["seconds"]
     if "protected" in stated:

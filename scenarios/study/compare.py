@@ -62,9 +62,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A contender with its experiment, or why it cannot run; the options that it has no use for, and what is
-    to be noted.
-    """
+    """A contender with its experiment, or why it cannot run; options it has no use for; what to note."""
 
     contender: Contender
     ignored: tuple[str, ...]
@@ -201,9 +199,7 @@ def _flags(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _recordable(experiment: Experiment, name: str) -> tuple[Experiment, str]:
-    """With headers only where full transcripts were not asked for and would be large, and a note that says
-    so.
-    """
+    """With headers only where full transcripts would be large and nobody asked for them, and a note on it."""
     try:
         check_size(experiment)
     except RecordTooLarge:
@@ -213,9 +209,7 @@ def _recordable(experiment: Experiment, name: str) -> tuple[Experiment, str]:
 
 
 def _over_budget(experiment: Experiment, budget: float) -> cost.Cost | None:
-    """What the run costs if that is more than the budget: measured crudely, and better where that is too
-    much.
-    """
+    """What the run costs if that is more than the budget: measured crudely, and better where too much."""
     crude = cost.crude_probe(experiment) if budget else None
     if crude and cost.total_seconds(crude, experiment) <= budget:
         return None

@@ -123,9 +123,7 @@ def comparison(
 
 
 def stored_comparison(paths: Sequence[Path], out: Path | None = None) -> dict[str, Any]:
-    """Finished runs side by side, and the files of it in a folder if one is given; `DataError` for what is no
-    run.
-    """
+    """Finished runs side by side, with the files of it in a folder; `DataError` for what is no run."""
     folder, settings = (
         (None, {}) if out is None else begun("compare-runs", out, {"runs": list(map(str, paths))})
     )

@@ -44,8 +44,9 @@ class Growing:
 
 @dataclass(frozen=True, kw_only=True)
 class CostRow:
-    """what the parts of a run cost, measured on a few steps of the same protocol, network and images; the whole run is then
-    setup + warm_up + uploads x upload.fixed + samples x upload.each + steps x step.fixed + rows x step.each + averages x average
+    """what the parts of a run cost, measured on a few steps of the same protocol, network and images; the whole
+    run is then setup + warm_up + uploads x upload.fixed + samples x upload.each + steps x step.fixed
+    + rows x step.each + averages x average
     """
 
     measured: tuple[Measured, ...] = derived("runs of a few steps, the largest batch last")

@@ -82,9 +82,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Counts:
-    """How often each part of a run occurs: chunks and samples uploaded, steps and samples in them, copies
-    averaged.
-    """
+    """How often a part of a run occurs: chunks and samples uploaded, steps, samples in them, averages."""
 
     uploads: int
     samples: int
@@ -150,9 +148,7 @@ def total_seconds(cost: Cost, experiment: Experiment) -> float:
 
 
 def _line(points: Sequence[tuple[int, Amounts]], growing: tuple[str, ...]) -> Line:
-    """Through the first point and the last; with one, `growing` amounts are in proportion, and others
-    constant.
-    """
+    """Through the first point and the last; with one, `growing` amounts are proportional, others constant."""
     (small, low), (large, high) = points[0], points[-1]
     each, fixed = {}, {}
     for key, value in high.items():

@@ -1,6 +1,4 @@
-"""Services of encrypted heads for the matrix of attacks: integer heads that decide, and one that does so
-through ciphertexts.
-"""
+"""Services for the matrix of attacks: integer heads that decide, and one that does through ciphertexts."""
 
 from __future__ import annotations
 
@@ -31,9 +29,7 @@ def matrix_of(head: Integers) -> Ints:
 
 
 def served(base: FrozenBase, form: HeadFormat) -> Phi:
-    """Features of inputs (m, n) as a service computes them of the integer pixels that reach it, in integers,
-    as floats.
-    """
+    """Features of inputs (m, n) as a service has them of integer pixels: integers, as floats."""
     steps = _X_MAX * base.pool**2
 
     def phi(inputs: Float) -> NDArray[np.float64]:

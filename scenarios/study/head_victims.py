@@ -59,9 +59,7 @@ class Task:
         return int(self.private.labels.max()) + 1
 
     def features(self, images: NDArray[np.floating]) -> Float:
-        """Features (m, d) of images (m, n); of a features file those that it holds, `NotApplicable` for any
-        other image.
-        """
+        """Features (m, d) of images (m, n); a features file knows its own, `NotApplicable` for others."""
         if self.base is not None:
             return self.base.phi(images)
         known = (self.own, self.private)

@@ -137,9 +137,7 @@ class HeadViews:
         return HeadFormat(feature_bound=float(np.ceil(bound)), signed=bool(own.min() < 0))
 
     def trained(self, defence: Defence) -> tuple[HeadTask, Heads]:
-        """The heads of all victims under a defence. The noise of dp is not of coins: nobody's data is
-        protected by it.
-        """
+        """The heads of all victims under a defence. The noise of dp is not of coins: it protects nobody."""
         if defence.name not in self._trained:
             victims, options = self.victims, self.options
             rng = np.random.default_rng((options.seed, *defence.name.encode()))
@@ -248,9 +246,7 @@ class HeadViews:
         )  # fmt: skip
 
     def logits(self) -> Seen:
-        """Logits of the first victims' heads that are fed back, of twice as many images as there are unknowns
-        of a class.
-        """
+        """Logits of the first victims' heads that are fed back, of twice as many images as unknowns."""
         base, form = self.task.base, self.form
         if base is None:
             return self._encrypted(Without(HeadLogits, NO_FEATURES))

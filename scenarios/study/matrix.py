@@ -60,9 +60,7 @@ _NOTED = ("queries", "agreement", "shadows")
 
 @dataclass(frozen=True)
 class HeadRow:
-    """A defence against an attack. Rates are None where the attack does not apply; what only some rows have
-    is last.
-    """
+    """A defence against an attack. Rates are None where it does not apply; what some rows have is last."""
 
     defence: str
     attack: str
@@ -125,9 +123,7 @@ def row_count(options: MatrixOptions) -> int:
 
 
 def rates_table(content: dict[str, Any]) -> Table:
-    """For the terminal; a rate in bold where it is above the false positive rate by more than its
-    interval.
-    """
+    """For the terminal; a rate in bold where it is above its false positive rate beyond the interval."""
     numbers = (
         "accuracy",
         "TPR at FPR 1 %",
@@ -167,9 +163,7 @@ def _written(views: HeadViews, folder: Path, names: list[str], rows: list[HeadRo
 
 @dataclass(frozen=True)
 class Measured:
-    """A row to be measured: the defence, the attack, what the adversary sees, and what else is said or found
-    out.
-    """
+    """A row to be measured: the defence, the attack, what the adversary sees, and what else is said."""
 
     defence: str
     attack: str
@@ -210,9 +204,7 @@ def _cells(views: HeadViews, folder: Path) -> list[Cell]:
 
 
 def measured(views: HeadViews, path: Path, row: Measured) -> list[HeadRow]:
-    """A cell: the attack, its rates, and what the row says besides; its curve and images are kept in
-    `path`.
-    """
+    """A cell: the attack, its rates, what the row says besides; curve and images are kept in `path`."""
     start, seen = time.perf_counter(), row.see()
     truth = views.truth[:, :, :1] if row.attack == "informed" else views.truth
     try:
@@ -267,9 +259,7 @@ def of_queries(views: HeadViews, rebuilt: Reconstruction) -> dict[str, Any]:
 
 
 def of_shifts(views: HeadViews, rebuilt: Reconstruction) -> dict[str, Any]:
-    """Whether the integers are exact; and the hardest questions, at a weight's difference and one below, put
-    to ciphertexts.
-    """
+    """Whether the integers are exact; and the hardest questions put to real ciphertexts."""
     service, rng, count = views.service(0), np.random.default_rng(_SEED), views.options.real_queries
     assert service.limits is not None
     rows = (rebuilt.per_sample["head"] * service.steps).reshape(-1, views.task.classes, len(service.limits))

@@ -51,9 +51,7 @@ def matrix(
     as_json: Annotated[bool, typer.Option("--json", help="Print result.json and nothing else.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
-    """Attack the heads of reverse HE under every defence: accuracy beside the true positive rate, ROC curves,
-    rebuilt images.
-    """
+    """Attack the heads of reverse HE under every defence: accuracy, true positive rates, pictures."""
     with reported():
         from parties.data.datasets import DataSpec
         from scenarios.study.head_views import MatrixOptions

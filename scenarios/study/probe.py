@@ -56,9 +56,7 @@ class _Enough(Exception):
 
 
 class _Stopwatch:
-    """A runtime that waits for the end of every phase, notes its seconds, and stops the run after some
-    steps.
-    """
+    """A runtime that waits for the end of every phase, notes its seconds, and stops after some steps."""
 
     def __init__(self, make: Callable[[], Any], last_phase: str) -> None:
         self.laps: list[tuple[str, int, float]] = []
@@ -80,9 +78,7 @@ class _Stopwatch:
 
 
 def measure(experiment: Experiment, batch: int, samples: int) -> tuple[Measured, tuple[Learned, ...]]:
-    """Run some steps with small batches of few samples, in a scratch folder; also returns what crossed in the
-    clear.
-    """
+    """Run some steps with small batches in a scratch folder; also returns what crossed in the clear."""
     small = _shrunk(experiment, batch, samples)
     watches: list[_Stopwatch] = []
     with (

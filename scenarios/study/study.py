@@ -186,9 +186,7 @@ def listed(text: str) -> tuple[str, ...]:
 
 
 def numbers(option: str, text: str, kind: type[int] | type[float], least: float) -> tuple[Any, ...]:
-    """A list of numbers on the command line; `ConfigError` for anything else, or for what is below
-    `least`.
-    """
+    """A list of numbers on the command line; `ConfigError` for anything else or below `least`."""
     said = f"{'integers' if kind is int else 'numbers'} of at least {least:g}, such as 350,500"
     try:
         found = tuple(kind(part) for part in listed(text))

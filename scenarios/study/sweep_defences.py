@@ -64,9 +64,7 @@ class Group:
 
 @dataclass(frozen=True)
 class DefenceRow:
-    """A run: what its defence costs, what coalitions learned of images, and what every attack still
-    rebuilds.
-    """
+    """A run: what its defence costs, what coalitions learned of images, what every attack still rebuilds."""
 
     group: str
     scenario: str

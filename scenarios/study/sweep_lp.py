@@ -168,9 +168,7 @@ def attacked(folder: str, place: Place, images: int) -> list[LpRow]:
 
 
 def load_images(folder: Path, place: Place) -> dict[str, np.ndarray[Any, Any]]:
-    """`index` (m,), `values` and, where there is one, `projection` (m, n) of a finished cell; pixels in [0,
-    1].
-    """
+    """`index` (m,), `values` and perhaps `projection` (m, n) of a finished cell; pixels in [0, 1]."""
     with np.load(cell_path(folder, place.name, ".npz"), allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}
 
@@ -282,7 +280,5 @@ def _title(swept: Grid, dataset: str) -> str:
 
 
 def _figure(mse: float) -> str:
-    """Four digits, or the size of what these would show as 0; below 1e-12 there is nothing but rounding of
-    floats.
-    """
+    """Four digits, or the size of what these would show as 0; below 1e-12 is nothing but rounding."""
     return f"{mse:.4f}" if mse >= 5e-5 else "0" if mse < 1e-12 else f"{mse:.0e}"

@@ -1,6 +1,4 @@
-"""Attacks on heads, on a toy task: images are points, the base is a random layer, and a head is its
-training set.
-"""
+"""Attacks on heads, on a toy task: images are points, the base is random, a head is its training set."""
 
 import json
 import sys
@@ -51,9 +49,7 @@ def samples(count, rng):
 
 
 class World:
-    """Heads of V owners, what an adversary has of its own, and the relations of a view in which it sees
-    the heads.
-    """
+    """Heads of V owners, an adversary's own images, and the relations in which it sees the heads."""
 
     def __init__(self):
         rng = np.random.default_rng(0)

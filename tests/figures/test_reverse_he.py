@@ -1,6 +1,4 @@
-"""Reverse homomorphic encryption: exact logits, a head that only ciphertexts tell of, and answers that go
-where they should.
-"""
+"""Reverse HE: exact logits, a head of which only ciphertexts tell, answers that go where they should."""
 
 import json
 from dataclasses import replace
@@ -100,9 +98,7 @@ def test_after_the_upload_the_owner_holds_no_head(tmp_path):
 
 
 def needles(layer, config):
-    """The rows of a layer in every form in which they could cross: floats, integers, big-endian, packed
-    columns.
-    """
+    """The rows of a layer in every form in which they could cross."""
     fixed = np.rint(layer[:, :-1].astype(float) * (1 << config.form.weight_bits))
     for array in (layer, layer[:, :-1], fixed):
         for dtype in ("<f4", "<f8", "<i2", "<i4", "<i8", ">i8"):

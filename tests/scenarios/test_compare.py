@@ -1,6 +1,4 @@
-"""Runs side by side: `keyhole run compare`, `keyhole compare`, and costs that are extrapolated from a few
-steps.
-"""
+"""Runs side by side: `keyhole run compare`, `keyhole compare`, and costs extrapolated from a few steps."""
 
 import csv
 import io

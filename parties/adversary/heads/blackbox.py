@@ -72,9 +72,7 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
 
 @dataclass(frozen=True)
 class Extracted:
-    """A head up to scale: (k, d + 1), rows summing to zero, Frobenius norm one; what it cost and how far it
-    agrees with the service.
-    """
+    """A head up to scale: (k, d + 1), rows summing to zero, norm one; its cost and agreement."""
 
     head: Floats
     queries: int
@@ -139,9 +137,7 @@ def believe(shadows: Shadows) -> Belief:
 
 
 def likeliest(features: NDArray[np.floating], a: Ints, b: Ints, belief: Belief) -> Floats:
-    """The likeliest head (k, d + 1) with (H_a - H_b) [f, 1] about zero for features (m, d) between classes a
-    and b (m,); norm one.
-    """
+    """The likeliest head (k, d + 1), norm one, with (H_a - H_b) [f, 1] about 0 for features (m, d)."""
     x = np.hstack([features, np.ones((len(features), 1))]).astype(np.float64)
     sides = belief.gauge[a] - belief.gauge[b]
     size = len(belief.mean)
@@ -158,9 +154,7 @@ def likeliest(features: NDArray[np.floating], a: Ints, b: Ints, belief: Belief) 
 
 
 def _on_sphere(quadratic: Floats, linear: Floats, radius: float) -> Floats:
-    """The t of this norm with the least t^T Q t - 2 l^T t: (Q + m)^-1 l, its multiplier m found by
-    bisection.
-    """
+    """The t of this norm with the least t^T Q t - 2 l^T t: (Q + m)^-1 l, m found by bisection."""
     values, vectors = np.linalg.eigh(quadratic)
     along = vectors.T @ linear
     low, high = 0.0, float(np.linalg.norm(along)) / radius  # of m + the least eigenvalue
@@ -188,9 +182,7 @@ def _boundary(
 
 
 def _lines(labels: Ints, lines: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
-    """Ends of lines between inputs of different classes, all classes alike often: of a rare one as much has
-    to be learned.
-    """
+    """Ends of lines between inputs of different classes, all classes alike often, rare ones too."""
     present = np.unique(labels)
     if len(present) < 2:
         raise NotApplicable("every input was put into the same class: there is no boundary to follow")

@@ -37,9 +37,7 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
 
 
 def rebuild_exponents(known: NDArray[np.integer], images: Float, victims: NDArray[np.integer]) -> Float:
-    """Images (V, k, n) from the exponents of V heads, learned on those of S shadows (S, k, d + 1) and their
-    images.
-    """
+    """Images (V, k, n) from the exponents of V heads, learned on those of S shadows and their images."""
     steps = np.unique(known)[::-1][:_LEVELS]
     return rebuild(_reached(known, steps), images, _reached(victims, steps))
 

@@ -77,9 +77,7 @@ def _known(task: HeadTask, prior: Prior) -> tuple[Float, NDArray[np.int64], NDAr
 def rebuild_informed(
     own: Own, victims: Heads, features: Float, labels: NDArray[np.int64], recipe: Recipe, at: int
 ) -> Float:
-    """Images (V, n) of sample `at` of each victim, from the features (V, N, d) and labels (V, N) of all
-    others.
-    """
+    """Images (V, n) of sample `at` of each victim, from features (V, N, d) and labels of the others."""
     if len(victims.layers) != 1 or features.shape[1] > features.shape[2] + 1:
         raise NotApplicable("the closed form is for a linear head with no more samples than features")
     found = features_of_unknown(own, victims, features, labels, recipe, at)

@@ -43,9 +43,7 @@ Compare = Callable[[Ints, Ints], Ints]
 
 
 def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
-    """Images of every owner and class, from heads that are recovered exactly up to what is common to all
-    classes.
-    """
+    """Images of every owner and class, from heads exact but for what is common to all classes."""
     relations.need(*CONSUMES)
     task, service = task_of(relations), next(relations.of(HeadService))
     compare, limits, steps = service.compare, service.limits, service.steps

@@ -26,9 +26,7 @@ _SEED = 8  # of the draws of shadows: no secret hangs on it, and all attacks on 
 
 @dataclass(frozen=True)
 class Own:
-    """The adversary's own samples of the task: images (N, n) in [0, 1], features (N, d) and labels (N,) in
-    0..classes-1.
-    """
+    """The adversary's samples of the task: images (N, n) in [0, 1], features (N, d), labels (N,)."""
 
     images: Float
     features: Float
@@ -42,9 +40,7 @@ class Own:
 
 @dataclass(frozen=True)
 class Shadows:
-    """S heads, and for each the image that stands for every class, (S, k, n): the mean of its training images
-    of that class.
-    """
+    """S heads, and for each the mean of its training images of every class, (S, k, n)."""
 
     heads: Heads
     images: Float
@@ -96,9 +92,7 @@ def train_shadows(own: Own, recipe: Recipe, count: int, shots: int, rng: np.rand
 
 
 def draw(own: Own, count: int, shots: int, rng: np.random.Generator) -> Ints:
-    """Positions (count, classes, shots): for each class `shots` samples, different within a draw, `count`
-    draws.
-    """
+    """Positions (count, classes, shots): for each class `shots` different samples, `count` draws."""
     columns = []
     for c in range(own.classes):
         same = own.of_class(c)
@@ -111,9 +105,7 @@ def draw(own: Own, count: int, shots: int, rng: np.random.Generator) -> Ints:
 
 
 def rows_of(heads: Heads) -> Float:
-    """What a linear head keeps of each class, (V, k, d + 1); all parameters of a deeper one, the same for
-    every class.
-    """
+    """What a linear head keeps of each class, (V, k, d + 1); all parameters of a deeper one."""
     if len(heads.layers) == 1:
         return heads.layers[0]
     flat = heads.flat()
