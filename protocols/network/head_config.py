@@ -37,10 +37,10 @@ class Encoding(Enum):
 class HeadConfig:
     """Sizes, the recipe of the head's training, and the switches of reverse homomorphic encryption.
 
-    Images have a `shape` and pixels in [0, x_max]; the base whose SHA-256 is `base` averages them in squares of
-    `pool` pixels and gives `features` d. `classes` k, `counts`: the samples of each owner. `queries` in messages
-    of `batch`. `form` bounds weights and features; its feature bound follows from the base. `toy` allows keys that
-    protect nothing, for tests.
+    Images have a `shape` and pixels in [0, x_max]; the base whose SHA-256 is `base` averages them in squares
+    of `pool` pixels and gives `features` d. `classes` k, `counts`: the samples of each owner. `queries` in
+    messages of `batch`. `form` bounds weights and features; its feature bound follows from the base. `toy`
+    allows keys that protect nothing, for tests.
     """
 
     shape: tuple[int, ...] = derived("rows, columns and, in colour, channels of an image", least=1)

@@ -1,4 +1,4 @@
-"""What a user asked for of encrypted heads, and what follows: the task, the public base, the configuration."""
+"""What a user asked for of encrypted heads, and what follows: the task, the base, the configuration."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a run with encrypted heads is scored by: the decisions that its consumer revealed, and heads trained again.
+"""What a run with encrypted heads is scored by: decisions that its consumer revealed, heads trained again.
 
-The owner forgets its head. The scorer, which holds the truth, repeats its training from its inputs and coins, with
-the same step.
+The owner forgets its head. The scorer, which holds the truth, repeats its training from its inputs and coins,
+with the same step.
 """
 
 from __future__ import annotations

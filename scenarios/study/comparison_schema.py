@@ -8,6 +8,7 @@ from typing import Any, Literal
 from protocols.language.options import derived
 from scenarios.run.json_schema import Schema, object_of
 from scenarios.run.result import Known, Metrics
+from scenarios.study.cost import Counts
 
 _SHARE: dict[str, float] = {"least": 0, "most": 1}
 
@@ -24,17 +25,6 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counts:
-    """how often each part of the whole run occurs"""
-
-    uploads: int = derived("chunks of samples", least=0)
-    samples: int = derived("samples uploaded", least=0)
-    steps: int = derived("steps, those of each owner counted", least=0)
-    rows: int = derived("samples in all of these steps", least=0)
-    averages: int = derived("copies averaged", least=0)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Growing:
     """seconds, and messages and bytes from role to role, of a part that grows with the samples"""
 
@@ -44,9 +34,9 @@ class Growing:
 
 @dataclass(frozen=True, kw_only=True)
 class CostRow:
-    """what the parts of a run cost, measured on a few steps of the same protocol, network and images; the whole
-    run is then setup + warm_up + uploads x upload.fixed + samples x upload.each + steps x step.fixed
-    + rows x step.each + averages x average
+    """what the parts of a run cost, measured on a few steps of the same protocol, network and images; the
+    whole run is then setup + warm_up + uploads x upload.fixed + samples x upload.each + steps x step.fixed +
+    rows x step.each + averages x average
     """
 
     measured: tuple[Measured, ...] = derived("runs of a few steps, the largest batch last")

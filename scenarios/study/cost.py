@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from parties.adversary.attack import Learned
+from protocols.language.options import derived
 from protocols.network.config import chunks, round_count
 from scenarios.run.experiment import Experiment, step_count
 from scenarios.study.probe import WARM_STEPS, Amounts, Measured, measure, rounded, summed, trains_copies
@@ -82,13 +83,13 @@ class Cost:
 
 @dataclass(frozen=True)
 class Counts:
-    """How often a part of a run occurs: chunks and samples uploaded, steps, samples in them, averages."""
+    """how often each part of the whole run occurs"""
 
-    uploads: int
-    samples: int
-    steps: int
-    rows: int
-    averages: int
+    uploads: int = derived("chunks of samples", least=0)
+    samples: int = derived("samples uploaded", least=0)
+    steps: int = derived("steps, those of each owner counted", least=0)
+    rows: int = derived("samples in all of these steps", least=0)
+    averages: int = derived("copies averaged", least=0)
 
 
 def probe(experiment: Experiment, crude: Cost | None = None) -> Cost:
