@@ -124,18 +124,8 @@ def row_count(options: MatrixOptions) -> int:
 
 def rates_table(content: dict[str, Any]) -> Table:
     """For the terminal; a rate in bold where it is above its false positive rate beyond the interval."""
-    numbers = (
-        "accuracy",
-        "TPR at FPR 1 %",
-        "95 %",
-        "one null for all",
-        "TPR at 10 %",
-        "AUC",
-        "nulls",
-        "queries",
-        "s",
-    )
-    columns = ("defence", "attack", *(f">{name}" for name in numbers))
+    figures = "accuracy|TPR at FPR 1 %|95 %|one null for all|TPR at 10 %|AUC|nulls|queries|s".split("|")
+    columns = ("defence", "attack", *(f">{name}" for name in figures))
     lines = [_cells_of(HeadRow(**row)) for row in content["matrix"]]
     return table(columns, lines, _title(content["setting"]))
 
@@ -174,45 +164,35 @@ class Measured:
 
 def _cells(views: HeadViews, folder: Path) -> list[Cell]:
     """The rows in order; each keeps its curve and pictures beside its file."""
-    grid: dict[str, Measured] = {}
+    found: dict[str, Measured] = {}
     for defence in views.defences():
-        name, kind, see = (
-            defence.name.replace(" ", "-"),
-            defence.name.split(" ")[0],
-            partial(views.clear, defence),
-        )
-        grid[f"{name}-whitebox"] = Measured(
-            kind, "whitebox", see, defence.said, partial(against_random, defence)
-        )
+        name, kind = defence.name.replace(" ", "-"), defence.name.partition(" ")[0]
+        see, null = partial(views.clear, defence), partial(against_random, defence)
+        found[f"{name}-whitebox"] = Measured(kind, "whitebox", see, defence.said, null)
         if name == "none" and views.options.net:
-            grid["none-whitebox_net"] = Measured(kind, "whitebox_net", see)
-        grid[f"{name}-informed"] = Measured(kind, "informed", see, defence.said)
-    grid["rhe-whitebox"] = Measured("rhe", "whitebox", views.ciphertexts, besides=of_ciphertexts)
+            found["none-whitebox_net"] = Measured(kind, "whitebox_net", see)
+        found[f"{name}-informed"] = Measured(kind, "informed", see, defence.said)
+    found["rhe-whitebox"] = Measured("rhe", "whitebox", views.ciphertexts, besides=of_ciphertexts)
     for attack in ("exponents", "blackbox", "oracle", "logits"):
-        grid[f"rhe-{attack}"] = Measured("rhe", attack, views.nothing)
-    grid["rhe_float-exponents"] = Measured("rhe_float", "exponents", views.floats)
+        found[f"rhe-{attack}"] = Measured("rhe", attack, views.nothing)
+    found["rhe_float-exponents"] = Measured("rhe_float", "exponents", views.floats)
+    fed_back = partial(Measured, "rhe_decision")
     for budget in views.options.queries:
-        see = partial(views.answering, budget)
-        grid[f"rhe_decision-blackbox-{budget}"] = Measured(
-            "rhe_decision", "blackbox", see, besides=of_queries
-        )
-    grid["rhe_logits-logits"] = Measured("rhe_logits", "logits", views.logits)
-    grid["rhe_decision-oracle"] = Measured(
-        "rhe_decision", "oracle", partial(views.answering, 0), besides=of_shifts
-    )
-    return [Cell(name, measured, (views, cell_path(folder, name, ".npz"), row)) for name, row in grid.items()]
+        asked = partial(views.answering, budget)
+        found[f"rhe_decision-blackbox-{budget}"] = fed_back("blackbox", asked, besides=of_queries)
+    found["rhe_logits-logits"] = Measured("rhe_logits", "logits", views.logits)
+    found["rhe_decision-oracle"] = fed_back("oracle", partial(views.answering, 0), besides=of_shifts)
+    return [Cell(name, measured, (views, cell_path(folder, name, ".npz"), r)) for name, r in found.items()]
 
 
 def measured(views: HeadViews, path: Path, row: Measured) -> list[HeadRow]:
     """A cell: the attack, its rates, what the row says besides; curve and images are kept in `path`."""
-    start, seen = time.perf_counter(), row.see()
-    truth = views.truth[:, :, :1] if row.attack == "informed" else views.truth
+    start, seen, truth = time.perf_counter(), row.see(), views.truth
     try:
-        rebuilt = (
-            _of_every_class(views, seen)
-            if row.attack == "informed"
-            else _solved(row.attack, seen, views.prior)
-        )
+        if row.attack == "informed":
+            rebuilt, truth = _of_every_class(views, seen), truth[:, :, :1]
+        else:
+            rebuilt = _solved(row.attack, seen, views.prior)
     except NotApplicable as why:
         return [_refused(row, seen, str(why))]
     images = _by_class(rebuilt, views)

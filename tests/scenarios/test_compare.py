@@ -28,7 +28,6 @@ from scenarios.study.comparison import differences, extrapolated_row, finished_r
 from scenarios.study.comparison_schema import compare_schema
 from tests.conftest import small
 from tests.scenarios.test_cli import keyhole, one_line
-from tests.scenarios.test_result_schema import undescribed
 
 TINY = ["--runtime", "inline", "--samples", "16", "--hidden", "2", "--batch", "8", "--epochs", "1"]
 COMPARE_SCHEMA = compare_schema()
@@ -341,24 +340,6 @@ def test_wrong_input_is_one_line(tmp_path, runs, monkeypatch):
 def test_a_folder_in_use_is_refused_before_anything_runs(tmp_path):
     (tmp_path / "file").touch()
     one_line(keyhole("run", "compare", *TINY, "--out", tmp_path), 1, "not empty")
-
-
-def test_every_key_of_a_comparison_is_explained():
-    jsonschema.Draft202012Validator.check_schema(COMPARE_SCHEMA)
-    assert list(undescribed(COMPARE_SCHEMA)) == []
-
-
-def test_a_row_that_claims_too_much_does_not_fit(guessed):
-    content = read(guessed[1])
-    for change in (
-        {"status": "guessed"},
-        {"security": None},
-        {"accuracy": {"test": 0.5}},
-        {"bytes": -1},
-        {"unknown": 1},
-    ):
-        with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate({**content, "rows": [{**content["rows"][1], **change}]}, COMPARE_SCHEMA)
 
 
 def test_extrapolated_bars_are_drawn_differently(tmp_path, guessed):
