@@ -124,7 +124,8 @@ def counts(experiment: Experiment) -> Counts:
     copies, samples = trains_copies(experiment), sum(config.counts)
     members = (config.per_round or len(config.counts)) if copies else 1
     steps = step_count(protocol, config) * members
-    rows = steps * config.batch if copies else config.epochs * samples
+    in_rounds = copies or getattr(config, "rounds", 0) > 0
+    rows = steps * config.batch if in_rounds else config.epochs * samples
     return Counts(uploads, samples, steps, rows, round_count(config) * members if copies else 0)
 
 

@@ -6,7 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +115,10 @@ def _shrunk(experiment: Experiment, batch: int, samples: int) -> Experiment:
     sizes = tuple(
         len(part) for part in split(small.data.y_train, experiment.owners, experiment.split, spec.seed)
     )
-    per_round = 1 if trains_copies(experiment) else 0
-    sized = replace(experiment.config, counts=sizes, batch=batch, epochs=WARM_STEPS, rounds=0)
-    return replace(small, config=replace(sized, local_steps=1, per_round=per_round))
+    sized: dict[str, Any] = {"counts": sizes, "batch": batch, "epochs": WARM_STEPS}
+    alone = {"rounds": 0, "local_steps": 1, "per_round": int(trains_copies(experiment))}
+    sized |= {each.name: alone[each.name] for each in fields(experiment.config) if each.name in alone}
+    return replace(small, config=replace(experiment.config, **sized))
 
 
 def _booked(run: RunFolder, laps: list[tuple[str, int, float]], config: Config) -> Measured:

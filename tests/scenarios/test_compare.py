@@ -14,7 +14,7 @@ from rich.console import Console
 
 from parties.record.transcript import Record
 from protocols.language.errors import StepError
-from protocols.network.config import Labels, Scheme
+from protocols.network.config import Scheme
 from scenarios.run.catalogue import find_scenario
 from scenarios.run.execute import execute
 from scenarios.run.experiment import prepare
@@ -243,14 +243,14 @@ def test_a_defect_is_named_by_its_type_only(tmp_path, monkeypatch):
 
 
 def test_a_protocol_that_refuses_its_options_is_a_row_that_says_so(tmp_path, monkeypatch):
-    options = dict(samples=16, hidden=4, runtime="inline", labels=Labels.OWNER, seed=1, out=tmp_path / "out")
+    options = dict(samples=16, hidden=4, runtime="inline", defence=("noise:1",), seed=1, out=tmp_path / "out")
     few(monkeypatch, "mitig1", "mitig2")
     _, content = scenario.compare(options, 0, lambda experiment: nullcontext(lambda event, value: None))
     row = rows_of(content)["mitig1"]
     assert (
         rows_of(content)["mitig2"]["status"] == "done"
         and row["status"] == "failed"
-        and "--labels clear" in row["why"]
+        and "noise" in row["why"]
         and row["config"] is None
     )
     jsonschema.validate(content, COMPARE_SCHEMA)
