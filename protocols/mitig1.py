@@ -37,12 +37,14 @@ from protocols import mitig2
 from protocols.crypto import fhipe
 from protocols.crypto.groups import workers
 from protocols.crypto.groups.named import get_pairing
+from protocols.language import relations as relation
 from protocols.language.errors import ConfigError
 from protocols.language.figure import Arrow, Integers
 from protocols.language.options import as_in
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role
 from protocols.language.session import At, Session
 from protocols.language.state import Cloud, State
+from protocols.language.view import View
 from protocols.network import inference, training
 from protocols.network.config import (
     Aggregation,
@@ -58,6 +60,9 @@ from protocols.parts import averaging, hiding, split
 from protocols.parts.averaging import InClear, Masked
 from protocols.parts.hiding import AUTHORITIES, AtAuthority, AtOwner
 from protocols.parts.hiding import upload_rows as upload_rows
+from protocols.readings import hiding as read
+from protocols.readings import samples
+from protocols.readings import split as first_layer
 
 NAME = "mitig1"
 SUMMARY = "the owner keeps W1, the cloud decrypts Z1 with function-hiding keys"
@@ -197,3 +202,14 @@ def payload_nbytes(config: Options) -> int:
     step = members * (h * (pairing.g1_bytes * (n + 1) + 2 * n) + 4 * config.batch * h)
     copies = 4 * h * n * (members + 1) if config.owners == "many" else 0
     return 2 * (msk + upload + round_count(config) * (config.local_steps * step + copies))
+
+
+def relations(view: View) -> Iterator[relation.Relation]:
+    """What a reader of a transcript may write down."""
+    yield from samples.own(view)
+    yield from samples.clear(view, "labels", relation.Labels)
+    yield from read.instances(view, upload_rows(view.config))
+    yield from first_layer.requests(view)
+    yield from first_layer.maps(view)
+    yield from first_layer.updates(view)
+    yield from first_layer.rest(view)

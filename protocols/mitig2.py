@@ -37,12 +37,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 from protocols import plain
+from protocols.language import relations as relation
 from protocols.language.errors import ConfigError
 from protocols.language.figure import Arrow, Integers, Reals
 from protocols.language.options import derived, option
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role
 from protocols.language.session import At, Session
 from protocols.language.state import Owner, State
+from protocols.language.view import View
 from protocols.network import inference, nn, training
 from protocols.network.config import (
     Aggregation,
@@ -58,6 +60,8 @@ from protocols.parts import averaging, noise, order, split
 from protocols.parts.averaging import InClear, Masked
 from protocols.parts.noise import NOISES
 from protocols.parts.split import UPPER, AtCloud, UShaped
+from protocols.readings import samples
+from protocols.readings import split as read
 
 NAME = "mitig2"
 SUMMARY = "split learning: the owner keeps samples and W1, the cloud sees Z1; no encryption"
@@ -175,3 +179,13 @@ def payload_nbytes(config: Options) -> int:
     step = 4 * members * config.batch * (2 * h + (2 * config.layers[-1] if head else 0))
     copies = 4 * (prod(config.first_shape) + head) * (members + 1) if config.owners == "many" else 0
     return 2 * round_count(config) * (config.local_steps * step + copies)
+
+
+def relations(view: View) -> Iterator[relation.Relation]:
+    """What a reader of a transcript may write down."""
+    yield from samples.own(view)
+    yield from samples.clear(view, "labels", relation.Labels)
+    yield from read.products(view)
+    yield from read.maps(view)
+    yield from read.updates(view)
+    yield from read.rest(view)

@@ -16,12 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from protocols.language import relations as relation
 from protocols.language.errors import ConfigError
 from protocols.language.figure import Arrow, Integers, Reals
 from protocols.language.options import as_in
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER
 from protocols.language.session import Session
 from protocols.language.state import Cloud, State
+from protocols.language.view import View
 from protocols.network import conv, inference, nn, training
 from protocols.network.config import (
     Batch,
@@ -40,6 +42,7 @@ from protocols.network.config import (
 from protocols.parts import averaging, gradient, labels
 from protocols.parts.labels import Clear
 from protocols.parts.split import AtCloud, UShaped
+from protocols.readings import samples
 
 NAME = "plain"
 SUMMARY = "no protection: owners send samples and labels to the cloud, which trains"
@@ -206,3 +209,12 @@ def batch_rows(parts: list[NDArray[Any]], batch: Batch) -> NDArray[Any]:
     size = len(parts[0])
     part, start = divmod(batch.start, size)
     return parts[part][start : start + batch.size]
+
+
+def relations(view: View) -> Iterator[relation.Relation]:
+    """What a reader of a transcript may write down."""
+    yield from samples.own(view)
+    yield from samples.clear(view, "x", relation.Samples)
+    yield from samples.clear(view, "labels", relation.Labels)
+    yield from samples.owned("weights", CLOUD_TRAINER.value, view, "it trains the network itself")
+    yield relation.Plain(labels=("w1", "head", "classes"))

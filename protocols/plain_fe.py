@@ -48,21 +48,25 @@ from numpy.typing import NDArray
 from protocols import plain
 from protocols.crypto import ipfe_lwe
 from protocols.crypto.groups.named import get_group
+from protocols.language import relations as relation
 from protocols.language.errors import ConfigError
 from protocols.language.figure import Arrow, Integers
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import Session
 from protocols.language.state import Cloud, State
+from protocols.language.view import View
 from protocols.network import inference, training
 from protocols.network.config import Batch, Gradient, KeyScope, Labels, Scheme, batches, steps_per_epoch
 from protocols.parts import budget, keys, labels
 from protocols.parts import defences as defence
 from protocols.parts.budget import BUDGETS
 from protocols.parts.gradient import GRADIENTS, AtOwner, UnderKeys
-from protocols.parts.keys import SCOPES, OfRun, described
+from protocols.parts.keys import SCOPES, OfRun, bounds_of, described, parameters
 from protocols.parts.keys import scheme_of as scheme_of
 from protocols.parts.keys import upload_rows as upload_rows
 from protocols.parts.labels import LABELS, Clear, Febo
+from protocols.readings import gradient, samples
+from protocols.readings import keys as read
 
 NAME = "plain_fe"
 SUMMARY = "the cloud trains on functionally encrypted samples with function keys for the rows of W1"
@@ -225,3 +229,23 @@ def describe(config: Options) -> dict[str, str]:
         lines["first layer"] = f"{config.first}: {config.width} keys a step, for {config.features} pixels"
     lines["labels"] = LABELS[config.labels].describe(config)
     return {**lines, **defence.described(config)}
+
+
+def relations(view: View) -> Iterator[relation.Relation]:
+    """What a reader of a transcript may write down."""
+    config = view.config
+    rows = upload_rows(config)
+    of_samples = read.Encryption(scheme_of(config), parameters(config, bounds_of(config)), rows)
+    of_batches = read.Encryption(
+        scheme_of(config), None, rows, "mpk_batch", "ct_batch", "sk_dz1", across=True
+    )
+    yield from samples.own(view)
+    yield from samples.clear(view, "labels", relation.Labels)
+    yield from samples.under_febo(view, rows)
+    yield from read.instances(view, of_samples)
+    yield from read.instances(view, of_batches)
+    yield from read.observations(view, of_samples)
+    yield from gradient.from_owner(view)
+    yield from gradient.maps(view)
+    yield from gradient.updates(view)
+    yield relation.Plain(labels=("classes",))

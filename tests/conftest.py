@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from scenarios.run import baseline  # noqa: F401  (a run imports it, and modules are compared before and after)
 from scenarios.run.catalogue import find_scenario, schema_of_results
 from scenarios.run.execute import execute
 from scenarios.run.experiment import Experiment, prepare

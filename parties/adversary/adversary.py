@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from parties.adversary.attack import Learned, NotApplicable, Prior, Reconstruction, Relations
+from parties.adversary.attack import Learned, NotApplicable, Prior, Reconstruction, relations_of
 from parties.adversary.catalogue import find_attack
 from parties.adversary.knowledge import learned, queried
 from parties.record.view import View
-from protocols.language.relations import Relation
 
 
 @dataclass(frozen=True)
 class Attacked:
-    """What came of one attack: a reconstruction, or the reason why there is none."""
+    """The outcome of one attack: a reconstruction, or the reason why there is none."""
 
     attack: str
     corrupted: tuple[str, ...]
@@ -28,28 +26,13 @@ class Attacked:
     seconds: float
 
 
-def relations_of(view: View) -> Relations:
-    """What a reader of a view may write down, by the protocol's own word; nothing of a protocol that says nothing."""
-    protocol = importlib.import_module(f"protocols.{view.protocol}")
-
-    def listed() -> Iterator[Relation]:
-        return protocol.relations(view) if hasattr(protocol, "relations") else iter(())
-
-    return Relations(listed, view.parties)
-
-
 def rebuild(name: str, view: View, prior: Prior, rng: np.random.Generator) -> Reconstruction:
     """Run an attack on a view; `NotApplicable` where it lacks what the attack consumes."""
-    attack = find_attack(name)
-    if hasattr(attack, "reconstruct"):
-        found: Reconstruction = attack.reconstruct(view, prior, rng)
-        return found
+    attack, relations = find_attack(name), relations_of(view)
     if not view.has_payloads():
         raise NotApplicable("payloads not recorded")
-    relations = relations_of(view)
     relations.need(*attack.CONSUMES)
-    solved: Reconstruction = attack.solve(relations, prior, rng)
-    return solved
+    return attack.solve(relations, prior, rng)
 
 
 class Adversary:
@@ -72,11 +55,12 @@ class Adversary:
             why = str(reason)
         if view is not self._view:
             view.close()
-        return Attacked(name.replace("-", "_"), self._view.parties, rebuilt, why, time.perf_counter() - start)
+        called = find_attack(name).NAME
+        return Attacked(called, self._view.parties, rebuilt, why, time.perf_counter() - start)
 
     def learned(self) -> list[Learned]:
         """What the view gives away."""
-        return learned(self._view, relations_of(self._view))
+        return learned(self._view)
 
     def corrupt(self, views: Sequence[tuple[str, str]]) -> None:
         """Turn to the views of other parties; nothing of the old ones is kept."""
@@ -87,7 +71,7 @@ class Adversary:
         """What the view, of a training, says of the samples in the transcript of a query."""
         query = View(views)
         try:
-            return queried(self._view, query)
+            return queried(relations_of(self._view), relations_of(query), self._view.has_payloads())
         finally:
             query.close()
 

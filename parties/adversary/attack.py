@@ -1,34 +1,36 @@
 """What every attack takes and gives.
 
-An attack is one module of this package with
+An attack is a module, or a row of the table in `catalogue.py`, with
 
     NAME        its name on the command line (with `-` for `_`) and in result.json
-    CONSUMES    the labels that it needs in the view
-    def reconstruct(view: View, prior: Prior, rng: numpy.random.Generator) -> Reconstruction
+    SUMMARY     what it does, in a line
+    CONSUMES    the types of relations that it needs, all of them; of `A | B` one of the two
+    def solve(relations: Relations, prior: Prior, rng: numpy.random.Generator) -> Reconstruction
 
-It sees the joint view of the corrupted parties and a stated prior, and nothing else: it imports no data set and no other
-party. On a view that lacks what it needs it raises `NotApplicable`, which is a result and not a failure.
+It sees what a reader of the joint view of the corrupted parties may write down (`protocols/language/relations.py`) and a stated
+prior, and nothing else: it knows no protocol and no label, and imports no data set and no other party. Where it does not fit
+it raises `NotApplicable`, which is a result and not a failure.
 """
 
 from __future__ import annotations
 
-import typing
+import importlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from types import UnionType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from parties.record.view import View
 from protocols.language.errors import KeyholeError
 from protocols.language.relations import Relation, Without
 
-R = TypeVar("R", bound=Relation)
-
+SHADOWS = 2000  # heads that an attack on heads trains, unless told otherwise
 LIMIT = 20  # samples that an attack on one observation works on, unless told otherwise
-SHADOWS = 2000
+R = TypeVar("R", bound=Relation)
 
 
 class NotApplicable(KeyholeError):
@@ -52,7 +54,8 @@ class Relations:
         """Raise `NotApplicable` unless there is a relation of every type."""
         for kind in kinds:
             if not any(isinstance(relation, kind) for relation in self):
-                names = [part.__name__ for part in typing.get_args(kind) or (kind,)]
+                parts: tuple[Any, ...] = getattr(kind, "__args__", (kind,))
+                names = [part.__name__ for part in parts]
                 reasons = dict.fromkeys(w.why for w in self.of(Without) if w.type.__name__ in names)
                 said = f"the view of {', '.join(self.parties)} holds no {' and no '.join(names)}"
                 raise NotApplicable(": ".join([said, *reasons]))
@@ -65,6 +68,29 @@ class Relations:
             int(index.max(initial=-1)) + 1 for some in (named, blocks) for index in some if index is not None
         ]
         return max(ends, default=0)
+
+
+def relations_of(view: View) -> Relations:
+    """What a reader of a view may write down, by the protocol's own word; nothing of a protocol that says nothing."""
+    protocol = importlib.import_module(f"protocols.{view.protocol}")
+
+    def listed() -> Iterator[Relation]:
+        return protocol.relations(view) if hasattr(protocol, "relations") else iter(())
+
+    return Relations(listed, view.parties)
+
+
+class Attack(Protocol):
+    """What an attack is, module or row of the table."""
+
+    NAME: str
+    SUMMARY: str
+    CONSUMES: tuple[type[Relation] | UnionType, ...]
+
+    @property
+    def solve(self) -> Callable[[Relations, Prior, np.random.Generator], Reconstruction]:
+        """Rebuild what the relations determine or suggest."""
+        ...
 
 
 class Quantity(Enum):
@@ -80,7 +106,9 @@ class Quantity(Enum):
 
 @dataclass(frozen=True)
 class Known:
-    """Samples that the adversary is assumed to know beforehand: positions `index` (k,), integer `images` (k, n), `labels` (k,)."""
+    """Samples that the adversary is assumed to know beforehand: positions `index` (k,), integer `images` (k, n), and
+    `labels` (k,).
+    """
 
     index: NDArray[np.int64]
     images: NDArray[np.int64]
@@ -92,8 +120,8 @@ class Prior:
     """What the adversary is assumed to know besides its view; printed with every result.
 
     `x_max`: pixels are integers in [0, x_max]. `shape`: (rows, columns) or (rows, columns, channels) of an image.
-    `public`: images of the same distribution, (P, n) in [0, 1], or None; `public_labels` their classes. `period` and `threshold` (in steps
-    of this data set's pixels) belong to the smoothness rows of `lp`. `known`: training samples that it knows, or None.
+    `public`: images of the same distribution, (P, n) in [0, 1], or None; `public_labels` their classes. `period` and
+    `threshold` (in steps of this data set's pixels) belong to the smoothness rows of `lp`. `known`: training samples that it knows, or None.
     `limit`: how many samples, the first ones, an attack that spends up to seconds on each works on. `shadows`: how many heads
     an attack on heads trains itself on its public images, `sealed` how many of them it encrypts.
     """
@@ -109,10 +137,15 @@ class Prior:
     shadows: int = SHADOWS
     sealed: int = 0
 
+    @property
+    def pixels(self) -> int:
+        """Pixels of an image, n."""
+        return int(np.prod(self.shape))
+
     def guess(self) -> NDArray[np.float64]:
         """The best guess from the prior alone, (n,) in [0, 1]: the public mean image, or mid-range without one."""
         if self.public is None or not len(self.public):
-            return np.full(int(np.prod(self.shape)), 0.5)
+            return np.full(self.pixels, 0.5)
         mean: NDArray[np.float64] = self.public.mean(axis=0)
         return mean
 
@@ -128,10 +161,10 @@ class Prior:
 class Reconstruction:
     """What an attack rebuilt, in the order of the ciphertexts (or values) in the view.
 
-    `index` (m,): position of each rebuilt sample among the samples that the view holds; scored by it. `values`: (m, n)
-    in [0, 1] for images, (m,) integers for labels, empty for a key; (m, m) inner products of images in [0, 1] for a Gram matrix;
-    (d, n) orthonormal rows for a span, which `index` says whose samples it holds. `projection`: the same shape as the images, for attacks
-    on one observation: the least-norm correction of a constant image onto the same equations. `per_sample` holds
+    `index` (m,): position of each rebuilt sample among all; scored by it. `values`: (m, n) in [0, 1] for images, (m,)
+    integers for labels, empty for a key; (m, m) inner products of images in [0, 1] for a Gram matrix; (d, n)
+    orthonormal rows for a span, which `index` says whose samples it holds. `projection`: the same shape as the images, for
+    attacks on one observation: the least-norm correction of a constant image onto the same equations. `per_sample` holds
     arrays of length m (for example how far a sample's constraints were relaxed; NaN rows in `values` are failures).
     `notes` is plain data and goes to result.json as it is.
     """

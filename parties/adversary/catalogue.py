@@ -1,32 +1,57 @@
-"""The attacks by name, and presets: an attack with the coalition that it is meant for, and no code of its own."""
+"""The attacks by name: modules, and a table of solvers; and presets, an attack with the coalition that it is meant for."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType, ModuleType
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, cast
 
+import numpy as np
+
+from parties.adversary.attack import Attack, Prior, Reconstruction, Relations
+from parties.adversary.attacks import all_keys, known_maps
+from parties.adversary.attacks.observation import with_solver
+from parties.adversary.solvers import lp, smooth, tv
 from protocols.language.errors import ConfigError
+from protocols.language.relations import Equations, Instance, Products
 
-ATTACKS = (
-    "conv",
-    "gradient",
-    "gram",
-    "inversion",
-    "known_average",
-    "known_init",
-    "known_samples",
-    "labels",
-    "lp",
-    "master_key",
-    "smooth",
-    "smooth_stack",
-    "stack",
-    "tv",
-    "unit_keys",
-    "update",
-)
+Solve = Callable[[Relations, Prior, np.random.Generator], Reconstruction]
+_WANTED = ("NAME", "SUMMARY", "CONSUMES", "solve")
 
+
+@dataclass(frozen=True)
+class Entry:
+    """An attack that is a solver on some relations."""
+
+    NAME: str
+    SUMMARY: str
+    CONSUMES: tuple[Any, ...]
+    solve: Solve
+
+
+_TABLE = (
+    Entry("lp", "linear program on one observation: equations, pixel range, neighbours within a threshold (the paper)",
+          (Equations,), with_solver(lp.prepare)),
+    Entry("smooth", "smoothest image in the pixel range that explains one observation (quadratic program)",
+          (Equations,), with_solver(smooth.prepare)),
+    Entry("tv", "image of least total variation in the pixel range that explains one observation (ADMM)",
+          (Equations,), with_solver(tv.prepare)),
+    Entry("stack", "all function keys on all ciphertexts: exact integers once their rank is n", (Instance,), all_keys.stack),
+    Entry("smooth_stack", "smoothest image under the equations of all keys, where they have less than full rank",
+          (Instance,), all_keys.smooth_stack),
+    Entry("unit_keys", "a malicious cloud asks for keys of unit vectors: exact integers after ceil(n / h) steps",
+          (Instance,), all_keys.unit_keys),
+    Entry("known_average", "many owners: equations on the others' samples from the averages that one corrupted owner is given",
+          (Products | Instance,), known_maps.known_average),
+    Entry("known_init", "the first W1 is known, from a shared seed: equations on the first batch, every sample for h >= n",
+          (Products | Instance,), known_maps.known_init),
+)  # fmt: skip
+_MODULES = ("conv", "gradient", "gram", "inversion", "known_samples", "labels", "master_key", "update")
+ATTACKS = tuple(sorted((*_MODULES, *(entry.NAME for entry in _TABLE))))
 
 # Attacks on heads, by the modules of `heads` that hold them: they take heads, ciphertexts or answers, of many owners at once.
 HEAD_ATTACKS = {
@@ -48,24 +73,45 @@ class Preset:
 
 
 PRESETS: MappingProxyType[str, Preset] = MappingProxyType({
-    "authority": Preset("master_key", ("key_authority", "cloud_trainer"), "plain-fe, the master key opens every ciphertext"),
-    "authority_alone": Preset("gradient", ("key_authority",), "plain-fe --gradient fe, an estimate without any ciphertext"),
-    "collusion": Preset("known_average", ("cloud_trainer", "data_owner:1"), "mitig1 and mitig2 of many owners, the averaged W1"),
+    "authority": Preset("master_key", ("key_authority", "cloud_trainer"), "the master key opens every ciphertext"),
+    "authority_alone": Preset("gradient", ("key_authority",), "an estimate from requests for keys, without any ciphertext"),
+    "collusion": Preset("known_average", ("cloud_trainer", "data_owner:1"), "many owners, the averaged W1"),
 })  # fmt: skip
 
 
-def find_attack(name: str) -> ModuleType:
-    """The module of an attack; `-` and `_` are the same. Raises `ConfigError` that lists the names."""
+def find_attack(name: str) -> Attack:
+    """An attack by its name (`-` and `_` are the same), or from a file (`load_attack`); `ConfigError` that lists the names."""
+    if name.endswith(".py"):
+        return load_attack(Path(name))
     plain = name.replace("-", "_")
     if plain in HEAD_ATTACKS:
-        return importlib.import_module(f"parties.adversary.heads.{HEAD_ATTACKS[plain]}")
+        return cast(Attack, importlib.import_module(f"parties.adversary.heads.{HEAD_ATTACKS[plain]}"))
     if plain not in ATTACKS:
         known = ", ".join(a.replace("_", "-") for a in (*ATTACKS, *HEAD_ATTACKS, *PRESETS))
-        raise ConfigError(f"unknown attack {name!r}; known: {known}")
-    return importlib.import_module(f"parties.adversary.{plain}")
+        raise ConfigError(f"unknown attack {name!r}; known: {known}, or the path of a file")
+    found: Any = next((entry for entry in _TABLE if plain == entry.NAME), None)
+    module: Any = importlib.import_module(f"parties.adversary.attacks.{plain}") if found is None else None
+    attack: Attack = found or module
+    return attack
 
 
-def find_target(name: str) -> tuple[ModuleType, tuple[str, ...] | None]:
-    """(module, coalition) of an attack or a preset; an attack names no coalition. Raises `ConfigError` as `find_attack`."""
+def load_attack(path: Path) -> Attack:
+    """The attack in a file of the user's; `ConfigError` that names everything that it lacks."""
+    spec = importlib.util.spec_from_file_location(f"attack_{path.stem}", path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise ConfigError(f"{path}: no such file of an attack")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as cause:
+        raise ConfigError(f"{path}: cannot be loaded: {type(cause).__name__}: {cause}") from cause
+    lacks = [name for name in _WANTED if not hasattr(module, name)]
+    if lacks:
+        raise ConfigError(f"{path}: an attack has {', '.join(_WANTED)}; this file lacks {', '.join(lacks)}")
+    return cast(Attack, module)
+
+
+def find_target(name: str) -> tuple[Attack, tuple[str, ...] | None]:
+    """(attack, coalition) of an attack or a preset; an attack names no coalition. Raises `ConfigError` as `find_attack`."""
     preset = PRESETS.get(name.replace("-", "_"))
     return (find_attack(name), None) if preset is None else (find_attack(preset.attack), preset.corrupted)

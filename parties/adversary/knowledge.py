@@ -1,170 +1,130 @@
-"""Who learned what, derived from a view: nothing here is declared by the author of a protocol.
+"""Who learned what, derived from the relations of a view: nothing here is declared by the author of a protocol.
 
-A quantity is `clear` when it crossed as plain numbers, `exact` when the equations of the view determine it (and it was solved for),
-`bounded` when they constrain it without determining it, and `nothing` when the view holds no more than ciphertexts of it.
+Words: `own` for a party's own secrets; `clear` for what crossed as plain numbers; `exact` for what the relations determine, and
+what was then solved for, on some samples at least; `bounded` for what they constrain without determining it; `nothing found` for
+what is declared opaque and no rule opens, with what was tried; `not analysed` for a label that no relation is read from.
+
+The rules (`rules.py`) say what follows from some types of relations, whatever these are of; a larger view has more relations, and
+is told no less. A rule that is added there is a row of `RULES`.
 """
 
 from __future__ import annotations
 
-from types import MappingProxyType
+from collections.abc import Iterator
 
 import numpy as np
 
-from parties.adversary import encrypted, split
-from parties.adversary.attack import Learned, NotApplicable, Relations
-from parties.adversary.behaviours import replaced
-from parties.adversary.equations import independent_keys, instances, public_key, received
-from parties.adversary.heads import knowledge as head_knowledge
+from parties.adversary.attack import Learned, Relations, relations_of
+from parties.adversary.heads import knowledge as heads
+from parties.adversary.rules import RULES, Sight, Told
 from parties.adversary.solvers.exact import solve_exactly
+from parties.adversary.solvers.systems import gather
 from parties.record.view import Kind, Row, View
-from protocols import plain_fe, reverse_he
-from protocols.network.config import KeyScope
-from protocols.parts.budget import Refused
-from protocols.parts.labels import LabelRequest
+from protocols.language.relations import Asked, Instance, Labels, Opaque, Own, Plain, Samples
 
 _TRIED = 64  # samples that are solved for, to confirm what the rank says
-# Records that carry plain numbers: P, and the rank that a refusal tells.
-_CLEAR_RECORDS = (LabelRequest.__name__, Refused.__name__)
-# Numbers that look plain and are not: copies under masks, which cancel in their sum.
-_MASKED = ("w1_masked", "head_masked")
-_QUANTITIES: MappingProxyType[tuple[str, str], str] = MappingProxyType(
-    {(reverse_he.NAME, "x"): "queries"}
-)  # no training samples
 
 
-def learned(view: View, relations: Relations) -> list[Learned]:
+def learned(view: View) -> list[Learned]:
     """Everything that a view, of one party or of a coalition, gives away, as far as it is computed here."""
-    if view.protocol == reverse_he.NAME:
-        return [*clear_values(view), *head_knowledge.lines(relations)]
-    return [
-        *clear_values(view),
-        *own_weights(view),
-        *masked_values(view),
-        *labels_under_febo(view),
-        *encrypted.samples(view),
-        *split.samples(view),
-    ]
+    sight = _sight(view)
+    party = ", ".join(view.parties)
+    told = [line for rule in RULES for line in rule(sight)]
+    found = [Learned(party, *line.line) for line in told if not any(_outdoes(other, line) for other in told)]
+    return [*_of_labels(view, sight), *found, *heads.lines(sight.relations), *_own(view, sight)]
 
 
-def clear_values(view: View) -> list[Learned]:
-    """Plain numbers that the parties received, by label."""
+def _outdoes(one: Told, other: Told) -> bool:
+    """Whether a line says of the same thing that it is exact, where another says less."""
+    return (one.quantity, one.of, one.how) == (other.quantity, other.of, "exact") and other.how != "exact"
+
+
+def in_the_clear(view: View) -> list[Learned]:
+    """The part of it that takes no computation: what crossed as plain numbers, and a party's own."""
+    sight = _sight(view)
+    return [*_of_labels(view, sight), *_own(view, sight)]
+
+
+def _sight(view: View) -> Sight:
+    listed = list(relations_of(view))
+    return Sight(Relations(lambda: listed, view.parties), view.config, view.has_payloads())
+
+
+def _of_labels(view: View, sight: Sight) -> Iterator[Learned]:
+    """A line for each label that was received: plain numbers, what is opaque, and what nobody related."""
+    covered = {label for relation in sight.relations for label in relation.labels}
+    named = {label: plain.quantity or label for plain in sight.relations.of(Plain) for label in plain.labels}
+    opaque = {label: relation.why for relation in sight.relations.of(Opaque) for label in relation.labels}
     groups: dict[str, list[Row]] = {}
     for row in view.rows(None, Kind.RECEIVED):
-        if _is_plain(row.dtype) and row.label not in _MASKED:
-            groups.setdefault(row.label, []).append(row)
-    return [
-        Learned(
-            party=", ".join(view.parties),
-            quantity=_QUANTITIES.get((view.protocol, label), label),
-            of=_senders(rows),
-            how="clear",
-            detail=f"{len(rows)} messages, the first {rows[0].dtype} {tuple(rows[0].shape)}",
-            since_round=_since(rows[0]),
-        )
-        for label, rows in groups.items()
-    ]
+        groups.setdefault(row.label, []).append(row)
+    for label, rows in groups.items():
+        said = f"{len(rows)} messages, the first {rows[0].dtype} {tuple(rows[0].shape)}"
+        since = max(rows[0].round, 0) if rows[0].phase == "step" else 0
+        party, of = ", ".join(view.parties), _senders(rows)
+        if label not in covered:
+            detail = f"{said}; no relation of it to anything else is stated"
+            yield Learned(party, label, of, "not analysed", detail, None)
+        elif label in opaque and _numbers(rows[0].dtype):
+            yield Learned(party, label, of, "nothing found", f"{len(rows)} messages, {opaque[label]}", None)
+        elif label not in opaque and (label in named or _numbers(rows[0].dtype)):
+            yield Learned(party, named.get(label, label), of, "clear", said, since)
 
 
-def own_weights(view: View) -> list[Learned]:
-    """W1 where a party of the view trains it: what it asks keys for, or what it is told to average."""
-    row = next(iter(view.rows("w1", Kind.SENT)), None)
-    if row is None:
-        return []
-    party, detail = ", ".join(view.parties), "it trains the network itself and asks keys for the rows"
-    if replaced(view):
-        detail += ", in its first steps for unit vectors instead"
-    return (
-        [Learned(party, "weights", row.sender, "clear", detail, _since(row))]
-        if row.sender in view.parties
-        else []
-    )
+def _own(view: View, sight: Sight) -> Iterator[Learned]:
+    """The secrets of the parties themselves."""
+    for secret in sight.relations.of(Own):
+        yield Learned(", ".join(view.parties), secret.quantity, secret.party, "own", secret.detail, 0)
+    kinds: tuple[tuple[type[Samples | Labels], str], ...] = ((Samples, "samples"), (Labels, "labels"))
+    for kind, quantity in kinds:
+        count = sum(len(relation.samples) for relation in sight.relations.of(kind) if relation.own)
+        if count:
+            yield Learned(", ".join(view.parties), quantity, f"{count} of its own", "own", "its input", 0)
 
 
-def masked_values(view: View) -> list[Learned]:
-    """Copies under masks, of which only the sum is known."""
-    found = {label: [row for row in view.rows(label, Kind.RECEIVED)] for label in _MASKED}
-    party, detail = (
-        ", ".join(view.parties),
-        "uniform under masks that cancel in the sum of a round's copies alone",
-    )
-    return [
-        Learned(party, label, _senders(rows), "nothing", f"{len(rows)} messages, {detail}", None)
-        for label, rows in found.items()
-        if rows
-    ]
-
-
-def labels_under_febo(view: View) -> list[Learned]:
-    """Labels that follow as P + (Y - P)."""
-    if "sk_labels" not in view or not received(view, "ct_labels") or not view.has_payloads():
-        return []
-    from parties.adversary import labels
-    from parties.adversary.attack import Prior
-
-    try:
-        found = labels.reconstruct(view, Prior(1, (1,)), np.random.default_rng(0))
-    except NotApplicable:
-        return []
-    of = f"{len(found.values)} of {sum(view.config.counts)} samples"
-    return [Learned(", ".join(view.parties), "labels", of, "exact", "Y = P + (Y - P)", found.solved_at_step)]
-
-
-def queried(training: View, query: View) -> list[Learned]:
+def queried(training: Relations, query: Relations, payloads: bool) -> list[Learned]:
     """What the cloud knows of samples that it was asked about: the keys of training work on their ciphertexts too."""
-    rows = [row for label in ("x", "ct", "z1") for row in query.rows(label, Kind.RECEIVED)]
-    if not rows or rows[0].label == "x":
+    asked = next(query.of(Asked), None)
+    if asked is None:
         return []
-    count = sum(row.shape[0] for row in rows)
 
     def line(how: str, detail: str) -> list[Learned]:
         return [
             Learned(
-                ", ".join(query.parties), "samples", f"the {count} samples asked about", how, detail, None
+                ", ".join(query.parties),
+                "samples",
+                f"the {asked.count} samples asked about",
+                how,
+                detail,
+                None,
             )
         ]
 
-    if training.protocol == "mitig2":
-        return line("bounded", "Z1 = W1 x with W1 unknown")
-    if not training.has_payloads():
+    told = [instance for instance in training.of(Instance) if not instance.hides and not instance.across]
+    if asked.ciphertexts is None or not told:
+        return line("bounded", asked.how)
+    if not payloads:
         return line(
             "bounded", "every key of training works on them (how many is not computed: payloads not recorded)"
         )
-    if training.protocol == "mitig1":
-        steps = sum(1 for _ in training.rows("sk_w1", Kind.RECEIVED))
-        return line(
-            "bounded",
-            f"Z1 = W1 x for the W1 of all {steps} steps of training and the last, all of them unknown",
-        )
-    config = training.config
-    if config.keys_for is KeyScope.BATCH:
-        return line("bounded", "they have an instance of their own: the keys of training do not work on them")
-    scope = list(instances(config))[-1]  # under the master key that was used last
-    keys, scheme, mpk = (
-        independent_keys(training, scope),
-        plain_fe.scheme_of(config),
-        public_key(training, scope=scope),
-    )
-    detail = f"the keys of training work on them: rank {keys.ranks[-1][1]} of {keys.columns}"
-    if not keys.full:
+    last = told[-1]  # under the master key that was used last
+    system = gather([last])
+    detail = f"the keys of training work on them: rank {system.rank} of {last.columns}"
+    if not system.full:
         return line("bounded", detail)
-    ct = scheme.load(mpk, query.value(rows[0]))
-    some = scheme.rows(ct, 0, min(_TRIED, ct.shape[0]))
-    z = np.hstack([scheme.decrypt(mpk, key, some) for key in keys.keys])
-    solved = solve_exactly(keys.vectors, z.T.copy()) is not None
-    return line(
-        "exact" if solved else "bounded",
-        f"{detail}; {len(z) if solved else 0} of {len(z)} tried are solved in integers",
-    )
+    ct = last.scheme.load(last.mpk(), asked.ciphertexts())
+    some = last.scheme.rows(ct, 0, min(_TRIED, ct.shape[0]))
+    z = np.hstack([last.scheme.decrypt(last.mpk(), keys, some) for _, keys, _ in system.parts])
+    solved = solve_exactly(system.vectors, z.T.copy()) is not None
+    said = f"{detail}; {len(z) if solved else 0} of {len(z)} tried are solved in integers"
+    return line("exact" if solved else "bounded", said)
 
 
-def _is_plain(dtype: str) -> bool:
-    return dtype in _CLEAR_RECORDS or not (dtype[:1].isupper() or dtype in ("list", "dict", "bytes"))
+def _numbers(dtype: str) -> bool:
+    """Whether a type is of plain numbers, and no record."""
+    return not (dtype[:1].isupper() or dtype in ("list", "dict", "bytes"))
 
 
 def _senders(rows: list[Row]) -> str:
     senders = sorted({row.sender for row in rows})
     return senders[0] if len(senders) == 1 else f"{len(senders)} parties"
-
-
-def _since(row: Row) -> int | None:
-    return row.round if row.phase == "step" else 0

@@ -25,7 +25,7 @@ Positions = NDArray[np.int64]
 Later = Array | Callable[[], Array]
 
 
-def now(array: Later) -> Array:
+def now(array: Any) -> Any:
     """The array, computed if it was given as a function."""
     return array() if callable(array) else array
 
@@ -117,13 +117,16 @@ class Steps:
 
 @dataclass(frozen=True, eq=False)
 class Update(Relation):
-    """How a map moved: W(`before`) - W(`after`) = sum_u terms[u] dZ_u^T X[steps.samples[u]], `terms` (U,) all public."""
+    """How a map moved: W(`before`) - W(`after`) = sum_u terms[u] dZ_u^T X[steps.samples[u]], `terms` (U,) all public.
+
+    `roundings`: how often the map was rounded to float32 in between.
+    """
 
     before: Map
     after: Map
     terms: Array
     steps: Steps
-    noise: float = 0.0
+    roundings: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,8 +170,9 @@ class LabelErrors(Relation):
 
 @dataclass(frozen=True, eq=False)
 class Keys:
-    """Function keys of one message: for the rows of `vectors` (r, n), or of a `map` that the view need not hold; `key` as
-    the scheme takes it.
+    """Function keys of one message: for the rows of `vectors` (r, n), or, where keys hide them, of those of a `map`.
+
+    `key`: as the scheme takes it, or a function that reads it.
     """
 
     since: int
@@ -181,37 +185,51 @@ class Keys:
 class Instance(Relation):
     """One master key: every key with every ciphertext gives inner products, whatever it was asked for.
 
-    `keys()` reads the messages with keys in order of time; `blocks` (positions of the samples of each) are the ciphertexts.
-    `products(some, block, which)` decrypts with the rows `some` of a message: X[block][which] vectors^T (m, r), `which` all
-    for None. `across`: the vectors run over the samples of a block, so that the products are (n, r). `hides`: the key does not
-    tell its vector, which is round(scale W) for its map. `scheme` and `mpk` are those of the encryption;
-    `open(msk, block)` are the samples (m, n) of a block under a master key as the scheme has it.
-    `seconds`: about what a product costs.
+    `blocks`: positions of the samples that lie together in a ciphertext message. `messages()` reads the messages with keys in order of
+    time; `rows(key, which)` has some of the keys of a message. `products(key, block, which)` decrypts: X[block][which] V^T
+    (m, r) for the vectors V, with `which` None for all. `across`: the vectors run over the samples of a block, so that
+    the products are X[block]^T V^T (n, r). `scheme` and `mpk()` are those of the encryption; `open(msk, block, which)` has the
+    samples (m, n) of a block under the master key. `columns`: pixels of a sample. `hides`: a key does not tell its vectors, which are `rounded(W)`, about `scale` W, for the W
+    of its map.
+    `layer`: the convolution whose matrix the vectors are the rows of, public geometry, if there is one. `seconds`: about what one
+    product costs.
     """
 
     blocks: tuple[Positions, ...]
-    keys: Callable[[], Iterator[Keys]]
+    messages: Callable[[], Iterator[Keys]]
     products: Callable[[Any, int, Positions | None], Array]
     scheme: Any
-    mpk: Any
+    mpk: Callable[[], Any]
     rows: Callable[[Any, Positions], Any]
-    open: Callable[[Any, int], Array] | None = None
+    open: Callable[[Any, int, Positions | None], Array]
+    columns: int
     hides: bool = False
     across: bool = False
+    rounded: Callable[[Array], Array] | None = None
+    layer: Any = None
     scale: int = 1
     seconds: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
 class MasterKey(Relation):
-    """The secret of an instance, that a party of the view drew or was given: `secret()` as `instance.open` takes it.
-
-    `owns`: positions of the samples that were the party's anyhow.
-    """
+    """The secret of an instance, drawn by a party of the view or given to it; `secret()` is what `instance.open` takes."""
 
     instance: Instance
     secret: Callable[[], Any]
     how: str
+
+
+@dataclass(frozen=True, eq=False)
+class Asked(Relation):
+    """Samples that a trained network is asked about: `count` of them, hidden as those of the training were, `how` in words.
+
+    `ciphertexts()`: the first of them, where they are under the last master key of the training.
+    """
+
+    count: int
+    how: str
+    ciphertexts: Callable[[], Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)

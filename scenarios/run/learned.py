@@ -9,11 +9,12 @@ from itertools import combinations
 from typing import Any
 
 from parties.adversary.attack import Learned
-from parties.adversary.trajectory import PROTOCOLS as SPLIT
 from protocols.language.errors import DataError
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, SERVER, party_name
 from scenarios.run.attacks import AdversaryHandle, MakeAdversary
 from scenarios.run.folder import RunFolder
+
+_SPLIT = ("mitig1", "mitig2")  # whose owners hold the first layer
 
 Coalition = tuple[str, ...]
 
@@ -25,7 +26,7 @@ QUANTITIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("master key", ("master key", "msk")),
     ("gram", ("gram", "samples", "x")),
 )
-_STRENGTH = ("nothing", "bounded", "exact", "clear")
+_STRENGTH = ("not analysed", "nothing found", "own", "bounded", "exact", "clear")
 _OWNERS_THAT_COLLUDE = 2  # owners are alike to a protocol: two of them stand for any two
 _LARGEST = 3
 
@@ -120,7 +121,7 @@ def _pairs(run: RunFolder) -> list[Coalition]:
     """Pairs of parties whose joint view says more of samples, or of an encrypted head, than their own."""
     if run.settings["protocol"] == "reverse_he":
         return [(SERVER.value, KEY_AUTHORITY.value)]
-    if run.settings["protocol"] not in SPLIT or "asked" in run.settings:
+    if run.settings["protocol"] not in _SPLIT or "asked" in run.settings:
         return []
     partners = [KEY_AUTHORITY.value] + ([party_name(DATA_OWNER)] if run.config().owners == "many" else [])
     return [(CLOUD_TRAINER.value, partner) for partner in partners if partner in run.sources]

@@ -156,10 +156,12 @@ MEANINGS = {
 }
 _PRIVATE = ("samples", "labels", "master key", "x", "head")
 _HOW = {
+    "own": "a party's own secret",
     "clear": "crossed as plain numbers",
     "exact": "solved for",
     "bounded": "constrained, not determined",
-    "nothing": "only ciphertexts of it",
+    "nothing found": "ciphertexts or masked values that nothing here opens",
+    "not analysed": "the protocol states no relation of it",
 }
 
 
@@ -196,17 +198,18 @@ def matrix_table(learned: list[dict[str, Any]], parties: list[str]) -> Renderabl
     table = _table("who knows what", "party", *(meaning(name) for name, _ in QUANTITIES))
     for party in parties:
         mine = [row for row in learned if row["party"] == party]
-        table.add_row(party, *(_cell(strongest(mine, names)) for _, names in QUANTITIES))
+        rest = "not analysed" if any(row["how"] == "not analysed" for row in mine) else "nothing found"
+        table.add_row(party, *(_cell(strongest(mine, names), rest) for _, names in QUANTITIES))
     told = (
-        "nothing: no message of the view says anything of it, or only ciphertexts do; a party's own inputs are not listed; "
-        "images that are known give their Gram matrix"
+        "nothing found: no message of the view says anything of it, or only ciphertexts do; not analysed: messages of which "
+        "the protocol states no relation; images that are known give their Gram matrix"
     )
     return Group(table, _legend(told))
 
 
-def _cell(row: dict[str, Any] | None) -> Text:
-    if row is None or row["how"] == "nothing":
-        return Text("nothing", style="dim")
+def _cell(row: dict[str, Any] | None, rest: str) -> Text:
+    if row is None or row["how"] in ("nothing found", "not analysed"):
+        return Text(rest, style="dim")
     since = "" if row["since_round"] is None else f", since step {row['since_round']}"
     return Text(
         f"{row['how']}{since}",

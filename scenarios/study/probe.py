@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from parties.adversary.attack import Learned
-from parties.adversary.knowledge import clear_values, own_weights
+from parties.adversary.knowledge import in_the_clear
 from parties.data.datasets import split
 from parties.record.log import open_log
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, party_name
@@ -147,7 +147,7 @@ def _clear(run: RunFolder, experiment: Experiment) -> list[Learned]:
     found = []
     for name in sorted(names, key=lambda name: (name != CLOUD_TRAINER.value, name)):
         view = run.view(name)
-        found += [*clear_values(view), *own_weights(view)]
+        found += in_the_clear(view)
         view.close()
     return found
 

@@ -7,22 +7,17 @@ import pytest
 
 from parties.adversary.adversary import Adversary
 from parties.adversary.attack import NotApplicable, Prior
+from parties.adversary.attacks.requests import LIMIT, covariance, in_box, normal_equations, read
 from parties.adversary.catalogue import ATTACKS, PRESETS, find_target
-from parties.adversary.key_requests import LIMIT, covariance, in_box, normal_equations, read
-from parties.adversary.master_key import reconstruct as open_all
-from parties.record.view import Record, View
+from parties.record.transcript import Record
 from protocols.language.errors import ConfigError
 from protocols.network.config import Gradient, Optimizer, Scheme
 from scenarios.run.attacks import attack_run
+from tests.adversary.common import attacked, rebuilt, stated
 from tests.conftest import small
 
 BOTH = ("key_authority", "cloud_trainer")
 REQUESTS = {"samples": 40, "hidden": 24, "epochs": 3, "gradient": Gradient.FE}
-
-
-def attacked(run, name, *parties):
-    (row,) = attack_run(run, [name], parties or ("cloud_trainer",), run.prior(), Adversary)
-    return row
 
 
 @pytest.mark.parametrize(
@@ -33,23 +28,24 @@ def test_the_coins_of_the_authority_open_every_ciphertext_from_the_start(runs, o
     assert row["attack"] == "master_key" and row["preset"] == "authority" and row["corrupted"] == [*BOTH]
     assert row["metrics"]["exact_pixels"] == 1.0 and row["metrics"]["solved_at_step"] == 0
     assert row["notes"]["matches_public_key"] and row["notes"]["opens_fresh_ciphertext"]
-    assert row["notes"]["samples_not_yet_used"] == 24 and row["notes"]["from"] == "coins of the authority"
+    assert (
+        row["notes"]["samples_not_yet_used"] == 24
+        and row["notes"]["from"] == "the authority's coins, put through Setup again"
+    )
 
 
 def test_it_needs_no_function_key_at_all(runs):
     run, _ = runs("plain_fe", samples=24, batch=8)
     uploaded = next(row.seq for row in run.view("cloud_trainer").rows("ct"))
-    view = View(run.view_sources(BOTH), until=uploaded)
-    assert "sk_w1" not in view
-    found = open_all(view, run.prior(), np.random.default_rng(0))
+    found = rebuilt(run, "master_key", *BOTH, until=uploaded)
     assert np.array_equal(found.values * 16, run.truth().images)
-    with pytest.raises(NotApplicable, match="holds no ct"):
-        open_all(View(run.view_sources(BOTH), until=uploaded - 1), run.prior(), np.random.default_rng(0))
+    with pytest.raises(NotApplicable, match="holds no Instance"):
+        rebuilt(run, "master_key", *BOTH, until=uploaded - 1)
 
 
 def test_without_the_cloud_or_without_payloads_there_is_nothing_to_open(runs):
     run, _ = runs("plain_fe", samples=24, batch=8)
-    assert "holds no ct" in attacked(run, "master_key", "key_authority")["why"]
+    assert "holds no Instance" in attacked(run, "master_key", "key_authority")["why"]
     headers, _ = runs("plain_fe", samples=24, batch=8, record=Record.HEADERS)
     assert attacked(headers, "authority")["why"] == "payloads not recorded"
     requests, _ = runs("plain_fe", **REQUESTS, record=Record.HEADERS)
@@ -91,14 +87,14 @@ def test_the_equations_are_those_of_training(runs, momentum):
     """With the requests replaced by what training without rounding would give, the truth solves the normal equations."""
     run, _ = runs("plain_fe", **REQUESTS, weight_scale=4096, momentum=momentum)
     config, truth = run.config(), run.truth()
-    requests, index = read(run.view("key_authority")), np.arange(40)
+    requests, index = read(stated(run, "key_authority")), np.arange(40)
     w, v, exact = requests.w[0].copy(), 0.0, []
-    for dz1, batch in zip(requests.dz1, requests.used, strict=True):
+    for dz1, samples in zip(requests.dz1, requests.used, strict=True):
         exact.append(w.copy())
-        v = momentum * v + dz1 @ (truth.images[batch.start : batch.stop] / config.x_max)
+        v = momentum * v + dz1 @ (truth.images[samples] / config.x_max) / len(samples)
         w -= config.lr * v
-    gram, right = normal_equations(replace(requests, w=np.array([*exact, w])), index, config)
-    assert np.allclose(gram @ (truth.images / config.x_max), right, atol=1e-9 * np.abs(gram).max())
+    gram, right = normal_equations(replace(requests, w=np.array([*exact, w])), index)
+    assert np.allclose(gram @ truth.images, right, atol=1e-9 * np.abs(gram).max())
 
 
 def test_the_estimate_stays_in_the_box_and_is_the_prior_without_equations():
@@ -112,28 +108,19 @@ def test_the_estimate_stays_in_the_box_and_is_the_prior_without_equations():
 def test_a_prefix_of_the_requests_concerns_the_samples_of_its_steps(runs):
     run, _ = runs("plain_fe", **REQUESTS, weight_scale=1024)
     seq = [row.seq for row in run.view("key_authority").rows("w1")]
-    prefix = attacked_until(run, seq[1])
+    prefix = rebuilt(run, "gradient", "key_authority", until=seq[1])
     assert prefix.index.tolist() == list(range(16)) and prefix.values.shape == (16, 64)
     for until in (seq[0], seq[1] - 1):
         with pytest.raises(NotApplicable, match="fewer than two times|holds no"):
-            attacked_until(run, until)
-
-
-def attacked_until(run, seq):
-    module, coalition = find_target("authority-alone")
-    return module.reconstruct(
-        View(run.view_sources(coalition), until=seq), run.prior(), np.random.default_rng(0)
-    )
+            rebuilt(run, "gradient", "key_authority", until=until)
 
 
 def test_runs_that_it_does_not_fit_are_not_applicable(runs):
     adam, _ = runs("plain_fe", **REQUESTS, optimizer=Optimizer.ADAM)
-    assert "under Adam" in attacked(adam, "authority_alone")["why"]
-    assert "no dz1 asked of it" in attacked(runs()[0], "authority_alone")["why"]
-    assert (
-        "sends no gradient"
-        in attacked(runs("mitig2", owners=3, samples=48)[0], "gradient", "key_authority")["why"]
-    )
+    assert "uses Adam" in attacked(adam, "authority_alone")["why"]
+    assert "fewer than two times" in attacked(runs()[0], "authority_alone")["why"]
+    split, _ = runs("mitig2", owners=3, samples=48)
+    assert "fewer than two times" in attacked(split, "gradient", "key_authority")["why"]
 
 
 def test_presets_are_attacks_with_a_coalition(runs):

@@ -1,14 +1,17 @@
 """Inner products of all samples from the changes of Z1, and images from some known ones."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from parties.adversary import gram
-from parties.adversary.attack import NotApplicable
-from parties.adversary.trajectory import errors_of, spread, trajectory
-from parties.record.view import Kind, View
+from parties.adversary.attack import NotApplicable, Relations
+from parties.adversary.attacks import gram
+from parties.adversary.solvers.moves import placed, positions
+from protocols.language.relations import Map, Steps, Update
 from protocols.network.config import Labels, Optimizer
 from scenarios.score.metrics import gram_error, score
+from tests.adversary.common import rebuilt, stated
 from tests.conftest import MANY
 
 ENOUGH = {"hidden": 40, "epochs": 6}  # 48 samples in 3 batches: 5 revisits of 40 equations for 48 unknowns
@@ -21,9 +24,7 @@ def truth(run):
 
 
 def attack(run, *parties, known=None):
-    return gram.reconstruct(
-        run.view(*parties or ("cloud_trainer",)), run.prior(known=known), np.random.default_rng(0)
-    )
+    return rebuilt(run, "gram", *parties, known=known)
 
 
 @pytest.mark.parametrize(
@@ -38,14 +39,11 @@ def test_revisits_of_mitig2_give_the_gram_matrix(runs, options):
 
 def test_the_coefficients_give_the_weights_that_the_protocol_computed(runs):
     run, _ = runs("mitig2", **MANY, hidden=16, local_steps=2)
-    cloud, config = run.view("cloud_trainer"), run.config()
-    path = trajectory(config)
-    means = {row.round: value for row, value in run.view("key_authority").values("w1_mean", Kind.SENT)}
-    errors, x = errors_of(cloud, path.uses), run.truth().images / config.pixel_unit
-    last = max(means)
-    assert np.allclose(
-        means[0] - spread(path.starts[last], path.uses, errors, 48).T @ x, means[last], atol=1e-5
-    )
+    updates = list(stated(run).of(Update))
+    means = {row.round: value for row, value in run.view("key_authority").values("w1_mean")}
+    last, x = max(means), run.truth().images.astype(float)
+    terms = positions(updates)[Map("w1", -1, 2 * last)]
+    assert np.allclose(means[0] - placed(terms, updates[0].steps, 48).T @ x, means[last], atol=1e-5)
 
 
 def test_one_update_of_mitig1_gives_the_inner_products_of_its_batch_with_all(runs):
@@ -67,16 +65,17 @@ def test_known_samples_turn_the_gram_matrix_into_images(runs, known, bound):
 def test_swapped_errors_give_no_inner_product(runs):
     """The same solver with every dZ1 under the name of another sample is no better than taking all images for alike."""
     run, _ = runs("mitig2", **ENOUGH)
-    view, path = run.view("cloud_trainer"), trajectory(run.config())
-    errors = [
-        dz1[np.random.default_rng(k).permutation(len(dz1))]
-        for k, dz1 in enumerate(errors_of(view, path.uses))
-    ]
-    products, alike = truth(run) @ truth(run).T, truth(run).mean(axis=0)
-    for group in gram._from_z1(view, path):
-        part = gram.solve_gram([spread(a, path.uses, errors, 48) for a in group.at], group.z)
-        right = products[:, group.index]
-        assert np.linalg.norm(part.values - right) > np.linalg.norm(alike @ alike - right)
+    listed = list(stated(run))
+    steps = next(r for r in listed if isinstance(r, Update)).steps
+
+    def swapped(u):
+        return steps.error(u)[np.random.default_rng(u).permutation(len(steps.samples[u]))]
+
+    wrong = Steps(steps.samples, steps.known, swapped)
+    listed = [replace(r, steps=wrong) if isinstance(r, Update) else r for r in listed]
+    found, products = gram.gram(Relations(lambda: listed), 16).values, truth(run) @ truth(run).T
+    alike = truth(run).mean(axis=0)
+    assert np.linalg.norm(found - products) > np.linalg.norm(alike @ alike - products)
 
 
 def test_images_from_noise_are_no_better_than_the_mean_of_the_known_ones(runs):
@@ -101,7 +100,7 @@ def test_unknowns_that_the_equations_leave_open_are_not_reported():
     ("mitig2", {"optimizer": Optimizer.ADAM, "lr": 0.01}, "Adam"),
     ("mitig2", {}, "second use of any batch"),
     ("mitig2", {"epochs": 2}, "no inner product is determined: rank"),
-    ("plain_fe", {}, "holds no z1"),
+    ("plain_fe", {}, "holds no Products|second use"),
 ])  # fmt: skip
 def test_views_that_do_not_fit_are_not_applicable_with_the_reason(runs, scenario, options, said):
     with pytest.raises(NotApplicable, match=said):
@@ -111,20 +110,23 @@ def test_views_that_do_not_fit_are_not_applicable_with_the_reason(runs, scenario
 def test_a_view_that_ends_before_the_second_keys_is_not_applicable(runs):
     run, _ = runs("mitig1", **STEP)
     *_, second = run.view("cloud_trainer").rows("sk_w1")
-    for seq in range(second.seq):
-        view = View(run.view_sources(("cloud_trainer",)), until=seq)
+    for seq in range(0, second.seq, 3):
         with pytest.raises(NotApplicable):
-            gram.reconstruct(view, run.prior(), np.random.default_rng(0))
+            rebuilt(run, "gram", until=seq)
 
 
 def test_too_many_samples_are_refused_and_said_so(runs):
     with pytest.raises(NotApplicable, match="48 samples"):
-        gram.solve(runs("mitig2", **ENOUGH)[0].view("cloud_trainer"), samples=40)
+        gram.gram(stated(runs("mitig2", **ENOUGH)[0]), 16, samples=40)
 
 
 def test_every_run_says_what_its_cloud_knows_of_inner_products(runs):
     def lines(result):
-        return [(row["how"], row["since_round"]) for row in result["learned"] if row["quantity"] == "gram"]
+        return [
+            (row["how"], row["since_round"])
+            for row in result["learned"]
+            if (row["quantity"], row["party"]) == ("gram", "cloud_trainer")
+        ]
 
     assert lines(runs("mitig2", **ENOUGH)[1]) == [("exact", 17)]
     assert lines(runs("mitig2")[1]) == [("bounded", None)]

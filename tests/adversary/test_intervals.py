@@ -6,9 +6,11 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from parties.adversary.equations import first_observations, independent_keys
 from parties.adversary.solvers import intervals as module
 from parties.adversary.solvers.intervals import COORDINATES, determined, intervals, spread
+from parties.adversary.solvers.systems import systems
+from protocols.language.relations import Equations, Instance, now
+from tests.adversary.common import stated
 
 
 def echelon(a):
@@ -112,20 +114,20 @@ def test_a_program_that_runs_out_of_time_is_a_failure_of_its_coordinate():
 
 def test_true_pixels_of_a_run_lie_within(runs):
     run, _ = runs(hidden=48)
-    view, truth = run.view("cloud_trainer"), run.truth()
-    seen, where = next(first_observations(view)), spread(truth.shape)
+    truth, seen = run.truth(), next(stated(run).of(Equations))
+    where = spread(truth.shape)
     for k in range(3):
-        bounds = intervals(seen.w, seen.z[k] / truth.x_max, where)
-        true = truth.pixels(seen.index[k : k + 1])[0, where]
+        bounds = intervals(now(seen.a), now(seen.values)[k] / truth.x_max, where)
+        true = truth.pixels(seen.samples[k : k + 1])[0, where]
         assert (bounds[:, 0] <= true + 1e-10).all() and (true <= bounds[:, 1] + 1e-10).all()
         assert (bounds[:, 1] - bounds[:, 0] < 1 - 1e-6).any()
 
 
 def test_every_pixel_of_a_run_is_determined_once_the_rank_of_the_keys_is_full(runs):
     run, _ = runs(epochs=5)
-    keys = independent_keys(run.view("cloud_trainer"))
-    assert determined(keys.vectors).all() == keys.full
-    assert not determined(keys.vectors[:-1]).all()
+    (system,) = systems(list(stated(run).of(Instance)))
+    assert determined(system.vectors).all() == system.full
+    assert not determined(system.vectors[:-1]).all()
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (28, 28), (32, 32, 3), (2, 3)])

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from parties.adversary import inversion
 from parties.adversary.attack import LIMIT, NotApplicable, Prior, Quantity
-from parties.record.view import Record, View
+from parties.adversary.attacks import inversion
+from parties.record.view import Record
+from protocols.language.relations import now
 from protocols.network.config import Labels, Optimizer
+from tests.adversary.common import rebuilt, stated
 from tests.conftest import MANY, TINY
 
 SHAPE = (4, 6)
@@ -22,8 +24,7 @@ def pictures(count, seed):
 
 
 def attacked(run, prior=None, until=None):
-    view = View([(run.sources["cloud_trainer"], "cloud_trainer")], until)
-    return inversion.reconstruct(view, prior or run.prior(), np.random.default_rng(0))
+    return rebuilt(run, "inversion", prior=prior, until=until)
 
 
 @pytest.mark.parametrize(
@@ -42,9 +43,10 @@ def test_each_batch_is_put_where_its_samples_stand(runs, more):
     run, _ = runs("mitig2", **MANY, **more)
     images, local = run.truth().pixels(np.arange(48)), more.get("local_steps", 1)
     means = {row.round: w1 for row, w1 in run.view("key_authority").values("w1_mean")}
-    seen = [s for s in inversion.first_batches(run.view("cloud_trainer")) if s.step % local == 0]
-    assert len(seen) >= 3 and len({s.index[0] for s in seen}) == len(seen)
-    assert all(np.allclose(s.z, images[s.index] @ means[s.step // local].T, atol=1e-5) for s in seen)
+    seen = [s for s in inversion.first_batches(stated(run)) if s.since % local == 0]
+    assert len(seen) >= 3 and len({s.samples[0] for s in seen}) == len(seen)
+    for s in seen:
+        assert np.allclose(now(s.values) / 16, images[s.samples] @ means[s.since // local].T, atol=1e-5)
 
 
 def test_what_a_rotation_leaves_alone_beats_the_mean_image():
@@ -100,17 +102,17 @@ def test_a_prefix_of_a_view_gives_the_samples_seen_so_far(runs):
     run, _ = runs("mitig2")
     seq = next(run.view("cloud_trainer").rows("z1")).seq
     assert attacked(run, until=seq).index.tolist() == list(range(16))
-    with pytest.raises(NotApplicable, match="no z1"):
+    with pytest.raises(NotApplicable, match="no Products"):
         attacked(run, until=seq - 1)
 
 
 @pytest.mark.parametrize(("scenario", "party", "options", "said"), [
-    ("mitig1", "cloud_trainer", TINY, "holds no z1"),
-    ("plain_fe", "cloud_trainer", {}, "holds no z1"),
-    ("mitig2", "data_owner:0", {}, "received no z1"),
+    ("mitig1", "cloud_trainer", TINY, "holds no Products"),
+    ("plain_fe", "cloud_trainer", {}, "holds no Products"),
+    ("mitig2", "data_owner:0", {}, "holds no Products"),
     ("mitig2", "cloud_trainer", {"record": Record.HEADERS}, "payloads not recorded"),
 ])  # fmt: skip
 def test_other_views_are_not_applicable_with_the_reason(runs, scenario, party, options, said):
     run, _ = runs(scenario, **options)
     with pytest.raises(NotApplicable, match=said):
-        inversion.reconstruct(run.view(party), run.prior(), np.random.default_rng(0))
+        rebuilt(run, "inversion", party)

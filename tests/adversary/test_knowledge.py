@@ -62,12 +62,13 @@ def test_without_protection_the_cloud_sees_everything_in_the_clear(runs):
 
 def test_an_owner_learns_the_gradients_of_its_own_batches(runs):
     items = known(runs("plain_fe", owners=3)[0], "data_owner:1")
-    assert items["dz1"].how == "clear" and set(items) == {"dz1"}
+    assert items["dz1"].how == "clear" and set(items) == {"dz1", "samples", "labels"}
+    assert items["samples"].how == items["labels"].how == "own"
 
 
 def test_the_authority_sees_p_in_the_requests_for_label_keys(runs):
     items = known(runs("plain_fe", labels=Labels.FEBO)[0], "key_authority")
-    assert items["p"].how == "clear" and "labels" not in items
+    assert items["p"].how == "clear" and items["labels"].how == "bounded"
 
 
 @pytest.mark.parametrize("other", ["data_owner:0", "key_authority"])
@@ -82,7 +83,9 @@ def test_a_coalition_with_the_cloud_knows_what_the_cloud_knows(runs, other):
 def test_what_an_owner_encrypted_itself_is_no_finding(runs):
     run, _ = runs("plain_fe", **ENOUGH, owners=3, labels=Labels.FEBO)
     found = known(run, "data_owner:0", "key_authority")
-    assert found.keys().isdisjoint({"labels", "master key"}) and found["samples"].how == "bounded"
+    assert found["labels"].how == found["master key"].how == "own"
+    lines = Adversary(run.view_sources(("data_owner:0", "key_authority"))).learned()
+    assert {item.how for item in lines if item.quantity == "samples"} == {"own", "bounded"}
 
 
 def test_ciphertexts_without_keys_tell_nothing(runs, tmp_path):
@@ -93,7 +96,7 @@ def test_ciphertexts_without_keys_tell_nothing(runs, tmp_path):
         db.execute("DELETE FROM rows WHERE label IN ('sk_w1', 'dw1')")
     items = {item.quantity: item for item in Adversary([(str(alone), "cloud_trainer")]).learned()}
     assert (
-        items["samples"].how == "nothing"
+        items["samples"].how == "nothing found"
         and items["samples"].since_round is None
         and "master key" not in items
     )

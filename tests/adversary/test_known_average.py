@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 
-from parties.adversary import known_average
 from parties.adversary.attack import NotApplicable
-from parties.adversary.weights import Stack
-from parties.record.view import View
+from parties.adversary.solvers.products import Stack
 from protocols.network.config import Optimizer
 from scenarios.score.metrics import score
+from tests.adversary.common import rebuilt
 from tests.conftest import MANY
 
 BOTH = ("cloud_trainer", "data_owner:1")
@@ -16,7 +15,7 @@ OTHERS = [*range(12), *range(24, 48)]
 
 
 def attack(run, *parties):
-    return known_average.reconstruct(run.view(*parties or BOTH), run.prior(), np.random.default_rng(0))
+    return rebuilt(run, "known_average", *parties or BOTH)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +57,7 @@ def test_under_mitig1_the_keys_of_the_rounded_average_work_on_every_ciphertext(r
 def test_under_mitig1_few_keys_are_smoothed_too(runs, stamps):
     run, _ = runs("mitig1", samples=None, owners=2, hidden=8, batch=2, epochs=None, rounds=1, dataset=stamps)
     found = attack(run)
-    assert found.notes["owner_rank_samples"] == [[0, 8, 8]] and found.solved_at_step is None
+    assert found.notes["first_sample_rank_samples"] == [[0, 8, 8]] and found.solved_at_step is None
 
 
 def test_swapped_weights_are_no_better_than_the_prior(runs):
@@ -66,17 +65,17 @@ def test_swapped_weights_are_no_better_than_the_prior(runs):
     prior, truth = run.prior(), run.truth().pixels(np.arange(4))
     w = run.view("data_owner:0")["w1_mean"][0].astype(np.float64)
     z = run.view("cloud_trainer")["z1"][0].astype(np.float64)
-    images = Stack.of([np.roll(w, 1, axis=0)]).smoothed(z, 16, prior)
+    images = Stack.of([np.roll(w, 1, axis=0)]).smoothed(16 * z, prior)
     images = np.where(np.isfinite(images), images, prior.guess())
     assert ((images - truth) ** 2).mean() >= ((prior.guess() - truth) ** 2).mean()
 
 
 @pytest.mark.parametrize(("scenario", "options", "parties", "said"), [
     ("mitig2", MANY, ("cloud_trainer",), "W1 is unknown"),
-    ("mitig2", MANY, ("data_owner:0", "key_authority"), "holds no z1"),
+    ("mitig2", MANY, ("data_owner:0", "key_authority"), "holds no Products"),
     ("mitig2", {}, ("cloud_trainer", "data_owner:0"), "W1 is unknown"),
     ("mitig2", MANY, ("cloud_trainer", *(f"data_owner:{i}" for i in range(4))), "every owner is corrupted"),
-    ("plain_fe", {}, ("cloud_trainer",), "holds no z1"),
+    ("plain_fe", {}, ("cloud_trainer",), "with a W1 that is known"),
 ])  # fmt: skip
 def test_views_that_do_not_fit_are_not_applicable_with_the_reason(runs, scenario, options, parties, said):
     with pytest.raises(NotApplicable, match=said):
@@ -86,5 +85,5 @@ def test_views_that_do_not_fit_are_not_applicable_with_the_reason(runs, scenario
 def test_a_view_that_ends_before_the_first_step_gives_nothing(runs):
     run, _ = runs("mitig2", **MANY)
     first = next(iter(run.view("cloud_trainer").rows("z1")))
-    with pytest.raises(NotApplicable, match="holds no z1"):
-        known_average.reconstruct(View(run.view_sources(BOTH), until=first.seq - 1), run.prior(), None)
+    with pytest.raises(NotApplicable, match="holds no Products"):
+        rebuilt(run, "known_average", *BOTH, until=first.seq - 1)

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from parties.adversary import known_samples
 from parties.adversary.attack import NotApplicable
-from parties.adversary.hiding import Hiding
+from parties.adversary.attacks import known_samples
+from protocols.language.relations import Instance, now
 from scenarios.score.metrics import score
+from tests.adversary.common import rebuilt, stated
 from tests.conftest import small
 
 RUN = {
@@ -19,10 +20,7 @@ RUN = {
 
 
 def attack(run, known=None, *parties):
-    prior = run.prior(known=known)
-    return known_samples.reconstruct(
-        run.view(*parties or ("cloud_trainer",)), prior, np.random.default_rng(0)
-    )
+    return rebuilt(run, "known_samples", *parties, known=known)
 
 
 def secrets(samples=300, keys=80, seed=0):
@@ -53,10 +51,11 @@ def test_swapped_products_are_no_better_than_the_prior():
 
 def test_every_key_of_a_run_works_on_every_ciphertext(runs, stamps):
     run, _ = runs("mitig1", **RUN, dataset=stamps)
-    hiding, x = Hiding(run.view("cloud_trainer")), run.truth().images.astype(np.int64)
+    (instance,), x = stated(run).of(Instance), run.truth().images.astype(np.int64)
     w = run.view("key_authority")["w1"][1]
-    which = np.array([0, 3, 4, 15])
-    assert np.array_equal(hiding.some(0, hiding.keys(1, 0), which), x[which] @ w.astype(np.int64).T)
+    which, (_, keys, *_) = np.array([0, 3, 4, 15]), instance.messages()
+    z = instance.products(now(keys.key), 0, which)
+    assert np.array_equal(z, x[which] @ w.astype(np.int64).T)
 
 
 def test_on_a_run_the_images_lie_nearer_than_the_guess_and_known_ones_are_left_out(runs, stamps):
@@ -76,15 +75,15 @@ def test_a_sample_in_the_span_of_known_ones_is_exact():
 
 def test_owners_that_begin_a_round_with_the_same_weights_are_solved_together(runs, stamps):
     run, _ = runs("mitig1", **RUN, owners=2, dataset=stamps)
-    ((owners, steps),) = known_samples.groups(run.config(), Hiding(run.view("cloud_trainer")))
-    assert owners == (0, 1) and steps == [0, 1, 3]
+    (group,) = known_samples.groups(stated(run))
+    assert [[keys.since for keys in messages] for _, messages in group] == [[0, 1, 3], [0, 1, 3]]
 
 
 @pytest.mark.parametrize(("scenario", "known", "party", "said"), [
     ("mitig1", None, "cloud_trainer", "give --known"),
-    ("mitig1", 4, "key_authority", "holds no pp"),
-    ("mitig2", 4, "cloud_trainer", "holds no pp"),
-    ("plain_fe", 4, "cloud_trainer", "holds no pp"),
+    ("mitig1", 4, "key_authority", "holds no Instance|holds no keys that hide"),
+    ("mitig2", 4, "cloud_trainer", "holds no Instance|holds no keys that hide"),
+    ("plain_fe", 4, "cloud_trainer", "holds no Instance|holds no keys that hide"),
 ])  # fmt: skip
 def test_views_that_do_not_fit_are_not_applicable_with_the_reason(runs, stamps, scenario, known, party, said):
     run, _ = runs(scenario, **({**RUN, "dataset": stamps} if scenario == "mitig1" else {}))

@@ -1,15 +1,14 @@
 """The linear program on one observation, from equations alone."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from parties.adversary import lp, single
 from parties.adversary.attack import LIMIT, NotApplicable, Prior
-from parties.adversary.single import BOX_MARGIN, Outcome
+from parties.adversary.solvers import lp
+from parties.adversary.solvers.box import BOX_MARGIN, Outcome
 from parties.adversary.solvers.polytope import equations, neighbour_rows
+from tests.adversary.common import observed, solved
 
 PRIOR = Prior(16, (8, 8), threshold=6)
 
@@ -25,14 +24,6 @@ def blobs(count, shape=(8, 8), x_max=16, seed=0):
 
 def weights(h, n=64, seed=1):
     return np.rint(np.random.default_rng(seed).uniform(-1, 1, (h, n)) * 256 / np.sqrt(n)).astype(np.int64)
-
-
-def fake(monkeypatch, *observations):
-    """A view whose equations are these (step, index, w, x)."""
-    seen = [SimpleNamespace(step=s, index=np.asarray(i), w=w, z=x @ w.T) for s, i, w, x in observations]
-    monkeypatch.setattr(single, "need", lambda view, *labels: None)
-    monkeypatch.setattr(single, "first_observations", lambda view: iter(seen))
-    return object()
 
 
 def wrapping_reference(shape, period):
@@ -143,22 +134,22 @@ def test_weights_for_other_images_or_without_content_are_not_applicable():
         lp.solve_lp(np.zeros((5, 64)), np.zeros(5), PRIOR)
 
 
-def test_reconstruct_names_the_samples_and_counts_outcomes(monkeypatch):
+def test_reconstruct_names_the_samples_and_counts_outcomes():
     x, w = blobs(5), weights(30)
-    view = fake(monkeypatch, (0, [4, 1], w, x[:2]), (3, [7, 0, 2], weights(30, seed=9), x[2:]))
-    got = lp.reconstruct(view, PRIOR, np.random.default_rng(0))
+    view = observed((0, [4, 1], w, x[:2]), (3, [7, 0, 2], weights(30, seed=9), x[2:]))
+    got = solved("lp", view, PRIOR)
     assert got.index.tolist() == [4, 1, 7, 0, 2] and got.values.shape == got.projection.shape == (5, 64)
     assert np.allclose(got.values[1], lp.solve_lp(w, w @ x[1], PRIOR)[0])
     assert (got.notes["feasible"], got.notes["relaxed"], got.notes["infeasible"]) == (5, 0, 0)
     assert got.notes["seconds_per_image_median"] > 0 and got.solved_at_step is None
 
 
-def test_reconstruct_stops_at_its_limit(monkeypatch):
+def test_reconstruct_stops_at_its_limit():
     x, w = blobs(30), weights(8)
-    view = fake(monkeypatch, (0, range(16), w, x[:16]), (1, range(16, 30), w, x[16:]))
-    assert lp.reconstruct(view, PRIOR, np.random.default_rng(0)).index.tolist() == list(range(LIMIT))
+    view = observed((0, range(16), w, x[:16]), (1, range(16, 30), w, x[16:]))
+    assert solved("lp", view, PRIOR).index.tolist() == list(range(LIMIT))
 
 
-def test_a_view_without_equations_is_not_applicable(monkeypatch):
+def test_a_view_without_equations_is_not_applicable():
     with pytest.raises(NotApplicable, match="no step"):
-        lp.reconstruct(fake(monkeypatch), PRIOR, np.random.default_rng(0))
+        solved("lp", observed(), PRIOR)

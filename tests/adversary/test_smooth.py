@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from parties.adversary import lp, smooth
 from parties.adversary.attack import Prior
-from parties.adversary.single import Outcome, box
+from parties.adversary.solvers import lp, smooth
+from parties.adversary.solvers.box import Outcome, box
 from parties.adversary.solvers.interior import Interior
 from parties.adversary.solvers.polytope import differences, equations
-from tests.adversary.test_lp import PRIOR, blobs, fake, weights
+from tests.adversary.common import observed, solved
+from tests.adversary.test_lp import PRIOR, blobs, weights
 
 
 def energy(x, shape):
@@ -83,15 +84,15 @@ def test_equations_that_no_image_meets_are_a_failure():
     assert np.isnan(got).all() and info.outcome is Outcome.INFEASIBLE
 
 
-def test_as_many_equations_as_pixels_give_the_exact_image_and_the_step(monkeypatch):
+def test_as_many_equations_as_pixels_give_the_exact_image_and_the_step():
     x, w = blobs(3), weights(64)
-    got = smooth.reconstruct(fake(monkeypatch, (2, range(3), w, x)), PRIOR, np.random.default_rng(0))
+    got = solved("smooth", observed((2, range(3), w, x)), PRIOR)
     assert np.array_equal(np.rint(got.values * 16), x) and got.solved_at_step == 2
 
 
-def test_one_failure_does_not_spoil_the_other_samples(monkeypatch):
+def test_one_failure_does_not_spoil_the_other_samples():
     x, w = np.vstack([blobs(2), np.full((1, 64), 40)]), weights(30)
-    got = smooth.reconstruct(fake(monkeypatch, (0, range(3), w, x)), PRIOR, np.random.default_rng(0))
+    got = solved("smooth", observed((0, range(3), w, x)), PRIOR)
     assert np.isnan(got.values).any(axis=1).tolist() == [False, False, True]
     assert (got.notes["feasible"], got.notes["infeasible"]) == (2, 1)
 

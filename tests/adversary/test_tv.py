@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from parties.adversary import smooth, tv
 from parties.adversary.attack import Prior
-from parties.adversary.single import Outcome
+from parties.adversary.solvers import smooth, tv
+from parties.adversary.solvers.box import Outcome
 from parties.adversary.solvers.polytope import differences, equations
-from tests.adversary.test_lp import PRIOR, blobs, fake, weights
+from tests.adversary.common import observed, solved
+from tests.adversary.test_lp import PRIOR, blobs, weights
 
 
 def boxes(count, seed=0):
@@ -100,22 +101,22 @@ def test_equations_that_no_image_meets_are_a_failure(level):
 
 def test_dependent_equations_that_contradict_are_a_failure_and_spoil_no_other(monkeypatch):
     x, w = boxes(3), np.vstack([weights(24), weights(24)[:1]])
-    seen = fake(monkeypatch, (0, range(3), w, x))
+    seen = observed((0, range(3), w, x))
     monkeypatch.setattr(tv.Equations, "contradict", lambda eq, z: bool(np.array_equal(z, w @ x[1])))
-    got = tv.reconstruct(seen, PRIOR, np.random.default_rng(0))
+    got = solved("tv", seen, PRIOR)
     assert np.isnan(got.values).any(axis=1).tolist() == [False, True, False]
     assert (got.notes["feasible"], got.notes["infeasible"]) == (2, 1)
 
 
-def test_as_many_equations_as_pixels_give_the_exact_image_and_the_step(monkeypatch):
+def test_as_many_equations_as_pixels_give_the_exact_image_and_the_step():
     x, w = blobs(3), weights(64)
-    got = tv.reconstruct(fake(monkeypatch, (2, range(3), w, x)), PRIOR, np.random.default_rng(0))
+    got = solved("tv", observed((2, range(3), w, x)), PRIOR)
     assert np.array_equal(np.rint(got.values * 16), x) and got.solved_at_step == 2
 
 
 @pytest.mark.parametrize("limit", [2, 30])
-def test_the_prior_says_how_many_samples_are_attacked(monkeypatch, limit):
+def test_the_prior_says_how_many_samples_are_attacked(limit):
     x, w = boxes(25), weights(32)
-    view = fake(monkeypatch, (0, range(10), w, x[:10]), (1, range(10, 25), w, x[10:]))
-    got = tv.reconstruct(view, Prior(16, (8, 8), limit=limit), np.random.default_rng(0))
+    view = observed((0, range(10), w, x[:10]), (1, range(10, 25), w, x[10:]))
+    got = solved("tv", view, Prior(16, (8, 8), limit=limit))
     assert got.index.tolist() == list(range(min(limit, 25)))

@@ -9,21 +9,15 @@ from typer.testing import CliRunner
 
 from parties.adversary.adversary import Adversary
 from parties.adversary.attack import NotApplicable
-from parties.adversary.unit_keys import reconstruct
-from parties.record.view import Record, View
+from parties.record.view import Record
 from protocols.language.errors import ConfigError
 from protocols.network.config import Scheme
 from scenarios.cli import app
 from scenarios.run.attacks import attack_run
+from tests.adversary.common import CLOUD, attacked, rebuilt
 from tests.conftest import RESULT_SCHEMA, small
 
 MALICIOUS = {"samples": 24, "hidden": 24, "batch": 8, "epochs": 2, "malicious": "unit_keys"}
-CLOUD = ("cloud_trainer",)
-
-
-def attacked(run, *parties):
-    (row,) = attack_run(run, ["unit-keys"], parties or CLOUD, run.prior(), Adversary)
-    return row
 
 
 def steps_of(run, party):
@@ -32,7 +26,7 @@ def steps_of(run, party):
 
 @pytest.mark.parametrize("options", [{}, {"scheme": Scheme.DDH}, {"owners": 3}], ids=str)
 def test_unit_keys_open_every_sample_after_n_over_h_steps(runs, options):
-    row = attacked(runs("plain_fe", **MALICIOUS, **options)[0])
+    row = attacked(runs("plain_fe", **MALICIOUS, **options)[0], "unit_keys")
     assert row["metrics"]["exact_pixels"] == 1.0 and row["samples"] == 24
     assert (
         row["metrics"]["solved_at_step"] == 2 and row["notes"]["unit_keys"] == 64
@@ -80,13 +74,13 @@ def test_other_attacks_use_the_unit_keys_too(runs):
 
 
 def test_an_honest_run_holds_no_unit_key(runs):
-    assert attacked(runs()[0])["why"].startswith("no key of a unit vector in the view")
+    assert attacked(runs()[0], "unit_keys")["why"].startswith("no key of a unit vector in the view")
 
 
 def test_until_all_units_were_asked_for_the_other_pixels_are_a_guess(runs):
     run, _ = runs("plain_fe", **MALICIOUS)
     seq = next(row.seq for row in run.view(*CLOUD).rows("sk_w1"))
-    found = reconstruct(View(run.view_sources(CLOUD), until=seq), run.prior(), np.random.default_rng(0))
+    found = rebuilt(run, "unit_keys", until=seq)
     truth = run.truth()
     assert found.solved_at_step is None and np.array_equal(found.values[:, :24] * 16, truth.images[:, :24])
     assert np.allclose(found.values[:, 24:], run.prior().guess()[24:])
@@ -96,19 +90,22 @@ def test_before_the_first_key_or_without_payloads_nothing_is_found(runs):
     run, _ = runs("plain_fe", **MALICIOUS)
     seq = next(row.seq for row in run.view(*CLOUD).rows("sk_w1"))
     for until in range(seq):
-        with pytest.raises(NotApplicable, match="holds no"):
-            reconstruct(View(run.view_sources(CLOUD), until=until), run.prior(), np.random.default_rng(0))
-    assert attacked(runs("plain_fe", **MALICIOUS, record=Record.HEADERS)[0])["why"] == "payloads not recorded"
+        with pytest.raises(NotApplicable, match="holds no|no key of a unit"):
+            rebuilt(run, "unit_keys", until=until)
+    assert (
+        attacked(runs("plain_fe", **MALICIOUS, record=Record.HEADERS)[0], "unit_keys")["why"]
+        == "payloads not recorded"
+    )
 
 
 @pytest.mark.parametrize("party", ["key_authority", "data_owner:0"])
 def test_only_the_cloud_holds_the_keys_and_the_ciphertexts(runs, party):
-    assert "holds no ct" in attacked(runs("plain_fe", **MALICIOUS)[0], party)["why"]
+    assert "holds no Instance" in attacked(runs("plain_fe", **MALICIOUS)[0], "unit_keys", party)["why"]
 
 
 @pytest.mark.parametrize("scenario", ["plain", "mitig2"])
 def test_other_protocols_have_no_such_keys(runs, scenario):
-    assert "holds no mpk" in attacked(runs(scenario)[0])["why"]
+    assert "holds no Instance" in attacked(runs(scenario)[0], "unit_keys")["why"]
 
 
 def test_other_scenarios_refuse_the_option():

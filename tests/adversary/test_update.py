@@ -1,15 +1,18 @@
 """What the authority, alone and with the cloud, makes of the copies of W1 that it averages."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from parties.adversary import update
-from parties.adversary.attack import NotApplicable, Quantity
-from parties.adversary.solvers.rows import Rows
-from parties.adversary.trajectory import errors_of, trajectory
-from parties.record.view import View
+from parties.adversary.attack import NotApplicable, Prior, Quantity
+from parties.adversary.attacks import update
+from parties.adversary.solvers.moves import changes
+from parties.adversary.solvers.portions import Portions
+from protocols.language.relations import Steps
 from protocols.network.config import Optimizer
 from scenarios.score.metrics import score
+from tests.adversary.common import rebuilt, stated
 from tests.conftest import MANY
 
 BOTH = ("cloud_trainer", "key_authority")
@@ -17,7 +20,7 @@ RUN = {**MANY, "hidden": 16}  # 4 owners with 12 samples each in batches of 4
 
 
 def attack(run, *parties):
-    return update.reconstruct(run.view(*parties or BOTH), run.prior(), np.random.default_rng(0))
+    return rebuilt(run, "update", *parties or BOTH)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +35,7 @@ def test_cloud_and_authority_read_every_sample_while_those_since_the_average_are
 
 def test_each_batch_is_solved_in_the_round_of_its_first_use(runs):
     run, _ = runs("mitig2", **{**RUN, "hidden": 24})
-    assert attack(run).notes["solved_by_round"] == [[0, 16], [1, 16], [2, 16]]
+    assert attack(run).notes["solved_by_step"] == [[0, 16], [1, 16], [2, 16]]
 
 
 def test_mitig1_leaks_alike(runs, stamps):
@@ -59,17 +62,25 @@ def test_the_span_of_a_round_says_little_of_other_samples(runs):
     assert np.linalg.norm(others @ found.values.T @ found.values - others) > 0.2 * np.linalg.norm(others)
 
 
-def test_swapped_errors_give_no_sample(runs):
+def test_cloud_and_one_owner_read_all_others_of_a_round_from_averages(runs):
     run, _ = runs("mitig2", **RUN)
-    view, path = run.view(*BOTH), trajectory(run.config())
-    wrong = [np.roll(dz1, 1, axis=1) for dz1 in errors_of(view, path.uses)]
-    rows, _ = update.solve_updates(path, wrong, update.changes(view), run.config())
-    assert not rows.solved.any()
+    found = attack(run, "cloud_trainer", "data_owner:0")
+    assert found.index.tolist() == list(range(12, 48))
+    assert score(found, run.truth(), run.prior(), 0)["mse"] < 1e-6
+
+
+def test_swapped_errors_give_no_sample(runs):
+    relations = stated(runs("mitig2", **RUN)[0], *BOTH)
+    every = changes(relations)
+    steps = every[0][0].steps
+    wrong = Steps(steps.samples, steps.known, lambda u: np.roll(steps.error(u), 1, axis=1))
+    every = [(replace(u, steps=wrong), change, noise) for u, change, noise in every]
+    assert not update.solve_updates(relations, every, Prior(16, (8, 8)))[0].solved.any()
 
 
 def test_equations_of_later_portions_complete_earlier_ones():
     rng = np.random.default_rng(0)
-    x, rows = rng.integers(0, 17, (6, 9)), Rows(6, 9, 16)
+    x, rows = rng.integers(0, 17, (6, 9)), Portions(6, 9, 16)
     c = rng.normal(size=(6, 8))
     assert not len(rows.add(c[:, :4], c[:, :4].T @ x, 1e-6))
     assert sorted(rows.add(c[:, 4:], c[:, 4:].T @ x, 1e-6)) == list(range(6))
@@ -78,15 +89,14 @@ def test_equations_of_later_portions_complete_earlier_ones():
 
 def test_noise_beyond_a_quantum_leaves_a_sample_open():
     rng = np.random.default_rng(0)
-    x, rows, c = rng.integers(0, 17, (3, 9)), Rows(3, 9, 16), rng.normal(size=(3, 8))
+    x, rows, c = rng.integers(0, 17, (3, 9)), Portions(3, 9, 16), rng.normal(size=(3, 8))
     assert not len(rows.add(c, c.T @ x + rng.normal(size=(8, 9)), 1.0)) and not rows.solved.any()
 
 
 @pytest.mark.parametrize(("options", "parties", "said"), [
     ({"optimizer": Optimizer.ADAM, "lr": 0.01}, BOTH, "Adam"),
     ({"hidden": 4, "batch": 12, "epochs": 1}, BOTH, "12 samples since an average, h = 4"),
-    ({}, ("cloud_trainer",), "holds no w1_mean"),
-    ({}, ("cloud_trainer", "data_owner:0"), "holds no w1_copy"),
+    ({}, ("cloud_trainer",), "holds no KnownMap"),
 ])  # fmt: skip
 def test_views_that_do_not_fit_are_not_applicable_with_the_reason(runs, options, parties, said):
     with pytest.raises(NotApplicable, match=said):
@@ -96,6 +106,5 @@ def test_views_that_do_not_fit_are_not_applicable_with_the_reason(runs, options,
 def test_before_the_first_copy_came_back_nothing_is_known(runs):
     run, _ = runs("mitig2", **RUN)
     first = next(iter(run.view("key_authority").rows("w1_copy")))
-    view = View(run.view_sources(BOTH), until=first.seq - 1)
-    with pytest.raises(NotApplicable, match="holds no w1_copy"):
-        update.reconstruct(view, run.prior(), np.random.default_rng(0))
+    with pytest.raises(NotApplicable, match="before W1 was seen before and after"):
+        rebuilt(run, "update", *BOTH, until=first.seq - 1)

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from parties.adversary.adversary import Adversary
-from parties.adversary.equations import first_observations, independent_keys, systems
+from parties.adversary.solvers.systems import systems
 from parties.record.view import Kind, View
 from protocols import mitig2
 from protocols.crypto import aggregate
 from protocols.crypto.coins import Coins, Stream, derive
 from protocols.language.errors import BoundError, ConfigError, MalformedError
 from protocols.language.options import as_plain, from_plain
+from protocols.language.relations import Equations, Instance
 from protocols.network.config import (
     Authority,
     Gradient,
@@ -30,6 +31,7 @@ from scenarios.run.baseline import train_plain
 from scenarios.run.catalogue import find_protocol
 from scenarios.run.execute import execute
 from scenarios.study.sweep_defences import Attack, Group, defences_table, sweep_defences
+from tests.adversary.common import stated
 from tests.conftest import TINY, small
 
 # 64 samples in 4 batches, 16 keys a step: a batch has rank 16, 32, 48, 64 after its visits.
@@ -95,7 +97,7 @@ def test_a_value_keeps_its_minus_sign():
 
 def test_beyond_the_budget_keys_are_refused_and_the_first_layer_freezes(runs):
     run, result = runs("plain_fe", **FOUR, defence=("key_budget:32",))
-    cloud, keys = run.view("cloud_trainer"), independent_keys(run.view("cloud_trainer"))
+    cloud, (keys,) = run.view("cloud_trainer"), systems(list(stated(run).of(Instance)))
     ((row, refused),) = cloud.values("refused")
     granted = [sk for _, sk in cloud.values("sk_w1")]
     assert keys.rank <= refused.budget == 32 and refused.rank == keys.rank and row.dtype == "Refused"
@@ -111,9 +113,8 @@ def test_under_a_budget_neither_stack_nor_master_key_apply_but_smoothness_gains(
         assert not attacked(run, name)["applicable"]
     one, every = attacked(run, "smooth"), attacked(run, "smooth_stack")
     assert every["metrics"]["mse"] < 0.5 * one["metrics"]["mse"]
-    assert (
-        len(list(first_observations(run.view("cloud_trainer")))) == 4
-    )  # old keys work on batches that came later
+    first = {seen.samples[0]: seen.since for seen in reversed(list(stated(run).of(Equations)))}
+    assert sorted(first.values()) == [0, 1, 2, 3]  # old keys work on batches that came later
 
 
 def test_keys_of_gradients_have_a_budget_of_their_own(runs):
@@ -169,8 +170,7 @@ def test_keys_of_several_epochs_stack_although_none_gives_its_master_key(runs):
 @pytest.mark.parametrize(("epochs", "rank"), [(3, 48), (4, 64)])
 def test_batch_keys_leave_a_sample_the_equations_of_its_own_visits(runs, epochs, rank):
     run, _ = runs("plain_fe", **{**FOUR, "epochs": epochs}, defence=("batch_keys",))
-    view, stack = run.view("cloud_trainer"), attacked(run, "stack")
-    ranks = [independent_keys(view, scope).rank for scope in systems(run.config())]
+    stack, ranks = attacked(run, "stack"), [s.rank for s in systems(list(stated(run).of(Instance)))]
     assert len(ranks) == 4 and max(ranks) <= rank and (stack["applicable"] == (max(ranks) == 64))
     without_defence = runs("plain_fe", **{**FOUR, "epochs": epochs})[0]
     assert attacked(without_defence, "stack")["metrics"]["exact_pixels"] == 1.0
@@ -180,7 +180,7 @@ def test_batch_keys_leave_a_sample_the_equations_of_its_own_visits(runs, epochs,
 def test_batch_keys_and_a_budget_go_on_with_the_last_keys_of_each_batch(runs):
     run, _ = runs("plain_fe", **FOUR, defence=("batch_keys", "key_budget:32"))
     view = run.view("cloud_trainer")
-    assert max(independent_keys(view, scope).rank for scope in systems(run.config())) <= 32
+    assert max(system.rank for system in systems(list(stated(run).of(Instance)))) <= 32
     assert len(view["refused"]) == 1 and view["refused"][0].budget == 32
 
 
@@ -309,7 +309,7 @@ def test_the_authority_sees_no_copy_but_their_sum(runs):
     assert np.allclose(
         aggregate.restore(aggregate.total(seen[:3])) / 3, run.view("key_authority")["w1_mean"][3], atol=1e-6
     )
-    assert known(run, "key_authority")["w1_masked"].how == "nothing"
+    assert known(run, "key_authority")["w1_masked"].how == "nothing found"
 
 
 def test_authority_and_cloud_solve_the_sum_of_updates_while_all_samples_are_few(runs):

@@ -51,7 +51,7 @@ def test_the_matrix_takes_the_strongest_and_the_earliest_line():
 
 def test_a_coalition_knows_at_least_what_its_members_know(runs):
     run, _ = runs("mitig2", **MANY)
-    order = ["nothing", "bounded", "exact", "clear"]
+    order = ["own", "bounded", "exact", "clear"]
     for _, names in QUANTITIES:
         alone, both = (strongest(learned_rows(learned(run, Adversary, c)), names)
                        for c in (("cloud_trainer",), ("cloud_trainer", "key_authority")))  # fmt: skip

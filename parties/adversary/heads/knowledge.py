@@ -41,7 +41,7 @@ def _of(relation: Any) -> str:
 
 
 def _sealed(found: SealedHeads) -> Said:
-    yield "head", _of(found), "nothing", f"{found.count} ciphertexts without the key", None
+    yield "head", _of(found), "nothing found", f"{found.count} ciphertexts without the key", None
 
 
 def _exponents(found: HeadExponents) -> Said:

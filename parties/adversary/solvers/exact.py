@@ -1,13 +1,21 @@
-"""Exact linear algebra over the integers that keys and ciphertexts give: rank, independent rows, exact solutions."""
+"""Exact linear algebra over the integers that keys and ciphertexts give: rank, independent rows, exact solutions.
+
+Ranks come from `Echelon`, which takes rows as they arrive; whole systems modulo a prime are solved by FLINT (W. Hart, 2010).
+"""
 
 from __future__ import annotations
 
+import flint
 import numpy as np
 from numpy.typing import NDArray
 
 from protocols.crypto.integers.rank import Echelon
 
-__all__ = ["Echelon", "solve_exactly", "solve_modulo"]
+__all__ = ["Echelon", "solve_determined", "solve_exactly", "solve_modulo"]
+
+_PRIME = (
+    2**61 - 1
+)  # far above pixels and what sums of them reach, so that a solution modulo it is the one over the integers
 
 
 def solve_exactly(a: NDArray[np.int64], b: NDArray[np.int64], sweeps: int = 20) -> NDArray[np.int64] | None:
@@ -40,11 +48,14 @@ def solve_determined(
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]] | None:
     """(which unknowns are determined (u,), X (u, m) with their values) of integer equations A X = B; None if these contradict.
 
-    Modulo the prime, so exact for unknowns in [0, 2^26 - 6) however A is conditioned; rows that are not determined are zero.
+    Modulo a prime, so exact for unknowns in [0, 2^61 - 1) however A is conditioned; rows that are not determined are zero.
     """
-    unknowns, echelon = a.shape[1], Echelon(a.shape[1] + b.shape[1])
-    echelon.add(np.hstack([a, b]))
-    pivots, rows = echelon.reduced()
+    unknowns, together = a.shape[1], np.hstack([a, b]) % _PRIME
+    height, width = together.shape
+    reduced, rank = flint.nmod_mat(height, width, together.ravel().tolist(), _PRIME).rref()
+    rows = np.array([[int(v) for v in row] for row in reduced.tolist()[:rank]], dtype=np.int64)
+    rows = rows.reshape(rank, width)
+    pivots = (rows != 0).argmax(axis=1)
     if (pivots >= unknowns).any():
         return None
     found, x = np.zeros(unknowns, dtype=bool), np.zeros((unknowns, b.shape[1]), dtype=np.int64)
@@ -65,16 +76,10 @@ def _exact_product(a: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.int
 
 def solve_modulo(a: NDArray[np.int64], b: list[int], q: int) -> list[int] | None:
     """x (n,) with A x = b mod the prime q, for a square integer A (n, n); None if A is singular mod q."""
-    n = len(b)
-    rows = np.array(
-        [[int(v) % q for v in row] + [int(c) % q] for row, c in zip(a, b, strict=True)], dtype=object
-    )
-    for column in range(n):
-        pivot = next((i for i in range(column, n) if rows[i, column]), None)
-        if pivot is None:
-            return None
-        rows[[column, pivot]] = rows[[pivot, column]]
-        rows[column] = rows[column] * pow(int(rows[column, column]), -1, q) % q
-        others = np.arange(n) != column
-        rows[others] = (rows[others] - np.outer(rows[others, column], rows[column])) % q
-    return [int(v) for v in rows[:, n]]
+    field, n = flint.fmpz_mod_ctx(q), len(b)
+    matrix = flint.fmpz_mod_mat(n, n, [int(v) % q for v in a.ravel()], field)
+    try:
+        solved = matrix.solve(flint.fmpz_mod_mat(n, 1, [int(v) % q for v in b], field))
+    except ZeroDivisionError:
+        return None
+    return [int(solved[i, 0]) for i in range(n)]

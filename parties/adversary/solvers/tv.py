@@ -20,14 +20,9 @@ from numpy.typing import NDArray
 from scipy.fft import dctn, idctn
 from scipy.linalg import cho_factor, cho_solve
 
-from parties.adversary.attack import Prior, Reconstruction
-from parties.adversary.single import Info, attack, finish, only_solution
+from parties.adversary.attack import Prior
+from parties.adversary.solvers.box import Info, finish, only_solution
 from parties.adversary.solvers.polytope import Equations, Vector, differences, equations
-from parties.record.view import View
-
-NAME = "tv"
-SUMMARY = "image of least total variation in the pixel range that explains one observation (ADMM)"
-CONSUMES = ("mpk", "ct", "sk_w1")
 
 # Chosen by how fast the residuals fall, which a view alone shows; pixels are in [0, 1].
 _PENALTY = 30.0
@@ -36,12 +31,6 @@ _TOLERANCE = 1e-3  # largest residual at which an image is done: a quarter of a 
 _MAX_ITERATIONS = 500
 _CHECK_EVERY = 25
 _BLOCK = 64  # images solved at once: memory is that of about 10 arrays of 2 n numbers for each
-
-
-def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstruction:
-    """Rebuild the first samples of a view."""
-    del rng  # nothing here is drawn
-    return attack(view, prior, prepare, CONSUMES)
 
 
 def solve_tv(w: NDArray[Any], z: NDArray[Any], prior: Prior) -> tuple[Vector, Info]:

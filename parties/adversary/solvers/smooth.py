@@ -10,24 +10,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from parties.adversary.attack import Prior, Reconstruction
-from parties.adversary.single import Info, Solver, attack, box, finish, only_solution
+from parties.adversary.attack import Prior
+from parties.adversary.solvers.box import Info, Solver, box, finish, only_solution
 from parties.adversary.solvers.interior import Interior
 from parties.adversary.solvers.polytope import Equations, Vector, differences, equations
-from parties.record.view import View
-
-NAME = "smooth"
-SUMMARY = "smoothest image in the pixel range that explains one observation (quadratic program)"
-CONSUMES = ("mpk", "ct", "sk_w1")
-
-
-def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstruction:
-    """Rebuild the first samples of a view."""
-    del rng  # nothing here is drawn
-    return attack(view, prior, prepare, CONSUMES)
 
 
 def solve_smooth(w: NDArray[Any], z: NDArray[Any], prior: Prior) -> tuple[Vector, Info]:

@@ -15,25 +15,12 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from parties.adversary.attack import Prior, Reconstruction
-from parties.adversary.single import Info, Solver, attack, box, finish, only_solution
+from parties.adversary.attack import Prior
+from parties.adversary.solvers.box import Info, Solver, box, finish, only_solution
 from parties.adversary.solvers.interior import Interior, Point
 from parties.adversary.solvers.polytope import Equations, Vector, equations, neighbour_rows
-from parties.record.view import View
-
-NAME = "lp"
-SUMMARY = (
-    "linear program on one observation: equations, pixel range, neighbours within a threshold (the paper)"
-)
-CONSUMES = ("mpk", "ct", "sk_w1")
 
 _WIDEN = 1.5  # each try that finds no image raises the threshold by half
-
-
-def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstruction:
-    """Rebuild the first samples of a view; `relaxed_by` (pixel steps) says whose threshold had to be raised."""
-    del rng  # nothing here is drawn
-    return attack(view, prior, prepare, CONSUMES)
 
 
 def solve_lp(w: NDArray[Any], z: NDArray[Any], prior: Prior) -> tuple[Vector, Info]:

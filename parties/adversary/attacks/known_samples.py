@@ -13,17 +13,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction
-from parties.adversary.equations import offsets
-from parties.adversary.hiding import PRODUCTS, Hiding
-from parties.adversary.trajectory import Use, need_split, uses
-from parties.record.view import View
-from protocols.crypto import fhipe
-from protocols.network.config import Config
+from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction, Relations
+from parties.adversary.attacks.known_maps import PRODUCTS
+from parties.adversary.solvers.exact import Echelon
+from protocols.language.relations import Instance, Keys, now
 
 NAME = "known_samples"
 SUMMARY = "MITIG1: with some samples known, all others, from what every key gives on every ciphertext"
-CONSUMES = ("pp", "ct", "sk_w1")
+CONSUMES = (Instance,)
 
 _MARGIN = 8  # keys beyond n: some rows are linearly dependent
 _RANK = 1e-9  # singular values of integers below it, relative to the largest, count as zero
@@ -32,18 +29,17 @@ _RIDGES = tuple(10.0**p for p in range(-8, 2))  # relative to the mean square of
 _CONSTANT = 10.0
 
 Reals = NDArray[np.float64]
+Group = list[tuple[Instance, list[Keys]]]  # instances whose keys, in this order, stand for the same maps
 
 
-def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstruction:
+def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
     """Return every sample that was not known, of the owners of whom enough was decrypted."""
     del rng  # nothing here is drawn
-    need_split(view, *CONSUMES)
     if prior.known is None:
         raise NotApplicable("no sample is known beforehand: give --known K")
-    config, hiding = view.config, Hiding(view)
-    index, values, ranks, last, keys = [], [], [], 0, 0
-    for owners, steps in groups(config, hiding):
-        where, z = _decrypted(hiding, config, owners, steps, prior.known.index)
+    index, values, ranks, last, used = [], [], [], 0, 0
+    for group in groups(relations):
+        where, z = _decrypted(group, prior.known.index)
         known = np.isin(where, prior.known.index)
         if not known.any() or known.all():
             continue
@@ -52,10 +48,10 @@ def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstru
         index.append(where[~known])
         values.append(found / prior.x_max)
         ranks.append([rank, _rank(z)])
-        last, keys = max(last, steps[-1]), max(keys, z.shape[1])
+        last, used = max(last, group[0][1][-1].since), max(used, z.shape[1])
     if not index:
         raise NotApplicable("none of the known samples lies among those that are decrypted")
-    notes = {"keys_used": keys, "rank_of_known_and_of_all": ranks, "samples_decrypted": sum(map(len, index))}
+    notes = {"keys_used": used, "rank_of_known_and_of_all": ranks, "samples_decrypted": sum(map(len, index))}
     whole = all(known == total for known, total in ranks)
     return Reconstruction(
         Quantity.IMAGES, np.concatenate(index), np.vstack(values), last if whole else None, notes=notes
@@ -98,56 +94,44 @@ def regressed(z_known: NDArray[np.int64], x_known: NDArray[np.int64], z: NDArray
     return found
 
 
-def groups(config: Config, hiding: Hiding) -> list[tuple[tuple[int, ...], list[int]]]:
-    """(owners, steps): whose keys stand for the same W1, and when.
-
-    A single owner: every step. Owners that all take part in each round begin it with the same W1; where they take turns, each stands alone.
+def groups(relations: Relations) -> list[Group]:
+    """Whose keys stand for the same maps, as many messages as n + a margin keys take, spread over the run: W1 differs most
+    between distant ones. Where owners never have the same map at the same time, each stands alone.
     """
-    plan: list[tuple[Use, ...]] = [steps[0] if len(config.counts) > 1 and config.everyone else step
-                                   for _, steps in uses(config) for step in steps]  # fmt: skip
-    if config.everyone:
-        everybody = tuple(range(len(config.counts)))
-        steps = sorted({step[0].step for step in plan})
-        return [(everybody, _spread(_with_keys(hiding, steps, 0), config))]
-    own = [
-        ((i,), sorted({use.step for step in plan for use in step if use.owner == i}))
-        for i in range(len(config.counts))
+    every = [
+        (i, {keys.map: keys for keys in i.messages() if keys.map}) for i in relations.of(Instance) if i.hides
     ]
-    return [(who, _spread(_with_keys(hiding, steps, who[0]), config)) for who, steps in own]
+    if not any(messages for _, messages in every):
+        raise NotApplicable(f"the view of {', '.join(relations.parties)} holds no keys that hide a map")
+    shared = [which for which in every[0][1] if all(which in messages for _, messages in every)]
+    if shared:
+        return [[(i, _spread(i, [messages[which] for which in shared])) for i, messages in every]]
+    return [[(i, _spread(i, list(messages.values())))] for i, messages in every if messages]
 
 
-def _with_keys(hiding: Hiding, steps: list[int], owner: int) -> list[int]:
-    return [step for step in steps if hiding.has_keys(step, owner)]
+def _spread(instance: Instance, messages: list[Keys]) -> list[Keys]:
+    h = len(now(messages[0].key).elements)
+    wanted = min(len(messages), -(-(instance.columns + _MARGIN) // h))
+    return [messages[i] for i in np.unique(np.linspace(0, len(messages) - 1, wanted).astype(int))]
 
 
-def _spread(steps: list[int], config: Config) -> list[int]:
-    """As many steps as n + a margin keys take, spread over the run: W1 differs most between distant ones."""
-    wanted = min(len(steps), -(-(config.features + _MARGIN) // config.layers[0]))
-    if not steps:
-        raise NotApplicable("the view ends before the first step")
-    return [steps[i] for i in np.unique(np.linspace(0, len(steps) - 1, wanted).astype(int))]
-
-
-def _decrypted(
-    hiding: Hiding, config: Config, owners: tuple[int, ...], steps: list[int], known: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(positions (m,), Z (m, K)) of the samples of some owners; the known ones and then the first ones if they are too many."""
-    first = offsets(config)
-    keys = config.layers[0] * len(steps)
-    every = np.concatenate([first[i] + np.arange(config.counts[i]) for i in owners])
+def _decrypted(group: Group, known: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(positions (m,), Z (m, K)) of samples of a group; the known ones and then the first ones if they are too many."""
+    h = len(now(group[0][1][0].key).elements)
+    count = h * len(group[0][1])
+    every = np.concatenate([instance.blocks[0] for instance, _ in group])
     known = np.intersect1d(every, known)
-    others = np.setdiff1d(every, known)[: max(0, PRODUCTS // keys - len(known))]
-    chosen = np.union1d(known, others)
-    where, parts = [], []
-    for i in owners:
-        mine = chosen[(chosen >= first[i]) & (chosen < first[i] + config.counts[i])] - first[i]
-        if len(mine):
-            sk = fhipe.concat([hiding.keys(step, i) for step in steps])
-            parts.append(hiding.some(i, sk, mine))
-            where.append(first[i] + mine)
+    others = np.setdiff1d(every, known)[: max(0, PRODUCTS // count - len(known))]
+    chosen, where, parts = np.union1d(known, others), [], []
+    for instance, messages in group:
+        which = np.flatnonzero(np.isin(instance.blocks[0], chosen))
+        if len(which):
+            parts.append(np.hstack([instance.products(now(keys.key), 0, which) for keys in messages]))
+            where.append(instance.blocks[0][which])
     return np.concatenate(where), np.vstack(parts)
 
 
 def _rank(z: NDArray[np.int64]) -> int:
-    values = np.linalg.svd(z.astype(np.float64), compute_uv=False)
-    return int((values > _RANK * values.max(initial=0.0)).sum())
+    echelon = Echelon(z.shape[1])
+    echelon.add(z)
+    return echelon.rank

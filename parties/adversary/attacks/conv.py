@@ -22,41 +22,41 @@ data.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction
-from parties.adversary.equations import ciphertexts, need, public_key
+from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction, Relations
+from parties.adversary.attacks.all_keys import blank, told
 from parties.adversary.solvers.least_squares import LeastSquares
-from parties.record.view import Kind, View
-from protocols import plain_fe
+from protocols.language.relations import Instance, now
 from protocols.network.conv import Convolution
 
 NAME = "conv"
 SUMMARY = "a first convolution: all kernels at all positions by least squares, exact integers from one step"
-CONSUMES = ("mpk", "ct", "sk_w1")
+CONSUMES = (Instance,)
 
 _STEPS = 8  # whose keys are tried at most: more kernels help only while they differ
 _ROWS = 256  # samples decrypted at a time
 
 
-def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstruction:
+def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
     """Solve for every sample, from as few steps as have full rank; samples that no integers explain are failures."""
     del rng  # nothing here is drawn
-    need(view, *CONSUMES)
-    layer = view.config.conv
+    instance = told(relations)[0]
+    layer = instance.layer
     if layer is None:
         raise NotApplicable("the first layer is dense: its equations are those of stack")
-    system, keys, ranks = gather(view)
+    system, keys, ranks = gather(instance)
     if not system.full:
         raise NotApplicable(f"{_short(layer, ranks)}; smooth takes the smoothest of the images that are left")
-    values = np.full((sum(view.config.counts), layer.features), np.nan, dtype=np.float32)
-    for position, z in _inner_products(view, keys):
-        x, right = system.solve_integers(z)
-        values[position : position + len(z)][right] = x[right] / prior.x_max
+    values = blank(relations, instance.columns)
+    for number, block in enumerate(instance.blocks):
+        for start in range(0, len(block), _ROWS):
+            which = np.arange(start, min(start + _ROWS, len(block)))
+            z = np.hstack([instance.products(key, number, which) for key in keys])
+            x, right = system.solve_integers(z)
+            values[block[which[right]]] = x[right] / prior.x_max
     solved = int(np.isfinite(values[:, 0]).sum())
     notes = {"equations": system.equations, "unknowns": layer.features, "solved_in_integers": solved}
     return Reconstruction(
@@ -68,12 +68,12 @@ def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstru
     )
 
 
-def gather(view: View) -> tuple[LeastSquares, list[Any], list[tuple[int, int]]]:
+def gather(instance: Instance) -> tuple[LeastSquares, list[Any], list[tuple[int, int]]]:
     """The equations of the first steps until they determine the images, the keys, and (round, rank) after each."""
-    system, keys, ranks = LeastSquares(view.config.features), [], []
-    for row, sk in view.values("sk_w1", Kind.RECEIVED, Kind.SENT):
-        keys.append(sk)
-        ranks.append((row.round, system.add(sk.y)))
+    system, keys, ranks = LeastSquares(instance.columns), [], []
+    for message in instance.messages():
+        keys.append(now(message.key))
+        ranks.append((message.since, system.add(np.asarray(message.vectors))))
         if system.full or len(keys) == _STEPS:
             break
     return system, keys, ranks
@@ -92,12 +92,3 @@ def _short(layer: Convolution, ranks: list[tuple[int, int]]) -> str:
     if layer.kernels <= layer.shape[2]:
         return f"{said}: {layer.kernels} kernels over {layer.shape[2]} channels give {layer.outputs} equations a step"
     return f"{said}: {layer.features - rank} patterns are mapped to zero by every kernel"
-
-
-def _inner_products(view: View, keys: list[Any]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """(position of the first sample, Z (m, equations)) by decryption with every key, some samples at a time."""
-    mpk, scheme = public_key(view), plain_fe.scheme_of(view.config)
-    for position, ct in ciphertexts(view):
-        for start in range(0, ct.shape[0], _ROWS):
-            some = scheme.rows(ct, start, min(start + _ROWS, ct.shape[0]))
-            yield position + start, np.hstack([scheme.decrypt(mpk, key, some) for key in keys])

@@ -25,48 +25,42 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, lapack, solve_triangular
 
-from parties.adversary.attack import Known, NotApplicable, Prior, Quantity, Reconstruction
-from parties.adversary.equations import offsets
-from parties.adversary.hiding import PRODUCTS, Hiding
+from parties.adversary.attack import Known, NotApplicable, Prior, Quantity, Reconstruction, Relations
+from parties.adversary.attacks.known_maps import PRODUCTS
+from parties.adversary.solvers.moves import computable, placed, positions
 from parties.adversary.solvers.polytope import differences
-from parties.adversary.trajectory import (
-    Trajectory,
-    Use,
-    by_use,
-    errors_of,
-    need_sgd,
-    need_split,
-    spread,
-    trajectory,
-)
-from parties.record.view import Kind, View
+from protocols.language.relations import Instance, Map, Products, Update, now
 
 NAME = "gram"
 SUMMARY = "inner products of all samples from the changes of Z1 in training; with --known the images"
-CONSUMES = ("dz1", "z1 | ct, sk_w1")
+CONSUMES = (Products | Instance, Update)
 
 SAMPLES = 2048  # unknowns of one system; its cost grows with their cube
 _PIVOT = 1e-12  # pivots below it, of a matrix with ones on its diagonal, count as zero
 _NULL = 1e-6  # an unknown is determined where no vector of the null space moves it by more
 _SWEEPS = 60
+_FLOAT = float(np.finfo(np.float32).eps) / 2
 
 Reals = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Seen:
-    """Samples whose Z1 was seen several times: positions `index` (m,), at uses `k` with coefficients `at` (V, U), `z` V times (m, h)."""
+    """Samples whose Z1 was seen several times: positions `index` (m,), terms (V, U) of the map at each time, `z` V times (m, h),
+    an entry of which has an error of about `noise`.
+    """
 
     index: NDArray[np.int64]
-    step: int
-    at: Reals
+    since: int
+    terms: list[Reals]
     z: list[Reals]
+    noise: float
 
 
 @dataclass(frozen=True)
 class Solved:
-    """Inner products (N, m) of all samples with some, NaN where they are not determined; rank, unknowns, the mean square of the
-    residual, and of the error that it lets expect.
+    """Inner products (N, m) of all samples with some, NaN where they are not determined; rank, unknowns, the mean square of
+    the residual, and of the error that it implies.
     """
 
     values: Reals
@@ -78,11 +72,13 @@ class Solved:
 
 @dataclass(frozen=True)
 class Gram:
-    """A symmetric matrix (N, N) of inner products of images in [0, 1], NaN where not determined; `noise` is the expected error of an entry."""
+    """A symmetric matrix (N, N) of inner products of images in [0, 1], NaN where not determined; `noise` is the expected error
+    of an entry.
+    """
 
     values: Reals
     noise: float
-    step: int
+    since: int
     ranks: tuple[int, int]
     unknowns: int
     residual: float
@@ -93,10 +89,10 @@ class Gram:
         return float(np.isfinite(self.values).mean())
 
 
-def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstruction:
+def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
     """Return the Gram matrix, or with known samples the images of all others."""
     del rng  # nothing here is drawn
-    found = solve(view)
+    found = gram(relations, prior.x_max)
     notes = {
         "pairs_determined": found.pairs,
         "rank": list(found.ranks),
@@ -106,72 +102,57 @@ def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstru
     }
     if prior.known is None:
         (index,) = np.nonzero(np.isfinite(found.values).any(axis=1))
-        return Reconstruction(
-            Quantity.GRAM,
-            index,
-            found.values[np.ix_(index, index)],
-            found.step,
-            notes={**notes, **_which(found)},
-        )
+        values = found.values[np.ix_(index, index)]
+        return Reconstruction(Quantity.GRAM, index, values, found.since, notes={**notes, **_which(found)})
     index, equations, images = from_known(found, prior.known, prior)
     notes["equations_per_sample"] = len(equations)
-    return Reconstruction(Quantity.IMAGES, index, images, found.step, notes=notes)
+    return Reconstruction(Quantity.IMAGES, index, images, found.since, notes=notes)
 
 
-def solve(view: View, products: int = PRODUCTS, samples: int = SAMPLES) -> Gram:
-    """Everything of the Gram matrix that the view of the cloud determines; `NotApplicable` where that is nothing."""
-    need_split(view, *("dz1", "ct", "sk_w1") if view.protocol == "mitig1" else ("dz1", "z1"))
-    config = view.config
-    need_sgd(config)
-    total = sum(config.counts)
+def gram(relations: Relations, x_max: int, budget: int = PRODUCTS, samples: int = SAMPLES) -> Gram:
+    """Everything of the Gram matrix that the view determines; `NotApplicable` where that is nothing."""
+    relations.need(*CONSUMES)
+    total = relations.count()
     if total > samples:
         raise NotApplicable(
             f"{total} samples; the cost grows with the cube, and no more than {samples} are solved for"
         )
-    path = trajectory(config)
-    errors = errors_of(view, path.uses)
-    seen = (
-        _from_keys(view, path, len(errors), products) if view.protocol == "mitig1" else _from_z1(view, path)
-    )
+    updates = list(relations.of(Update))
+    at = {which: terms for which, terms in positions(updates).items() if computable(terms, updates[0].steps)}
     estimate, weight, parts, last = np.zeros((total, total)), np.zeros((total, total)), [], 0
-    for group in seen:
-        designs = [spread(row, path.uses, errors, total) for row in group.at]
-        part = solve_gram(designs, group.z, _rounding(view, group.z))
+    for group in (*_from_products(relations, at), *_from_keys(relations, at, budget, x_max)):
+        designs = [placed(terms, updates[0].steps, total) for terms in group.terms]
+        part = solve_gram(_widened(designs, group.z[0].shape[1]), group.z, group.noise)
         known = np.isfinite(part.values)
         estimate[:, group.index] += np.where(known, part.values, 0.0)
         weight[:, group.index] += known
         parts.append(part)
-        last = max(last, group.step)
+        last = max(last, group.since)
     if not parts:
         raise NotApplicable(
             "the view does not come to a second use of any batch: W1 has to change in between"
         )
     if not weight.any():
-        raise NotApplicable(
-            f"no inner product is determined: rank {max(p.rank for p in parts)} of {max(p.unknowns for p in parts)} unknowns"
-        )
-    scale = (config.pixel_unit / config.x_max) ** 2  # to images in [0, 1]
-    total_estimate, total_weight = estimate + estimate.T, weight + weight.T
-    values = np.where(total_weight > 0, total_estimate / np.maximum(total_weight, 1), np.nan) * scale
-    solved = [p for p in parts if np.isfinite(p.noise)]
-    return Gram(values, float(np.sqrt(np.mean([p.noise for p in solved]))) * scale, last,
-                (min(p.rank for p in parts), max(p.rank for p in parts)), max(p.unknowns for p in parts),
-                float(np.sqrt(np.mean([p.residual for p in parts]))))  # fmt: skip
+        most = max(parts, key=lambda part: part.rank)
+        raise NotApplicable(f"no inner product is determined: rank {most.rank} of {most.unknowns} unknowns")
+    scale = 1.0 / x_max**2  # to images in [0, 1]
+    sums, counts = estimate + estimate.T, weight + weight.T
+    values = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan) * scale
+    noise = float(np.sqrt(np.mean([part.noise for part in parts if np.isfinite(part.noise)]))) * scale
+    ranks = min(part.rank for part in parts), max(part.rank for part in parts)
+    residual = float(np.sqrt(np.mean([part.residual for part in parts])))
+    return Gram(values, noise, last, ranks, max(part.unknowns for part in parts), residual)
 
 
-def _rounding(view: View, seen: list[Reals]) -> float:
-    """About the error of a change of Z1: float32 on the wire under MITIG2, the rounding of W1 under MITIG1, for pixels of mean square 1/4."""
-    config = view.config
-    if view.protocol == "mitig1":
-        pixels: float = config.x_max / config.pixel_unit
-        return float(np.sqrt(2 * config.features / 48) * pixels / config.weight_scale)
-    return float(np.finfo(np.float32).eps) / 2 * max(float(np.abs(z).max(initial=0.0)) for z in seen)
+def _widened(designs: list[Reals], h: int) -> list[Reals]:
+    """Designs (N, h); a map that has not moved yet has one of zeros."""
+    return [np.zeros((len(c), h)) if c.shape[1] != h else c for c in designs]
 
 
 def solve_gram(designs: list[Reals], seen: list[Reals], rounding: float = 0.0) -> Solved:
     """Solve Z' - Z = -G^T (C' - C) between successive observations for G (N, m), by least squares.
 
-    `designs`: C (N, h) of each observation; `seen`: Z (m, h) of each, in network units. Samples that occur in no C are no unknowns.
+    `designs`: C (N, h) of each observation; `seen`: Z (m, h) of each, in whole pixels. Samples that occur in no C are no unknowns.
     """
     c = np.hstack([after - before for before, after in pairwise(designs)])
     y = np.hstack([after - before for before, after in pairwise(seen)])
@@ -252,32 +233,28 @@ def _pivoted(m: Reals) -> tuple[int, NDArray[np.int64], Reals, NDArray[np.bool_]
     return int(rank), pivots, lower[:rank, :rank], determined
 
 
-def _from_z1(view: View, path: Trajectory) -> Iterator[Seen]:
-    """MITIG2: samples that the cloud saw Z1 of at least twice, those together that were used in the same steps.
+def _from_products(relations: Relations, at: dict[Map, Reals]) -> Iterator[Seen]:
+    """Z1 in the clear: samples that were seen at least twice, those together that were used at the same times.
 
     Where batches stay the same a group is a batch; where the samples are shuffled in each epoch it is a sample or a few.
     """
-    rows, met = by_use(view, "z1", Kind.RECEIVED), dict[int, list[int]]()
-    for k, use in enumerate(path.uses):
-        if (use.step, use.owner) in rows:
-            for sample in use.index:
-                met.setdefault(int(sample), []).append(k)
+    every = [p for p in relations.of(Products) if p.map in at and not (p.samples < 0).any()]
+    met: dict[int, list[int]] = {}
+    for k, products in enumerate(every):
+        for sample in products.samples:
+            met.setdefault(int(sample), []).append(k)
     groups: dict[tuple[int, ...], list[int]] = {}
-    for sample, numbers in met.items():
-        groups.setdefault(tuple(numbers), []).append(sample)
-    z1 = {
-        k: np.asarray(view.value(rows[use.step, use.owner]))
-        for k, use in enumerate(path.uses)
-        if (use.step, use.owner) in rows
-    }
-    for times, samples in groups.items():
-        if len(times) > 1:
-            index, uses_ = np.array(samples), [path.uses[k] for k in times]
-            z = [
-                z1[k][_places(use.index, index)].astype(np.float64)
-                for k, use in zip(times, uses_, strict=True)
-            ]
-            yield Seen(index, uses_[-1].step, path.at[list(times)], z)
+    for sample, times in met.items():
+        groups.setdefault(tuple(times), []).append(sample)
+    values = {k: now(every[k].values) for times in groups if len(times) > 1 for k in times}
+    for seen, samples in groups.items():
+        if len(seen) > 1:
+            times = list(seen)
+            index = np.array(samples)
+            z = [values[k][_places(every[k].samples, index)].astype(np.float64) for k in times]
+            rounding = _FLOAT * max(float(np.abs(part).max(initial=0.0)) for part in z)
+            noise = max(rounding, np.sqrt(2.0) * max(every[k].noise for k in times))
+            yield Seen(index, every[times[-1]].since, [at[every[k].map] for k in times], z, noise)
 
 
 def _places(index: NDArray[np.int64], samples: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -286,24 +263,24 @@ def _places(index: NDArray[np.int64], samples: NDArray[np.int64]) -> NDArray[np.
     return order[np.searchsorted(index, samples, sorter=order)]
 
 
-def _from_keys(view: View, path: Trajectory, known: int, products: int) -> Iterator[Seen]:
-    """MITIG1: the samples of each owner, the first ones if they are many, in as many steps as the decryptions allow."""
-    config, hiding = view.config, Hiding(view)
-    first, budget, h = offsets(config), products // len(config.counts), config.layers[0]
-    for owner, count in enumerate(config.counts):
-        met = [(k, use) for k, use in enumerate(path.uses[: known + 1]) if use.owner == owner]
-        samples = min(count, budget // (2 * h))
-        taken = _with_keys(hiding, met[: budget // (h * max(1, samples))])
-        if samples and len(taken) > 1:
-            unit = config.weight_scale * config.pixel_unit
-            z = [hiding.products(owner, sk, 0, samples) / unit for _, _, sk in taken]
-            index = first[owner] + np.arange(samples)
-            yield Seen(index, taken[-1][1].step, path.at[[k for k, _, _ in taken]], z)
-
-
-def _with_keys(hiding: Hiding, met: list[tuple[int, Use]]) -> list[tuple[int, Use, object]]:
-    found = [(k, use, hiding.keys(use.step, use.owner)) for k, use in met]
-    return [entry for entry in found if entry[2] is not None]
+def _from_keys(relations: Relations, at: dict[Map, Reals], budget: int, x_max: int) -> Iterator[Seen]:
+    """Under hidden keys: the samples of each instance, the first ones if they are many, at as many times as `budget` allows."""
+    every = [
+        instance for instance in relations.of(Instance) if instance.hides and instance.rounded is not None
+    ]
+    for instance in every:
+        met = [(keys, keys.map) for keys in instance.messages() if keys.map is not None and keys.map in at]
+        if len(met) < 2:
+            continue
+        share, h = budget // len(every), len(now(met[0][0].key).elements)
+        count = min(len(instance.blocks[0]), share // (2 * h))
+        taken = met[: share // (h * max(1, count))]
+        if count and len(taken) > 1:
+            which = np.arange(count)
+            z = [instance.products(now(keys.key), 0, which) / instance.scale for keys, _ in taken]
+            noise = float(np.sqrt(2 * instance.columns / 48) * x_max / instance.scale)
+            terms = [at[which] for _, which in taken]
+            yield Seen(instance.blocks[0][which], taken[-1][0].since, terms, z, noise)
 
 
 def _which(found: Gram) -> dict[str, object]:

@@ -25,18 +25,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from parties.adversary.attack import LIMIT, NotApplicable, Prior, Quantity, Reconstruction
-from parties.adversary.equations import need, offsets, received
+from parties.adversary.attack import LIMIT, NotApplicable, Prior, Quantity, Reconstruction, Relations
 from parties.adversary.solvers.polytope import Vector
-from parties.record.view import View
-from protocols.language.roles import index_of
-from protocols.network.config import Order, rounds
+from protocols.language.relations import Products, now
 
 NAME = "inversion"
 SUMMARY = "UnSplit on MITIG2: fit a surrogate of W1 and inputs to Z1; the prior alone breaks the tie"
-CONSUMES = ("z1",)
+CONSUMES = (Products,)
 
 # The ridge was chosen on runs of seed 0, the number of surrogates after digits of seed 1 too; nothing hangs on a run now. TV weight
 # and learning rate are those of the authors' code, which runs 1000 rounds of 100 steps of each kind.
@@ -52,15 +48,6 @@ _TOO_FEW = 3  # samples of a batch, or public images, without which nothing is s
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Z1 (m, h) of a batch at its first visit, in step `step`; `index` (m,): where its samples stand."""
-
-    step: int
-    index: NDArray[np.int64]
-    z: Vector
-
-
-@dataclass(frozen=True)
 class Fit:
     """Inputs (m, n) in [0, 1] and what is left of z, |X W~^T - Z|^2 / |Z|^2, before the first round and after the last."""
 
@@ -69,38 +56,18 @@ class Fit:
     after: float
 
 
-def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstruction:
-    """Rebuild the first samples whose Z1 the cloud received, batch by batch."""
-    if not view.has_payloads():
-        raise NotApplicable("payloads not recorded")
-    need(view, *CONSUMES)
-    if view.protocol != "mitig2":
-        raise NotApplicable(f"inverts the plain Z1 of mitig2; this is a run of {view.protocol}")
-    if view.config.first:
-        raise NotApplicable(
-            "the first layer is a convolution: Z1 has more numbers than the image, and the surrogate is a dense layer"
-        )
-    if view.config.order is Order.PRIVATE:
-        raise NotApplicable(
-            "the owner shuffles its samples in private: which sample is which is not in the view"
-        )
-    if not received(view, "z1"):
-        raise NotApplicable(f"{', '.join(view.parties)} received no z1")
-    if int(np.prod(prior.shape)) != view.config.features:
-        raise NotApplicable(
-            f"the prior's images {prior.shape} do not have the run's {view.config.features} pixels"
-        )
-    gain = view.config.x_max / view.config.pixel_unit  # what a pixel of 1 is where it enters the network
+def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
+    """Rebuild the first samples whose products with an unknown map the view holds, batch by batch."""
     index: list[int] = []
     values, fits, steps = [], [], []
-    for seen in first_batches(view):
-        z, kept = seen.z / gain, slice(0, LIMIT - len(index))
+    for products in first_batches(relations):
+        z, kept = now(products.values) / prior.x_max, slice(0, LIMIT - len(index))
         begin = start(z, prior, rng)
         fit = invert(z, begin, draw_surrogate(z.shape[1], begin.shape[1], rng), prior.shape)
-        index += seen.index[kept].tolist()
+        index += products.samples[kept].tolist()
         values += list(fit.x[kept])
         fits.append(fit)
-        steps.append(seen.step)
+        steps.append(products.since)
     public = 0 if prior.public is None else len(prior.public)
     notes = {
         "loss_before": float(np.mean([fit.before for fit in fits])), "loss_after": float(np.mean([fit.after for fit in fits])),
@@ -110,18 +77,20 @@ def reconstruct(view: View, prior: Prior, rng: np.random.Generator) -> Reconstru
     return Reconstruction(Quantity.IMAGES, np.array(index, dtype=np.int64), np.array(values), notes=notes)
 
 
-def first_batches(view: View) -> Iterator[Seen]:
+def first_batches(relations: Relations) -> list[Products]:
     """Each batch at its first visit, in order of time, until `LIMIT` samples are covered."""
-    config, first, covered = view.config, offsets(view.config), set[int]()
-    visits = [visit for local in rounds(config) for visit in local]
-    for row in view.rows("z1"):
-        owner = index_of(row.sender)
-        index = first[owner] + visits[row.round].index(config, owner)
-        if not covered.issuperset(index):
-            yield Seen(row.round, index, np.asarray(view.value(row), dtype=np.float64))
-            covered.update(index.tolist())
+    covered, found = set[int](), []
+    for products in relations.of(Products):
+        if (products.samples < 0).any():
+            raise NotApplicable(
+                "the owner shuffles its samples in private: which sample is which is not in the view"
+            )
+        if not covered.issuperset(products.samples.tolist()):
+            found.append(products)
+            covered.update(products.samples.tolist())
         if len(covered) >= LIMIT:
-            return
+            break
+    return found
 
 
 def start(z: Vector, prior: Prior, rng: np.random.Generator) -> Vector:

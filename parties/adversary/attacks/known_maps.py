@@ -1,0 +1,193 @@
+"""Samples from what known maps made of them: Z1 = W1 X^T with W1 known are exact equations.
+
+`known_average`, behind the preset `collusion`: cloud and one of many owners. The corrupted owner is handed the W1 with which everybody
+begins a round. For every other owner's first batch of the round the cloud's Z1 gives h exact equations a sample, as plain FE
+does; those of all rounds that begin with the same batch are stacked, and once their rank is n the samples come out as
+integers. In later local steps an owner's W1 follows from dZ1 and the samples that it used before, once these are solved. Where
+keys hide W1, those of a rounded average work on every ciphertext, and all equations are over the integers.
+
+`known_init`: the first W1 is public, because both sides share a seed, as in the public code of the mitigations' authors. If
+h >= n, dZ1 and the samples give the next W1, computed by the owner's own step in float32, and so on: each batch at its
+first use, under any optimizer. With h < n it stops at the first batch.
+
+What is not determined is rebuilt as `smooth` does, the first samples only; directions in which the weights of several rounds
+hardly differ, so that float32 hides them, are left out. That a corrupted owner knows the average is part of the protocol; the
+equations are this project's derivation. Cost: one singular value decomposition a batch; under pairings n decryptions a
+sample, 10 000 in all; a quadratic program an image that is smoothed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.adversary.attack import LIMIT, NotApplicable, Prior, Quantity, Reconstruction, Relations
+from parties.adversary.solvers import smooth
+from parties.adversary.solvers.moves import computable, own, placed
+from parties.adversary.solvers.polytope import equations
+from parties.adversary.solvers.portions import Portions
+from parties.adversary.solvers.products import Stack
+from parties.adversary.solvers.systems import gather
+from protocols.language.relations import (
+    Array,
+    Instance,
+    KnownMap,
+    Map,
+    Products,
+    Replay,
+    Samples,
+    Update,
+    now,
+)
+
+PRODUCTS = 10_000  # of pairings that an attack decrypts, at 5 to 8 ms each: about a minute
+
+Reals = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+def known_average(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
+    """Return the samples of the owners outside of the view that were used, solved or smoothed."""
+    del rng  # nothing here is drawn
+    maps = {k.map: k.value for k in relations.of(KnownMap) if k.labels}
+    if not maps:
+        raise NotApplicable(
+            f"the view of {', '.join(relations.parties)} holds no average: W1 is unknown to it"
+        )
+    if len(own(relations)) == relations.count():
+        raise NotApplicable("every owner is corrupted: nothing is left to rebuild")
+    return _solve(relations, prior, maps, replay=False)
+
+
+def known_init(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
+    """Return the samples that a public first W1 gives away, solved or smoothed."""
+    del rng  # nothing here is drawn
+    maps = {k.map: k.value for k in relations.of(KnownMap) if not k.labels}
+    if not maps:
+        raise NotApplicable("W1 was drawn in private: no seed is shared (--init shared)")
+    return _solve(relations, prior, maps, replay=True)
+
+
+def _solve(relations: Relations, prior: Prior, maps: dict[Map, Any], replay: bool) -> Reconstruction:
+    if any(instance.hides for instance in relations.of(Instance)):
+        return _on_ciphertexts(relations, prior, maps)
+    return on_products(relations, prior, maps, replay)
+
+
+@dataclass
+class _Batch:
+    """What was collected of one batch: its positions, and the map and Z1 of every use whose map is known."""
+
+    index: Integers
+    noise: float = 0.0
+    since: int = 0
+    w: list[Reals] = field(default_factory=list)
+    z: list[Reals] = field(default_factory=list)
+
+
+def on_products(relations: Relations, prior: Prior, maps: dict[Map, Any], replay: bool) -> Reconstruction:
+    """From Z1 in the clear: batch by batch, in order of time."""
+    found, mine = Portions(relations.count(), prior.pixels, prior.x_max), own(relations)
+    for samples in relations.of(Samples):
+        found.learn(samples.samples, np.asarray(now(samples.values), np.int64))
+    met, last = dict[bytes, _Batch](), 0
+    seen = replayed(relations, found) if replay else followed(relations, maps, found)
+    for products, w in seen:
+        batch = met.setdefault(products.samples.tobytes(), _Batch(products.samples, since=products.since))
+        if found.solved[batch.index].all():
+            continue
+        batch.w.append(w)
+        batch.z.append(now(products.values))
+        batch.noise = max(batch.noise, products.noise)
+        x = Stack.of(batch.w).solved(np.hstack(batch.z), prior.x_max, batch.noise)
+        if x is not None:
+            found.learn(batch.index, x)
+            last = products.since
+    used = [np.zeros(0, np.int64), *(p.samples[p.samples >= 0] for p in relations.of(Products))]
+    return _put_together(prior, found, list(met.values()), np.setdiff1d(np.concatenate(used), mine), last)
+
+
+def followed(relations: Relations, maps: dict[Map, Any], found: Portions) -> Iterator[tuple[Products, Array]]:
+    """(Z1, the map behind it) in order of time: maps that are known, and those that follow from samples solved meanwhile."""
+    moves: dict[Map, list[Update]] = {}
+    for update in relations.of(Update):
+        moves.setdefault(update.after, []).append(update)
+    for products in relations.of(Products):
+        if (products.samples < 0).any() or found.solved[products.samples].all():
+            continue
+        if products.map in maps:
+            yield products, np.asarray(now(maps[products.map]))
+            continue
+        for update in moves.get(products.map, []):
+            (used,) = np.nonzero(update.terms)
+            solved = all(found.solved[update.steps.samples[u]].all() for u in used)
+            if update.before in maps and solved and computable(update.terms, update.steps):
+                moved = placed(update.terms, update.steps, len(found.x)).T @ found.x
+                yield products, np.asarray(now(maps[update.before])) - moved
+                break
+
+
+def replayed(relations: Relations, found: Portions) -> Iterator[tuple[Products, Array]]:
+    """The same by repeating the owners' training from a public start."""
+
+    def known(index: Integers) -> Array | None:
+        return found.x[index] if found.solved[index].all() else None
+
+    for replay in relations.of(Replay):
+        yield from replay.run(known)
+
+
+def _put_together(
+    prior: Prior, found: Portions, met: list[_Batch], used: Integers, last: int
+) -> Reconstruction:
+    """What was solved, and the first of the others smoothed."""
+    index = used[found.solved[used]]
+    where, images, ranks, left = [index], [found.x[index] / prior.x_max], [], LIMIT
+    waiting = [batch for batch in met if batch.w and not found.solved[batch.index].all()]
+    for batch in waiting:
+        if left:
+            stack, z = Stack.of(batch.w), np.hstack(batch.z)[:left]
+            where.append(batch.index[: len(z)])
+            images.append(stack.smoothed(z, prior, batch.noise))
+            ranks.append(stack.rank(z, prior.x_max, batch.noise))
+            left -= len(z)
+    if not sum(map(len, where)):
+        raise NotApplicable("the view ends before another owner's batch was used with a W1 that is known")
+    notes = {"solved": len(index), "used": len(used), "smoothed": LIMIT - left, "rank_of_smoothed": ranks}
+    if waiting:
+        notes["stopped_at_step"] = waiting[0].since
+    done = last if found.solved[used].all() else None
+    return Reconstruction(Quantity.IMAGES, np.concatenate(where), np.vstack(images), done, notes=notes)
+
+
+def _on_ciphertexts(relations: Relations, prior: Prior, maps: dict[Map, Any]) -> Reconstruction:
+    """Under hidden keys: owner by owner; the rounded maps are the integers that its keys stand for."""
+    mine = own(relations)
+    every = [i for i in relations.of(Instance) if i.hides and len(np.setdiff1d(i.blocks[0], mine))]
+    where, images, notes, last, solved = [], [], [], 0, 0
+    for instance in every:
+        system = gather([instance], maps)
+        if not system.rank:
+            continue
+        few = LIMIT // len(every) + 1
+        count = PRODUCTS // (len(every) * system.rank) if system.full else few
+        which = np.arange(min(len(instance.blocks[0]), count))
+        where.append(instance.blocks[0][which])
+        if system.full:
+            x = system.solve(0, which)
+            images.append(np.full((len(which), prior.pixels), np.nan) if x is None else x / prior.x_max)
+        else:
+            solver = smooth.prepare(equations(system.vectors, prior), prior)
+            images.append(np.array([solver(row)[0] for row in system.products(0, which)]))
+        notes.append([int(instance.blocks[0][0]), system.rank, len(which)])
+        last, solved = max(last, system.ranks[-1][0]), solved + len(which) * system.full
+    if not where:
+        raise NotApplicable("the view ends before keys for a W1 that is known")
+    index = np.concatenate(where)
+    said = {"first_sample_rank_samples": notes, "solved": solved}
+    done = last if solved == len(index) else None
+    return Reconstruction(Quantity.IMAGES, index, np.vstack(images), done, notes=said)

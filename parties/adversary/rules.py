@@ -1,0 +1,436 @@
+"""What follows from relations, rule by rule: a rank, and a solution for some samples to prove it. Each rule is cheap.
+
+* `opened`: a master key that the view holds opens ciphertexts.
+* `by_keys`: n independent keys determine every sample, and the master key; fewer bound each pixel between two linear programs.
+* `across_keys`, `combined`: combinations of the samples of a batch determine them while the rank of their weights is its size.
+* `known_maps`: Z = W X^T with W known, by an average, a public seed or a corrupted owner, are equations.
+* `changed`: W - W' = sum_u a_u dZ_u^T X_u between two known maps; with dZ h equations for each pixel, without it the span.
+* `hidden`: Z with W unknown, and from its changes the inner products of the samples (`gram`).
+* `labelled`: labels that follow from several messages together, and numbers that depend on labels.
+
+That averaging and split learning leak updates is known; the equations are this project's derivation. What is said to be exact was
+solved for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.adversary.attack import NotApplicable, Prior, Relations
+from parties.adversary.attacks import gradient, gram, known_maps, master_key, update
+from parties.adversary.solvers import intervals
+from parties.adversary.solvers.moves import between_known, computable, own, placed, samples_of
+from parties.adversary.solvers.portions import Portions, whole
+from parties.adversary.solvers.products import Stack
+from parties.adversary.solvers.systems import System, gather, systems
+from protocols.language.relations import (
+    Combinations,
+    Equations,
+    Instance,
+    KnownMap,
+    LabelErrors,
+    Labels,
+    Map,
+    MasterKey,
+    Moments,
+    Opaque,
+    Products,
+    Replay,
+    Samples,
+    Update,
+    Without,
+    now,
+)
+from protocols.language.roles import DATA_OWNER, party_name
+
+_TRIED = 64  # samples that are solved for, to confirm what the rank says
+_OPENED = 1  # samples that a master key opens, where that is dear
+_SECONDS = 0.5  # a linear program that takes longer says nothing of its pixel
+_BATCHES = 8  # that are tried for combinations that separate their samples
+_PIXELS = 1024  # of an image up to which intervals are computed
+_GRAM_SAMPLES = 256  # up to which a Gram matrix is computed at the end of every run: a second
+_GRAM_ERROR = (
+    0.001  # expected relative error up to which it counts as exact: the estimate can be some times too low
+)
+
+Reals = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Told:
+    """A line: of what, of whose, how, in words, and since which round."""
+
+    quantity: str
+    of: str
+    how: str
+    detail: str
+    since: int | None = 0
+    data: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def line(self) -> tuple[Any, ...]:
+        """The fields in the order of `Learned`."""
+        return self.quantity, self.of, self.how, self.detail, self.since, self.data
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a rule looks at: the relations, the public configuration, and whether arrays can be read."""
+
+    relations: Relations
+    config: Any
+    payloads: bool
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Samples of each owner, as far as the configuration says."""
+        return tuple(getattr(self.config, "counts", ()) or (self.relations.count(),))
+
+    @property
+    def all(self) -> str:
+        """All samples, in words."""
+        return f"all {sum(self.counts)} samples"
+
+    @property
+    def prior(self) -> Prior:
+        """The pixel range and shape that the configuration states, and nothing else."""
+        shape = getattr(self.config, "shape", ()) or (1, self.config.features)
+        return Prior(self.config.x_max, tuple(shape))
+
+    def owner(self, position: int) -> str:
+        """The name of the owner of a sample."""
+        return party_name(DATA_OWNER, int(np.searchsorted(np.cumsum(self.counts), position, side="right")))
+
+
+Rule = Callable[[Sight], Iterator[Told]]
+
+
+# --- ciphertexts ----------------------------------------------------------------------------------------------------------
+
+
+def opened(sight: Sight) -> Iterator[Told]:
+    """A master key, and ciphertexts that it opens; some are opened to prove it."""
+    mine = own(sight.relations)
+    for key in sight.relations.of(MasterKey) if sight.payloads else ():
+        blocks = key.instance.blocks
+        index = np.concatenate(blocks)
+        if not len(np.setdiff1d(index, mine)):
+            continue
+        tried = np.arange(min(_OPENED if key.instance.seconds else _TRIED, len(blocks[0])))
+        secret = key.secret()
+        x = None if secret is None else key.instance.open(secret, 0, tried)
+        if x is None or x.min() < 0 or x.max() > sight.prior.x_max:
+            continue
+        detail = f"{key.how}; {len(tried)} of {len(tried)} tried are opened"
+        whole = len(index) == sum(sight.counts)
+        of = sight.all if whole else f"{len(index)} samples of {sight.owner(int(index[0]))}"
+        yield Told("samples", of, "exact", detail)
+
+
+def by_keys(sight: Sight) -> Iterator[Told]:
+    """Samples and the master key, from the rank of the function keys over the ciphertexts."""
+    told = [i for i in sight.relations.of(Instance) if not i.hides and not i.across]
+    if not told:
+        return
+    if not sight.payloads:
+        detail = "every key works on every ciphertext (how many are independent is not computed: payloads not recorded)"
+        yield Told("samples", sight.all, "bounded", detail)
+        return
+    every = list(systems(told))
+    best, full = max(every, key=lambda system: system.rank), [system for system in every if system.full]
+    if not best.ranks:
+        opaque = next((o.why for o in sight.relations.of(Opaque) if set(o.labels) & set(told[0].labels)), "")
+        yield Told("samples", sight.all, "nothing found", opaque or "ciphertexts without keys", None)
+        return
+    curve = [[step, rank, count] for (step, rank), count in zip(best.ranks, best.determined, strict=True)]
+    data: dict[str, Any] = {"unknowns": best.echelon.columns, "curve": curve}
+    which = (
+        f" of a batch ({len(full)} of {len(every)} batches have as many as pixels)" if len(every) > 1 else ""
+    )
+    rank = f"rank {best.rank} of {best.echelon.columns}"
+    if len(full) < len(every):
+        pinned, bounds = _pixel_intervals(sight, best)
+        detail = f"at least {best.rank} equations a sample: {rank} of the keys for W1{which}{pinned}"
+        yield Told("samples", sight.all, "bounded", detail, best.ranks[0][0], {**data, **bounds})
+    else:
+        tried = np.arange(min(_TRIED, len(best.blocks[0])))
+        solved = len(tried) if best.solve(0, tried) is not None else 0
+        detail = f"{rank}{which}; {solved} of {len(tried)} tried are solved in integers"
+        how = "exact" if solved else "bounded"
+        yield Told("samples", sight.all, how, detail, max(system.ranks[-1][0] for system in every), data)
+    yield from _master_keys(told)
+
+
+def _master_keys(told: list[Instance]) -> Iterator[Told]:
+    """The master keys that n independent keys of their own determine."""
+    every = [gather([instance]) for instance in told]
+    steps = [
+        system.ranks[-1][0] for system in every if system.full and master_key.proven_key(system) is not None
+    ]
+    if steps:
+        detail = "solved from the function keys, matches the public key"
+        detail += f"; {len(steps)} of {len(every)}" if len(every) > 1 else ""
+        yield Told("master key", "key_authority", "exact", detail, min(steps))
+
+
+def _pixel_intervals(sight: Sight, system: System) -> tuple[str, dict[str, list[list[float | None]]]]:
+    """In words and numbers, between what some pixels of the first sample lie: [pixel, least, largest] in [0, 1]."""
+    prior = sight.prior
+    if not system.rank or prior.pixels > _PIXELS or not getattr(sight.config, "shape", ()):
+        return "", {}
+    z = system.products(0, np.arange(1))[0]
+    chosen = intervals.spread(prior.shape)
+    found = intervals.intervals(system.vectors, z / prior.x_max, chosen, _SECONDS)
+    widths = (found[:, 1] - found[:, 0])[np.isfinite(found).all(axis=1)]
+    if not len(widths):
+        return "", {}
+    pinned = widths < 1.0 / prior.x_max
+    said = f"; of {len(widths)} pixels tried the range pins {int(pinned.sum())}"
+    if not pinned.all():
+        said += f" and leaves the others {np.median(widths[~pinned]):.0%} of it (median)"
+    rows = [
+        [int(c), *(None if v != v else float(v) for v in pair)] for c, pair in zip(chosen, found, strict=True)
+    ]
+    return said, {"intervals": rows}
+
+
+# --- combinations of the samples of a batch -------------------------------------------------------------------------------
+
+
+def combined(sight: Sight) -> Iterator[Told]:
+    """The samples of the first batch that combinations of its samples determine, by keys or by gradients."""
+    across = [i for i in sight.relations.of(Instance) if i.across] if sight.payloads else []
+    clear = sight.payloads and any(True for _ in sight.relations.of(Combinations))
+    if across:
+        found, how = gradient.by_keys(across[0], sight.prior.x_max), "keys for dZ1 on the rows of X_B^T"
+    elif clear:
+        found, how = gradient.by_combinations(sight.relations, sight.prior, visits=1), "dZ1 and dW1"
+    else:
+        return
+    some = list(enumerate(islice(found, _BATCHES)))
+    number, best = max(some, key=lambda pair: len(pair[1].index) == len(pair[1].block), default=(0, None))
+    if best is not None and len(best.index):
+        of = f"{len(best.index)} of the {len(best.block)} samples of batch {number}"
+        detail = f"{how}: solved in integers; of up to {_BATCHES} batches tried the first whole one"
+        yield Told("samples", of, "exact", detail, int(best.steps.max()))
+
+
+# --- maps -----------------------------------------------------------------------------------------------------------------
+
+
+def changed(sight: Sight) -> Iterator[Told]:
+    """What the change between two known maps says of the samples that moved it: the first one, solved for."""
+    relations, mine = sight.relations, own(sight.relations)
+    known = {k.map: k for k in relations.of(KnownMap) if k.labels and not k.own}
+    rounded = next(iter(between_known(relations, rounded=True)), None)
+    if rounded is not None:
+        detail = "W1(t) - W1(t+1) of the requests for keys are combinations of the samples, up to rounding"
+        detail += "; dZ1 says which" if computable(rounded.terms, rounded.steps) else ""
+        yield Told("samples", sight.all, "bounded", detail, rounded.since)
+    first = next(iter(between_known(relations)), None)
+    if first is None:
+        reason = next((w.why for w in relations.of(Without) if w.type is Update), "")
+        if reason and len({k for k in known if k.name != "head_mean"}) > 1:
+            yield Told("samples", sight.all, "bounded", f"W1 - W1' of known maps: {reason}")
+        return
+    index = np.setdiff1d(samples_of(first), mine)
+    owners = {sight.owner(int(i)) for i in index}
+    copies = first.after.owner >= 0
+    whose = next(iter(owners)) if copies else f"{len(owners)} other owners"
+    of = f"{len(index)} samples of {whose}, round {first.after.time if copies else first.before.time}"
+    if not sight.payloads:
+        yield Told(
+            "samples", of, "bounded", f"W1 - W1' spans them ({len(index)} samples; payloads not recorded)"
+        )
+    else:
+        yield Told("samples", of, *_change(sight, first, known, index), since=first.since)
+
+
+def _change(
+    sight: Sight, first: Update, known: dict[Map, KnownMap], index: NDArray[np.int64]
+) -> tuple[str, str]:
+    """(how, detail) of solving one change for samples."""
+    before, after = (np.asarray(now(known[which].value)) for which in (first.before, first.after))
+    if not computable(first.terms, first.steps):
+        noise = float(np.finfo(np.float32).eps) * float(np.abs(after).max()) * float(np.sqrt(first.roundings))
+        dimensions = min(len(index), len(update.span(before - after, noise)))
+        return "bounded", f"W1 - W1' spans {dimensions} dimensions of their space"
+    weights, change = placed(first.terms, first.steps, sum(sight.counts)), before - after
+    for mine in sight.relations.of(Samples):
+        change = change - weights[mine.samples].T @ now(mine.values)
+    rank = Stack.of([weights[index].T]).numerical_rank()
+    share = whole(np.linalg.pinv(weights[index].T) @ change, sight.prior.x_max).mean()
+    detail = f"W1 - W1' and dZ1: rank {rank} for {len(index)} samples; {share:.0%} of the pixels come out as integers"
+    return ("exact" if rank == len(index) and share == 1.0 else "bounded"), detail
+
+
+def known_products(sight: Sight) -> Iterator[Told]:
+    """Z = W X^T with W known: the first batch of somebody else, each time that its map is known."""
+    relations, mine = sight.relations, own(sight.relations)
+    maps = {k.map: k.value for k in relations.of(KnownMap) if not k.own}
+    public = [k for k in relations.of(KnownMap) if not k.labels]
+    if public:
+        yield Told("weights", "W1(0)", "exact", "drawn from a public seed")
+    if not sight.payloads:
+        return
+    if any(True for _ in relations.of(Replay)):
+        yield from _replayed(sight)
+    seen = [
+        p
+        for p in relations.of(Products)
+        if p.map in maps and len(np.setdiff1d(p.samples, mine)) and p.samples.min() >= 0
+    ]
+    same = [p for p in seen if np.array_equal(p.samples, seen[0].samples)]
+    if same:
+        yield _first_batch(sight, same, maps)
+
+
+def _first_batch(sight: Sight, same: list[Products], maps: dict[Map, Any]) -> Told:
+    w, z, x, n = [], [], None, sight.prior.pixels
+    for products in same:
+        w.append(np.asarray(now(maps[products.map])))
+        z.append(now(products.values))
+        if sum(map(len, w)) >= n and Stack.of(w).numerical_rank() == n:
+            x = Stack.of(w).least_squares(np.hstack(z))
+            break
+    of, rank = f"the first batch of {sight.owner(int(same[0].samples[0]))}", Stack.of(w).numerical_rank()
+    detail = f"Z1 = W1 x with W1 known: rank {rank} of {n}"
+    if x is None:
+        return Told("samples", of, "bounded", detail, same[0].since)
+    share = whole(x, sight.prior.x_max).mean()
+    said = f"{detail}; {share:.0%} of the pixels come out as integers"
+    return Told("samples", of, "exact" if share == 1.0 else "bounded", said, same[len(w) - 1].since)
+
+
+def _replayed(sight: Sight) -> Iterator[Told]:
+    """Samples that a public first map gives away, and with them the next maps."""
+    prior, total = sight.prior, sum(sight.counts)
+    found, last = Portions(total, prior.pixels, prior.x_max), 0
+    for products, w in known_maps.replayed(sight.relations, found):
+        if found.solved[products.samples].all():
+            continue
+        x = Stack.of([w]).solved(now(products.values), prior.x_max, products.noise)
+        if x is not None:
+            found.learn(products.samples, x)
+            last = products.since
+    count = int(found.solved.sum())
+    if count:
+        of = sight.all if count == total else f"{count} of {total} samples"
+        yield Told("samples", of, "exact", f"Z1 = W1 x with W1 known: solved in integers, to step {last}")
+
+
+def known_keys(sight: Sight) -> Iterator[Told]:
+    """Keys that hide a map that is known work on every ciphertext; one sample is solved for if they suffice."""
+    mine = own(sight.relations)
+    maps = {k.map: k.value for k in sight.relations.of(KnownMap)}
+    for instance in sight.relations.of(Instance) if sight.payloads else ():
+        if not instance.hides or not len(np.setdiff1d(instance.blocks[0], mine)):
+            continue
+        system = gather([instance], maps)
+        if not system.rank:
+            continue
+        of = f"all samples of {sight.owner(int(instance.blocks[0][0]))}"
+        detail = f"Z1 = [W1] x with the rounded W1 known: rank {system.rank} of {instance.columns}"
+        if system.full:
+            solved = system.solve(0, np.arange(1)) is not None
+            said = f"{detail}; {int(solved)} of 1 tried is solved"
+            yield Told("samples", of, "exact" if solved else "bounded", said, system.since)
+        else:
+            yield Told("samples", of, "bounded", detail, system.ranks[0][0])
+
+
+def hidden(sight: Sight) -> Iterator[Told]:
+    """Z with W unknown, and what its changes say of inner products."""
+    mine = own(sight.relations)
+    products = next((p for p in sight.relations.of(Products) if len(np.setdiff1d(p.samples, mine))), None)
+    instances = [i for i in sight.relations.of(Instance) if i.hides]
+    keyed = next((keys for i in instances for keys in i.messages()), None)
+    if products is None and keyed is None:
+        return
+    seen = (
+        "of each batch in its step"
+        if products
+        else "of every sample in every step, as keys work on all ciphertexts"
+    )
+    noise = f", under noise of {products.noise:.3g}" if products is not None and products.noise else ""
+    detail = f"Z1 = W1 x with W1 unknown: {sight.config.width} numbers a step, {seen}{noise}"
+    yield Told("samples", sight.all, "bounded", detail)
+    yield _gram(sight, dear=keyed is not None)
+
+
+def _gram(sight: Sight, dear: bool) -> Told:
+    """The inner products of all samples, computed where that is quick."""
+    reason = next((w.why for w in sight.relations.of(Without) if w.type is Update), "")
+    updates = list(sight.relations.of(Update))
+    if reason or not updates or not sight.payloads:
+        reason = reason or ("how W1 moves is not stated" if sight.payloads else "payloads not recorded")
+        return Told("gram", sight.all, "bounded", f"not determined: {reason}", None)
+    if dear:
+        return _first_update(sight, updates[0].steps)
+    try:
+        found = gram.gram(sight.relations, sight.prior.x_max, samples=_GRAM_SAMPLES)
+    except NotApplicable as cause:
+        return Told("gram", sight.all, "bounded", f"not determined: {cause}", None)
+    error = found.noise / float(np.sqrt(np.nanmean(found.values**2)))
+    detail = f"from changes of Z1: rank {found.ranks[0]} of {found.unknowns}, {found.pairs:.0%} of the pairs, expected error {error:.1g}"
+    exact = found.pairs == 1.0 and error < _GRAM_ERROR
+    return Told("gram", sight.all, "exact" if exact else "bounded", detail, found.since)
+
+
+def _first_update(sight: Sight, steps: Any) -> Told:
+    """What the first update shows, without a decryption."""
+    times = {keys.map for i in sight.relations.of(Instance) if i.hides for keys in islice(i.messages(), 2)}
+    if not steps.known or len(times) < 2:
+        return Told("gram", sight.all, "bounded", "the view ends before an update of W1 was seen", None)
+    first = steps.error(0)
+    rank, size = int(np.linalg.matrix_rank(first)), len(first)
+    which = "their" if rank == size else "some of their"
+    detail = (f"Z1' - Z1 of all samples after an update with rank dZ1 = {rank} for {size} samples: {which} inner products with "
+              "all (not decrypted here)")  # fmt: skip
+    return Told("gram", sight.all, "bounded", detail, 1)
+
+
+# --- labels, and what a protocol states itself ----------------------------------------------------------------------------
+
+
+def labelled(sight: Sight) -> Iterator[Told]:
+    """Labels that follow from several messages together; numbers that depend on labels."""
+    derived = [labels for labels in sight.relations.of(Labels) if len(labels.labels) > 1]
+    if derived:
+        count = len(np.unique(np.concatenate([labels.samples for labels in derived])))
+        of, since = f"{count} of {sum(sight.counts)} samples", min(labels.since for labels in derived)
+        detail = " + ".join(derived[0].labels) + ": Y = P + (Y - P)"
+        yield Told("labels", of, "exact" if sight.payloads else "bounded", detail, since)
+        return
+    errors = next(sight.relations.of(LabelErrors), None)
+    if errors is not None and not any(True for _ in sight.relations.of(Labels)):
+        detail = f"{', '.join(errors.labels)} of each sample depends on its label; what follows is not solved for here"
+        yield Told("labels", sight.all, "bounded", detail, errors.since)
+
+
+def stated(sight: Sight) -> Iterator[Told]:
+    """Equations and moments that a protocol states of samples, where no keys do."""
+    if any(not i.across for i in sight.relations.of(Instance)):
+        return
+    for moments in islice(sight.relations.of(Moments), 1):
+        yield Told(
+            "gram", f"{len(moments.samples)} samples", "exact", "as the protocol states them", moments.since
+        )
+    first = next(sight.relations.of(Equations), None)
+    if first is not None and sight.payloads:
+        a = np.asarray(now(first.a), np.float64)
+        rank = Stack.of([a]).numerical_rank()
+        how = "exact" if rank == a.shape[1] and not first.noise else "bounded"
+        of = f"{len(first.samples)} samples of step {first.since}"
+        yield Told("samples", of, how, f"known equations: rank {rank} of {a.shape[1]}", first.since)
+
+
+RULES: tuple[Rule, ...] = (
+    opened, by_keys, combined, changed, known_products, known_keys, hidden, labelled, stated,
+)  # fmt: skip

@@ -1,0 +1,90 @@
+"""How maps moved, from what updates say: their sums over the errors that are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.adversary.attack import Relations
+from protocols.language.relations import KnownMap, Map, Samples, Steps, Update, now
+
+Reals = NDArray[np.float64]
+
+FLOAT = float(np.finfo(np.float32).eps)
+
+
+def positions(updates: Iterable[Update]) -> dict[Map, Reals]:
+    """How far each map is from the first one that the updates name: W(first) - W(map) = sum_u terms[u] dZ_u^T X_u."""
+    found: dict[Map, Reals] = {}
+    for update in updates:
+        if not found:
+            found[update.before] = np.zeros(len(update.terms))
+        if update.before in found:
+            found.setdefault(update.after, found[update.before] + update.terms)
+    return found
+
+
+def computable(terms: Reals, steps: Steps) -> bool:
+    """Whether the errors of every step that counts are known."""
+    return int(np.flatnonzero(terms).max(initial=-1)) < steps.known
+
+
+def placed(terms: Reals, steps: Steps, count: int) -> Reals:
+    """C (count, h) with sum_u terms[u] dZ_u^T X_u = C^T X: the errors at the rows of their samples."""
+    (used,) = np.nonzero(terms)
+    total = None
+    for u in used:
+        error = steps.error(int(u))
+        total = np.zeros((count, error.shape[1])) if total is None else total
+        total[steps.samples[u]] += terms[u] * error
+    return np.zeros((count, 1)) if total is None else total
+
+
+def samples_of(update: Update) -> NDArray[np.int64]:
+    """Positions of the samples that moved the map."""
+    (used,) = np.nonzero(update.terms)
+    return np.unique(np.concatenate([np.zeros(0, np.int64), *(update.steps.samples[u] for u in used)]))
+
+
+def own(relations: Relations) -> NDArray[np.int64]:
+    """Positions of the samples that are the input of a party of the view."""
+    return np.unique(
+        np.concatenate([np.zeros(0, np.int64), *(s.samples for s in relations.of(Samples) if s.own)])
+    )
+
+
+def between_known(relations: Relations, rounded: bool = False) -> list[Update]:
+    """Updates between two maps that the view holds, and that move samples of others.
+
+    Of copies of the map that came back, where there are any; else of the map of everybody, from each time that it is known
+    to the next. `rounded`: of maps that are known up to rounding only.
+    """
+    known = {k.map for k in relations.of(KnownMap) if k.labels and not k.own and bool(k.noise) == rounded}
+    updates, mine = list(relations.of(Update)), own(relations)
+    found = [u for u in updates if u.after.owner >= 0 and {u.before, u.after} <= known]
+    if not found and updates:
+        at = positions(updates)
+        times = sorted(
+            (which for which in at if which in known and which.owner < 0), key=lambda which: which.time
+        )
+        for before, after in pairwise(times):
+            moved = [u for u in updates if u.after == after]
+            since, steps = max(u.since for u in moved) if moved else 0, updates[0].steps
+            found.append(
+                Update(before, after, at[after] - at[before], steps, after.time - before.time, since=since)
+            )
+    return [u for u in found if len(np.setdiff1d(samples_of(u), mine))]
+
+
+def changes(relations: Relations) -> list[tuple[Update, Reals, float]]:
+    """(update, W(before) - W(after) (h, n), about the error of an entry) of all updates between two known maps."""
+    known = {k.map: k for k in relations.of(KnownMap)}
+    found = []
+    for update in between_known(relations):
+        before, after = (now(known[which].value) for which in (update.before, update.after))
+        noise = FLOAT * float(np.abs(after).max()) * float(np.sqrt(update.roundings))
+        found.append((update, before - after, noise + known[update.before].noise + known[update.after].noise))
+    return found

@@ -1,0 +1,111 @@
+"""How W1 depends on the samples: linearly under SGD, with coefficients that everybody can compute.
+
+Each use u of a batch adds dZ1_u^T X_u / B_u to what an optimizer remembers, so every W1 of a run is
+
+    W1 = W1(0) - sum_u a_u dZ1_u^T X_u
+
+with coefficients a_u that follow from learning rate, momentum, batch sizes and the order of averaging, all of them public. Holds
+for SGD, with momentum or without; Adam divides by root mean squares of the gradient and is no linear function of the samples.
+This project's derivation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from protocols.language.relations import Array, Map, Positions
+from protocols.network.config import Config, Optimizer, Order, Visit, batches, rounds
+from protocols.readings.samples import of_batch, offsets
+
+USES = 2048  # uses of batches that are followed, the first ones: the coefficients take 8 USES^2 bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Use:
+    """One use of a batch: which step and round, whose, and the positions `index` (B,) of its samples."""
+
+    step: int
+    round: int
+    owner: int
+    index: Positions
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """The coefficients a_u of W1 at several times, one row each: `at` (U, U) where use k multiplies its batch by W1,
+    `starts` (R, U) where a round begins, `ends` {(round, owner): (U,)} an owner's copy at the end of its round.
+    """
+
+    uses: tuple[Use, ...]
+    at: Array
+    starts: Array
+    ends: dict[tuple[int, int], Array]
+
+
+def map_at(config: Config, step: int, owner: int) -> Map:
+    """The W1 that an owner uses in a step: that of everybody where a round begins, later its own."""
+    return Map("w1", -1 if step % config.local_steps == 0 else owner, step)
+
+
+def why_not(config: Config) -> str:
+    """Why W1 is no linear function of samples that can be named; empty if it is."""
+    if getattr(config, "order", Order.FIXED) is Order.PRIVATE:
+        return "the owner shuffles its samples in private: which sample is which is not in the view"
+    if config.conv is not None:
+        return "the first layer is a convolution: its changes are sums over patches, which are not followed"
+    if config.optimizer is Optimizer.ADAM:
+        return "the owner uses Adam: W1 is no linear function of the samples"
+    return ""
+
+
+def uses(config: Config, limit: int = USES) -> Iterator[tuple[int, tuple[tuple[Use, ...], ...]]]:
+    """(round, uses of each local step) of a split network, in order, up to `limit` uses in all."""
+    first, step, count = offsets(config), 0, 0
+    for number, visits in enumerate(rounds(config)):
+        steps = []
+        for visit in visits:
+            steps.append(_uses(config, visit, first, step, number))
+            step, count = step + 1, count + len(steps[-1])
+        if count > limit:
+            return
+        yield number, tuple(steps)
+
+
+def _uses(config: Config, visit: Visit, first: tuple[int, ...], step: int, number: int) -> tuple[Use, ...]:
+    return tuple(Use(step, number, o, first[o] + visit.index(config, o)) for o in visit.owners(config))
+
+
+def of_one_network(config: Config, limit: int = USES) -> Iterator[tuple[int, tuple[tuple[Use, ...], ...]]]:
+    """The same where one network takes the batches of all owners in turn: every step is a round of its own."""
+    epoch = list(batches(config))
+    for step in range(min(config.epochs * len(epoch), limit)):
+        batch = epoch[step % len(epoch)]
+        yield step, ((Use(step, step, 0, of_batch(config, batch)),),)
+
+
+def trajectory(config: Config, plan: list[tuple[int, tuple[tuple[Use, ...], ...]]]) -> Trajectory:
+    """Follow the copies of W1 through the run, symbolically."""
+    every = tuple(use for _, steps in plan for step in steps for use in step)
+    numbers = {(use.step, use.owner): k for k, use in enumerate(every)}
+    at, starts = np.zeros((len(every), len(every))), np.zeros((len(plan), len(every)))
+    ends: dict[tuple[int, int], Array] = {}
+    mean = np.zeros(len(every))
+    velocity: dict[int, Array] = {}
+    for number, steps in plan:
+        starts[number] = mean
+        copies = {use.owner: mean.copy() for use in steps[0]}
+        if not getattr(config, "everyone", True):
+            velocity = {}  # who does not take part in every round forgets
+        for step in steps:
+            for use in step:
+                k, v = numbers[use.step, use.owner], velocity.setdefault(use.owner, np.zeros_like(mean))
+                at[k] = copies[use.owner]
+                v *= config.momentum
+                v[k] += config.lr / len(use.index)
+                copies[use.owner] += v
+        ends |= {(number, owner): copy for owner, copy in copies.items()}
+        mean = np.mean(list(copies.values()), axis=0)
+    return Trajectory(every, at, starts, ends)

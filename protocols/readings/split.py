@@ -1,0 +1,244 @@
+"""What views of a split network say of its first layer: Z1 = W1 X^T, which W1 is known when, and how it moved.
+
+The cloud receives Z1 and sent dZ1; the authority that averages knows the W1 that a round begins with and the copies that came
+back, an owner the former. With a first convolution W is its matrix, one row for each kernel and position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from protocols.language.relations import (
+    Array,
+    Asked,
+    KnownMap,
+    LabelErrors,
+    Map,
+    Opaque,
+    Own,
+    Plain,
+    Positions,
+    Products,
+    Relation,
+    Replay,
+    Steps,
+    Update,
+    Without,
+)
+from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, index_of
+from protocols.language.view import Kind, Row, View
+from protocols.network import conv, nn
+from protocols.network.config import Config, Init, Order, Visit
+from protocols.parts import averaging
+from protocols.readings.path import Use, map_at, trajectory, uses, why_not
+from protocols.readings.samples import offsets, owned
+
+NOWHERE = -1  # the position of a sample that the view cannot name
+_STEPS = 4096  # uses of batches that a replay follows
+_FIRST = 64  # owners whose first updates are followed where a round has more batches than that
+
+
+def products(view: View, label: str = "z1") -> Iterator[Relation]:
+    """Z1 of every use of a batch, as the cloud received it, with the noise of a defence as its error."""
+    rows = [row for row in view.rows(label, Kind.RECEIVED) if row.phase == "predict"]
+    if rows:
+        yield Asked(sum(row.shape[0] for row in rows), "Z1 = W1 x with W1 unknown", labels=(label,))
+    for row in view.rows(label, Kind.RECEIVED):
+        yield _product(view, row)
+
+
+def _product(view: View, row: Row) -> Products:
+    config, owner = view.config, index_of(row.sender)
+    index, which = np.full(row.shape[0], NOWHERE), Map("w1 of a query", -1, 0)
+    if row.phase == "step":
+        index, which = positions(config, row.round, owner), map_at(config, row.round, owner)
+    noise = config.noise / np.sqrt(3.0)  # uniform in +-R
+    values = _scaled(view, row, config.pixel_unit)
+    return Products(index, values, which, noise, labels=(row.label,), since=max(row.round, 0))
+
+
+def positions(config: Config, step: int, owner: int) -> Positions:
+    """Where the samples of an owner's batch in a step stand; `NOWHERE` if the owner shuffles them in private."""
+    number, local = divmod(step, config.local_steps)
+    visit = Visit(number * config.members, config.members, local)
+    if config.order is Order.PRIVATE:
+        return np.full(visit.size(config, owner), NOWHERE)
+    return offsets(config)[owner] + visit.index(config, owner)
+
+
+def _scaled(view: View, row: Row, unit: float) -> Callable[[], Array]:
+    return lambda: np.asarray(view.value(row), np.float64) * unit
+
+
+def maps(view: View) -> Iterator[Relation]:
+    """The W1 that are known: the averages that were handed out, the copies that came back, the first one if its seed is
+    public; and of the last layer, where owners hold it.
+    """
+    config = view.config
+    if config.init is Init.SHARED:
+        first = Map("w1", -1, 0)
+        yield KnownMap(first, lambda: _matrix(nn.draw_public(config).value.numpy(), config))
+        if (
+            not config.first
+            and config.order is not Order.PRIVATE
+            and any(True for _ in view.rows("z1", Kind.RECEIVED))
+        ):
+            yield Replay(first, lambda known: _replay(view, known), labels=("z1", "dz1"))
+    seen: set[int] = set()
+    for row in view.rows("w1_mean"):
+        number = row.round if row.phase == "average" else -1
+        if number not in seen:  # the same to every owner
+            seen.add(number)
+            which = Map("w1", -1, number * config.local_steps)
+            yield KnownMap(which, _weights(view, row), labels=("w1_mean",), since=max(which.time, 0))
+    for row in view.rows("w1_copy", Kind.RECEIVED):
+        which = Map("copy", index_of(row.sender), row.round)
+        yield KnownMap(which, _weights(view, row), labels=("w1_copy",), since=_last(config, row.round))
+    for label in ("head_mean", "head_copy"):
+        for row in view.rows(label, Kind.RECEIVED):
+            which = Map(label, index_of(row.sender), row.round)
+            yield KnownMap(which, _scaled(view, row, 1.0), labels=(label,), since=max(row.round, 0))
+
+
+def requests(view: View) -> Iterator[Relation]:
+    """The rounded W1 in requests for keys."""
+    config = view.config
+    for row in view.rows("w1", Kind.RECEIVED):
+        owner = index_of(row.sender)
+        which = map_at(config, row.round, owner) if row.phase == "step" else Map("w1 of a query", -1, 0)
+        value = _scaled(view, row, 1.0 / config.weight_scale)
+        yield KnownMap(which, value, 0.5 / config.weight_scale, labels=("w1",), since=max(row.round, 0))
+
+
+def _matrix(w1: Any, config: Config) -> Array:
+    w = np.asarray(w1, np.float64)
+    return w if config.conv is None else conv.matrix(w, config.conv)
+
+
+def _weights(view: View, row: Row) -> Callable[[], Array]:
+    return lambda: _matrix(view.value(row), view.config)
+
+
+def _last(config: Config, number: int) -> int:
+    """The last step of a round."""
+    return int((number + 1) * config.local_steps - 1)
+
+
+def updates(view: View) -> Iterator[Relation]:
+    """How W1 moved: within each round from its beginning to each owner's steps and copy, and from round to round."""
+    config, reason = view.config, why_not(view.config)
+    yield Plain(labels=("dz1",))
+    if reason:
+        yield Without(type=Update, why=reason)
+        return
+    plan = list(uses(config))
+    if not plan:
+        yield from _single_updates(view)
+        return
+    path = trajectory(config, plan)
+    errors = {
+        (row.round, index_of(row.receiver)): row for row in view.rows("dz1", Kind.SENT) if row.phase == "step"
+    }
+    steps = _steps(view, path.uses, errors)
+
+    def moved(before: Map, after: Map, coefficients: Array, number: int) -> Update:
+        terms = coefficients / config.pixel_unit
+        return Update(
+            before, after, terms, steps, config.local_steps, labels=("dz1",), since=_last(config, number)
+        )
+
+    for number in range(len(path.starts)):
+        start = Map("w1", -1, number * config.local_steps)
+        if number:
+            before = Map("w1", -1, (number - 1) * config.local_steps)
+            yield moved(before, start, path.starts[number] - path.starts[number - 1], number - 1)
+        for k, use in enumerate(path.uses):
+            if use.round == number and use.step > start.time:
+                yield moved(start, Map("w1", use.owner, use.step), path.at[k] - path.starts[number], number)
+        for (at, owner), end in path.ends.items() if config.owners == "many" else ():
+            if at == number:
+                yield moved(start, Map("copy", owner, number), end - path.starts[number], number)
+
+
+def _single_updates(view: View) -> Iterator[Relation]:
+    """The first round of each of the first owners by itself: before the first average the others do not matter."""
+    config = view.config
+    errors = {
+        (row.round, index_of(row.receiver)): row for row in view.rows("dz1", Kind.SENT) if row.phase == "step"
+    }
+    _, steps = next(uses(config, len(config.counts) * config.local_steps))
+    for owner in [use.owner for use in steps[0]][:_FIRST]:
+        mine = tuple(use for step in steps for use in step if use.owner == owner)
+        alone = trajectory(config, [(0, tuple((use,) for use in mine))])
+        terms = alone.ends[0, owner] / config.pixel_unit
+        yield Update(Map("w1", -1, 0), Map("copy", owner, 0), terms, _steps(view, mine, errors), config.local_steps,
+                     labels=("dz1",), since=_last(config, 0))  # fmt: skip
+
+
+def _steps(view: View, every: tuple[Use, ...], errors: dict[tuple[int, int], Row]) -> Steps:
+    rows = [errors.get((use.step, use.owner)) for use in every]
+    known = next((k for k, row in enumerate(rows) if row is None), len(rows))
+
+    def error(k: int) -> Array:
+        row = rows[k]
+        assert row is not None
+        return np.asarray(view.value(row), np.float64)
+
+    return Steps(tuple(use.index for use in every), known, error)
+
+
+def _replay(view: View, known: Callable[[Positions], Array | None]) -> Iterator[tuple[Products, Array]]:
+    """Train the copies of W1 along, in float32 and with the owners' own steps, from a public first one."""
+    config = view.config
+    z1 = {
+        (row.round, index_of(row.sender)): row
+        for row in view.rows("z1", Kind.RECEIVED)
+        if row.phase == "step"
+    }
+    dz1 = {
+        (row.round, index_of(row.receiver)): row for row in view.rows("dz1", Kind.SENT) if row.phase == "step"
+    }
+    mean, copies = nn.draw_public(config).value, dict[int, nn.Weight]()
+    for _, steps in uses(config, _STEPS):
+        for use in steps[0]:  # handed out; the optimizer's memory stays where everyone takes part
+            if use.owner not in copies or not config.everyone:
+                copies[use.owner] = nn.track(mean.clone(), config)
+            copies[use.owner].value.copy_(mean)
+        for step in steps:
+            for use in step:
+                if (use.step, use.owner) in z1:
+                    w = copies[use.owner].value.numpy()
+                    yield _product(view, z1[use.step, use.owner]), np.asarray(w, np.float64)
+            for use in step:
+                x, row = known(use.index), dz1.get((use.step, use.owner))
+                if x is None or row is None:
+                    return
+                errors = torch.from_numpy(np.array(view.value(row), dtype=np.float32))
+                nn.descend(copies[use.owner], nn.first_layer_gradient(errors, x, config.pixel_unit), config)
+        mean = torch.from_numpy(averaging.mean([copies[use.owner].value.numpy() for use in steps[0]]))
+
+
+def rest(view: View) -> Iterator[Relation]:
+    """What else crosses: masks and masked copies, and what passes between the last layers."""
+    yield Plain(labels=("pk", "pks"), quantity="public keys for masks")
+    yield Plain(labels=("a", "classes"))
+    masked = [
+        label for label in ("w1_masked", "head_masked") if any(True for _ in view.rows(label, Kind.RECEIVED))
+    ]
+    for label in masked:
+        yield Opaque(
+            labels=(label,), why="uniform under masks that cancel in the sum of a round's copies alone"
+        )
+    for row in view.rows("da", Kind.RECEIVED):
+        index = positions(view.config, row.round, index_of(row.sender))
+        yield LabelErrors(index, _scaled(view, row, 1.0), labels=("da",), since=row.round)
+    yield from owned("weights", DATA_OWNER.value, view, "W1 of its own copy")
+    yield from _cloud(view)
+
+
+def _cloud(view: View) -> Iterator[Own]:
+    yield from owned("weights", CLOUD_TRAINER.value, view, "of the layers above the first")

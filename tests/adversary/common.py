@@ -1,0 +1,40 @@
+"""How tests of attacks run one: as a user does, or on the view of some parties, as it was after a message."""
+
+import numpy as np
+
+from parties.adversary.adversary import Adversary, rebuild
+from parties.adversary.attack import Relations, relations_of
+from parties.adversary.catalogue import find_attack
+from parties.record.view import View
+from protocols.language.relations import Equations
+from scenarios.run.attacks import attack_run
+
+CLOUD = ("cloud_trainer",)
+
+
+def attacked(run, name, *parties):
+    """The row of result.json for one attack."""
+    (row,) = attack_run(run, [name], parties or CLOUD, run.prior(), Adversary)
+    return row
+
+
+def rebuilt(run, name, *parties, prior=None, until=None, known=None):
+    """What an attack returns, or its `NotApplicable`."""
+    view = View(run.view_sources(parties or CLOUD), until=until)
+    return rebuild(name, view, prior or run.prior(known=known), np.random.default_rng(0))
+
+
+def stated(run, *parties):
+    """The relations of a view."""
+    return relations_of(run.view(*parties or CLOUD))
+
+
+def solved(name, relations, prior):
+    """What an attack makes of some relations."""
+    return find_attack(name).solve(relations, prior, np.random.default_rng(0))
+
+
+def observed(*seen):
+    """Relations that are these exact equations: (step, positions, w, x)."""
+    found = [Equations(np.asarray(i), w, x @ w.T, since=s) for s, i, w, x in seen]
+    return Relations(lambda: found)

@@ -1,0 +1,181 @@
+"""Every relation that a protocol states is true of the owners' real inputs, and every label that was received has one."""
+
+import numpy as np
+import pytest
+
+from parties.adversary.adversary import Adversary
+from parties.record.view import Kind
+from protocols.language import relations as r
+from protocols.language.relations import now
+from scenarios.run.catalogue import PROTOCOLS, find_protocol
+from scenarios.run.folder import load_run
+from tests.rules.test_digests import LINES
+
+PARTIES = ("cloud_trainer", "key_authority", "data_owner:0")
+_TRIED = 6  # relations of a type whose arrays are computed: they hold for all steps alike
+_FLOAT = 2e-6
+
+
+def coalitions(run):
+    """Every party by itself, of owners the first, and all others together."""
+    roles = [name for name in run.sources if name.endswith(":0") or ":" not in name]
+    return [(name,) for name in roles] + [tuple(roles)]
+
+
+def every(run, parties):
+    view = run.view(*parties)
+    return list(find_protocol(view.protocol).relations(view))
+
+
+class Truth:
+    """The owners' samples in whole pixels, and the maps that some view of the run holds."""
+
+    def __init__(self, run, wrong=False):
+        truth = run.truth()
+        self.x, self.y = truth.images.astype(np.int64), truth.labels
+        known = [k for k in every(run, tuple(run.sources)) if isinstance(k, r.KnownMap)]
+        self.maps = {k.map: (now(k.value), k.noise) for k in reversed(known) if k.map.name in ("w1", "copy")}
+        if wrong:
+            self.x, self.y = self.x[::-1], self.y + 1
+
+
+def check(relation, truth):
+    """Raise AssertionError where a relation is false; whether there was something to check."""
+    found = CHECKS.get(type(relation))
+    return found is not None and found(relation, truth) is not False
+
+
+def samples(s, truth):
+    assert np.array_equal(now(s.values), truth.x[s.samples])
+
+
+def labels(s, truth):
+    assert np.array_equal(now(s.values), truth.y[s.samples])
+
+
+def equations(e, truth):
+    a, values = now(e.a), now(e.values)
+    assert np.allclose(truth.x[e.samples] @ a.T, values, rtol=0, atol=e.noise)
+
+
+def combinations(c, truth):
+    a, values = now(c.weights), now(c.values)
+    bound = c.noise + c.relative * np.abs(a).sum(axis=1, keepdims=True)
+    assert (np.abs(a @ truth.x[c.samples] - values) <= bound + 1e-9).all()
+
+
+def products(p, truth):
+    if p.map not in truth.maps or (p.samples < 0).any():
+        return False
+    w, noise = truth.maps[p.map]
+    expected, values = truth.x[p.samples] @ w.T, now(p.values)
+    assert (
+        np.abs(expected - values).max()
+        <= 2 * p.noise + _FLOAT * np.abs(expected).max() + noise * truth.x.sum(1).max()
+    )
+
+
+def update(u, truth):
+    (used,) = np.nonzero(u.terms)
+    if not {u.before, u.after} <= truth.maps.keys() or used.max(initial=-1) >= u.steps.known:
+        return False
+    (before, e1), (after, e2) = truth.maps[u.before], truth.maps[u.after]
+    moved = sum(u.terms[k] * u.steps.error(k).T @ truth.x[u.steps.samples[k]] for k in used)
+    assert np.abs(before - after - moved).max() <= e1 + e2 + 4 * u.roundings * _FLOAT * np.abs(before).max()
+
+
+def label_errors(e, truth):
+    assert len(now(e.values)) == len(e.samples)
+
+
+def instance(i, truth):
+    if i.hides:
+        return hidden(i, truth)
+    keys = next(iter(i.messages()), None)
+    if keys is None:
+        return False
+    some = np.arange(min(3, len(keys.vectors)))
+    z = i.products(i.rows(now(keys.key), some), 0, None)
+    x = truth.x[i.blocks[0]]
+    assert np.array_equal(z, x.T @ keys.vectors[some, : len(x)].T if i.across else x @ keys.vectors[some].T)
+
+
+def hidden(i, truth):
+    for keys in i.messages():
+        if keys.map in truth.maps:
+            w = i.rounded(truth.maps[keys.map][0])[:2]
+            z = i.products(i.rows(now(keys.key), np.arange(2)), 0, np.arange(2))
+            assert np.array_equal(z, truth.x[i.blocks[0]][:2] @ w.T)
+            return True
+    return False
+
+
+def master_key(m, truth):
+    opened = m.instance.open(m.secret(), 0, np.arange(2))
+    assert np.array_equal(opened, truth.x[m.instance.blocks[0][:2]])
+
+
+def replay(p, truth):
+    count = 0
+    for product, w in p.run(lambda index: truth.x[index]):
+        expected = truth.x[product.samples] @ w.T
+        assert np.abs(now(product.values) - expected).max() <= _FLOAT * np.abs(expected).max()
+        count += 1
+    return count > 0
+
+
+CHECKS = {r.Samples: samples, r.Labels: labels, r.Equations: equations, r.Combinations: combinations,
+          r.Products: products, r.Update: update, r.LabelErrors: label_errors, r.Instance: instance,
+          r.MasterKey: master_key, r.Replay: replay}  # fmt: skip
+
+
+@pytest.mark.parametrize("line", [line for _, line in LINES])
+def test_relations_are_true_and_cover_every_label(line, finished):
+    run = load_run(finished(line))
+    truth = Truth(run) if not line.startswith("reverse-he") else None
+    for parties in coalitions(run):
+        found, tried = every(run, parties), {}
+        for relation in found if truth else ():
+            tried.setdefault(type(relation), []).append(relation)
+        for some in tried.values():
+            for relation in (*some[:_TRIED], *some[_TRIED:][-2:]):
+                check(relation, truth)
+        covered = {label for relation in found for label in relation.labels}
+        received = {row.label for row in run.view(*parties).rows(None, Kind.RECEIVED)}
+        assert received <= covered, (parties, received - covered)
+
+
+# Lines that between them hold every type of relation that has a check.
+MUTATED = ("plain", "plain-fe --labels febo --gradient fe --scheme ddh", "plain-fe --owners 3 --layers 8,6 --activation sigmoid --loss bce",
+           "mitig1", "mitig2 --init shared --momentum 0", "mitig2 --owners 4 --batch 4 --epochs 2")  # fmt: skip
+
+
+def test_a_relation_is_false_of_other_samples(finished):
+    """The checker itself: whatever passes for the owners' samples fails when these stand in another order."""
+    seen = set()
+    for line in MUTATED:
+        run = load_run(finished(line))
+        right, wrong = Truth(run), Truth(run, wrong=True)
+        for relation in every(run, tuple(run.sources)):
+            if type(relation) in seen or not check(relation, right):
+                continue
+            seen.add(type(relation))
+            if not isinstance(
+                relation, r.LabelErrors
+            ):  # whose content is not checked, but how many there are
+                with pytest.raises(AssertionError):
+                    check(relation, wrong)
+    assert seen == set(CHECKS)
+
+
+def test_a_label_that_nobody_relates_is_not_analysed(finished, monkeypatch):
+    run = load_run(finished("mitig2"))
+    protocol = find_protocol("mitig2")
+    stated = protocol.relations
+    monkeypatch.setattr(protocol, "relations", lambda view: (x for x in stated(view) if "z1" not in x.labels))
+    how = {item.quantity: item.how for item in Adversary(run.view_sources(("cloud_trainer",))).learned()}
+    assert how["z1"] == "not analysed" and how["labels"] == "clear"
+
+
+def test_every_protocol_has_a_line(finished):
+    assert {line.split()[0].replace("-", "_") for _, line in LINES} == set(PROTOCOLS)
