@@ -1,7 +1,7 @@
 """Data sets of images and how their samples are shared out among data owners.
 
-Images are integers: (N, n) uint8 in [0, x_max] with n = rows * columns [* channels], channels last. Every draw here is
-a shuffle that anybody may repeat: numpy's PCG64, seeded by `DataSpec.seed`, never a secret.
+Images are integers: (N, n) uint8 in [0, x_max] with n = rows * columns [* channels], channels last. Every
+draw here is a shuffle that anybody may repeat: numpy's PCG64, seeded by `DataSpec.seed`, never a secret.
 """
 
 from __future__ import annotations
@@ -32,27 +32,29 @@ A = TypeVar("A", bound=NDArray[Any])
 
 
 class Split(Enum):
-    """How samples are shared out: at random, so that an owner sees few classes, or as many of each class to everybody."""
+    """Samples are shared out at random, so that an owner sees few classes, or as many of each to everybody."""
 
     IID = "iid"
     LABEL = "label"
     EVEN = "even"
 
 
-# What stands in the place of the training samples in a control run; its attacks are scored against the true ones.
+# What stands in the place of the training samples in a control run; its attacks are scored against the true
+# ones.
 #   swapped    each sample in the place of another, half the data away
 #   drawn      held-out samples
-#   relabelled held-out images, each of the class of the sample that it stands for: what who knows the labels could draw
+#   relabelled held-out images, of the class of the sample each stands for: what one who knows the labels could draw
 CONTROLS = ("", "swapped", "drawn", "relabelled")
 
 
 @wire
 @dataclass(frozen=True)
 class DataSpec:
-    """Which data to read: one of `NAMES` or the path of an .npz file; `samples` training samples of it (None: all).
+    """Which data to read: one of `NAMES` or the path of an .npz file; `samples` training samples of it (None:
+    all).
 
-    For a small task: the first `task_classes` classes only, and `shots` training samples of every class for each of `takers`
-    owners (0: all of them).
+    For a small task: the first `task_classes` classes only, and `shots` training samples of every class for
+    each of `takers` owners (0: all of them).
     """
 
     name: str = derived("data set: digits, mnist, cifar10 or the path of an npz")
@@ -84,7 +86,7 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images (N, n) uint8 in [0, x_max], labels (N,) int64 in 0..classes-1; `shape` of one image; read-only arrays."""
+    """Images (N, n) uint8 in [0, x_max], labels (N,) int64 in 0..classes-1, read-only; `shape` of an image."""
 
     name: str
     x_train: NDArray[np.uint8]
@@ -100,9 +102,9 @@ class Dataset:
 def load(spec: DataSpec) -> Dataset:
     """Read a data set.
 
-    digits (8x8, x_max 16) is part of scikit-learn and split 80/20, stratified, by seed; so is a CIFAR-10 without a test
-    set. MNIST keeps its own test set; an npz without one has none. Raises `DataError` for files that cannot be used,
-    `ConfigError` for `gray` on images without three channels.
+    digits (8x8, x_max 16) is part of scikit-learn and split 80/20, stratified, by seed; so is a CIFAR-10
+    without a test set. MNIST keeps its own test set; an npz without one has none. Raises `DataError` for
+    files that cannot be used, `ConfigError` for `gray` on images without three channels.
     """
     raw, x_max = _read(spec)
     raw = _hold_out(raw, spec.seed) if raw.test_images is None and not spec.name.endswith(".npz") else raw
@@ -138,11 +140,13 @@ def _controlled(
 
 
 def split(labels: NDArray[np.int64], owners: int, how: Split, seed: int) -> tuple[NDArray[np.int64], ...]:
-    """Share N samples out: one array of positions per owner, every sample exactly once, sizes equal up to one.
+    """Share N samples out: one array of positions per owner, every sample exactly once, sizes equal up to
+    one.
 
-    IID: at random. LABEL: sorted by class and cut, so that an owner holds about classes / owners classes. Each owner's samples
-    come in random order, so that consecutive ones make a batch. EVEN: the samples of every class are shared out by themselves,
-    and an owner's come class by class. Raises `ConfigError` if there are more owners than samples.
+    IID: at random. LABEL: sorted by class and cut, so that an owner holds about classes / owners classes.
+    Each owner's samples come in random order, so that consecutive ones make a batch. EVEN: the samples of
+    every class are shared out by themselves, and an owner's come class by class. Raises `ConfigError` if
+    there are more owners than samples.
     """
     if not 1 <= owners <= len(labels):
         raise ConfigError(
@@ -151,6 +155,11 @@ def split(labels: NDArray[np.int64], owners: int, how: Split, seed: int) -> tupl
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(labels)).astype(np.int64)
     if how is Split.EVEN:
+        least = int(np.unique(labels, return_counts=True)[1].min())
+        if owners > least:
+            raise ConfigError(
+                f"--split even: expected 1 to {least} owners, of whom each gets some of every class"
+            )
         classes = [np.array_split(order[labels[order] == c], owners) for c in np.unique(labels)]
         return tuple(np.concatenate(parts) for parts in zip(*classes, strict=True))
     if how is Split.LABEL:
@@ -159,7 +168,7 @@ def split(labels: NDArray[np.int64], owners: int, how: Split, seed: int) -> tupl
 
 
 def fingerprint(images: NDArray[Any], labels: NDArray[Any]) -> str:
-    """SHA-256 (hex) of the shapes and values of integer images and their labels, whatever integer type holds them."""
+    """SHA-256 (hex) of shapes and values of integer images and labels, whatever type holds them."""
     digest = hashlib.sha256()
     for array in (images, labels):
         digest.update(f"{array.shape};".encode())
@@ -221,7 +230,7 @@ def _no_cifar10() -> Raw:
 
 
 def _draw(labels: NDArray[np.int64], count: int | None, seed: int) -> NDArray[np.int64]:
-    """Positions of `count` samples, each class by its share (largest remainder), shuffled; all of them in order."""
+    """Positions of `count` samples, each class by its share (largest remainder), shuffled; of all in order."""
     if count is None or count >= len(labels):
         return np.arange(len(labels))
     sizes = np.bincount(labels)
@@ -260,7 +269,7 @@ def _of_task(raw: Raw, classes: int) -> Raw:
 
 
 def _hold_out(raw: Raw, seed: int) -> Raw:
-    """Cut a stratified 20 % off as the test set; the rest comes shuffled, since files are often sorted by class."""
+    """Cut a stratified 20 % off as the test set; the rest comes shuffled: files are often sorted by class."""
     if len(raw.labels) < 2:
         raise DataError("expected at least two samples to hold out a test set, got 1")
     test = _draw(raw.labels, -(-len(raw.labels) // _TEST_FRACTION), seed)

@@ -24,7 +24,7 @@ def owned(spec: DataSpec, owners: int, how: Split, index: int) -> dict[str, NDAr
 
 
 def queried(spec: DataSpec, limit: int | None) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Samples (N, n) and labels (N,) that a querier asks about: the held-out ones, or all if none are held out."""
+    """Samples (N, n) and labels (N,) that a querier asks about: those held out, or all if none are."""
     data = load(spec)
     x, y = (
         (data.x_train, data.y_train)

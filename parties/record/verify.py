@@ -34,8 +34,8 @@ def edges(path: Path | str) -> list[tuple[str, str, str, int, int]]:
 def transcript_digest(paths: Iterable[Path | str]) -> str:
     """SHA-256 over the rows of all messages in script order: no time, path or host in it.
 
-    Each message is taken from its sender's row, or its receiver's if the experimenter sent it; memory holds one row at a time
-    for each file.
+    Each message is taken from its sender's row, or its receiver's if the experimenter sent it; memory holds
+    one row at a time for each file.
     """
 
     def sent(path: Path | str) -> Iterator[tuple[Any, ...]]:

@@ -29,6 +29,8 @@ from protocols.language.message import digest, encode
 from protocols.language.roles import DATA_OWNER, index_of, party_name
 from protocols.network.configs import read_config
 from scenarios.run.fits import fault
+from scenarios.run.json_schema import object_of
+from scenarios.run.result import Result
 from scenarios.score.metrics import Truth
 
 _PUBLIC = 1000  # held-out images that an adversary is given
@@ -64,8 +66,8 @@ class RunFolder:
 
     @cached_property
     def result(self) -> dict[str, Any]:
-        """What result.json says; `DataError` if the run did not get that far."""
-        return _read_json(self.path / "result.json", {"type": "object"})
+        """What result.json says; `DataError` if the run did not get so far, or it does not fit."""
+        return _read_json(self.path / "result.json", object_of(Result))
 
     @cached_property
     def sources(self) -> dict[str, str]:

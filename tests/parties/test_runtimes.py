@@ -107,7 +107,7 @@ class Traffic:
 
 @pytest.fixture(scope="module")
 def traffic(ray_session, tmp_path_factory):
-    """`Traffic` of runs with 3 and with 12 owners on at most as many hosts as processors, and a window of 4 rounds."""
+    """`Traffic` of runs with 3 and with 12 owners on hosts as many as processors, in a window of 4 rounds."""
     with pytest.MonkeyPatch.context() as patch:
         return {owners: watched(patch, owners, tmp_path_factory.mktemp("traffic")) for owners in (3, 12)}
 

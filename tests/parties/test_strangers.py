@@ -130,7 +130,19 @@ EVIL = "\x1b[2J\x1b]0;owned\x07 \u202e[bold red]x[/bold red] [/] :smile: \x9b31m
 def evil(content):
     """The same JSON with other words in it, but for what names a file or a party."""
     if isinstance(content, dict):
-        keep = ("run", "party", "corrupted", "attack", "how", "data", "prior", "config", "figure", "protocol")
+        keep = (
+            "run",
+            "party",
+            "corrupted",
+            "attack",
+            "how",
+            "data",
+            "prior",
+            "config",
+            "figure",
+            "protocol",
+            "transcript_digest",
+        )
         return {key: value if key in keep else evil(value) for key, value in content.items()}
     if isinstance(content, list):
         return [evil(item) for item in content]
