@@ -44,7 +44,7 @@ CREATE TABLE IF NOT EXISTS rows (id INTEGER PRIMARY KEY, party TEXT, kind TEXT, 
 CREATE TABLE IF NOT EXISTS steps (id INTEGER PRIMARY KEY, party TEXT, after_row INTEGER, phase TEXT,
     round INTEGER, step TEXT, args TEXT);
 """
-_ROW_BYTES = 64  # a row takes more: its digest alone has 32
+_ROW_BYTES = 32  # a row takes more: its digest alone has that
 _ROW_WORK = 100  # instructions of SQLite's machine that a row may cost a query; about 40 for thirteen columns
 _LONGEST = 256  # characters of a label, of the name of a party, ...
 _PARTY = re.compile(r"[^\W\d]\w*(:\d{1,9})?")  # as protocols/language/roles.py makes them
@@ -70,7 +70,6 @@ class Transcript:
         self.path = Path(path)
         if not self.path.is_file():
             raise DataError(f"{path}: no such transcript")
-        self._most = 1000 + self.path.stat().st_size // _ROW_BYTES
         self._left = 0
         try:
             self._connection = _connect(self.path, self._tick)
@@ -90,14 +89,20 @@ class Transcript:
 
     def query(self, statement: str, *args: Any) -> Generator[tuple[Any, ...], None, None]:
         """The records of a query; `DataError` if the file is damaged there, or has more than it can hold."""
-        self._left = self._most * _ROW_WORK // _TICK + 1
+        most = 1000 + self._nbytes() // _ROW_BYTES
+        self._left = most * _ROW_WORK // _TICK + 1
         try:
             for count, record in enumerate(self._connection.execute(statement, args)):
-                if count > self._most:
+                if count > most:
                     raise DataError(_DAMAGED)
                 yield record
         except (sqlite3.Error, UnicodeDecodeError, OverflowError):
             raise DataError(_DAMAGED) from None
+
+    def _nbytes(self) -> int:
+        """The size of the file, and of the log beside it that a run has not folded into it yet, or never will."""
+        log = self.path.with_name(f"{self.path.name}-wal")
+        return sum(path.stat().st_size for path in (self.path, log) if path.is_file())
 
     def first(self, statement: str, *args: Any) -> tuple[Any, ...] | None:
         """The first record of a query."""

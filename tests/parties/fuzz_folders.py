@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 from scenarios.cli import app
 from scenarios.run.execute import execute
 from tests.conftest import small
+from tests.parties.fuzz_frames import Mutator as FrameMutator
 
 COMMANDS = (
     ("show",), ("show", "--party", "cloud_trainer"), ("show", "--verify"), ("learned",), ("coalitions",),
@@ -63,12 +64,10 @@ class Mutator:
 
     def damage(self, folder: Path) -> str:
         """Returns what was done."""
-        kind = self._below(5)
-        if kind == 0:
-            return self._pages(folder)
-        if kind == 1:
-            return self._cell(folder)
-        name = "result.json" if kind == 2 else "config.json"
+        kind = self._below(6)
+        if kind < 3:
+            return (self._pages, self._cell, self._state)[kind](folder)
+        name = "result.json" if kind == 3 else "config.json"
         return self._json(folder / name)
 
     def _below(self, n: int) -> int:
@@ -85,6 +84,14 @@ class Mutator:
             content[self._below(min(len(content), 1 << (7 + self._below(14))))] = self._below(256)
         path.write_bytes(content if self._below(4) else content[: self._below(len(content))])
         return f"pages of {path.name}"
+
+    def _state(self, folder: Path) -> str:
+        """What a party kept for those who ask the network, as another frame that is almost right."""
+        paths = sorted((folder / "state").iterdir())
+        path = paths[self._below(len(paths))]
+        frames = [each.read_bytes() for each in paths]
+        path.write_bytes(FrameMutator(frames, self._below(1 << 30)).next() if self._below(4) else frames[0])
+        return f"state of {path.name}"
 
     def _cell(self, folder: Path) -> str:
         path, value = self._transcript(folder), CELLS[self._below(len(CELLS))]
