@@ -73,6 +73,7 @@ SECURITY = (
     "and answers fed back give it away"
 )
 ROLES = (DATA_OWNER, KEY_AUTHORITY, SERVER, QUERIER, CONSUMER)
+Options = HeadConfig
 REFUSED = -1  # the decision about a result beyond its bound
 
 Ints = NDArray[np.int64]

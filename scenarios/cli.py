@@ -15,8 +15,9 @@ from parties.data.datasets import NAMES
 from protocols.language.figure import as_mermaid, as_text
 from protocols.parts.defences import DEFENCES
 from scenarios.run.attack_command import attack
-from scenarios.run.catalogue import PROTOCOLS, SCENARIOS, find_protocol
+from scenarios.run.catalogue import PROTOCOLS, SCENARIOS, asked_for, find_protocol, installed
 from scenarios.run.command import Scenarios
+from scenarios.run.new_command import new
 from scenarios.run.options import RuntimeName
 from scenarios.show.learned_command import coalitions, learned
 from scenarios.show.terminal import OneLine, console, dashed, reported, show_tracebacks
@@ -44,6 +45,7 @@ runs = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(runs, name="run")
+app.add_typer(new, name="new")
 
 
 @runs.callback()
@@ -65,7 +67,7 @@ def list_() -> None:
     from protocols.crypto.groups.named import GROUPS, PAIRINGS
 
     table = Table("kind", "name", "what it is", "security", box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for name in PROTOCOLS:
+    for name in (*PROTOCOLS, *installed()):
         module = find_protocol(name)
         table.add_row("protocol", dashed(name), module.SUMMARY, module.SECURITY)
     table.add_row("scheme", "lwe", "inner products over Z_2^64 (default)", ipfe_lwe.SECURITY)
@@ -143,7 +145,8 @@ def figure(
 ) -> None:
     """Draw the message figure of a protocol."""
     with reported():
-        drawn = find_protocol(protocol).FIGURE
+        known = asked_for(protocol).protocol if protocol.endswith(".py") else find_protocol(protocol)
+        drawn = known.FIGURE
         print(as_mermaid(drawn) if mermaid else as_text(drawn))
 
 

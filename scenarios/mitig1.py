@@ -1,9 +1,9 @@
 """Scenario `mitig1`: function-hiding encryption, the first mitigation of Ionita and Ionita."""
 
-from protocols import mitig1
+from parties.registry import find_protocol
 from scenarios.run.experiment import Scenario
 
-SCENARIO = Scenario(name="mitig1", protocol=mitig1)
+SCENARIO = Scenario(name="mitig1", protocol=find_protocol("mitig1"))
 
 if __name__ == "__main__":
     from scenarios.cli import script

@@ -1,13 +1,13 @@
 """Scenario `reverse_he`: a transfer-learned head under encryption, as Allison, Maciazek and Bourne propose."""
 
-from protocols import reverse_he
+from parties.registry import find_protocol
 from scenarios.run.experiment import Scenario
 from scenarios.run.head_experiment import LACKS, HeadTask, prepare_head
 from scenarios.score import head_result
 
 SCENARIO = Scenario(
     name="reverse_he",
-    protocol=reverse_he,
+    protocol=find_protocol("reverse_he"),
     task=HeadTask,
     lacks=LACKS,
     prepare=prepare_head,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -67,6 +68,12 @@ class Runs:
             changed = {name for name, digest in fingerprint().items() if before.get(name, digest) != digest}
             assert not changed, f"a run changed what all parties share: {changed}"
         return self._done[key]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is remembered on this machine of protocols in files is not the user's."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,6 @@ it raises `NotApplicable`, which is a result and not a failure.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.record.view import View
+from parties.registry import find_protocol
 from protocols.language.errors import KeyholeError
 from protocols.language.relations import Relation, Without
 
@@ -72,12 +72,8 @@ class Relations:
 
 def relations_of(view: View) -> Relations:
     """What a reader of a view may write down, by the protocol's own word; nothing of a protocol that says nothing."""
-    protocol = importlib.import_module(f"protocols.{view.protocol}")
-
-    def listed() -> Iterator[Relation]:
-        return protocol.relations(view) if hasattr(protocol, "relations") else iter(())
-
-    return Relations(listed, view.parties)
+    protocol = find_protocol(view.protocol)
+    return Relations(lambda: protocol.relations(view), view.parties)
 
 
 class Attack(Protocol):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any, cast
 
 import numpy as np
@@ -16,6 +15,7 @@ from parties.adversary.attack import Attack, Prior, Reconstruction, Relations
 from parties.adversary.attacks import all_keys, known_maps
 from parties.adversary.attacks.observation import with_solver
 from parties.adversary.solvers import lp, smooth, tv
+from parties.registry import module_of, of_others, opened
 from protocols.language.errors import ConfigError
 from protocols.language.relations import Equations, Instance, Products
 
@@ -87,27 +87,34 @@ def find_attack(name: str) -> Attack:
     if plain in HEAD_ATTACKS:
         return cast(Attack, importlib.import_module(f"parties.adversary.heads.{HEAD_ATTACKS[plain]}"))
     if plain not in ATTACKS:
-        known = ", ".join(a.replace("_", "-") for a in (*ATTACKS, *HEAD_ATTACKS, *PRESETS))
-        raise ConfigError(f"unknown attack {name!r}; known: {known}, or the path of a file")
+        return _of_others(name, plain)
     found: Any = next((entry for entry in _TABLE if plain == entry.NAME), None)
     module: Any = importlib.import_module(f"parties.adversary.attacks.{plain}") if found is None else None
     attack: Attack = found or module
     return attack
 
 
+def _of_others(name: str, plain: str) -> Attack:
+    """An attack of a file that was loaded, or of an installed package."""
+    module = of_others(plain, "solve", "keyhole.attacks")
+    if module is None:
+        known = ", ".join(a.replace("_", "-") for a in (*ATTACKS, *HEAD_ATTACKS, *PRESETS))
+        raise ConfigError(f"unknown attack {name!r}; known: {known}, or the path of a file")
+    return _checked(module)
+
+
 def load_attack(path: Path) -> Attack:
     """The attack in a file of the user's; `ConfigError` that names everything that it lacks."""
-    spec = importlib.util.spec_from_file_location(f"attack_{path.stem}", path)
-    if not path.is_file() or spec is None or spec.loader is None:
+    if not path.is_file():
         raise ConfigError(f"{path}: no such file of an attack")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as cause:
-        raise ConfigError(f"{path}: cannot be loaded: {type(cause).__name__}: {cause}") from cause
+    return _checked(module_of(opened(str(path))))
+
+
+def _checked(module: ModuleType) -> Attack:
     lacks = [name for name in _WANTED if not hasattr(module, name)]
     if lacks:
-        raise ConfigError(f"{path}: an attack has {', '.join(_WANTED)}; this file lacks {', '.join(lacks)}")
+        wanted = ", ".join(_WANTED)
+        raise ConfigError(f"{module.__file__}: an attack has {wanted}; this file lacks {', '.join(lacks)}")
     return cast(Attack, module)
 
 

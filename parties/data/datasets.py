@@ -32,11 +32,14 @@ A = TypeVar("A", bound=NDArray[Any])
 
 
 class Split(Enum):
-    """Samples are shared out at random, so that an owner sees few classes, or as many of each to everybody."""
+    """How samples are shared out: at random, so that an owner sees few classes, or as many of each to everybody;
+    or every owner has columns of all samples.
+    """
 
     IID = "iid"
     LABEL = "label"
     EVEN = "even"
+    COLUMNS = "columns"
 
 
 # What stands in the place of the training samples in a control run; its attacks are scored against the true
@@ -145,8 +148,8 @@ def split(labels: NDArray[np.int64], owners: int, how: Split, seed: int) -> tupl
 
     IID: at random. LABEL: sorted by class and cut, so that an owner holds about classes / owners classes.
     Each owner's samples come in random order, so that consecutive ones make a batch. EVEN: the samples of
-    every class are shared out by themselves, and an owner's come class by class. Raises `ConfigError` if
-    there are more owners than samples.
+    every class are shared out by themselves, and an owner's come class by class. COLUMNS: all samples for
+    each owner, in one random order. Raises `ConfigError` if there are more owners than samples.
     """
     if not 1 <= owners <= len(labels):
         raise ConfigError(
@@ -162,6 +165,8 @@ def split(labels: NDArray[np.int64], owners: int, how: Split, seed: int) -> tupl
             )
         classes = [np.array_split(order[labels[order] == c], owners) for c in np.unique(labels)]
         return tuple(np.concatenate(parts) for parts in zip(*classes, strict=True))
+    if how is Split.COLUMNS:
+        return (order,) * owners
     if how is Split.LABEL:
         order = order[np.argsort(labels[order], kind="stable")]
     return tuple(rng.permutation(part) for part in np.array_split(order, owners))

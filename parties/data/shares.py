@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.data.datasets import DataSpec, Split, load, split
+from protocols.language.errors import ConfigError
 
 
 @lru_cache(maxsize=2)
@@ -18,9 +19,20 @@ def shares(spec: DataSpec, owners: int, how: Split) -> tuple[NDArray[np.int64], 
 
 
 def owned(spec: DataSpec, owners: int, how: Split, index: int) -> dict[str, NDArray[Any]]:
-    """The private input of an owner: `images` (N_i, n) integers and `labels` (N_i,)."""
+    """The private input of an owner: `images` (N_i, n) integers and `labels` (N_i,).
+
+    Of a split by columns: `images` (N, n_i), slices of all samples next to each other, and labels at the first owner alone.
+    """
     data, mine = load(spec), shares(spec, owners, how)[index]
-    return {"images": data.x_train[mine], "labels": data.y_train[mine]}
+    if how is not Split.COLUMNS:
+        return {"images": data.x_train[mine], "labels": data.y_train[mine]}
+    columns = np.array_split(np.arange(data.x_train.shape[1]), owners)[index]
+    if not len(columns):
+        raise ConfigError(
+            f"--owners: expected at most {data.x_train.shape[1]}, one for each column, got {owners}"
+        )
+    images = data.x_train[mine][:, columns]
+    return {"images": images, "labels": data.y_train[mine]} if index == 0 else {"images": images}
 
 
 def queried(spec: DataSpec, limit: int | None) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

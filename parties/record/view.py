@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from parties.record.transcript import Record, Transcript
+from parties.registry import read_config
 from protocols.language.errors import ConfigError, DataError
 from protocols.language.view import Kind, Row
-from protocols.network.configs import read_config
 
 __all__ = ["Kind", "Record", "Row", "View"]
 

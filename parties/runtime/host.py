@@ -6,7 +6,6 @@ runs. A host moves frames (the canonical bytes of messages) and never looks into
 
 from __future__ import annotations
 
-import importlib
 import os
 import time
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from parties.party import Party
 from parties.record.log import open_log
 from parties.record.transcript import Frame, Record
 from parties.record.writer import TranscriptWriter
+from parties.registry import Source, find_protocol
 from protocols.language.errors import DataError, EncodingError
 from protocols.language.message import Header, decode, encode
 from protocols.language.roles import EXPERIMENTER, Role
@@ -44,6 +44,7 @@ class HostSpec:
     parties: tuple[str, ...]
     keys: tuple[bytes, ...]
     protocol: str
+    file: Source | None  # of a protocol that is a file: imported where the host runs, before `config` is read
     config: Any  # of the protocol's own class
     transcript: str
     log: str
@@ -172,7 +173,7 @@ class Host:
             return
         folder = Path(self._spec.state)
         folder.mkdir(mode=0o700, exist_ok=True)
-        protocol = importlib.import_module(f"protocols.{self._spec.protocol}")
+        protocol = find_protocol(self._spec.protocol)
         for name, party in self._parties.items():
             kept = protocol.kept(party.state)
             if kept:
@@ -180,7 +181,7 @@ class Host:
                     file.write(encode(kept).data)
 
     def _restore(self, folder: Path) -> None:
-        protocol = importlib.import_module(f"protocols.{self._spec.protocol}")
+        protocol = find_protocol(self._spec.protocol)
         for name, party in self._parties.items():
             if (folder / name).exists():
                 try:

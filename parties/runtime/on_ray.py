@@ -23,6 +23,7 @@ from ray.exceptions import RayActorError, RayError
 
 from parties.adversary.adversary import Adversary
 from parties.record.transcript import Frame
+from parties.registry import Source, sources
 from parties.runtime.host import Host, HostSpec
 from protocols.language.errors import HostLost, KeyholeError, ProtocolError, StepError
 from protocols.language.message import decode
@@ -180,7 +181,8 @@ class HostActor:
 class AdversaryActor:
     """The adversary in a process of its own: it is handed the corrupted parties' views and nothing else."""
 
-    def __init__(self, views: tuple[tuple[str, str], ...]) -> None:
+    def __init__(self, views: tuple[tuple[str, str], ...], files: tuple[Source, ...]) -> None:
+        """`files` were imported as they arrived: the views may be of their protocols."""
         self._adversary = Adversary(views)
 
     def call(self, verb: str, *args: Any) -> tuple[Any, str, str]:
@@ -428,7 +430,7 @@ class RayAdversary:
         strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
         actor: Any = ray.remote(AdversaryActor)
         options = actor.options(max_restarts=0, num_cpus=0, scheduling_strategy=strategy)
-        self._actor: Any = options.remote(tuple(views))
+        self._actor: Any = options.remote(tuple(views), sources())
 
     def call(self, verb: str, *args: Any) -> Any:
         """Run a verb of the adversary in its process and return the result; its refusals are raised here."""

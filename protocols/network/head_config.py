@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 from protocols.crypto import paillier
 from protocols.crypto.integers.packing import HeadBounds
 from protocols.crypto.paillier_keys import KEY_BITS, PaillierParams
 from protocols.language.errors import BoundError, ConfigError
 from protocols.language.options import derived, option
-from protocols.network.head import Protect, Recipe
+from protocols.network.head import Recipe
 from protocols.network.head_integers import HeadFormat
 
 _LARGEST = 1 << 62  # logits are int64
@@ -70,26 +69,6 @@ class HeadConfig:
                 "who would apply the next activation?"
             )
 
-    def as_plain(self) -> dict[str, Any]:
-        """The configuration as JSON-able data."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self)}
-        plain |= {
-            name: {key: _plain(v) for key, v in asdict(plain[name]).items()} for name in ("form", "recipe")
-        }
-        return {name: _plain(value) for name, value in plain.items()}
-
-    @classmethod
-    def from_plain(cls, plain: dict[str, Any]) -> HeadConfig:
-        """The configuration that `as_plain` wrote; `ConfigError` if it is none."""
-        try:
-            recipe = dict(plain["recipe"])
-            recipe |= {"hidden": tuple(recipe["hidden"]), "protect": Protect(recipe["protect"])}
-            typed = {"form": HeadFormat(**plain["form"]), "recipe": Recipe(**recipe),
-                     "counts": tuple(plain["counts"]), "shape": tuple(plain["shape"]), "release": Release(plain["release"]), "encoding": Encoding(plain["encoding"])}  # fmt: skip
-            return cls(**{**plain, **typed})
-        except (TypeError, ValueError, KeyError):
-            raise ConfigError("not a configuration of this version") from None
-
     @property
     def pixels(self) -> int:
         """n of an image."""
@@ -142,7 +121,3 @@ class HeadConfig:
     def last_bias_limit(self) -> int:
         """Bound on such a bias, as an integer."""
         return int(self.form.weight_bound * self.last_bias_scale)
-
-
-def _plain(value: Any) -> Any:
-    return value.value if isinstance(value, Enum) else value

@@ -152,6 +152,18 @@ def first_layer_gradient(dz1: NDArray[np.float32], x: NDArray[Any], config: Trai
     return nn.first_layer_gradient(torch.from_numpy(np.array(dz1)), x, config.pixel_unit, config.conv)
 
 
+def upper_layers(state: State, z1: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float32]:
+    """Forward and backward pass and update of all upper layers, labels in the clear; dZ1 (B, h)."""
+    p = forward_upper(state, tensor(z1))
+    return backward_upper(state, p - nn.one_hot(labels, state.config.classes))
+
+
+def update_first(state: State, dz1: NDArray[np.float32], batch: Batch) -> None:
+    """W1 <- W1 - lr dZ1^T X_B / B, of a batch of the party's own samples."""
+    x = batch_slice(state.inputs["images"], batch)
+    update_w1(state, nn.first_layer_gradient(tensor(dz1), x, state.config.pixel_unit, state.config.conv))
+
+
 def update_w1(state: State, dw1: torch.Tensor) -> None:
     """One step of the optimizer on W1."""
     nn.descend(state.w1, dw1, state.config)

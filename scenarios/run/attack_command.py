@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from scenarios.run.experiment import parties_named
-from scenarios.show.terminal import console, plain, reported
+from scenarios.run.experiment import attack_named, parties_named
+from scenarios.show.terminal import console, reported
 
 
 def attack(
@@ -46,7 +46,7 @@ def attack(
         from scenarios.show.summary import attack_table, control_table, moment_table, protection
 
         folder, corrupted = load_run(run_folder), parties_named((corrupt,))
-        names, prior = tuple(dict.fromkeys(map(plain, attack))), folder.prior(period, threshold, known)
+        names, prior = tuple(dict.fromkeys(map(attack_named, attack))), folder.prior(period, threshold, known)
         rows = attack_run(folder, names, corrupted, prior, Adversary)
         rows = with_moments(folder, rows, prior) if when else rows
         rows = with_controls(folder, rows, prior) if controls else rows

@@ -50,10 +50,10 @@ def attack_run(
     adversary = make(views[0])
     try:
         attacked = []
-        for (module, _), sources, before in zip(targets, views, views[:1] + views[:-1], strict=True):
-            if sources != before:
-                adversary.call("corrupt", sources)
-            attacked.append(adversary.call("attack", module.NAME, prior, seed))
+        for name, (module, _), sources in zip(names, targets, views, strict=True):
+            adversary.call("corrupt", sources)
+            called = name if name.endswith(".py") else module.NAME
+            attacked.append(adversary.call("attack", called, prior, seed))
     finally:
         adversary.close()
     truth = run.truth() if any(a.reconstruction is not None for a in attacked) else None

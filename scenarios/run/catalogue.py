@@ -1,37 +1,51 @@
-"""The scenarios and protocols by name."""
+"""The scenarios by name: those of the project, of installed packages, and the file of a protocol."""
 
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
+from importlib.metadata import entry_points
 
+from parties.registry import PROTOCOLS, find_protocol, module_of, opened, trust
 from protocols.language.errors import ConfigError
+from protocols.language.protocol import completed
 from scenarios.run.experiment import Scenario
 from scenarios.run.json_schema import Schema
 from scenarios.run.result import result_schema
 
-SCENARIOS = ("plain", "plain_fe", "mitig1", "mitig2", "reverse_he")
-PROTOCOLS = ("plain", "plain_fe", "mitig1", "mitig2", "reverse_he")
+SCENARIOS = PROTOCOLS
+__all__ = ["PROTOCOLS", "SCENARIOS", "asked_for", "find_protocol", "find_scenario", "schema_of_results"]
 
 
 def find_scenario(name: str) -> Scenario:
     """A scenario; `-` and `_` are the same. Raises `ConfigError` that lists the names."""
-    scenario: Scenario = importlib.import_module(f"scenarios.{_known(name, SCENARIOS, 'scenario')}").SCENARIO
-    return scenario
+    plain = name.replace("-", "_")
+    if plain in SCENARIOS:
+        scenario: Scenario = importlib.import_module(f"scenarios.{plain}").SCENARIO
+        return scenario
+    try:
+        protocol = find_protocol(name)
+    except ConfigError as cause:
+        raise ConfigError(str(cause).replace("unknown protocol", "unknown scenario")) from None
+    return Scenario(protocol.NAME, protocol)
 
 
-def find_protocol(name: str) -> ModuleType:
-    """The module of a protocol; `-` and `_` are the same. Raises `ConfigError` that lists the names."""
-    return importlib.import_module(f"protocols.{_known(name, PROTOCOLS, 'protocol')}")
+def asked_for(name: str) -> Scenario:
+    """The scenario that a user names, who may give the path of a file: it is imported, and trusted here from now on."""
+    if not name.endswith(".py"):
+        return find_scenario(name)
+    source = opened(name)
+    protocol = completed(module_of(source))
+    if protocol.NAME in SCENARIOS:
+        raise ConfigError(f"{name}: {protocol.NAME} is the name of another protocol; give NAME another value")
+    trust(source)
+    return Scenario(protocol.NAME, protocol)
+
+
+def installed() -> tuple[str, ...]:
+    """Protocols of installed packages."""
+    return tuple(sorted(entry_points(group="keyhole.protocols").names))
 
 
 def schema_of_results() -> Schema:
     """The schema of result.json, of every scenario."""
     return result_schema([find_scenario(name).config for name in SCENARIOS])
-
-
-def _known(name: str, names: tuple[str, ...], what: str) -> str:
-    plain = name.replace("-", "_")
-    if plain not in names:
-        raise ConfigError(f"unknown {what} {name!r}; known: {', '.join(n.replace('_', '-') for n in names)}")
-    return plain

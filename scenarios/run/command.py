@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from protocols.language.options import Declared, as_plain, flag, option, options_of
-from scenarios.run.catalogue import SCENARIOS, find_scenario
+from scenarios.run.catalogue import SCENARIOS, asked_for
 from scenarios.run.experiment import Experiment, Scenario, prepare
 from scenarios.show.terminal import console, dashed, plain, progress, reported
 
@@ -38,7 +38,7 @@ class Scenarios(TyperGroup):
                 return command(
                     "compare", _of_all(), run_compare, "every protocol on one data set, side by side"
                 )
-            scenario = find_scenario(cmd_name)
+            scenario = asked_for(cmd_name)
             return command(
                 cmd_name, scenario.options(), partial(run_scenario, scenario), scenario.protocol.SUMMARY
             )

@@ -17,7 +17,7 @@ from protocols.language.errors import KeyholeError
 from protocols.language.session import Session, opened
 from scenarios.run.attacks import attack_run
 from scenarios.run.experiment import FULL_LIMIT_NBYTES, Experiment
-from scenarios.run.folder import RunFolder, joined, new_folder, write_json
+from scenarios.run.folder import RunFolder, new_folder, write_json
 from scenarios.run.hosts import Runtimes, host_specs, runtime_named
 from scenarios.run.json_schema import plain
 from scenarios.run.learned import learned, learned_rows
@@ -26,6 +26,8 @@ from scenarios.run.result import Result, Seconds
 from scenarios.show.charts import draw_knowledge
 
 STEPS = ("step", "query")  # the phases that a run repeats
+
+_MEASURED = 8  # steps after which the size of transcripts is extrapolated
 
 Observe = Callable[[str, int], None]
 
@@ -126,11 +128,39 @@ def interruptible(observe: Observe) -> Iterator[Observe]:
 def check_size(experiment: Experiment) -> None:
     """Refuse to fill the disk unasked: a full transcript beyond 2 GB needs `--record`."""
     nbytes = experiment.scenario.protocol.payload_nbytes(experiment.config)
-    if experiment.record is Record.FULL and not experiment.record_given and nbytes > FULL_LIMIT_NBYTES:
+    if nbytes is not None and _unasked(experiment):
+        _refuse_beyond_limit(nbytes)
+
+
+def _unasked(experiment: Experiment) -> bool:
+    return experiment.record is Record.FULL and not experiment.record_given
+
+
+def _refuse_beyond_limit(nbytes: float) -> None:
+    if nbytes > FULL_LIMIT_NBYTES:
         raise RecordTooLarge(
             f"full transcripts of this run take about {nbytes / 1e9:.1f} GB; "
             "ask for them with --record full, or keep headers and digests with --record headers"
         )
+
+
+class Growth:
+    """The size of full transcripts that nobody asked for, of a protocol that does not say it: measured, and extrapolated."""
+
+    def __init__(self, experiment: Experiment, run: RunFolder) -> None:
+        said = experiment.scenario.protocol.payload_nbytes(experiment.config)
+        self._watching, self._folder = said is None and _unasked(experiment), run.path / "transcripts"
+        self._steps, self._first = experiment.steps, -1.0
+
+    def check(self, phase: str, round: int) -> None:
+        """Stop the run where it would become too large; after a few steps, whose messages are like those of all others."""
+        if not self._watching or phase not in STEPS:
+            return
+        nbytes = sum(path.stat().st_size for path in self._folder.iterdir())
+        if round == 0:
+            self._first = nbytes
+        if round >= _MEASURED:
+            _refuse_beyond_limit(self._first + (nbytes - self._first) / round * self._steps)
 
 
 class Clock:
@@ -170,8 +200,10 @@ def train(
             started = True
             clock.lap("setup")
             log.info("training_started")
+        growth.check(phase, round)
         observe(phase, round)
 
+    growth = Growth(experiment, run)
     runtime = make.hosts(host_specs(experiment, run), progress)
     counts = {role: len(experiment.players(role)) for role in experiment.roles}
     protocol, config = experiment.scenario.protocol, experiment.config
@@ -181,7 +213,6 @@ def train(
         session = Session(runtime, protocol.FIGURE, counts, config, instead)
         for epoch, revealed in enumerate(protocol.run(session, config), start=1):
             trained, told = clock.since("setup"), opened(revealed)
-            told = joined(told) if isinstance(told, list) else told
             epochs.append(Epoch(told, accuracy(experiment, told), trained))
             if experiment.scenario.scoring is None:
                 log.info("epoch_finished", epoch=epoch, test_accuracy=epochs[-1].test)

@@ -6,18 +6,20 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from parties.adversary.behaviours import find_behaviour
 from parties.adversary.catalogue import find_target
-from parties.data.datasets import Dataset, DataSpec, load, split
+from parties.data.datasets import Dataset, DataSpec, Split, load, split
+from parties.registry import source_of
 from protocols.crypto.coins import derive
 from protocols.language.errors import ConfigError, SchemeError
 from protocols.language.options import Declared, as_plain, flag, options_of
+from protocols.language.protocol import ProtocolFile
 from protocols.language.roles import CLOUD_TRAINER, SERVER, Role, party_name
-from protocols.network.config import Config, Labels, Scheme, rounds_per_epoch, steps_per_epoch
-from protocols.network.head_config import HeadConfig
+from protocols.network.config import Labels, Scheme, rounds_per_epoch
 from protocols.network.public_base import FrozenBase
 from protocols.parts import defences as defence
 from scenarios.run.options import PRESETS, RUN_OPTIONS, Given, RunOptions, RuntimeName, chosen, default
@@ -34,7 +36,7 @@ class Scenario:
     """
 
     name: str
-    protocol: ModuleType
+    protocol: ProtocolFile
     behaviours: tuple[str, ...] = ()
     task: type | None = None
     lacks: frozenset[str] = frozenset()
@@ -42,15 +44,17 @@ class Scenario:
     scoring: ModuleType | None = None
 
     @property
-    def config(self) -> type:
+    def config(self) -> Any:
         """The class of its configurations."""
-        return HeadConfig if self.task is not None else self.protocol.Options
+        return self.protocol.Options
 
     def options(self, derived: bool = False) -> dict[str, Declared]:
         """What may be asked for, by name; with `derived` also what only a program may set."""
-        lacks = self.lacks if self.behaviours else self.lacks | {"malicious"}
+        lacks = set(self.lacks) if self.behaviours else {*self.lacks, "malicious"}
+        if not any(self.name in each.protocols for each in defence.DEFENCES.values()) and self.task is None:
+            lacks.add("defence")
         run = {name: each for name, each in RUN_OPTIONS.items() if name not in lacks}
-        return {**run, **options_of(self.task or self.protocol.Options, derived)}
+        return {**run, **options_of(self.task or self.config, derived)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +76,12 @@ class Experiment(RunOptions):
     @property
     def roles(self) -> tuple[Role, ...]:
         """Which roles are played."""
-        return roles(self.scenario.protocol, self.config)
+        return self.scenario.protocol.roles(self.config)
+
+    @property
+    def steps(self) -> int:
+        """Training steps."""
+        return self.scenario.protocol.steps(self.config)
 
     @property
     def behaviour(self) -> ModuleType | None:
@@ -93,6 +102,7 @@ class Experiment(RunOptions):
         return {
             "scenario": self.scenario.name,
             "protocol": self.scenario.protocol.NAME,
+            "file": as_plain(source_of(self.scenario.protocol)),
             "data": {**as_plain(self.spec), "split": self.split.value},
             "config": as_plain(self.config),
             "runtime": self.runtime.value,
@@ -138,10 +148,14 @@ def run_options(scenario: Scenario, given: Mapping[str, Any]) -> RunOptions:
     run = RunOptions(**{name: value for name, value in given.items() if name in RUN_OPTIONS})
     protocol_roles = scenario.protocol.ROLES
     trainer = next((role for role in (CLOUD_TRAINER, SERVER) if role in protocol_roles), protocol_roles[-1])
-    attacks = tuple(dict.fromkeys(name.replace("-", "_") for name in run.attack))
+    attacks = tuple(dict.fromkeys(map(attack_named, run.attack)))
+    split = Split(run.split if "split" in given else scenario.protocol.SPLITS[0])
+    if split.value not in scenario.protocol.SPLITS:
+        known = ", ".join(scenario.protocol.SPLITS)
+        raise ConfigError(f"--split {split.value} is not for {scenario.name.replace('_', '-')}: {known}")
     malicious = None if run.malicious is None else str(find_behaviour(run.malicious).NAME)
     named = parties_named(run.corrupt or (trainer.value,))
-    return replace(run, attack=attacks, corrupt=named, malicious=malicious)
+    return replace(run, attack=attacks, corrupt=named, malicious=malicious, split=split)
 
 
 def experiment_of(
@@ -191,6 +205,11 @@ def check_needless(scenario: Scenario, asked: Mapping[str, Any]) -> None:
         raise ConfigError("--group is for --scheme ddh and --labels febo")
 
 
+def attack_named(name: str) -> str:
+    """An attack or a preset by its name, or the whole path of its file."""
+    return str(Path(name).resolve()) if name.endswith(".py") else name.replace("-", "_")
+
+
 def parties_named(names: tuple[str, ...]) -> tuple[str, ...]:
     """Names of parties from texts such as cloud_trainer,data_owner:2; `-` and `_` are the same."""
     parts = (part.strip().replace("-", "_") for name in names for part in name.split(","))
@@ -198,20 +217,6 @@ def parties_named(names: tuple[str, ...]) -> tuple[str, ...]:
     if not found:
         raise ConfigError("--corrupt: expected the names of parties, such as cloud_trainer,data_owner:2")
     return found
-
-
-def roles(protocol: ModuleType, config: Any) -> tuple[Role, ...]:
-    """The roles that are played in a run: all of a protocol's, unless it says that some are not needed."""
-    chosen: tuple[Role, ...] = protocol.roles(config) if hasattr(protocol, "roles") else protocol.ROLES
-    return chosen
-
-
-def step_count(protocol: ModuleType, config: Any) -> int:
-    """Training steps of a run."""
-    count: int = (
-        protocol.steps(config) if hasattr(protocol, "steps") else config.epochs * steps_per_epoch(config)
-    )
-    return count
 
 
 def _defended(scenario: Scenario, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,16 +228,17 @@ def _defended(scenario: Scenario, asked: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _config(scenario: Scenario, given: Mapping[str, Any], data: Dataset, counts: tuple[int, ...]) -> Config:
+def _config(scenario: Scenario, given: Mapping[str, Any], data: Dataset, counts: tuple[int, ...]) -> Any:
     """The protocol's configuration: what was given, the defaults on this data set, and the facts of the data."""
     facts = {"features": data.x_train.shape[1], "classes": data.classes, "x_max": data.x_max, "counts": counts,
              "shape": data.shape}  # fmt: skip
-    names = {each.name for each in fields(scenario.config)}
     own = {name: each for name, each in scenario.options(derived=True).items() if name not in RUN_OPTIONS}
     values = {each.field: given.get(name, default(each, data.name)) for name, each in own.items()}
-    config = scenario.config(**{**values, **{name: fact for name, fact in facts.items() if name in names}})
-    # A batch larger than the data is the whole data.
-    config = replace(config, batch=min(config.batch, max(counts)))
+    known = {each.name for each in fields(scenario.config)}
+    facts = {name: value for name, value in facts.items() if name in known}
+    config = scenario.config(**{**values, **facts})
+    if "batch" in known:  # one larger than the data is the whole data
+        config = replace(config, batch=min(config.batch, max(counts)))
     # Rounds say how long to train; what counts in epochs, such as the baseline, takes as many as hold them.
     rounds = getattr(config, "rounds", 0)
     return replace(config, epochs=-(-rounds // rounds_per_epoch(config))) if rounds else config
@@ -241,8 +247,7 @@ def _config(scenario: Scenario, given: Mapping[str, Any], data: Dataset, counts:
 def _check_protocol(scenario: Scenario, config: Any) -> None:
     """What the options cannot be carried out with is wrong usage, whichever scheme says so."""
     try:
-        if hasattr(scenario.protocol, "check"):
-            scenario.protocol.check(config)
+        scenario.protocol.check(config)
     except SchemeError as cause:
         raise ConfigError(str(cause)) from None
 

@@ -21,13 +21,14 @@ from typing import IO, Any
 import numpy as np
 
 from parties.adversary.attack import Known, Prior
-from parties.data.datasets import DataSpec, Split, load, split
+from parties.data.datasets import DataSpec, Split, load
+from parties.data.shares import owned
 from parties.record.verify import parties_in, transcript_digest, verify
 from parties.record.view import Kind, View
+from parties.registry import read_config, reopen
 from protocols.language.errors import ConfigError, DataError
 from protocols.language.message import digest, encode
 from protocols.language.roles import DATA_OWNER, index_of, party_name
-from protocols.network.configs import read_config
 from scenarios.run.fits import fault
 from scenarios.run.json_schema import object_of
 from scenarios.run.result import Result
@@ -180,15 +181,15 @@ class RunFolder:
         """
         spec, how = self.spec()
         data, owners = load(spec), len(self.config().counts)
-        shares = split(data.y_train, owners, how, spec.seed)
-        images, labels = [], []
-        for i, share in enumerate(shares):
+        held: dict[str, list[Any]] = {"images": [], "labels": []}
+        for i in range(owners):
             view = self.view(party_name(DATA_OWNER, i))
-            images.append(_input(view, "images", data.x_train[share]))
-            labels.append(_input(view, "labels", data.y_train[share]))
+            for label, expected in owned(spec, owners, how, i).items():
+                held[label].append(_input(view, label, expected))
             view.close()
-        whose = np.repeat(np.arange(owners), [len(share) for share in shares])
-        return Truth(np.concatenate(images), np.concatenate(labels), data.x_max, data.shape, whose)
+        whose = np.repeat(np.arange(owners), [len(part) for part in held["images"]])
+        images = np.concatenate(held["images"], axis=1 if how is Split.COLUMNS else 0)
+        return Truth(images, np.concatenate(held["labels"]), data.x_max, data.shape, whose[: len(images)])
 
 
 def load_run(path: str | os.PathLike[str]) -> RunFolder:
@@ -198,6 +199,9 @@ def load_run(path: str | os.PathLike[str]) -> RunFolder:
         raise DataError(f"{path}: no such run folder")
     if not (folder.path / "config.json").exists() or not (folder.path / "transcripts").is_dir():
         raise DataError(f"{path}: not a run folder (no config.json and transcripts)")
+    file = folder.settings.get("file")
+    if file is not None:  # the protocol is a file of the user's
+        reopen(file["path"], file["sha256"])
     return folder
 
 
@@ -273,6 +277,11 @@ _SETTINGS = {
     "properties": {
         "scenario": _TEXT,
         "protocol": _TEXT,
+        "file": {
+            "type": ["object", "null"],
+            "required": ["path", "sha256"],
+            "properties": {"path": _TEXT, "sha256": _TEXT},
+        },
         "data": _OBJECT,
         "config": _OBJECT,
         "parties": _NAMES,

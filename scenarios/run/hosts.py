@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from parties.adversary.adversary import Adversary
+from parties.registry import source_of
 from parties.runtime.host import HostSpec
 from parties.runtime.inline import InlineRuntime
 from protocols.crypto.coins import derive
@@ -68,6 +69,7 @@ def _host_spec(
         parties=here,
         keys=tuple(derive(key, party) for party in here),
         protocol=experiment.scenario.protocol.NAME,
+        file=source_of(experiment.scenario.protocol),
         config=experiment.config,
         transcript=str((run.path / "transcripts" / f"{name}.sqlite").resolve()),
         log=str((run.path / "run.log").resolve()),

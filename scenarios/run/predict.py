@@ -16,14 +16,14 @@ from parties.adversary.attack import Learned
 from parties.data.datasets import DataSpec, load
 from parties.data.shares import queried
 from parties.record.transcript import Record
+from parties.registry import find_protocol, source_of
 from parties.runtime.host import HostSpec
 from protocols.crypto.coins import derive
 from protocols.language.errors import ConfigError, DataError
+from protocols.language.protocol import ProtocolFile
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, party_name
 from protocols.language.session import Session, opened
 from protocols.network.config import Config
-from scenarios.run.catalogue import find_protocol
-from scenarios.run.experiment import roles
 from scenarios.run.folder import RunFolder, new_folder, private_file, private_folder, write_json
 from scenarios.run.hosts import Runtimes, runtime_named
 from scenarios.run.json_schema import plain
@@ -56,11 +56,11 @@ def query(
     if not (run.path / "state").is_dir():
         raise DataError(f"{run.path}: holds no state/, so the run did not finish; nothing can be predicted")
     protocol, config = find_protocol(run.settings["protocol"]), run.config()
-    if not hasattr(protocol, "predict"):
+    if not protocol.PREDICT:
         raise ConfigError(
             f"{protocol.NAME.replace('_', '-')} asks within its run, and nobody keeps a key: use keyhole run --queries N"
         )
-    for role in roles(protocol, config):
+    for role in protocol.roles(config):
         if role is not DATA_OWNER and not (run.path / "state" / role.value).is_file():
             raise DataError(f"{run.path / 'state' / role.value}: missing; nothing can be predicted")
     spec = run.spec()[0]
@@ -86,7 +86,7 @@ def predict(asked: Query) -> tuple[RunFolder, dict[str, Any]]:
     x, y = queried(asked.spec, asked.limit)
     folder = _folder(asked)
     protocol = find_protocol(asked.run.settings["protocol"])
-    parties = [party_name(role) for role in roles(protocol, asked.config)]
+    parties = [party_name(role) for role in protocol.roles(asked.config)]
     public = {
         **asked.run.settings,
         "parties": parties,
@@ -120,14 +120,14 @@ def _seen(trained: RunFolder, folder: RunFolder, make: Runtimes) -> list[Learned
 
 
 def _classes(
-    asked: Query, protocol: Any, folder: RunFolder, make: Runtimes, count: int
+    asked: Query, protocol: ProtocolFile, folder: RunFolder, make: Runtimes, count: int
 ) -> tuple[NDArray[Any], float]:
     """What was told, and the seconds from the first message to the last answer, the start of processes not among them."""
     runtime = make.hosts(_host_specs(asked, protocol, folder), lambda phase, number: None)
     try:
         started = time.perf_counter()
         session = Session(
-            runtime, protocol.PREDICT, dict.fromkeys(roles(protocol, asked.config), 1), asked.config
+            runtime, protocol.PREDICT, dict.fromkeys(protocol.roles(asked.config), 1), asked.config
         )
         told = [np.asarray(opened(part)) for part in protocol.predict(session, asked.config, count)]
         seconds = time.perf_counter() - started
@@ -138,15 +138,15 @@ def _classes(
     return np.concatenate(told), seconds
 
 
-def _host_specs(asked: Query, protocol: Any, folder: RunFolder) -> list[HostSpec]:
+def _host_specs(asked: Query, protocol: ProtocolFile, folder: RunFolder) -> list[HostSpec]:
     """One host a role. Coins are fresh: those of a seeded training were used there, and masks must not be used twice."""
     key, specs = os.urandom(32), []
-    for role in roles(protocol, asked.config):
+    for role in protocol.roles(asked.config):
         name = party_name(role)
         specs.append(
             HostSpec(
                 name=role.value, role=role, parties=(name,), keys=(derive(key, name),), protocol=protocol.NAME,
-                config=asked.config, transcript=str((folder.path / "transcripts" / f"{role.value}.sqlite").resolve()),
+                file=source_of(protocol), config=asked.config, transcript=str((folder.path / "transcripts" / f"{role.value}.sqlite").resolve()),
                 log=str((folder.path / "run.log").resolve()), record=Record.FULL,
                 data=asked.spec if role is DATA_OWNER else None, owners=1 if role is DATA_OWNER else 0,
                 restored=str((asked.run.path / "state").resolve()), asking=True, limit=asked.limit,

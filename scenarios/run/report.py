@@ -14,9 +14,8 @@ from parties.adversary.behaviours import replaced
 from parties.record.verify import edges as transcript_edges
 from protocols.language.roles import party_name
 from protocols.network import nn
-from protocols.network.config import Config
-from scenarios.run.experiment import Experiment, step_count
-from scenarios.run.folder import RunFolder
+from scenarios.run.experiment import Experiment
+from scenarios.run.folder import RunFolder, joined
 from scenarios.run.options import Preset
 from scenarios.run.result import Accuracy, Deviating, Edge, PartyTraffic, Published, Result, Scored, Seconds
 
@@ -37,16 +36,28 @@ class Epoch:
     seconds: float
 
 
-def accuracy(experiment: Experiment, weights: dict[str, Any]) -> float | None:
+def accuracy(experiment: Experiment, revealed: Any) -> float | None:
     """Accuracy on the held-out images; None without any, and of a head that nobody reveals, which is scored at the end."""
     data = experiment.data
-    if experiment.scenario.scoring is not None or data.x_test is None or data.y_test is None:
+    return (
+        None
+        if experiment.scenario.scoring is not None
+        else _accuracy(experiment, revealed, data.x_test, data.y_test)
+    )
+
+
+def _accuracy(experiment: Experiment, revealed: Any, x: Any, y: Any) -> float | None:
+    """As the protocol says, or by the weights of a network; None where there is nothing to measure."""
+    if x is None or y is None or revealed is None:
         return None
-    return _accuracy(weights, experiment.config, data.x_test, data.y_test)
-
-
-def _accuracy(weights: dict[str, Any], config: Config, x: Any, y: Any) -> float:
-    return nn.accuracy(weights["w1"], weights["weights"], weights["biases"], config, x, y)
+    found = experiment.scenario.protocol.accuracy(revealed, experiment.config, x, y)
+    parts = revealed if isinstance(revealed, list) else [revealed]
+    if found is not None or not all(isinstance(part, dict) for part in parts):
+        return found
+    whole = joined(parts)
+    if "w1" not in whole:
+        return None
+    return nn.accuracy(whole["w1"], whole["weights"], whole["biases"], experiment.config, x, y)
 
 
 def baseline(experiment: Experiment) -> float | None:
@@ -82,15 +93,15 @@ def report(
 
 def scored(experiment: Experiment, epochs: Sequence[Epoch]) -> Scored:
     """Accuracy of the weights after each epoch, and the steps that led there."""
-    data, last = experiment.data, epochs[-1]
+    data, last = experiment.data, epochs[-1] if epochs else Epoch(None, None, 0.0)
     found = Accuracy(
-        train=_accuracy(last.revealed, experiment.config, data.x_train, data.y_train),
+        train=_accuracy(experiment, last.revealed, data.x_train, data.y_train),
         test=last.test,
         baseline_test=None,
         test_by_epoch=tuple(epoch.test for epoch in epochs),
         seconds_by_epoch=tuple(epoch.seconds for epoch in epochs),
     )
-    return Scored(accuracy=found, steps=step_count(experiment.scenario.protocol, experiment.config))
+    return Scored(accuracy=found, steps=experiment.steps)
 
 
 def malicious(experiment: Experiment, run: RunFolder) -> tuple[Deviating, ...] | None:
@@ -112,8 +123,7 @@ def security(experiment: Experiment) -> dict[str, str]:
     """What protects what, in one line each."""
     protocol = experiment.scenario.protocol
     lines = {"protocol": protocol.SECURITY}
-    if hasattr(protocol, "describe"):
-        lines |= protocol.describe(experiment.config)
+    lines |= protocol.describe(experiment.config)
     if experiment.behaviour:
         lines["cloud"] = experiment.behaviour.describe(experiment.config)
     lines["coins"] = (

@@ -53,6 +53,7 @@ def headline(result: dict[str, Any]) -> str:
     """Scenario, data, owners, scheme, runtime and seed in one line."""
     config = result["config"]
     owners, samples = len(config["counts"]), sum(config["counts"])
+    samples = config["counts"][0] if config["split"] == "columns" else samples
     deviating = [
         f"MALICIOUS {each['party']} ({each['deviation'].replace('_', '-')})"
         for each in result.get("malicious", ())

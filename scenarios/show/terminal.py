@@ -15,7 +15,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from protocols.language.errors import ConfigError, KeyholeError
-from scenarios.run.experiment import Experiment, step_count
+from scenarios.run.experiment import Experiment
 from scenarios.show.printable import PlainConsole, printable
 
 _TRACEBACKS = False
@@ -105,7 +105,7 @@ def _fail(error: BaseException, status: int, text: str | None = None) -> None:
 
 def progress(experiment: Experiment, silent: bool) -> AbstractContextManager[Callable[[str, int], None]]:
     """A progress bar of the steps of a run on a terminal, nothing elsewhere."""
-    return progress_of(step_count(experiment.scenario.protocol, experiment.config), silent)
+    return progress_of(experiment.steps, silent)
 
 
 @contextmanager

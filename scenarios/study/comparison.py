@@ -8,7 +8,7 @@ from typing import Any
 
 from protocols.language.options import as_plain
 from protocols.network.config import Scheme
-from scenarios.run.experiment import Experiment, step_count
+from scenarios.run.experiment import Experiment
 from scenarios.run.folder import RunFolder, load_run, write_json
 from scenarios.run.learned import learned_rows
 from scenarios.run.report import security
@@ -73,7 +73,7 @@ def finished_row(run: RunFolder, path: str, ignored: Sequence[str] = ()) -> Comp
 
 def extrapolated_row(experiment: Experiment, cost: Cost, why: str, ignored: Sequence[str] = ()) -> Compared:
     """A row for a run that was not carried out, from what a few of its steps cost."""
-    parts, steps = extrapolate(cost, experiment), step_count(experiment.scenario.protocol, experiment.config)
+    parts, steps = extrapolate(cost, experiment), experiment.steps
     setup, train = parts["setup"]["seconds"], parts["train"]["seconds"]
     edges = _edges(list(parts.values()))
     known = {"setup": setup, "train": train, "total": setup + train, "per_step": train / steps}
@@ -214,7 +214,7 @@ def _unfinished(experiment: Experiment, status: str, why: str, ignored: Sequence
             "layers": list(config.layers),
         },
         "seed": experiment.seed,
-        "steps": step_count(experiment.scenario.protocol, experiment.config),
+        "steps": experiment.steps,
         "ignored": list(ignored),
     }
 

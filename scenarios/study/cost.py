@@ -17,7 +17,7 @@ from typing import Any
 from parties.adversary.attack import Learned
 from protocols.language.options import derived
 from protocols.network.config import chunks, round_count
-from scenarios.run.experiment import Experiment, step_count
+from scenarios.run.experiment import Experiment
 from scenarios.study.probe import WARM_STEPS, Amounts, Measured, measure, rounded, summed, trains_copies
 
 _LARGE_SECONDS = 30.0  # that the steps of the larger batch may take, as far as foreseen
@@ -123,7 +123,7 @@ def counts(experiment: Experiment) -> Counts:
     uploads = chunks(config, protocol.upload_rows(config)) if hasattr(protocol, "upload_rows") else 1
     copies, samples = trains_copies(experiment), sum(config.counts)
     members = (config.per_round or len(config.counts)) if copies else 1
-    steps = step_count(protocol, config) * members
+    steps = experiment.steps * members
     in_rounds = copies or getattr(config, "rounds", 0) > 0
     rows = steps * config.batch if in_rounds else config.epochs * samples
     return Counts(uploads, samples, steps, rows, round_count(config) * members if copies else 0)

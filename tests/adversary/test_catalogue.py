@@ -46,7 +46,7 @@ def test_what_a_file_lacks_is_named(tmp_path):
     (tmp_path / "broken.py").write_text("import no_such_module\n")
     with pytest.raises(ConfigError, match="lacks SUMMARY, solve"):
         load_attack(tmp_path / "half.py")
-    with pytest.raises(ConfigError, match="cannot be loaded: ModuleNotFoundError"):
+    with pytest.raises(ConfigError, match="cannot be imported: ModuleNotFoundError"):
         load_attack(tmp_path / "broken.py")
     with pytest.raises(ConfigError, match="no such file"):
         find_attack(str(tmp_path / "absent.py"))

@@ -19,6 +19,7 @@ from protocols.crypto import paillier
 from protocols.crypto.coins import Coins, derive
 from protocols.crypto.paillier_keys import PaillierFloats, PaillierLogits
 from protocols.language.errors import BoundError, ConfigError, MalformedError, StepError
+from protocols.language.options import from_plain
 from protocols.language.session import Session
 from protocols.network.head import Protect
 from protocols.network.head_config import Encoding, HeadConfig, Release
@@ -154,8 +155,8 @@ def test_knowledge_and_attacks_bear_with_every_kind_of_record(runs, record):
     run, result = runs("reverse_he", record=record)
     rows = attack_run(run, ATTACKS, ("server", "key_authority"), run.prior(), Adversary)
     assert not any(row["applicable"] for row in rows) and result["learned"]
-    assert len(run.truth().images) == 5 and run.config() == HeadConfig.from_plain(
-        json.loads(json.dumps(run.settings["config"]))
+    assert len(run.truth().images) == 5 and run.config() == from_plain(
+        HeadConfig, json.loads(json.dumps(run.settings["config"]))
     )
 
 

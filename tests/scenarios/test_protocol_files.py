@@ -1,0 +1,153 @@
+"""A protocol, or an attack, that is a file of the user's: what it has to hold, and that every command knows it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from parties import registry
+from scenarios import load_run
+from scenarios.cli import app
+from scenarios.run.catalogue import asked_for
+from scenarios.run.result import result_schema
+from tests.scenarios.test_cli import one_line
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SPLIT, COLUMNS, RIDGE = (EXAMPLES / f"{name}.py" for name in ("split_noise", "columns", "ridge"))
+SMALL = ["--samples", "48", "--hidden", "8", "--epochs", "2", "--seed", "7"]
+
+
+def keyhole(*args):
+    return CliRunner().invoke(app, [str(a) for a in args], env={"COLUMNS": "140"})
+
+
+def run(file, out, *more, runtime="inline"):
+    """The folder of a small run of a file."""
+    outcome = keyhole("run", file, *SMALL, "--runtime", runtime, "--out", out, *more)
+    assert outcome.exit_code == 0, outcome.output
+    return load_run(out)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """A run of a copy of the example, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("mine")
+    file = Path(shutil.copy(SPLIT, folder / "mine.py"))
+    return run(file, folder / "run", "--noise", "0.2")
+
+
+def test_the_examples_are_short_and_those_of_the_readme():
+    readme = (EXAMPLES.parents[1] / "README.md").read_text(encoding="utf-8")
+    for path, most in ((SPLIT, 60), (RIDGE, 40)):
+        text = path.read_text(encoding="utf-8")
+        assert len(text.splitlines()) < most and text in readme
+
+
+def test_its_options_appear_in_help_and_others_are_refused():
+    assert "--noise" in keyhole("run", SPLIT, "--help").stdout
+    one_line(keyhole("run", SPLIT, "--weight-scale", "4"), 2, "--weight-scale is no option of")
+    assert "data_owner -> cloud_trainer     z1" in keyhole("figure", SPLIT).stdout
+
+
+def test_its_result_has_its_options_and_fits_the_derived_schema(stored):
+    import jsonschema
+
+    jsonschema.validate(stored.result, result_schema([asked_for(str(SPLIT)).config]))
+    assert stored.result["config"]["noise"] == 0.2
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("file", "more"), [(SPLIT, []), (COLUMNS, ["--owners", "3"])], ids=["split", "columns"]
+)
+def test_the_digest_is_the_same_on_ray(file, more, tmp_path, ray_session):
+    inline, on_ray = (run(file, tmp_path / r, *more, runtime=r) for r in ("inline", "ray"))
+    assert inline.result["transcript_digest"] == on_ray.result["transcript_digest"]
+    assert inline.result["learned"] == on_ray.result["learned"]
+
+
+COMMANDS = [["show"], ["show", "--verify"], ["learned"], ["coalitions"], ["attack", "--attack", "stack"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_later_commands_find_the_file_again(stored, command):
+    name, *options = command
+    registry._files.clear()  # as in a new process
+    outcome = keyhole(name, stored.path, *options)
+    assert outcome.exit_code == 0, outcome.output
+
+
+def test_a_changed_a_missing_and_a_strangers_file_are_one_line(stored, tmp_path, monkeypatch):
+    shutil.copytree(stored.path, tmp_path / "run")
+    settings = json.loads((tmp_path / "run" / "config.json").read_text())
+    file = tmp_path / "mine.py"
+    settings["file"]["path"] = str(file)
+    (tmp_path / "run" / "config.json").write_text(json.dumps(settings))
+    one_line(keyhole("learned", tmp_path / "run"), 1, "mine.py", "cannot be read")
+    file.write_text("raise SystemExit('never run')")
+    one_line(keyhole("learned", tmp_path / "run"), 1, "changed since the run", "restore it")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))
+    one_line(
+        keyhole("learned", tmp_path / "run"), 1, "is code, and was never run here", f"keyhole figure {file}"
+    )
+
+
+LACKS = {
+    "nothing": ("", ["it lacks NAME: write `NAME = ", "it lacks FIGURE", "it lacks Options", "it lacks run"]),
+    "other roles": ('ROLES = ("cloud",)', ["ROLES holds what is no role"]),
+    "no arrow": ("from protocols.language.roles import *\nROLES = (CLOUD_TRAINER,)\nFIGURE = (1,)", ["FIGURE holds what is no arrow"]),
+    "no facts": ("class Options: pass", ["no frozen dataclass", "Options lacks classes, counts, features, x_max"]),
+    "run": ("def run(s): ...", ["run takes other arguments: write `def run(s, config):`"]),
+    "syntax": ("def", ["cannot be imported: SyntaxError"]),
+    "import": ("import nothing_like_it", ["cannot be imported: ModuleNotFoundError"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LACKS)
+def test_what_a_file_lacks_is_named_with_what_to_write(tmp_path, name):
+    text, said = LACKS[name]
+    (tmp_path / "mine.py").write_text(text)
+    one_line(keyhole("run", tmp_path / "mine.py"), 2, *said)
+
+
+def test_the_name_of_another_protocol_is_refused(tmp_path):
+    (tmp_path / "mine.py").write_text(SPLIT.read_text().replace('"split_noise"', '"plain_fe"'))
+    one_line(keyhole("run", tmp_path / "mine.py"), 2, "plain_fe is the name of another protocol")
+
+
+def test_a_new_protocol_runs_as_it_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "keyhole run ./my_idea.py" in keyhole("new", "protocol", "my-idea").stdout
+    assert run("./my_idea.py", tmp_path / "run").result["protocol"] == "my_idea"
+    one_line(keyhole("new", "protocol", "my-idea"), 1, "my_idea.py: exists")
+    one_line(keyhole("new", "protocol", "plain"), 2, "cannot be the name")
+
+
+def test_owners_hold_columns_and_the_first_one_labels(tmp_path):
+    found = run(COLUMNS, tmp_path / "run", "--owners", "3")
+    inputs = [found.view(f"data_owner:{i}")["images"][0] for i in range(3)]
+    assert [x.shape for x in inputs] == [(48, 22), (48, 21), (48, 21)]
+    assert np.array_equal(found.truth().images, np.concatenate(inputs, axis=1))
+    assert "labels" in found.view("data_owner:0") and "labels" not in found.view("data_owner:1")
+    assert found.result["accuracy"]["train"] > 0 and "helper" in found.result["parties"]
+    one_line(
+        keyhole("run", "plain", "--split", "columns"), 2, "--split columns is not for plain: iid, label, even"
+    )
+    one_line(
+        keyhole("run", COLUMNS, "--owners", "65", "--samples", "100", "--runtime", "inline"), 2, "at most 64"
+    )
+
+
+def test_protocols_of_installed_packages_are_known(monkeypatch):
+    module = registry.module_of(registry.opened(str(SPLIT)))
+
+    class Found(dict):
+        names = ("split_noise",)
+
+    entry = type("Entry", (), {"load": lambda self: module})()
+    monkeypatch.setattr(registry, "_files", {})
+    monkeypatch.setattr(registry, "entry_points", lambda group: Found(split_noise=entry))
+    assert registry.find_protocol("split-noise").NAME == "split_noise"
