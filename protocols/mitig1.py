@@ -1,27 +1,30 @@
 """MITIG1: the owner keeps the first layer, and the cloud computes Z1 under function-hiding encryption.
 
-A. Ionita, A. Ionita, RAID 2025, arXiv:2509.21497 (their public code calls it mitigation 2). The owner O holds W1. The cloud C
-holds samples under a function-hiding scheme, so that a key hides the row of W1 that it stands for; with the keys of a step C
-decrypts Z1 = W1 X_B^T, runs the layers above and returns dZ1, and O updates W1 with dZ1 X_B / B.
+A. Ionita, A. Ionita, RAID 2025, arXiv:2509.21497 (their public code calls it mitigation 2). The owner O holds
+W1. The cloud C holds samples under a function-hiding scheme, so that a key hides the row of W1 that it stands
+for; with the keys of a step C decrypts Z1 = W1 X_B^T, runs the layers above and returns dZ1, and O updates W1
+with dZ1 X_B / B.
 
     authority   party | owner       who holds the master key: a party of its own, or each owner for itself
 
-What the parties learn by design: C learns Z1 and its own weights, and the labels. A sees the rounded W1 of every step in the
-key requests, and holds the master key that it shares with O (the scheme is secret-key): with a ciphertext it would
-read the sample. Each owner has an instance of its own, because a shared master key would let every owner open all
-others' ciphertexts. Like every key, one of this scheme works on every ciphertext of its instance: C can compute
-Z1 of all samples in every step, not of the batch alone.
+What the parties learn by design: C learns Z1 and its own weights, and the labels. A sees the rounded W1 of
+every step in the key requests, and holds the master key that it shares with O (the scheme is secret-key):
+with a ciphertext it would read the sample. Each owner has an instance of its own, because a shared master key
+would let every owner open all others' ciphertexts. Like every key, one of this scheme works on every
+ciphertext of its instance: C can compute Z1 of all samples in every step, not of the batch alone.
 
 With many owners each trains a copy of W1, and A averages the copies (`split.py`). What this adds:
 
-* A sees each owner's W1 before and after its steps, so W1 - W1' = (lr / B) sum_t dZ1_t X_t: the span of the samples of these steps.
+* A sees each owner's W1 before and after its steps, so W1 - W1' = (lr / B) sum_t dZ1_t X_t: the span of the
+  samples of these steps.
 * A + C know dZ1 too, and X_B exactly while an owner's samples since the last average are at most h. With
   `authority=party` they need not: A's master keys open the ciphertexts that C holds.
-* C + one owner know the W1 that all begin a round with: exact equations Z1 = W1 X^T on every sample of every other owner, because
-  the keys of that step work on all of its ciphertexts.
+* C + one owner know the W1 that all begin a round with: exact equations Z1 = W1 X^T on every sample of every
+  other owner, because the keys of that step work on all of its ciphertexts.
 
-Deviations from the paper: rounding to nearest in place of two decimals; the mean over the batch and a generator of each party's own
-(its code divides gradients by 10 and seeds both sides alike). Many owners are an addition.
+Deviations from the paper: rounding to nearest in place of two decimals; the mean over the batch and a
+generator of each party's own (its code divides gradients by 10 and seeds both sides alike). Many owners are
+an addition.
 """
 
 from __future__ import annotations
@@ -46,16 +49,8 @@ from protocols.language.session import At, Session
 from protocols.language.state import Cloud, State
 from protocols.language.view import View
 from protocols.network import inference, training
-from protocols.network.config import (
-    Aggregation,
-    Authority,
-    Labels,
-    Order,
-    Training,
-    Visit,
-    chunks,
-    round_count,
-)
+from protocols.network.config import Aggregation, Authority, Labels, Order, Training
+from protocols.network.schedule import Visit, chunks, round_count
 from protocols.parts import averaging, hiding, split
 from protocols.parts.averaging import InClear, Masked
 from protocols.parts.hiding import AUTHORITIES, AtAuthority, AtOwner
@@ -122,10 +117,10 @@ def train_step(s: Session, keys: Any, upper: split.AtCloud, o: At, visit: Visit)
     """One step of the owners of a round, each on a batch of its own."""
     c = s.at(CLOUD_TRAINER)
     # fmt: off
-    sk = keys.ask(s, o, visit)                                              # O: [W1]; A or O: hiding keys of its rows
-    z1 = c.do(decrypt, sk, visit)                                           # C: Z1 = Dec(sk, ct)
-    dz1 = upper.backward(s, o, z1, visit)                                   # C: forward, backward
-    o.do(split.update_first, c.send(o, dz1=s.scatter(dz1, o)), visit)       # O: W1 <- W1 - lr dZ1 X_B / B
+    sk = keys.ask(s, o, visit)                                          # O: [W1]; A or O: hiding keys
+    z1 = c.do(decrypt, sk, visit)                                       # C: Z1 = Dec(sk, ct)
+    dz1 = upper.backward(s, o, z1, visit)                               # C: forward, backward
+    o.do(split.update_first, c.send(o, dz1=s.scatter(dz1, o)), visit)   # O: W1 <- W1 - lr dZ1 X_B / B
     # fmt: on
 
 
@@ -179,7 +174,8 @@ def check(config: Options) -> None:
         raise ConfigError("mitig1 encrypts integers: --weight-scale must be at least 1")
     if config.aggregation is Aggregation.SECURE and config.authority is Authority.PARTY:
         raise ConfigError(
-            "--defence secure-aggregation hides nothing from an authority that is asked for keys: --authority owner"
+            "--defence secure-aggregation hides nothing from an authority that is asked for keys: "
+            "--authority owner"
         )
     describe(config)
 
@@ -194,7 +190,7 @@ def describe(config: Options) -> dict[str, str]:
 
 
 def payload_nbytes(config: Options) -> int:
-    """About how many bytes full transcripts take: every message at both ends, equal payloads of a party once."""
+    """Bytes of full transcripts, about: each message at both ends, equal payloads of a party once."""
     n, h, members = config.features, config.layers[0], config.per_round or len(config.counts)
     pairing = get_pairing(config.group)
     msk = len(config.counts) * 2 * n * n * pairing.scalar_bytes

@@ -1,29 +1,32 @@
 """MITIG2: split learning, without encryption. The owner keeps the samples and the first layer.
 
-A. Ionita, A. Ionita, RAID 2025, arXiv:2509.21497 (their public code calls it mitigation 1). In each step the owner O sends
-Z1 = W1 X_B^T, the cloud C runs the layers above and returns dZ1, and O updates W1 with dZ1 X_B / B.
+A. Ionita, A. Ionita, RAID 2025, arXiv:2509.21497 (their public code calls it mitigation 1). In each step the
+owner O sends Z1 = W1 X_B^T, the cloud C runs the layers above and returns dZ1, and O updates W1 with dZ1 X_B
+/ B.
 
-    labels     clear | owner        at the cloud, as in the paper; or U-shaped: O also holds the last layer and the labels
-    first      conv:FxRxC           W1 is F kernels, and Z1 has a number for each kernel and position
+    labels     clear | owner   at the cloud, as in the paper; or, U-shaped, at O with the last layer
+    first      conv:FxRxC      W1 is F kernels, and Z1 has a number for each kernel and position
 
-What the parties learn by design: C learns Z1 and its own weights, and the labels (U-shaped: it sees the gradient of the last hidden
-layer instead, from which classes may still be told apart; with one hidden layer it then holds no weights at all). W1 and the samples never leave O. Nothing hides more than that: training lasts many steps, in which C sees
-how W1 x changes, and what follows from it is what this project computes.
+What the parties learn by design: C learns Z1 and its own weights, and the labels (U-shaped: it sees the
+gradient of the last hidden layer instead, from which classes may still be told apart; with one hidden layer
+it then holds no weights at all). W1 and the samples never leave O. Nothing hides more than that: training
+lasts many steps, in which C sees how W1 x changes, and what follows from it is what this project computes.
 
-With many owners each trains a copy of W1, and the authority A averages the copies (`split.py`). What this adds:
+With many owners each trains a copy of W1, and the authority A averages the copies (`split.py`). What this
+adds:
 
-* A sees each owner's W1 before and after its steps, so W1 - W1' = (lr / B) sum_t dZ1_t X_t: the span of the samples of these steps.
-* A + C know dZ1 too: h equations for each pixel of X_B, and X_B exactly while an owner's samples since the last average are at most h.
-* C + one owner know the W1 that all begin a round with: exact equations Z1 = W1 X^T on every other owner's first batch of the round.
+* A sees each owner's W1 before and after its steps, so W1 - W1' = (lr / B) sum_t dZ1_t X_t: the span of the
+  samples of these steps.
+* A + C know dZ1 too: h equations for each pixel of X_B, and X_B exactly while an owner's samples since the
+  last average are at most h.
+* C + one owner know the W1 that all begin a round with: exact equations Z1 = W1 X^T on every other owner's
+  first batch of the round.
 * U-shaped with many owners, A also sees the last layers.
 
-Defences (`defence.py`): `noise`, uniform in +-R on every entry of Z1, drawn anew in each step from the owner's coins; R is in units of Z1 with
-pixels as integers, as the authors' +-10 is, so R / x_max on what is sent where pixels enter as x / x_max. The owner's own backward pass
-has no noise in it, but dZ1 comes from a forward pass that had. A sample that comes back in every epoch gets fresh noise each time, so
-that averages over visits lose it. Those of `split.py`: secure aggregation, reshuffling, unlinkable samples.
+Defences, and what they leave open: `parts/noise.py`, `parts/order.py`, `parts/averaging.py`.
 
-Deviations from the paper: its code divides gradients by 10 B and seeds both sides alike; here the mean over the batch and a generator
-of each party's own. Many owners and the U-shape are additions.
+Deviations from the paper: its code divides gradients by 10 B and seeds both sides alike; here the mean over
+the batch and a generator of each party's own. Many owners and the U-shape are additions.
 """
 
 from __future__ import annotations
@@ -46,16 +49,8 @@ from protocols.language.session import At, Session
 from protocols.language.state import Owner, State
 from protocols.language.view import View
 from protocols.network import inference, nn, training
-from protocols.network.config import (
-    Aggregation,
-    Convolved,
-    Labels,
-    Order,
-    Training,
-    Visit,
-    carried,
-    round_count,
-)
+from protocols.network.config import Aggregation, Convolved, Labels, Order, Training, carried
+from protocols.network.schedule import Visit, round_count
 from protocols.parts import averaging, noise, order, split
 from protocols.parts.averaging import InClear, Masked
 from protocols.parts.noise import NOISES
@@ -110,10 +105,10 @@ def train_step(s: Session, noisy: Any, upper: AtCloud, o: At, visit: Visit) -> N
     """One step of the owners of a round, each on a batch of its own."""
     c = s.at(CLOUD_TRAINER)
     # fmt: off
-    z1 = noisy.on(o, o.do(first_layer, visit))                              # O: Z1 = W1 X_B^T, and noise
+    z1 = noisy.on(o, o.do(first_layer, visit))                          # O: Z1 = W1 X_B^T, and noise
     z1 = s.gather(o.send(c, z1=z1))
-    dz1 = upper.backward(s, o, z1, visit)                                   # C, U-shaped and O: forward, backward
-    o.do(split.update_first, c.send(o, dz1=s.scatter(dz1, o)), visit)       # O: W1 <- W1 - lr dZ1 X_B / B
+    dz1 = upper.backward(s, o, z1, visit)                               # C, U-shaped O too: backward
+    o.do(split.update_first, c.send(o, dz1=s.scatter(dz1, o)), visit)   # O: W1 <- W1 - lr dZ1 X_B / B
     # fmt: on
 
 
@@ -173,7 +168,7 @@ def describe(config: Options) -> dict[str, str]:
 
 
 def payload_nbytes(config: Options) -> int:
-    """About how many bytes full transcripts take: every message at both ends, equal payloads of a party once."""
+    """Bytes of full transcripts, about: each message at both ends, equal payloads of a party once."""
     h, members = config.width, config.per_round or len(config.counts)
     head = config.classes * (config.layers[-1] + 1) if config.labels is Labels.OWNER else 0
     step = 4 * members * config.batch * (2 * h + (2 * config.layers[-1] if head else 0))

@@ -1,8 +1,9 @@
 """Training without protection: the owners hand their samples to the cloud.
 
-The utility baseline of every comparison, and the oracle of the tests: with `--weight-scale` it rounds W1, and with `labels=febo` or
-`gradient=fe` also P and dZ1, as the protocol on encrypted data does, and then computes the same weights bit by bit; with
-`init=owner` it begins with the weights of a split network, and computes those of MITIG1 and MITIG2. The cloud learns everything.
+The utility baseline of every comparison, and the oracle of the tests: with `--weight-scale` it rounds W1, and
+with `labels=febo` or `gradient=fe` also P and dZ1, as the protocol on encrypted data does, and then computes
+the same weights bit by bit; with `init=owner` it begins with the weights of a split network, and computes
+those of MITIG1 and MITIG2. The cloud learns everything.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from protocols.language.state import Cloud, State
 from protocols.language.view import View
 from protocols.network import conv, inference, nn, training
 from protocols.network.config import (
-    Batch,
     Convolved,
     Gradient,
     Init,
@@ -34,11 +34,9 @@ from protocols.network.config import (
     Rounded,
     RoundedLabels,
     Training,
-    batches,
     carried,
-    chunk_rows,
-    chunks,
 )
+from protocols.network.schedule import Batch, batches, chunk_rows, chunks
 from protocols.parts import averaging, gradient, labels
 from protocols.parts.labels import Clear
 from protocols.parts.split import AtCloud, UShaped
@@ -153,7 +151,8 @@ def check(config: Options) -> None:
     """Refuse what would have no effect."""
     if config.labels is Labels.OWNER and config.init is Init.CLOUD:
         raise ConfigError(
-            "plain sends all labels to the cloud: --labels owner is for --init owner, to begin as a split network does"
+            "plain sends all labels to the cloud: --labels owner is for --init owner, "
+            "to begin as a split network does"
         )
 
 
@@ -178,7 +177,7 @@ def train_step(state: Cloud, batch: Batch) -> None:
 
 
 def first_layer(state: State, x: NDArray[Any], config: Options) -> torch.Tensor:
-    """Z1 (B, h): exact integer products of rounded W1 and pixels, or float32 products if nothing is rounded."""
+    """Z1 (B, h): exact products of rounded W1 and pixels, or float32 products if nothing is rounded."""
     layer = config.conv
     if not config.weight_scale:
         return nn.first_layer(x, state.w1.value, config.pixel_unit, layer)
@@ -196,7 +195,7 @@ def output_error(p: torch.Tensor, y: NDArray[Any], config: Options) -> torch.Ten
 
 
 def first_layer_gradient(dz1: NDArray[np.float32], x: NDArray[Any], config: Options) -> torch.Tensor:
-    """dW1 (h, n) of dZ1 (B, h) and integer pixels (B, n), rounded as keys for dZ1 would if the run says so."""
+    """dW1 (h, n) of dZ1 (B, h) and integer pixels (B, n); dZ1 rounded if the run says so."""
     if config.gradient is Gradient.OWNER or not config.weight_scale:
         return training.first_layer_gradient(dz1, x, config)
     rounded, layer = training.quantise(dz1, config, "dZ1").astype(np.int64), config.conv

@@ -1,39 +1,42 @@
 """Training on functionally encrypted samples, as in CryptoNN and NN-EMD.
 
-R. Xu, J. Joshi, C. Li, *CryptoNN*, ICDCS 2019, arXiv:1904.07303; R. Xu et al., *NN-EMD*, TDSC 2021, arXiv:2012.10547; attacked
-in A. Ionita, A. Ionita, RAID 2025, arXiv:2509.21497. The cloud C holds samples under inner-product encryption, asks the
-authority A in each step for function keys of the rows of W1, and decrypts Z1 = W1 X_B^T.
+R. Xu, J. Joshi, C. Li, *CryptoNN*, ICDCS 2019, arXiv:1904.07303; R. Xu et al., *NN-EMD*, TDSC 2021,
+arXiv:2012.10547; attacked in A. Ionita, A. Ionita, RAID 2025, arXiv:2509.21497. The cloud C holds samples
+under inner-product encryption, asks the authority A in each step for function keys of the rows of W1, and
+decrypts Z1 = W1 X_B^T.
 
-    scheme     lwe | ddh            what protects the samples
-    labels     clear | febo         NN-EMD: in the clear; CryptoNN: under FEBO, where C decrypts Y - P
-    gradient   owner | fe           dW1 comes from the owner, or C decrypts dZ1 X_B with keys of the rows of dZ1
-    first      conv:FxRxC           the first layer is a convolution: C asks for keys of F kernels, at every position
+    scheme     lwe | ddh      what protects the samples
+    labels     clear | febo   NN-EMD: in the clear; CryptoNN: under FEBO, where C decrypts Y - P
+    gradient   owner | fe     dW1 comes from the owner, or C decrypts dZ1 X_B with keys of the rows of dZ1
+    first      conv:FxRxC     the first layer is a convolution: C asks for keys of F kernels, at each position
 
-What the parties learn by design: C learns Z1 and dW1 of every step, W1, and the labels (in the clear, or as P + (Y - P)). A
-sees W1, with `gradient=fe` dZ1, and with `labels=febo` P, in the key requests. A function key works on every ciphertext of its master key, so with n
-independent keys C solves for every sample: the attacks `stack` and `master_key` do.
+What the parties learn by design: C learns Z1 and dW1 of every step, W1, and the labels (in the clear, or as P
++ (Y - P)). A sees W1, with `gradient=fe` dZ1, and with `labels=febo` P, in the key requests. A function key
+works on every ciphertext of its master key, so with n independent keys C solves for every sample: the attacks
+`stack` and `master_key` do.
 
-A first convolution with P positions is F P inner products of an image. The image is encrypted once, as a vector of
-length n, and A expands the F kernels that C asks for into the F P rows of the layer's matrix (`conv.matrix`, public
-geometry). To encrypt each patch by itself would make the keys small, F a step, and the ciphertexts P times as many.
-Under LWE, patches against whole images:
+A first convolution with P positions is F P inner products of an image. The image is encrypted once, as a
+vector of length n, and A expands the F kernels that C asks for into the F P rows of the layer's matrix
+(`conv.matrix`, public geometry). To encrypt each patch by itself would make the keys small, F a step, and the
+ciphertexts P times as many. Under LWE, patches against whole images:
 
-    digits 8 x 8, 4 kernels of 3 x 3         592 kB against 17 kB an image;    33 kB against 1.2 MB of keys a step
-    MNIST 28 x 28, 6 of 5 x 5                9.6 MB against 23 kB              50 kB against 34 MB
-    CIFAR gray 32 x 32, 6 of 5 x 5           13 MB against 25 kB               50 kB against 48 MB
-    CIFAR RGB, 16 of 3 x 3                   15 MB against 41 kB               0.1 MB against 206 MB
+    digits 8 x 8, 4 kernels of 3 x 3      592 kB against 17 kB an image;   33 kB against 1.2 MB of keys a step
+    MNIST 28 x 28, 6 of 5 x 5             9.6 MB against 23 kB             50 kB against 34 MB
+    CIFAR gray 32 x 32, 6 of 5 x 5        13 MB against 25 kB              50 kB against 48 MB
+    CIFAR RGB, 16 of 3 x 3                15 MB against 41 kB              0.1 MB against 206 MB
 
-so that MNIST would be 570 GB of ciphertexts, which C must keep, instead of 1.4 GB; and under DDH, whose keys are 32
-bytes beside their vector, whole images are smaller at once. Decryption costs the same. The consequence for what
-leaks: as F P >= n, the keys of a single step have rank n (unless the kernels have a common zero:
-`parties/adversary/conv.py`); patches by themselves, each with F equations for its L pixels, would give the same
-equations to whoever knows which patches overlap.
+so that MNIST would be 570 GB of ciphertexts, which C must keep, instead of 1.4 GB; and under DDH, whose keys
+are 32 bytes beside their vector, whole images are smaller at once. Decryption costs the same. The consequence
+for what leaks: as F P >= n, the keys of a single step have rank n (unless the kernels have a common zero:
+`parties/adversary/conv.py`); patches by themselves, each with F equations for its L pixels, would give the
+same equations to whoever knows which patches overlap.
 
-What the parts leave open is said in their files: `parts/labels.py`, `parts/gradient.py`, and the defences `parts/keys.py` (a master key
-for an epoch or for a batch) and `parts/budget.py`.
+What the parts leave open is said in their files: `parts/labels.py`, `parts/gradient.py`, and the defences
+`parts/keys.py` (a master key for an epoch or for a batch) and `parts/budget.py`.
 
-Deviations from the papers: rounding to nearest instead of two decimals; a batch that is smaller than B is padded with zeros
-in the second instance (`gradient=fe`); samples are uploaded in chunks of about 64 MB, and their `ct_batch`, which is larger, with them.
+Deviations from the papers: rounding to nearest instead of two decimals; a batch that is smaller than B is
+padded with zeros in the second instance (`gradient=fe`); samples are uploaded in chunks of about 64 MB, and
+their `ct_batch`, which is larger, with them.
 """
 
 from __future__ import annotations
@@ -56,7 +59,8 @@ from protocols.language.session import Session
 from protocols.language.state import Cloud, State
 from protocols.language.view import View
 from protocols.network import inference, training
-from protocols.network.config import Batch, Gradient, KeyScope, Labels, Scheme, batches, steps_per_epoch
+from protocols.network.config import Gradient, KeyScope, Labels, Scheme
+from protocols.network.schedule import Batch, batches, steps_per_epoch
 from protocols.parts import budget, keys, labels
 from protocols.parts import defences as defence
 from protocols.parts.budget import BUDGETS
@@ -94,18 +98,18 @@ _POINT = 64  # bytes of a point of the default group, for estimates
 
 def run(s: Session, config: Options) -> Iterator[Any]:
     """Train for the configured epochs; yields the weights after each, as revealed for measuring accuracy."""
-    c, (sk, dw1), y = s.at(CLOUD_TRAINER), under_encryption(config), LABELS[config.labels]()
+    c, (w1, dw1), y = s.at(CLOUD_TRAINER), under_encryption(config), LABELS[config.labels]()
     with s.phase("setup"):
-        sk.set_up(s)
+        w1.set_up(s)
         y.set_up(s)
         c.do(training.start_model)
-    sk.upload(s, y)
+    w1.upload(s, y)
     step = 0
     for epoch in range(config.epochs):
-        sk.renew(s, epoch)
+        w1.renew(s, epoch)
         for batch in batches(config):
             with s.phase("step", step):
-                train_step(s, sk, y, dw1, batch)
+                train_step(s, w1, y, dw1, batch)
             step += 1
         with s.phase("accuracy", step):
             yield s.reveal(c.do(training.weights), why="accuracy")
@@ -118,11 +122,11 @@ def under_encryption(config: Options) -> tuple[Any, Any]:
     return BUDGETS[config.budget](config, scope, gradient(scope))
 
 
-def train_step(s: Session, keys: Any, y: Any, dw1: Any, batch: Batch) -> None:
+def train_step(s: Session, w1: Any, y: Any, dw1: Any, batch: Batch) -> None:
     """One step on one batch: forward under functional encryption, backward in the clear."""
     c = s.at(CLOUD_TRAINER)
     # fmt: off
-    sk = keys.ask(s, batch)                         # C: [W1]; A: sk of every row
+    sk = w1.ask(s, batch)                           # C: [W1]; A: sk of every row    w1: OfRun, OfEpoch ...
     p = c.do(forward, sk, batch)                    # C: Z1 = Dec(sk, ct), P
     error = y.error(s, p, batch)                    # C: P - Y                       y: Clear or Febo
     dz1 = c.do(training.backward_upper, error)      # C: dZ1, and the layers above
@@ -137,12 +141,12 @@ def forward(state: Cloud, sk: Any, batch: Batch) -> Any:
 
 def predict(s: Session, config: Options, count: int) -> Iterator[Any]:
     """Ask for the classes of the querier's samples, which stay encrypted; yields those of each part."""
-    o, c, (asked, _) = s.at(DATA_OWNER), s.at(CLOUD_TRAINER), under_encryption(config)
+    o, c, (w1, _) = s.at(DATA_OWNER), s.at(CLOUD_TRAINER), under_encryption(config)
     rows = min(upload_rows(config), inference.ROWS)
     for part in inference.parts(count, rows):
         with s.phase("predict", part):
             if part == 0:
-                sk = asked.query(s)  # A: sk of every row of W1
+                sk = w1.query(s)  # A: sk of every row of W1
             ct = o.send(c, ct=o.do(keys.encrypt_samples, part, rows))  # O: Enc(x)
             told = c.send(o, classes=c.do(decrypted_classes, sk, ct))  # C: Z1 = Dec(sk, ct)
             yield s.reveal(o.do(inference.take_classes, told), why="prediction")
@@ -156,7 +160,8 @@ def decrypted_classes(state: Cloud, sk: Any, ct: Any) -> NDArray[Any]:
 
 
 def kept(state: State) -> dict[str, Any]:
-    """What a party needs to predict: A the master key, O and C the public one, C the network and, under a budget, its keys.
+    """What a party needs to predict: A the master key, O and C the public one, C the network and, under a
+    budget, its keys.
 
     Where each batch has an instance, so has a query.
     """
@@ -179,7 +184,7 @@ unprotected = plain.unprotected
 
 
 def payload_nbytes(config: Options) -> int:
-    """About how many bytes full transcripts take: every message at both ends, equal payloads of a party once."""
+    """Bytes of full transcripts, about: each message at both ends, equal payloads of a party once."""
     n, h, size, samples = config.features, config.width, config.batch, sum(config.counts)
     first = prod(config.first_shape)
     fe, encrypted_labels = config.gradient is Gradient.FE, config.labels is Labels.FEBO

@@ -1,9 +1,10 @@
-"""A first convolution: its geometry, its inner products over patches, and the same layer as a matrix for whole images.
+"""A first convolution: its geometry, its inner products over patches, and the same layer as a matrix for
+whole images.
 
-`conv:6x5x5` is 6 kernels of 5 x 5 pixels, stride 1, no padding, summed over the channels as a convolution is (what FE
-reveals of RGB is the sum, never a channel's share). Symbols: F kernels of L = rows x columns x channels weights, P
-positions. An image is (n,) integers: rows, columns, channels last. W1 (F, L) holds the kernels; Z1 (B, F P) goes
-kernel by kernel, as torch flattens.
+`conv:6x5x5` is 6 kernels of 5 x 5 pixels, stride 1, no padding, summed over the channels as a convolution is
+(what FE reveals of RGB is the sum, never a channel's share). Symbols: F kernels of L = rows x columns x
+channels weights, P positions. An image is (n,) integers: rows, columns, channels last. W1 (F, L) holds the
+kernels; Z1 (B, F P) goes kernel by kernel, as torch flattens.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ class Convolution:
 
 
 def parse(spec: str, shape: tuple[int, ...]) -> Convolution:
-    """The convolution that `--first` names for images of `shape`; `ConfigError` if it is none or does not fit."""
+    """The convolution that `--first` names for images of `shape`; `ConfigError` if it is none or does not
+    fit.
+    """
     found = _SPEC.fullmatch(spec)
     if found is None:
         raise ConfigError(f"--first expects conv:KERNELSxROWSxCOLUMNS such as conv:6x5x5, got {spec!r}")
@@ -108,14 +111,14 @@ def products(x: Ints, kernels: Ints, conv: Convolution) -> NDArray[np.int64]:
 
 
 def matrix(kernels: Ints, conv: Convolution) -> Ints:
-    """The layer as a matrix (F P, n) for whole images: each row one kernel at one position, zeros elsewhere."""
+    """The layer as a matrix (F P, n) for whole images: a row is one kernel at one position, else zeros."""
     rows = np.zeros((conv.kernels, conv.positions, conv.features), dtype=kernels.dtype)
     rows[:, np.arange(conv.positions)[:, None], taps(conv)] = kernels[:, None, :]
     return rows.reshape(conv.outputs, conv.features)
 
 
 def folded(products: NDArray[np.int64], conv: Convolution) -> NDArray[np.int64]:
-    """dW1 (F, L) out of dZ1^T X (F P, n): for each weight the sum over positions, at the pixel that it meets."""
+    """dW1 (F, L) of dZ1^T X (F P, n): for each weight the sum over positions, at the pixel that it meets."""
     whole = products.reshape(conv.kernels, conv.positions, conv.features)
     met: NDArray[np.int64] = whole[:, np.arange(conv.positions)[:, None], taps(conv)].sum(axis=1)
     return met

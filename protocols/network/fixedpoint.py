@@ -35,13 +35,16 @@ class FixedPoint:
         return signed_type(self.limit)
 
     def quantise(self, x: NDArray[Any], what: str = "a value") -> NDArray[Any]:
-        """Round to the nearest step, ties to even; `BoundError` beyond the bound or if x is not finite. Never clips."""
+        """Round to the nearest step, ties to even; `BoundError` beyond the bound or if x is not finite. Never
+        clips.
+        """
         if not np.isfinite(x).all():
             raise BoundError(f"{what} is not finite: training diverged; lower --lr")
         steps = np.rint(np.asarray(x, dtype=np.float64) * self.scale)
         if steps.size and np.abs(steps).max() > self.limit:
             raise BoundError(
-                f"{what} leaves the range +-{self.bound:g} of its fixed-point format; raise --weight-bound or lower --lr"
+                f"{what} leaves the range +-{self.bound:g} of its fixed-point format; "
+                "raise --weight-bound or lower --lr"
             )
         return steps.astype(self.dtype)
 

@@ -1,8 +1,9 @@
-"""What the protocols share when the trained network is asked: the querier is the first data owner, with new samples.
+"""What the protocols share when the trained network is asked: the querier is the first data owner, with new
+samples.
 
-A protocol's `predict` says the same messages as a forward pass of its training, under the same protection, and the predicted classes go
-to the querier only. Its arrows are in `PREDICT`. What a party needs for it after the run is what `kept` returns and `restore`
-takes: plain data, written by the party's own host.
+A protocol's `predict` says the same messages as a forward pass of its training, under the same protection,
+and the predicted classes go to the querier only. Its arrows are in `PREDICT`. What a party needs for it after
+the run is what `kept` returns and `restore` takes: plain data, written by the party's own host.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""Forward and backward passes of the network, in torch, float32 and one thread: the same bits on every runtime.
+"""Forward and backward passes of the network, in torch, float32 and one thread: the same bits on every
+runtime.
 
-Batches come first: Z1 (B, h) is the transpose of the papers' W1 X_B^T, dZ1 (B, h) likewise, and dW1 = dZ1^T X_B / B.
+Batches come first: Z1 (B, h) is the transpose of the papers' W1 X_B^T, dZ1 (B, h) likewise, and dW1 = dZ1^T
+X_B / B.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ _PUBLIC_SEED = 0  # of W1 under init=shared; both sides of the public code of Io
 
 @dataclass
 class Weight:
-    """A tensor that is trained, and what its optimizer remembers: mean gradient, mean squared gradient, steps."""
+    """A tensor that is trained, and what its optimizer remembers: mean gradient, mean squared gradient,
+    steps.
+    """
 
     value: torch.Tensor
     mean: torch.Tensor
@@ -45,7 +49,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class Pass:
-    """What a forward pass keeps for the backward pass: pre-activations and activations, (B, width) each, from Z1 on."""
+    """What a forward pass keeps for the backward pass: pre-activations and activations, (B, width) each, from
+    Z1 on.
+    """
 
     z: tuple[torch.Tensor, ...]
     a: tuple[torch.Tensor, ...]
@@ -123,7 +129,9 @@ def _affine(layer: Layer, a: torch.Tensor) -> torch.Tensor:
 
 
 def _backward(layer: Layer, a: torch.Tensor, delta: torch.Tensor, config: Training) -> torch.Tensor:
-    """Update a layer on the mean loss; returns the gradient with respect to its input, from before the update."""
+    """Update a layer on the mean loss; returns the gradient with respect to its input, from before the
+    update.
+    """
     da = delta @ layer.weight.value
     descend(layer.weight, delta.T @ a / len(delta), config)
     descend(layer.bias, delta.sum(0) / len(delta), config)
@@ -133,8 +141,8 @@ def _backward(layer: Layer, a: torch.Tensor, delta: torch.Tensor, config: Traini
 def descend(weight: Weight, gradient: torch.Tensor, config: Training) -> None:
     """One step of the optimizer, in place.
 
-    SGD with momentum: v <- momentum v + g, w <- w - lr v. Adam: D. Kingma, J. Ba, ICLR 2015, algorithm 1, with
-    beta1 = momentum, beta2 = .999.
+    SGD with momentum: v <- momentum v + g, w <- w - lr v. Adam: D. Kingma, J. Ba, ICLR 2015, algorithm 1,
+    with beta1 = momentum, beta2 = .999.
     """
     weight.steps.add_(1)
     if weight.square is None:
@@ -170,7 +178,9 @@ def first_layer(x: Ints, w1: torch.Tensor, unit: int, layer: Convolution | None 
 def first_layer_gradient(
     dz1: torch.Tensor, x: Ints, unit: int, layer: Convolution | None = None
 ) -> torch.Tensor:
-    """dW1 (h, n) = dZ1^T X_B / B of dZ1 (B, h) and integer pixels (B, n); of a convolution (F, L), over its patches."""
+    """dW1 (h, n) = dZ1^T X_B / B of dZ1 (B, h) and integer pixels (B, n); of a convolution (F, L), over its
+    patches.
+    """
     if layer is None:
         return dz1.T @ scaled(x, unit) / len(dz1)
     total = torch.zeros(layer.kernels, layer.length)

@@ -1,8 +1,8 @@
 """Local steps of training that several protocols share; each runs at the party that holds the model.
 
-Who holds W1 keeps it as `state.w1` (h, n), or kernels (F, L) of a first convolution, and h then stands for the F P
-numbers of Z1; who holds layers above it as `state.hidden` and `state.output`. Rounding is part of a step, so that a
-protocol on encrypted data and `plain` with the same weight scale compute the same bits.
+Who holds W1 keeps it as `state.w1` (h, n), or kernels (F, L) of a first convolution, and h then stands for
+the F P numbers of Z1; who holds layers above it as `state.hidden` and `state.output`. Rounding is part of a
+step, so that a protocol on encrypted data and `plain` with the same weight scale compute the same bits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from protocols.language.state import Owner, State
 from protocols.network import nn
-from protocols.network.config import Batch, Rounded, RoundedLabels, Training
+from protocols.network.config import Rounded, RoundedLabels, Training
+from protocols.network.schedule import Batch
 
 
 def start_model(state: State) -> None:
@@ -93,7 +94,7 @@ def quantise(values: NDArray[Any], config: Rounded, what: str) -> NDArray[Any]:
 
 
 def dequantise(products: NDArray[np.int64], config: Rounded) -> torch.Tensor:
-    """Reals of inner products of weights and pixels: one division by both scales, in float64, then float32."""
+    """Reals of products of weights and pixels: one division by both scales, in float64, then float32."""
     return torch.from_numpy((products / (config.weight_scale * config.pixel_unit)).astype(np.float32))
 
 

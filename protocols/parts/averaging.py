@@ -1,12 +1,15 @@
-"""Copies of the layers that owners train, and their mean: for one owner there is nothing to average; A sees the copies, or only their sum.
+"""Copies of the layers that owners train, and their mean: for one owner there is nothing to average; A sees
+the copies, or only their sum.
 
-With many owners each trains a copy of W1 on its own batches; after every `local_steps` steps the authority averages the copies of those
-that took part, `per_round` of them in turn. Where not all take part in every round, an owner forgets its copy, and what its optimizer
-remembers, at the end of a round: 10 000 owners need not hold 10 000 copies.
+With many owners each trains a copy of W1 on its own batches; after every `local_steps` steps the authority
+averages the copies of those that took part, `per_round` of them in turn. Where not all take part in every
+round, an owner forgets its copy, and what its optimizer remembers, at the end of a round: 10 000 owners need
+not hold 10 000 copies.
 
-`secure_aggregation`: owners mask their copies, so that A learns their sum alone (`crypto/aggregate.py`). With C it then holds
-sum_i (W - W_i') = lr sum_i dZ1_i X_i / B: the samples of *all* owners in a round as unknowns of h equations a pixel, exact while they are
-at most h together. A and all owners but one subtract their copies; the average, which every owner of the next round gets, is not protected.
+`secure_aggregation`: owners mask their copies, so that A learns their sum alone (`crypto/aggregate.py`). With
+C it then holds sum_i (W - W_i') = lr sum_i dZ1_i X_i / B: the samples of *all* owners in a round as unknowns
+of h equations a pixel, exact while they are at most h together. A and all owners but one subtract their
+copies; the average, which every owner of the next round gets, is not protected.
 """
 
 from __future__ import annotations
@@ -25,9 +28,10 @@ from protocols.language.figure import Arrow, Bytes, Reals, Words
 from protocols.language.options import derived, option
 from protocols.language.roles import DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import At, Session
-from protocols.language.state import Authority, Owner, State
+from protocols.language.state import Authority, Owner
 from protocols.network import training
-from protocols.network.config import Aggregation, Init, Rounds, Visit
+from protocols.network.config import Aggregation, Init
+from protocols.network.schedule import Rounds, Visit
 
 Float = NDArray[np.float32]
 Step = Callable[..., Any]
@@ -35,15 +39,19 @@ Step = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Held:
-    """A layer that owners hold: its name in labels, and the steps that draw it, hand it over, take it, mask it and average it."""
+    """A layer that owners hold: its name in labels, and the steps that draw it, hand it over and take it."""
 
     name: str
     start: Step
     give: Step
     take: Step
-    average: Step
-    mask: Step
-    average_masked: Step
+
+
+FIRST = Held("w1", training.start_first, training.give_first, training.take_first)
+PUBLIC = replace(FIRST, start=training.start_public_first)
+LAST = Held("head", training.start_output, training.give_output, training.take_output)
+HELD = MappingProxyType({each.name: each for each in (FIRST, LAST)})
+FIRSTS = MappingProxyType({Init.OWNER: FIRST, Init.SHARED: PUBLIC})
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ class Options(Rounds):
 
     init: Init = option(
         Init.OWNER,
-        "Who draws W1: owner, as in a split network; shared: the owner from a public seed; cloud: plain only.",
+        "Who draws W1: owner, as in a split network; shared: from a public seed; cloud: plain only.",
         panel="Network",
     )
     aggregation: Aggregation = derived("whether copies are averaged in the clear", Aggregation.CLEAR)
@@ -123,7 +131,8 @@ class InClear(Alone):
     def average(self, s: Session, o: At, layer: Held, visit: Visit, number: int) -> None:
         """A adds up copies in the clear."""
         a = s.at(KEY_AUTHORITY)
-        a.do(layer.average, s.gather(o.send(a, **{f"{layer.name}_copy": o.do(layer.give)})))
+        copies = s.gather(o.send(a, **{f"{layer.name}_copy": o.do(layer.give)}))
+        a.do(average_copies, layer.name, copies)
 
 
 class Masked(InClear):
@@ -156,16 +165,16 @@ class Masked(InClear):
     def average(self, s: Session, o: At, layer: Held, visit: Visit, number: int) -> None:
         """A adds up masked copies."""
         a = s.at(KEY_AUTHORITY)
-        masked = o.do(layer.mask, visit, number)
-        a.do(layer.average_masked, s.gather(o.send(a, **{f"{layer.name}_masked": masked})))
+        masked = o.do(mask_copy, layer.name, visit, number)
+        a.do(average_masked, layer.name, s.gather(o.send(a, **{f"{layer.name}_masked": masked})))
 
 
 def check(config: Options) -> None:
     """Refuse rounds that no masks can protect."""
     if config.aggregation is Aggregation.SECURE and not 1 < config.members <= aggregate.MEMBERS:
         raise ConfigError(
-            f"--defence secure-aggregation is for rounds of 2 to {aggregate.MEMBERS} owners, not {config.members}: "
-            "set --owners and --per-round"
+            f"--defence secure-aggregation is for rounds of 2 to {aggregate.MEMBERS} owners, "
+            f"not {config.members}: set --owners and --per-round"
         )
 
 
@@ -175,11 +184,6 @@ def mean(copies: list[Float]) -> Float:
     for copy in copies:
         total += copy
     return (total / len(copies)).astype(np.float32)
-
-
-def mean_of_sum(copies: list[NDArray[np.uint64]]) -> Float:
-    """Mean of arrays under masks that cancel in their sum."""
-    return (aggregate.restore(aggregate.total(copies)) / len(copies)).astype(np.float32)
 
 
 # -- O --
@@ -196,20 +200,11 @@ def keep_public_keys(state: Owner, keys: NDArray[np.uint8]) -> None:
     state.held["pks"] = keys
 
 
-def masked_first(state: Owner, visit: Visit, number: int) -> NDArray[np.uint64]:
-    """O: its copy of W1 under the masks of a round."""
-    return _masked(state, training.give_first(state), visit, f"w1 {number}")
-
-
-def masked_output(state: Owner, visit: Visit, number: int) -> NDArray[np.uint64]:
-    """O: its copy of the last layer under the masks of a round."""
-    return _masked(state, training.give_output(state), visit, f"head {number}")
-
-
-def _masked(state: State, copy: Float, visit: Visit, use: str) -> NDArray[np.uint64]:
+def mask_copy(state: Owner, name: str, visit: Visit, number: int) -> NDArray[np.uint64]:
+    """O: its copy of a layer under the masks of a round."""
     members, held = visit.owners(state.config), state.held
-    words = aggregate.fixed(copy, len(members))
-    return aggregate.mask(words, state.index, members, held["x25519"], held["pks"], use)
+    words = aggregate.fixed(HELD[name].give(state), len(members))
+    return aggregate.mask(words, state.index, members, held["x25519"], held["pks"], f"{name} {number}")
 
 
 def forget(state: Owner) -> None:
@@ -225,33 +220,19 @@ def listed(state: Authority, keys: list[NDArray[np.uint8]]) -> NDArray[np.uint8]
     return np.stack(keys)
 
 
-def average_first(state: Authority, copies: list[Float]) -> None:
-    """A: W1 <- mean of the copies."""
-    training.take_first(state, mean(copies))
+def average_copies(state: Authority, name: str, copies: list[Float]) -> None:
+    """A: a layer <- mean of the copies."""
+    HELD[name].take(state, mean(copies))
 
 
-def average_output(state: Authority, copies: list[Float]) -> None:
-    """A: the last layer <- mean of the copies."""
-    training.take_output(state, mean(copies))
+def average_masked(state: Authority, name: str, copies: list[NDArray[np.uint64]]) -> None:
+    """A: a layer <- mean of the copies, from their sum, in which the masks cancel."""
+    total = aggregate.restore(aggregate.total(copies))
+    HELD[name].take(state, (total / len(copies)).astype(np.float32))
 
 
-def average_masked_first(state: Authority, copies: list[NDArray[np.uint64]]) -> None:
-    """A: W1 <- mean of the copies, from their sum."""
-    training.take_first(state, mean_of_sum(copies))
-
-
-def average_masked_output(state: Authority, copies: list[NDArray[np.uint64]]) -> None:
-    """A: the last layer <- mean of the copies, from their sum."""
-    training.take_output(state, mean_of_sum(copies))
-
-
-FIRST = Held("w1", training.start_first, training.give_first, training.take_first,
-             average_first, masked_first, average_masked_first)  # fmt: skip
-LAST = Held("head", training.start_output, training.give_output, training.take_output,
-            average_output, masked_output, average_masked_output)  # fmt: skip
-FIRSTS: MappingProxyType[Init, Held] = MappingProxyType({
-    Init.OWNER: FIRST, Init.SHARED: replace(FIRST, start=training.start_public_first),
-})  # fmt: skip
 AVERAGES: MappingProxyType[tuple[str, Aggregation], type[Alone]] = MappingProxyType({
-    ("one", Aggregation.CLEAR): Alone, ("many", Aggregation.CLEAR): InClear, ("many", Aggregation.SECURE): Masked,
+    ("one", Aggregation.CLEAR): Alone,
+    ("many", Aggregation.CLEAR): InClear,
+    ("many", Aggregation.SECURE): Masked,
 })  # fmt: skip

@@ -1,15 +1,19 @@
-"""A budget on function keys: the authority counts the rank of the vectors that it issued keys for, and refuses beyond it.
+"""A budget on function keys: the authority counts the rank of the vectors that it issued keys for, and
+refuses beyond it.
 
-A key of an inner-product scheme is one linear equation on every ciphertext of its master key, so that keys of rank r leave n - r
-dimensions of each sample open (FE security is against an adversary whose keys do not span everything; Abdalla et al., PKC 2015,
-eprint 2015/017). Samples that are encrypted anew under a fresh master key are the same samples: their vectors count together.
+A key of an inner-product scheme is one linear equation on every ciphertext of its master key, so that keys of
+rank r leave n - r dimensions of each sample open (FE security is against an adversary whose keys do not span
+everything; Abdalla et al., PKC 2015, eprint 2015/017). Samples that are encrypted anew under a fresh master
+key are the same samples: their vectors count together.
 
-    key_budget       for keys of W1. C, once refused, returns to the last W1 that it was granted keys for, asks no more, and trains the
-                     layers above. Says nothing of dW1, from which C learns a batch without any key for W1
+    key_budget       for keys of W1. C, once refused, returns to the last W1 that it was granted keys for,
+                     asks no more, and trains the layers above. Says nothing of dW1, from which C learns a
+                     batch without any key for W1
     gradient_budget  the same for keys of dZ1, which belong to an instance of their own, of length B
 
-A refusal is a message and leaks: it says that the vectors asked for are not in the span of those issued. Here the budget is public
-and one party asks for all keys, so C could have computed that itself; it would be news to it if several shared a budget.
+A refusal is a message and leaks: it says that the vectors asked for are not in the span of those issued. Here
+the budget is public and one party asks for all keys, so C could have computed that itself; it would be news
+to it if several shared a budget.
 """
 
 from __future__ import annotations
@@ -29,7 +33,8 @@ from protocols.language.roles import CLOUD_TRAINER, KEY_AUTHORITY
 from protocols.language.session import Located, Session
 from protocols.language.state import Authority, Cloud
 from protocols.network import training
-from protocols.network.config import Batch, Gradient, KeyScope
+from protocols.network.config import Gradient, KeyScope
+from protocols.network.schedule import Batch
 from protocols.parts import gradient, keys
 from protocols.parts.gradient import AtOwner, UnderKeys
 
@@ -68,7 +73,9 @@ class Options(gradient.Options):
 
     @property
     def query_keys(self) -> str:
-        """Whether a query asks for keys, or makes do with those that training was granted, as a budget leaves no others."""
+        """Whether a query asks for keys, or makes do with those that training was granted, as a budget leaves
+        no others.
+        """
         return "kept" if self.budget == "yes" and self.keys_for is not KeyScope.BATCH else "asked"
 
 
@@ -79,7 +86,9 @@ class Freeze:
         self.frozen = False
 
     def refused(self, s: Session, name: str, rows: Located, limit: int) -> bool:
-        """Whether A refuses keys for these rows; C then returns to the last W1 that it has keys for. Limit 0: never."""
+        """Whether A refuses keys for these rows; C then returns to the last W1 that it has keys for. Limit 0:
+        never.
+        """
         a, c = s.at(KEY_AUTHORITY), s.at(CLOUD_TRAINER)
         if not limit or s.reveal(a.do(judge, name, rows, limit), why="granted"):
             return False
@@ -153,9 +162,11 @@ BUDGETS = MappingProxyType({"no": unlimited, "yes": limited})
 
 
 def judge(state: Authority, name: str, rows: NDArray[Any], budget: int) -> bool:
-    """A: whether keys for these rows keep the rank of all that was issued under a name within the budget; then they count."""
-    # The rank is taken mod a prime and may be too low by chance (1 in 2^26 a row). A cloud that chose its vectors to make it so
-    # would be malicious, and would have to do it within the weight bound.
+    """A: whether keys for these rows keep the rank of all that was issued under a name within the budget;
+    then they count.
+    """
+    # The rank is taken mod a prime and may be too low by chance (1 in 2^26 a row). A cloud that chose its
+    # vectors to make it so would be malicious, and would have to do it within the weight bound.
     issued = state.held.get(("issued", name)) or Echelon(rows.shape[1])
     trial = issued.copy()
     trial.add(rows)

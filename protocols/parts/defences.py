@@ -1,7 +1,9 @@
-"""The defences that can be switched on, one or several: what each is called, which option of `Config` it sets, and where it fits.
+"""The defences that can be switched on, one or several: what each is called, which option of `Config` it
+sets, and where it fits.
 
-A name on the command line is `noise:10`, or `fresh-keys` where there is nothing to choose; `-` and `_` in names are the same. What a
-defence costs and what it leaves open is said by the protocol that has it, and measured by `scenarios/sweep_defences.py`.
+A name on the command line is `noise:10`, or `fresh-keys` where there is nothing to choose; `-` and `_` in
+names are the same. What a defence costs and what it leaves open is said by the protocol that has it, and
+measured by `scenarios/sweep_defences.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from protocols.network.config import Aggregation, Init, KeyScope, Labels, Order,
 
 @dataclass(frozen=True)
 class Defence:
-    """`field` of `Config` is set to `value`, or to the user's number where `value` is the type `int` or `float`."""
+    """`field` of `Config` is set to `value`, or to the user's number where `value` is the type `int` or
+    `float`.
+    """
 
     field: str
     value: Any
@@ -33,16 +37,26 @@ class Defence:
 _SPLIT = ("mitig1", "mitig2")
 
 DEFENCES: MappingProxyType[str, Defence] = MappingProxyType({
-    "key_budget": Defence("key_budget", int, ("plain_fe",), "A refuses keys for W1 beyond this rank; W1 is then frozen"),
-    "gradient_budget": Defence("gradient_budget", int, ("plain_fe",), "the same for keys of dZ1, under --gradient fe"),
-    "fresh_keys": Defence("keys_for", KeyScope.EPOCH, ("plain_fe",), "a new master key, and all samples encrypted anew, each epoch"),
-    "batch_keys": Defence("keys_for", KeyScope.BATCH, ("plain_fe",), "a master key for each batch: a key works on its batch alone"),
-    "noise": Defence("noise", float, ("mitig2",), "uniform noise within +-value on Z1 of integer pixels, drawn anew in each step"),
-    "reshuffle": Defence("order", Order.PUBLIC, ("mitig2",), "owners permute their samples each epoch, as everybody knows"),
-    "unlinkable": Defence("order", Order.PRIVATE, ("mitig2",), "owners permute their samples in private; needs --labels owner"),
-    "secure_aggregation": Defence("aggregation", Aggregation.SECURE, _SPLIT, "A learns only the sum of the copies; many owners"),
-    "private_init": Defence("init", Init.OWNER, ("plain", *_SPLIT), "the owner draws W1 (always so in a split network): --init owner"),
-    "u_shaped": Defence("labels", Labels.OWNER, ("plain", "mitig2"), "labels and the last layer stay with the owner: --labels owner"),
+    "key_budget": Defence("key_budget", int, ("plain_fe",),
+        "A refuses keys for W1 beyond this rank; W1 is then frozen"),
+    "gradient_budget": Defence("gradient_budget", int, ("plain_fe",),
+        "the same for keys of dZ1, under --gradient fe"),
+    "fresh_keys": Defence("keys_for", KeyScope.EPOCH, ("plain_fe",),
+        "a new master key, and all samples encrypted anew, each epoch"),
+    "batch_keys": Defence("keys_for", KeyScope.BATCH, ("plain_fe",),
+        "a master key for each batch: a key works on its batch alone"),
+    "noise": Defence("noise", float, ("mitig2",),
+        "uniform noise within +-value on Z1 of integer pixels, drawn anew in each step"),
+    "reshuffle": Defence("order", Order.PUBLIC, ("mitig2",),
+        "owners permute their samples each epoch, as everybody knows"),
+    "unlinkable": Defence("order", Order.PRIVATE, ("mitig2",),
+        "owners permute their samples in private; needs --labels owner"),
+    "secure_aggregation": Defence("aggregation", Aggregation.SECURE, _SPLIT,
+        "A learns only the sum of the copies; many owners"),
+    "private_init": Defence("init", Init.OWNER, ("plain", *_SPLIT),
+        "the owner draws W1 (always so in a split network): --init owner"),
+    "u_shaped": Defence("labels", Labels.OWNER, ("plain", "mitig2"),
+        "labels and the last layer stay with the owner: --labels owner"),
 })  # fmt: skip
 
 _OWN = (
@@ -56,7 +70,9 @@ _OWN = (
 
 
 def parse(texts: Iterable[str], protocol: str) -> dict[str, Any]:
-    """The options of `Config` that some defences set; `ConfigError` for one that is unknown, malformed or does not fit."""
+    """The options of `Config` that some defences set; `ConfigError` for one that is unknown, malformed or
+    does not fit.
+    """
     found: dict[str, Any] = {}
     for text in texts:
         defence, value = _one(text, protocol)
@@ -66,7 +82,9 @@ def parse(texts: Iterable[str], protocol: str) -> dict[str, Any]:
 
 
 def described(config: Training) -> dict[str, str]:
-    """The defences in force, a line each, as `describe` of a protocol prints them; not those that are an option of their own."""
+    """The defences in force, a line each, as `describe` of a protocol prints them; not those that are an
+    option of their own.
+    """
     lines = {}
     for name, defence in DEFENCES.items():
         value = getattr(config, defence.field, None)
@@ -84,7 +102,8 @@ def _one(text: str, protocol: str) -> tuple[Defence, Any]:
         raise ConfigError(f"--defence: unknown defence {name!r}; known: {', '.join(map(_cli, DEFENCES))}")
     if protocol not in defence.protocols:
         raise ConfigError(
-            f"--defence {_cli(name)} is for {' and '.join(map(_cli, defence.protocols))}, not for {_cli(protocol)}"
+            f"--defence {_cli(name)} is for {' and '.join(map(_cli, defence.protocols))}, "
+            f"not for {_cli(protocol)}"
         )
     if bool(colon) != defence.takes_value:
         shape = "expects a value: NAME:VALUE" if defence.takes_value else "takes no value"

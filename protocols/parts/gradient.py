@@ -1,7 +1,8 @@
-"""Who computes dW1 = dZ1 X_B / B while the cloud holds W1: the owner, or the cloud with keys for the rows of dZ1.
+"""Who computes dW1 = dZ1 X_B / B while the cloud holds W1: the owner, or the cloud with keys for the rows of
+dZ1.
 
-`update(s, dz1, batch)` changes W1. With keys, a second encryption of every batch is uploaded, of the n rows of X_B^T; a batch smaller than
-B is padded with zeros. A then sees dZ1 in the key requests.
+`update(s, dz1, batch)` changes W1. With keys, a second encryption of every batch is uploaded, of the n rows
+of X_B^T; a batch smaller than B is padded with zeros. A then sees dZ1 in the key requests.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import Located, Session
 from protocols.language.state import Cloud, Owner
 from protocols.network import conv, training
-from protocols.network.config import Batch, Gradient
+from protocols.network.config import Gradient
+from protocols.network.schedule import Batch
 from protocols.parts import keys
 from protocols.parts.keys import Instance, OfRun
 

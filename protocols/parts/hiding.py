@@ -1,8 +1,9 @@
-"""Samples under function-hiding encryption, an instance for each owner, and who holds the master keys: an authority, or each owner.
+"""Samples under function-hiding encryption, an instance for each owner, and who holds the master keys: an
+authority, or each owner.
 
-`ask(s, o, visit)` gives the cloud keys that hide the rows of W1. The scheme is secret-key, so that an authority shares each owner's key:
-it sees the rounded W1 of every step, and with a ciphertext it would read the sample. A shared master key would let every owner open
-all others' ciphertexts.
+`ask(s, o, visit)` gives the cloud keys that hide the rows of W1. The scheme is secret-key, so that an
+authority shares each owner's key: it sees the rounded W1 of every step, and with a ciphertext it would read
+the sample. A shared master key would let every owner open all others' ciphertexts.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from protocols.language.session import At, Located, Session
 from protocols.language.state import Authority, Cloud, Owner
 from protocols.network import training
 from protocols.network.config import Authority as Holder
-from protocols.network.config import Rounded, Visit, chunk_rows
+from protocols.network.config import Rounded
+from protocols.network.schedule import Visit, chunk_rows
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,16 @@
-"""Samples under inner-product encryption: what a master key protects, and the function keys that C asks for W1.
+"""Samples under inner-product encryption: what a master key protects, and the function keys that C asks for
+W1.
 
-An `Instance` is an encryption of the samples: of each sample (`x`, length n), or of the rows of X_B^T of each batch (`batch`, length B). Its
-master key holds for the run, for an epoch (then all samples are encrypted anew), or for one batch:
+An `Instance` is an encryption of the samples: of each sample (`x`, length n), or of the rows of X_B^T of each
+batch (`batch`, length B). Its master key holds for the run, for an epoch (then all samples are encrypted
+anew), or for one batch:
 
-    fresh_keys       no key of one epoch opens another, but the samples are the same, so that their equations stack as before
+    fresh_keys       no key of one epoch opens another, but the samples are the same, so that their equations
+                     stack as before
     batch_keys       h equations a sample for each visit of its own batch, instead of for every step
 
-`ask(s, batch)` gives C the keys of the rows of W1 for a batch. Under batch keys A sets up an instance for each owner and batch (also of
-one that has no more; it stays unused).
+`ask(s, batch)` gives C the keys of the rows of W1 for a batch. Under batch keys A sets up an instance for
+each owner and batch (also of one that has no more; it stays unused).
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import Located, Session
 from protocols.language.state import Authority, Cloud, Owner, State
 from protocols.network import conv, training
-from protocols.network.config import Batch, Convolved, KeyScope, Rounded, Scheme, chunk_rows, chunks
+from protocols.network.config import Convolved, KeyScope, Rounded, Scheme
+from protocols.network.schedule import Batch, chunk_rows, chunks
 
 PUBLIC_KEY = ipfe_lwe.LwePublicKey | ipfe_ddh.DdhPublicKey
 CIPHERTEXT = ipfe_lwe.LweCiphertext | ipfe_ddh.DdhCiphertext
@@ -37,7 +41,9 @@ FUNCTION_KEY = ipfe_lwe.LweFunctionKey | ipfe_ddh.DdhFunctionKey
 
 @dataclass(frozen=True)
 class Instance:
-    """Samples under one kind of master key: the labels of its public keys and ciphertexts, and the steps that make and keep the latter."""
+    """Samples under one kind of master key: the labels of its public keys and ciphertexts, and the steps that
+    make and keep the latter.
+    """
 
     kind: str
     mpk: str
@@ -282,7 +288,9 @@ def derive_first_keys(state: Authority, name: str, w1: NDArray[Any]) -> Any:
 
 
 def keep_key(state: Owner | Cloud, kind: str, mpk: Any) -> None:
-    """O, C: keep the public key of every owner's samples; what was encrypted under the one before is of no use any more."""
+    """O, C: keep the public key of every owner's samples; what was encrypted under the one before is of no
+    use any more.
+    """
     keep_keys(state, kind, [mpk for _ in state.config.counts])
     state.held.pop(("ct", kind), None)
 

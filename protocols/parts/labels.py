@@ -1,7 +1,7 @@
 """Where labels are while the cloud holds the layers above the first: in the clear, or under FEBO.
 
-`error(s, p, batch)` gives P - Y at the cloud. Under FEBO (CryptoNN) C asks the authority for a key of every element of P and decrypts
-Y - P, so that A sees P, and C learns the labels as P + (Y - P) all the same.
+`error(s, p, batch)` gives P - Y at the cloud. Under FEBO (CryptoNN) C asks the authority for a key of every
+element of P and decrypts Y - P, so that A sees P, and C learns the labels as P + (Y - P) all the same.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import Located, Session
 from protocols.language.state import Authority, Cloud, Owner, State
 from protocols.network import training
-from protocols.network.config import Batch, Labels, RoundedLabels
+from protocols.network.config import Labels, RoundedLabels
+from protocols.network.schedule import Batch
 from protocols.parts import keys
 
 

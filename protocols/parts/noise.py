@@ -1,8 +1,10 @@
-"""Noise on Z1, as the owner sends it: none, or uniform in +-R on every entry, drawn anew in each step from the owner's coins.
+"""Noise on Z1, as the owner sends it: none, or uniform in +-R on every entry, drawn anew in each step from
+the owner's coins.
 
-R is in units of Z1 with pixels as integers, as the authors' +-10 is, so R / x_max on what is sent where pixels enter as x / x_max. The
-owner's own backward pass has no noise in it, but dZ1 comes from a forward pass that had. A sample that comes back in every epoch gets
-fresh noise each time, so that averages over visits lose it.
+R is in units of Z1 with pixels as integers, as the authors' +-10 is, so R / x_max on what is sent where
+pixels enter as x / x_max. The owner's own backward pass has no noise in it, but dZ1 comes from a forward pass
+that had. A sample that comes back in every epoch gets fresh noise each time, so that averages over visits
+lose it.
 """
 
 from __future__ import annotations

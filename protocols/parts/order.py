@@ -1,10 +1,10 @@
-"""In which order an owner uses its samples: in stored order, or permuted in each epoch, publicly or by its own coins.
+"""In which order an owner uses its samples: in stored order, or permuted in each epoch.
 
-reshuffle     an order of its own in each epoch. The cloud holds the labels, so it must know who is who: it hides nothing
-unlinkable    the same in private, with the labels at the owner: no message says which samples a batch holds. But Z1 of a sample moves
-              little from one epoch to the next: on digits (480 samples, h = 48) the nearest Z1 of the epoch before is the same
-              sample's for 10 % after the first epoch and for 96 % after the fifth (chance .2 %; with noise +-10 44 %), so who keeps
-              all Z1 links them again
+`reshuffle`: an order of its own in each epoch. The cloud holds the labels, so it must know who is who: it
+hides nothing. `unlinkable`: the same by the owner's own coins, with the labels at the owner, so that no
+message says which samples a batch holds. But Z1 of a sample moves little from one epoch to the next: on
+digits (480 samples, h = 48) the nearest Z1 of the epoch before is the same sample's for 10 % after the first
+epoch and for 96 % after the fifth (chance .2 %; with noise +-10 44 %), so who keeps all Z1 links them again.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 
 from protocols.language.errors import ConfigError
 from protocols.language.state import Owner
-from protocols.network.config import Labels, Order, Visit, permutation
+from protocols.network.config import Labels, Order
+from protocols.network.schedule import Visit, permutation
 
 
 def check(config: Any) -> None:
     """Refuse a private order where somebody else has to know it."""
     if config.order is Order.PRIVATE and config.labels is not Labels.OWNER:
         raise ConfigError(
-            "--defence unlinkable needs --labels owner: with the labels the cloud would have to know who is who"
+            "--defence unlinkable needs --labels owner: with labels the cloud would have to know who is who"
         )
 
 
@@ -38,7 +39,9 @@ def own_labels(state: Owner, visit: Visit) -> NDArray[Any]:
 
 
 def own_order(state: Owner, visit: Visit) -> slice | NDArray[np.int64]:
-    """O: which of its samples are its batch; where the order is private, drawn anew from its coins in each epoch."""
+    """O: which of its samples are its batch; where the order is private, drawn anew from its coins in each
+    epoch.
+    """
     config = state.config
     if config.order is not Order.PRIVATE:
         return visit.rows(config, state.index)

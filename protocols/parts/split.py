@@ -1,8 +1,9 @@
 """What MITIG1 and MITIG2 share: the network is split after the first layer, which stays with its owner.
 
-The owner keeps W1 and its samples, the cloud the layers above; with many owners, copies of W1 are averaged (`averaging.py`). The cloud has
-one network: it takes the batches of a step one after the other, as SplitFed V2 does (C. Thapa et al., AAAI 2022, arXiv:2004.12088);
-U-shaped, where a batch comes back for the backward pass, it takes them as one.
+The owner keeps W1 and its samples, the cloud the layers above; with many owners, copies of W1 are averaged
+(`averaging.py`). The cloud has one network: it takes the batches of a step one after the other, as SplitFed
+V2 does (C. Thapa et al., AAAI 2022, arXiv:2004.12088); U-shaped, where a batch comes back for the backward
+pass, it takes them as one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import At, Located, Revealed, Session
 from protocols.language.state import Cloud, Owner, State
 from protocols.network import inference, nn, training
-from protocols.network.config import Init, Labels, Visit, epochs_of_rounds, round_count
+from protocols.network.config import Init, Labels
+from protocols.network.schedule import Visit, epochs_of_rounds, round_count
 from protocols.parts import averaging, defences, labels, order
 from protocols.parts.averaging import AVERAGES, FIRSTS, LAST, Options
 
@@ -47,7 +49,9 @@ class AtCloud:
         self.mean = AVERAGES[config.owners, config.aggregation](config, layers)
 
     def set_up(self, s: Session) -> None:
-        """Draw the weights: the cloud its layers; the owner, or the authority for many owners to begin alike, the others."""
+        """Draw the weights: the cloud its layers; the owner, or the authority for many owners to begin alike,
+        the others.
+        """
         self.mean.set_up(s)
         s.at(CLOUD_TRAINER).do(self.start)
 
@@ -127,7 +131,8 @@ UPPER: MappingProxyType[Labels, type[AtCloud]] = MappingProxyType({
 def train(
     s: Session, config: Options, upper: AtCloud, step: Callable[[At, Visit], None]
 ) -> Iterator[list[Revealed]]:
-    """Round after round: `step(owners, visit)` for the local steps of the owners that take part, then the average.
+    """Round after round: `step(owners, visit)` for the local steps of the owners that take part, then the
+    average.
 
     Yields the weights after each epoch and at the end, as revealed for measuring accuracy.
     """

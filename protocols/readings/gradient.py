@@ -24,7 +24,8 @@ from protocols.language.relations import (
 from protocols.language.roles import CLOUD_TRAINER, KEY_AUTHORITY
 from protocols.language.view import Kind, Row, View
 from protocols.network import conv
-from protocols.network.config import Config, Gradient, batches
+from protocols.network.config import Config, Gradient
+from protocols.network.schedule import batches
 from protocols.readings.path import of_one_network, trajectory, why_not
 from protocols.readings.samples import in_rounds, of_batch, owned
 

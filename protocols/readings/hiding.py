@@ -26,7 +26,8 @@ from protocols.language.relations import (
 )
 from protocols.language.roles import DATA_OWNER, index_of, party_name
 from protocols.language.view import Kind, Row, View
-from protocols.network.config import Config, Visit
+from protocols.network.config import Config
+from protocols.network.schedule import Visit
 from protocols.readings.path import map_at
 from protocols.readings.samples import Kept, of_owner
 

@@ -30,7 +30,8 @@ from protocols.language.relations import (
 )
 from protocols.language.roles import KEY_AUTHORITY, index_of
 from protocols.language.view import Kind, Row, View
-from protocols.network.config import Batch, Config, KeyScope, batches, chunks, steps_per_epoch
+from protocols.network.config import Config, KeyScope
+from protocols.network.schedule import Batch, batches, chunks, steps_per_epoch
 from protocols.readings.samples import Kept, in_rounds, of_batch, offsets
 
 

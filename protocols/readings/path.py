@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from protocols.language.relations import Array, Map, Positions
-from protocols.network.config import Config, Optimizer, Order, Visit, batches, rounds
+from protocols.network.config import Config, Optimizer, Order
+from protocols.network.schedule import Visit, batches, rounds
 from protocols.readings.samples import of_batch, offsets
 
 USES = 2048  # uses of batches that are followed, the first ones: the coefficients take 8 USES^2 bytes

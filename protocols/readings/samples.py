@@ -25,7 +25,8 @@ from protocols.language.relations import (
 )
 from protocols.language.roles import DATA_OWNER, index_of, party_name
 from protocols.language.view import Kind, Row, View
-from protocols.network.config import Batch, Config, batches
+from protocols.network.config import Config
+from protocols.network.schedule import Batch, batches
 
 
 class Kept:

@@ -32,7 +32,8 @@ from protocols.language.relations import (
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, index_of
 from protocols.language.view import Kind, Row, View
 from protocols.network import conv, nn
-from protocols.network.config import Config, Init, Order, Visit
+from protocols.network.config import Config, Init, Order
+from protocols.network.schedule import Visit
 from protocols.parts import averaging
 from protocols.readings.path import Use, map_at, trajectory, uses, why_not
 from protocols.readings.samples import offsets, owned

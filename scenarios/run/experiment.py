@@ -19,8 +19,9 @@ from protocols.language.errors import ConfigError, SchemeError
 from protocols.language.options import Declared, as_plain, flag, options_of
 from protocols.language.protocol import ProtocolFile
 from protocols.language.roles import CLOUD_TRAINER, SERVER, Role, party_name
-from protocols.network.config import Labels, Scheme, rounds_per_epoch
+from protocols.network.config import Labels, Scheme
 from protocols.network.public_base import FrozenBase
+from protocols.network.schedule import rounds_per_epoch
 from protocols.parts import defences as defence
 from scenarios.run.options import PRESETS, RUN_OPTIONS, Given, RunOptions, RuntimeName, chosen, default
 

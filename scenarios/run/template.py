@@ -18,7 +18,8 @@ from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER
 from protocols.language.session import Session
 from protocols.language.state import Owner
 from protocols.network import nn, training
-from protocols.network.config import Batch, Training, batches
+from protocols.network.config import Training
+from protocols.network.schedule import Batch, batches
 
 NAME = "template"
 SUMMARY = "the owner keeps its samples and W1, the cloud trains the layers above"

@@ -16,7 +16,7 @@ from typing import Any
 
 from parties.adversary.attack import Learned
 from protocols.language.options import derived
-from protocols.network.config import chunks, round_count
+from protocols.network.schedule import chunks, round_count
 from scenarios.run.experiment import Experiment
 from scenarios.study.probe import WARM_STEPS, Amounts, Measured, measure, rounded, summed, trains_copies
 

@@ -8,7 +8,8 @@ from protocols.language.options import option
 from protocols.language.relations import KnownMap, Labels, Map, Plain, Products
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER
 from protocols.network import nn, training
-from protocols.network.config import Training, batches
+from protocols.network.config import Training
+from protocols.network.schedule import batches
 from protocols.readings.samples import of_batch, own
 
 NAME, SUMMARY, SECURITY = "split_noise", "split learning with noise on Z1", "none but the noise"

@@ -15,16 +15,8 @@ from protocols.crypto.coins import Coins, Stream, derive
 from protocols.language.errors import BoundError, ConfigError, MalformedError
 from protocols.language.options import as_plain, from_plain
 from protocols.language.relations import Equations, Instance
-from protocols.network.config import (
-    Authority,
-    Gradient,
-    Labels,
-    Order,
-    Scheme,
-    Visit,
-    permutation,
-    public_order,
-)
+from protocols.network.config import Authority, Gradient, Labels, Order, Scheme
+from protocols.network.schedule import Visit, permutation, public_order
 from protocols.parts.defences import DEFENCES, parse
 from scenarios.run.attacks import attack_run
 from scenarios.run.baseline import train_plain

@@ -8,16 +8,8 @@ import pytest
 from parties.data.datasets import Split
 from protocols import plain_fe
 from protocols.language.errors import ConfigError, StepError
-from protocols.network.config import (
-    Gradient,
-    Labels,
-    Loss,
-    Scheme,
-    batches,
-    chunk_rows,
-    chunks,
-    steps_per_epoch,
-)
+from protocols.network.config import Gradient, Labels, Loss, Scheme
+from protocols.network.schedule import batches, chunk_rows, chunks, steps_per_epoch
 from protocols.parts import keys
 from scenarios.run.baseline import train_plain
 from scenarios.run.execute import execute

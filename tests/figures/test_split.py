@@ -12,18 +12,8 @@ from parties.record.transcript import Transcript
 from parties.record.view import Kind, View
 from protocols import mitig2
 from protocols.language.errors import ConfigError
-from protocols.network.config import (
-    Activation,
-    Authority,
-    Init,
-    Labels,
-    Loss,
-    Optimizer,
-    Pixels,
-    Visit,
-    rounds,
-    rounds_per_epoch,
-)
+from protocols.network.config import Activation, Authority, Init, Labels, Loss, Optimizer, Pixels
+from protocols.network.schedule import Visit, rounds, rounds_per_epoch
 from protocols.parts import averaging
 from scenarios.run.baseline import train_plain
 from scenarios.run.execute import execute

@@ -18,7 +18,7 @@ ARRAY = np.arange(5) + 1000
 
 # Each a module whose step `hide`, at the owner, leaves its array (or, of a generator, something that only its draws tell) where
 # the step `find`, at the cloud, meets it. No message is sent. The lines begin after the three imports of `HEAD`.
-NO_STEPS = ("protocols.language.", "protocols.readings.", "protocols.network.configs")
+NO_STEPS = ("protocols.language.", "protocols.readings.")
 HEAD = "import functools\nimport numpy as np\nimport torch\n"
 MISTAKES = {
     "a global": "KEPT = []\ndef hide(state): KEPT.append(state.kept)\ndef find(state): return KEPT[-1]",

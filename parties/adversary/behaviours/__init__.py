@@ -1,7 +1,8 @@
-"""What a malicious party does: steps that it runs instead of its own. Nothing else of the protocol changes, nor knows of it.
+"""What a malicious party does: steps that it runs instead of its own. Nothing else of the protocol changes,
+nor knows of it.
 
-A behaviour is a module with `NAME`, `ROLE`, `INSTEAD` (what `Session` takes: other steps by role and step), `check(config)` and
-`describe(config)`, and `steps(config)`, in how many training steps it deviates.
+A behaviour is a module with `NAME`, `ROLE`, `INSTEAD` (what `Session` takes: other steps by role and step),
+`check(config)` and `describe(config)`, and `steps(config)`, in how many training steps it deviates.
 """
 
 from __future__ import annotations

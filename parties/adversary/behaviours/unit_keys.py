@@ -1,7 +1,8 @@
 """The cloud of plain FE asks for keys of unit vectors instead of [W1], in its first ceil(n / h) steps.
 
-What it then takes for Z1 are pixels of the batch, so that these few steps train on what is no output of W1; all later ones are honest. The
-keys open every ciphertext (attack `unit_keys`). The authority could see it: it is asked in the clear.
+What it then takes for Z1 are pixels of the batch, so that these few steps train on what is no output of W1;
+all later ones are honest. The keys open every ciphertext (attack `unit_keys`). The authority could see it: it
+is asked in the clear.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from protocols.language.errors import ConfigError
 from protocols.language.roles import CLOUD_TRAINER
 from protocols.language.state import Cloud
 from protocols.network import training
-from protocols.network.config import KeyScope, steps_per_epoch
+from protocols.network.config import KeyScope
+from protocols.network.schedule import steps_per_epoch
 from protocols.parts import keys
 
 NAME = "unit_keys"
@@ -23,7 +25,9 @@ ROLE = CLOUD_TRAINER
 
 
 def unit_rows(state: Cloud) -> NDArray[Any]:
-    """C, malicious: the next h unit vectors (h, n), beginning anew after the last one; once all were asked for, [W1]."""
+    """C, malicious: the next h unit vectors (h, n), beginning anew after the last one; once all were asked
+    for, [W1].
+    """
     config: keys.Options = state.config
     h, n = config.layers[0], config.features
     step = state.held["units"] = state.held.get("units", -1) + 1
