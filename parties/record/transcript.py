@@ -49,6 +49,9 @@ _ROW_WORK = 100  # instructions of SQLite's machine that a row may cost a query;
 _LONGEST = 256  # characters of a label, of the name of a party, ...
 _PARTY = re.compile(r"[^\W\d]\w*(:\d{1,9})?")  # as protocols/language/roles.py makes them
 _MASTER = "SELECT type, name, sql FROM sqlite_master"
+_PAYLOAD = (  # what has another length or type is not read
+    "SELECT CASE WHEN typeof(data) = 'blob' AND length(data) = ? THEN data END FROM payloads WHERE sha256 = ?"
+)
 _DAMAGED = "a transcript is damaged: its rows cannot be read"
 
 
@@ -70,7 +73,7 @@ class Transcript:
         self.path = Path(path)
         if not self.path.is_file():
             raise DataError(f"{path}: no such transcript")
-        self._left = 0
+        self._most = self._left = 0
         try:
             self._connection = _connect(self.path, self._tick)
             found = _tables(self.query(_MASTER))
@@ -87,13 +90,16 @@ class Transcript:
         self._left -= 1
         return self._left < 0
 
-    def query(self, statement: str, *args: Any) -> Generator[tuple[Any, ...], None, None]:
+    def query(self, statement: str, *args: Any) -> Iterator[tuple[Any, ...]]:
         """The records of a query; `DataError` if the file is damaged there, or has more than it can hold."""
-        most = 1000 + self._nbytes() // _ROW_BYTES
-        self._left = most * _ROW_WORK // _TICK + 1
+        self._most = 1000 + self._nbytes() // _ROW_BYTES
+        yield from self._records(statement, args)
+
+    def _records(self, statement: str, args: tuple[Any, ...]) -> Generator[tuple[Any, ...], None, None]:
+        self._left = self._most * _ROW_WORK // _TICK + 1
         try:
             for count, record in enumerate(self._connection.execute(statement, args)):
-                if count > most:
+                if count > self._most:
                     raise DataError(_DAMAGED)
                 yield record
         except (sqlite3.Error, UnicodeDecodeError, OverflowError):
@@ -106,7 +112,7 @@ class Transcript:
 
     def first(self, statement: str, *args: Any) -> tuple[Any, ...] | None:
         """The first record of a query."""
-        with contextlib.closing(self.query(statement, *args)) as records:
+        with contextlib.closing(self._records(statement, args)) as records:
             return next(records, None)
 
     def meta(self, key: str) -> str:
@@ -141,15 +147,12 @@ class Transcript:
             raise DataError(f"{row.party}, message {row.seq} ({row.label}): {cause}") from None
 
     def _payload(self, row: Row) -> Any:
-        found = self.first("SELECT length(data), typeof(data) FROM payloads WHERE sha256 = ?", row.sha256)
+        found = self.first(_PAYLOAD, row.nbytes, row.sha256)
         if found is None:
             raise DataError(
                 "payload missing" if self.full else "payload not recorded (the run kept headers only)"
             )
-        if found != (row.nbytes, "blob"):
-            raise DataError("payload altered")
-        found = self.first("SELECT data FROM payloads WHERE sha256 = ?", row.sha256)
-        if found is None or hashlib.sha256(found[0]).digest() != row.sha256:
+        if found[0] is None or hashlib.sha256(found[0]).digest() != row.sha256:
             raise DataError("payload altered")
         value = decode(found[0])
         if describe(value) != (row.dtype, row.shape):

@@ -19,6 +19,7 @@ from scenarios.run.experiment import Experiment
 from scenarios.show.printable import PlainConsole, printable
 
 _TRACEBACKS = False
+_LONGEST = 900  # characters of what went wrong
 
 # What is told of a run or a study, in words, and how its number counts what is finished; None where it does not.
 _EVENTS = {
@@ -99,7 +100,8 @@ def reported() -> Iterator[None]:
 def _fail(error: BaseException, status: int, text: str | None = None) -> None:
     if _TRACEBACKS:
         raise error
-    print(f"keyhole: {printable(' '.join((text or str(error)).split()))}", file=sys.stderr)
+    said = printable(" ".join((text or str(error)).split()))
+    print(f"keyhole: {said if len(said) <= _LONGEST else said[:_LONGEST] + ' ...'}", file=sys.stderr)
     raise typer.Exit(status) from None
 
 
