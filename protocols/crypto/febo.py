@@ -29,8 +29,7 @@ from protocols.crypto.records import (
     Record,
     Wire,
     array,
-    check_integers,
-    check_range,
+    check_plain,
     fit,
     made_for,
     named,
@@ -133,8 +132,7 @@ def check(mpk: FeboPublicKey, params: FeboParams) -> FeboPublicKey:
 def encrypt(mpk: FeboPublicKey, x: Ints, coins: Coins) -> FeboCiphertext:
     """Encrypt every entry of x (N, k), each with an r of its own; `BoundError` beyond the bound on x."""
     G, bound = get_group(mpk.params.group), mpk.params.x
-    check_integers(x, (None, None), "x")
-    check_range(x, bound, "x", "derive parameters for larger entries")
+    check_plain(x, (None, None), bound, "x", "derive parameters for larger entries")
     h, r = G.decode(mpk.h), G.draw(coins.stream("febo encrypt"), *x.shape)
     cmt = G.g**r
     ct = h**r * G.small(x, bound)
@@ -147,8 +145,7 @@ def key_derive(msk: FeboMasterKey, commitments: Wire, operation: Operation, y: I
     Raises `BoundError` beyond the bound on y, `MalformedError` for a commitment that is no group element.
     """
     G, bound = get_group(msk.params.group), msk.params.y
-    check_integers(y, (None, None), "y")
-    check_range(y, bound, "y", "derive parameters for larger entries")
+    check_plain(y, (None, None), bound, "y", "derive parameters for larger entries")
     cmt = G.decode(commitments)  # a point off the curve would leak s: checked here
     if cmt.shape != y.shape:
         raise MalformedError(f"a febo key request has commitments {cmt.shape} for y {y.shape}")

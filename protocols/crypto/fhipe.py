@@ -51,8 +51,7 @@ from protocols.crypto.records import (
     Record,
     array,
     arrived,
-    check_integers,
-    check_range,
+    check_plain,
     fit,
     loaded,
     made_for,
@@ -166,8 +165,7 @@ def check(pp: FhipePublicParams, params: FhipeParams) -> FhipePublicParams:
 def key_derive(msk: FhipeMasterKey, y: Ints, coins: Coins) -> FhipeFunctionKey:
     """A key for every row of y (h, n), each with an alpha of its own; `BoundError` beyond `bounds.y`."""
     pairing, bounds = get_pairing(msk.params.group), msk.params.bounds
-    check_integers(y, (None, bounds.length), "y")
-    check_range(y, bounds.y, "y", "lower the weight scale, or raise the weight bound")
+    check_plain(y, (None, bounds.length), bounds.y, "y", "lower the weight scale, or raise the weight bound")
     alpha = _nonzero(coins, "fhipe key_derive", pairing.order, len(y))
     exponents = alpha * np.insert(_times(y, msk.b), 0, int.from_bytes(msk.det.tobytes(), "big"), axis=1)
     return FhipeFunctionKey(pairing.name, msk.tag, pairing.exp_g1(exponents))
@@ -176,8 +174,7 @@ def key_derive(msk: FhipeMasterKey, y: Ints, coins: Coins) -> FhipeFunctionKey:
 def encrypt(msk: FhipeMasterKey, x: Ints, coins: Coins) -> FhipeCiphertext:
     """Encrypt the rows of x (N, n), each with a beta of its own; raises `BoundError` beyond `bounds.x`."""
     pairing, bounds = get_pairing(msk.params.group), msk.params.bounds
-    check_integers(x, (None, bounds.length), "x")
-    check_range(x, bounds.x, "x", "derive parameters for larger entries")
+    check_plain(x, (None, bounds.length), bounds.x, "x", "derive parameters for larger entries")
     beta = _nonzero(coins, "fhipe encrypt", pairing.order, len(x))
     exponents = beta * np.insert(_times(x, msk.b_star), 0, 1, axis=1)
     return FhipeCiphertext(pairing.name, msk.tag, pairing.exp_g2(exponents))

@@ -31,8 +31,7 @@ from protocols.crypto.records import (
     Wire,
     array,
     arrived,
-    check_integers,
-    check_range,
+    check_plain,
     fit,
     loaded,
     made_for,
@@ -129,8 +128,7 @@ def check(mpk: DdhPublicKey, params: DdhParams) -> DdhPublicKey:
 def encrypt(mpk: DdhPublicKey, x: Ints, coins: Coins) -> DdhCiphertext:
     """Encrypt the rows of x (N, n), each with an r of its own; raises `BoundError` beyond `bounds.x`."""
     G, bounds = get_group(mpk.params.group), mpk.params.bounds
-    check_integers(x, (None, bounds.length), "x")
-    check_range(x, bounds.x, "x", "derive parameters for larger entries")
+    check_plain(x, (None, bounds.length), bounds.x, "x", "derive parameters for larger entries")
     h, r = G.decode(mpk.h), G.draw(coins.stream("ddh encrypt"), len(x), 1)
     ct_0 = G.g**r
     ct = h**r * G.small(x, bounds.x)
@@ -140,8 +138,7 @@ def encrypt(mpk: DdhPublicKey, x: Ints, coins: Coins) -> DdhCiphertext:
 def key_derive(msk: DdhMasterKey, y: Ints) -> DdhFunctionKey:
     """One key for every row of y (h, n); raises `BoundError` beyond `bounds.y`."""
     G, bounds = get_group(msk.params.group), msk.params.bounds
-    check_integers(y, (None, bounds.length), "y")
-    check_range(y, bounds.y, "y", "lower the weight scale, or raise the weight bound")
+    check_plain(y, (None, bounds.length), bounds.y, "y", "lower the weight scale, or raise the weight bound")
     s = np.array(from_bytes(msk.s), dtype=object)
     sk = y.astype(object) @ s % G.order
     return DdhFunctionKey(G.name, y.astype(signed_type(bounds.y)), to_bytes(sk, G.scalar_bytes))
@@ -160,7 +157,7 @@ def decrypt(mpk: DdhPublicKey, sk: DdhFunctionKey, ct: DdhCiphertext | Loaded) -
     """
     bounds, (ct_0, ct_i) = mpk.params.bounds, _opened(mpk, ct)
     fit(sk, DdhFunctionKey, mpk)
-    check_range(sk.y, bounds.y, "y of a function key", "the key was made for other parameters")
+    check_plain(sk.y, sk.shape, bounds.y, "y of a function key", "the key was made for other parameters")
     return dlog.solve(ct_i @ sk.y.T / ct_0 ** from_bytes(sk.sk), bounds.inner)
 
 

@@ -50,8 +50,7 @@ from protocols.crypto.records import (
     Record,
     array,
     arrived,
-    check_integers,
-    check_range,
+    check_plain,
     fit,
     made_for,
     nbytes,
@@ -184,8 +183,7 @@ def check(mpk: LwePublicKey, params: LweParams) -> LwePublicKey:
 def encrypt(mpk: LwePublicKey, x: Ints, coins: Coins) -> LweCiphertext:
     """Encrypt the rows of x (N, n); `BoundError` beyond the bound on x."""
     d, n, bounds = mpk.params.dimension, mpk.params.bounds.length, mpk.params.bounds
-    check_integers(x, (None, n), "x")
-    check_range(x, bounds.x, "x", "give the data's own maximum as bound")
+    check_plain(x, (None, n), bounds.x, "x", "give the data's own maximum as bound")
     secrets, errors = coins.stream("lwe R"), coins.stream("lwe E0 E1")
     c = np.empty((len(x), d + n), dtype=np.uint64)  # (C0 | C1) = R (A | B) + (E0 | E1) + (0 | Delta X)
     for start in range(0, len(x), _ROWS):
@@ -204,8 +202,7 @@ def load(mpk: LwePublicKey, ct: LweCiphertext) -> LweCiphertext:
 def key_derive(msk: LweMasterKey, y: Ints) -> LweFunctionKey:
     """Keys for the rows of y (h, n); `BoundError` beyond the bound on y or where the noise would not fit."""
     bounds = msk.params.bounds
-    check_integers(y, (None, bounds.length), "y")
-    check_range(y, bounds.y, "y", _REMEDY)
+    check_plain(y, (None, bounds.length), bounds.y, "y", _REMEDY)
     sk = small_times_small(y, msk.s)
     vectors = y.astype(np.float64)
     ey2 = np.einsum("ij,ij->i", vectors @ msk.gram, vectors)  # |E y|^2
@@ -235,7 +232,7 @@ def decrypt(mpk: LwePublicKey, sk: LweFunctionKey, ct: LweCiphertext) -> NDArray
     """
     load(mpk, ct)
     fit(sk, LweFunctionKey, mpk)
-    check_range(sk.y, mpk.params.bounds.y, "y of a function key", "the key was made for other parameters")
+    check_plain(sk.y, sk.shape, mpk.params.bounds.y, "y of a function key", "it is of other parameters")
     noisy = wide_times_small(ct.c1, sk.y.T) - wide_times_small(ct.c0, sk.sk.T)
     norms = np.sqrt((sk.y.astype(np.float64) ** 2).sum(axis=1))
     return _round(noisy, mpk.params, mpk.params.bounds.inner, norms)

@@ -65,7 +65,7 @@ from protocols.crypto.paillier_keys import (
     check_units,
     numbers_of,
 )
-from protocols.crypto.records import Ints, arrived, check_integers, check_range, made_for
+from protocols.crypto.records import Ints, arrived, check_plain, made_for
 from protocols.language.errors import BoundError, MalformedError
 
 NAME = "paillier"
@@ -116,10 +116,8 @@ def check(pk: PaillierPublicKey, params: PaillierParams) -> PaillierPublicKey:
 def encrypt(pk: PaillierPublicKey, weights: Ints, bias: Ints, coins: Coins) -> PaillierHead:
     """Encrypt weights (k, d) and bias (k,); `BoundError` beyond the bounds."""
     bounds = pk.params.bounds
-    check_integers(weights, (bounds.classes, bounds.features), "the weights of a head")
-    check_integers(bias, (bounds.classes,), "the bias of a head")
-    check_range(weights, bounds.weight, "the weights of a head", _REMEDY)
-    check_range(bias, bounds.bias, "the bias of a head", _REMEDY)
+    check_plain(weights, (bounds.classes, bounds.features), bounds.weight, "the weights of a head", _REMEDY)
+    check_plain(bias, (bounds.classes,), bounds.bias, "the bias of a head", _REMEDY)
     columns = np.vstack([weights.T.astype(np.int64), bias[None].astype(np.int64)])
     plaintexts = [value for row in pack(columns, bounds.slot_bits, pk.params.per_plaintext) for value in row]
     factors = blinding(pk, len(plaintexts), coins.stream("paillier encrypt"))
@@ -161,12 +159,10 @@ def unblinded(head: PaillierLoaded, features: Ints, tables: bool) -> list[mpz]:
     They tell the features to who holds the head: do not send.
     """
     bounds, square = head.pk.params.bounds, head.pk.square
-    check_integers(features, (None, bounds.features), "features")
+    check_plain(features, (None, bounds.features), bounds.feature, "features", "derive wider parameters")
     lowest = -bounds.feature if bounds.signed else 0
-    if features.size and (features.min() < lowest or features.max() > bounds.feature):
-        raise BoundError(
-            f"features: an entry lies outside of [{lowest}, {bounds.feature}]; derive wider parameters"
-        )
+    if features.min(initial=0) < lowest:
+        raise BoundError("features: an entry is negative; derive parameters for signed features")
     exponents = features.astype(np.int64) - lowest
     products = []
     for chunk, column in enumerate(head.columns):

@@ -265,20 +265,17 @@ def concat(batches: Sequence[Batch]) -> Batch:
     return replace(first, **joined)
 
 
-def check_integers(values: Any, shape: tuple[int | None, ...], what: str) -> None:
-    """Raise `MalformedError` unless `values` is an integer array of this shape; None is any length."""
+def check_plain(values: Any, shape: tuple[int | None, ...], bound: int, what: str, remedy: str) -> None:
+    """Raise unless `values` is an integer array of this shape (None is any length) within +-`bound`.
+
+    `MalformedError` for another type or shape, `BoundError`, with the remedy, for an entry beyond the bound.
+    """
     fits = isinstance(values, np.ndarray) and values.dtype.kind in "iu" and values.ndim == len(shape)
     if not fits or any(size not in (None, found) for size, found in zip(shape, values.shape, strict=True)):
         expected = ", ".join("any" if size is None else str(size) for size in shape)
         raise MalformedError(f"{what}: expected integers ({expected}), got {kind_of(values)}")
-
-
-def check_range(values: Ints, bound: int, what: str, remedy: str) -> None:
-    """Raise `BoundError` if an entry of the integer array `values` exceeds `bound` in absolute value."""
-    if values.size:
-        worst = max(abs(int(values.max())), abs(int(values.min())))
-        if worst > bound:
-            raise BoundError(f"{what}: an entry exceeds the bound {bound}; {remedy}")
+    if values.size and max(abs(int(values.max())), abs(int(values.min()))) > bound:
+        raise BoundError(f"{what}: an entry exceeds the bound {bound}; {remedy}")
 
 
 def check_parameters(key: Any, expected: Any) -> None:

@@ -76,7 +76,12 @@ class Case:
 
 @cache
 def case(name, seed=1):
-    """The case of a scheme; another seed gives another instance."""
+    """The case of a scheme, made once; another seed gives another instance."""
+    return fresh(name, seed)
+
+
+def fresh(name, seed):
+    """As `case`, made anew."""
     return {"febo": _febo, "paillier": _paillier}.get(name, _inner)(name, seed)
 
 

@@ -10,7 +10,7 @@ from protocols.crypto.coins import Coins
 from protocols.crypto.febo import Operation
 from protocols.crypto.groups.elements import from_bytes
 from protocols.crypto.groups.modp import MODULUS
-from protocols.crypto.groups.named import GROUPS, get_group
+from protocols.crypto.groups.named import GROUPS
 from protocols.language.errors import BoundError, MalformedError
 
 X = np.array([[4096, 0, -4096], [0, 4096, 1]])
@@ -89,12 +89,6 @@ def test_rows_put_together_in_another_order_decrypt_in_that_order():
     assert np.array_equal(febo.decrypt(mpk, key, again), X[::-1] - Y)
     with pytest.raises(MalformedError, match="do not fit"):
         febo.decrypt(mpk, key, febo.rows(ct, 0, 1))
-
-
-def test_group_order_bounds_the_master_key():
-    mpk, msk, _ = instance()
-    group, s = get_group("secp256k1"), int.from_bytes(msk.s.tobytes(), "big")
-    assert 0 <= s < group.order and np.array_equal((group.g**s).encode(), mpk.h)
 
 
 def test_parameters_refuse_bounds_that_no_discrete_logarithm_reaches():

@@ -132,14 +132,6 @@ def test_forged_tag_gives_an_error_and_no_number(group, bounds):
             fhipe.decrypt(pp, key, cipher, workers=2)
 
 
-def test_one_wrong_key_among_right_ones_is_noticed():
-    pp, sk, ct, _ = made(keys=3)
-    elements = sk.elements.copy()
-    elements[2, 5] = elements[1, 5]
-    with pytest.raises(BoundError):
-        fhipe.decrypt(pp, replace(sk, elements=elements), ct)
-
-
 def test_product_beyond_the_bounds_is_an_error_and_no_number():
     it, tens = inner("fhipe", Bounds(2, 10, 10)), np.full((1, 2), 10)
     narrow = replace(it.mpk, params=fhipe.parameters(Bounds(2, 10, 9)))
@@ -196,15 +188,3 @@ def test_what_was_loaded_decrypts_in_rows_and_joined_again():
     for parts in ([ct, loaded], [ct, sk], [loaded, key]):
         with pytest.raises(MalformedError, match="cannot be put together"):
             fhipe.concat(parts)
-
-
-def test_same_coins_give_the_same_bytes_and_others_do_not():
-    frames = [bytes(message.encode(list(made(seed=seed)[:3]))) for seed in (3, 3, 4)]
-    assert frames[0] == frames[1] != frames[2]
-
-
-@pytest.mark.parametrize("group, bits", [("bn254", 100), ("bls12_381", 120)])
-def test_description_names_group_level_notion_and_assumption(group, bits):
-    line = fhipe.describe(fhipe.parameters(Bounds(64, 16, 256), group))
-    expected = "simulation secure and function hiding in the generic bilinear group model"
-    assert line == f"fhipe in {group}, about {bits} bit, {expected}"

@@ -205,11 +205,6 @@ def test_small_powers_agree_with_exponentiation(name):
     assert same(group.small(values, 1 << 40), group.g**values)  # beyond the table
 
 
-def test_groups_on_different_curves_can_be_used_in_turn():
-    results = [[sample(get_group(name), 3)[1].encode() for name in CURVES] for _ in range(3)]
-    assert all(np.array_equal(a, b) for turn in results[1:] for a, b in zip(turn, results[0], strict=True))
-
-
 def test_threads_on_different_curves_do_not_disturb_each_other():
     expected = {name: sample(get_group(name), 40)[1] for name in CURVES}
 

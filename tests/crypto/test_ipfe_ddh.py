@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from protocols.crypto import ipfe_ddh as ddh
-from protocols.crypto.groups.elements import from_bytes, to_bytes
+from protocols.crypto.groups.elements import from_bytes
 from protocols.crypto.groups.modp import MODULUS
 from protocols.crypto.groups.named import get_group
 from protocols.crypto.records import Bounds
@@ -77,14 +77,3 @@ def test_master_key_follows_from_as_many_keys_as_entries():
     y = np.eye(6, dtype=int) + np.triu(np.ones((6, 6), int), 1)  # unit upper triangular
     sk = from_bytes(it.key(y).sk)
     assert ddh.check_master_key(it.mpk, [a - b for a, b in zip(sk, [*sk[1:], 0], strict=True)])
-
-
-def test_description_names_group_level_and_assumption():
-    assert ddh.describe(ddh.parameters(Bounds(64, 16, 1024), "bn254")) == (
-        "ddh in bn254, about 100 bit, selective IND-CPA under XDH (DDH in G1 of a pairing)"
-    )
-
-
-def test_scalars_survive_their_bytes():
-    values = [0, 1, 2**255 + 7, 2**256 - 1]
-    assert from_bytes(to_bytes(values, 32)) == values

@@ -9,15 +9,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from protocols.crypto import fhipe, ipfe_ddh
+from protocols.crypto import febo, fhipe, ipfe_ddh, ipfe_lwe, paillier
 from protocols.crypto.groups.named import get_group, get_pairing
+from protocols.crypto.integers.packing import HeadBounds
 from protocols.crypto.records import Bounds, Record, array, named, number, record
 from protocols.language import message
 from protocols.language.errors import BoundError, ConfigError, EncodingError, MalformedError, SchemeError
-from tests.crypto.cases import ALL, INNER, case
+from tests.crypto.cases import ALL, INNER, case, fresh
 
 NAMED = [(scheme, name) for scheme in ALL for name in case(scheme).records]
 TAKEN = [(scheme, name) for scheme in ALL for name in case(scheme).take]
+BOUNDS, HEAD = Bounds(64, 16, 1024), HeadBounds(3, 11, 100, 15, 1000)
 BATCHES = ("ct", "head", "floats", "sk")  # a shorter first axis is a smaller batch, not a malformed one
 
 
@@ -122,6 +124,37 @@ def test_every_record_survives_the_wire_and_is_listed_with_its_shape(scheme):
         assert message.describe(value) == (type(value).__name__, it.shapes.get(name, ()))
     found = it.rebuilt(again)
     assert found.dtype == np.int64 and np.array_equal(found, it.expected)
+
+
+@pytest.mark.parametrize("scheme", ALL)
+def test_same_coins_give_the_same_bytes_and_others_do_not(scheme):
+    first, again, other = (fresh(scheme, seed).records for seed in (1, 1, 2))
+    for name in first:
+        frames = [bytes(message.encode(records[name])) for records in (first, again, other)]
+        assert frames[0] == frames[1] and (frames[0] == frames[2]) == (name in ("params", "bounds"))
+
+
+DESCRIPTIONS = [
+    (ipfe_ddh, (BOUNDS, "bn254"), "ddh in bn254, about 100 bit, selective IND-CPA under XDH (DDH in G1 of a"),
+    (ipfe_lwe, (BOUNDS,), "lwe, 128 bit: d 2048, q 2^64, log2(q/sigma) 52.3, compact key (heuristic)"),
+    (ipfe_lwe, (BOUNDS,), "|<x, y>| <= 1048576, Delta 2^42.0, error < 2^-57 a product"),
+    (ipfe_lwe, (BOUNDS, 64), "lwe, toy"),
+    (fhipe, (BOUNDS,), "fhipe in bn254, about 100 bit, simulation secure and function hiding in the generic"),
+    (fhipe, (BOUNDS, "bls12_381"), "about 120 bit"),
+    (febo, (1, 1), "febo in secp256k1, about 128 bit, IND-CPA under DDH"),
+    (paillier, (HEAD,), "3072-bit keys, about 128 bit: IND-CPA under DCR"),
+    (paillier, (HEAD, 2048), "2048-bit keys, about 112 bit"),
+    (
+        paillier,
+        (HEAD, 512, True),
+        "toy: IND-CPA under DCR, blinding with short exponents; 3 classes in 1 ciphertext",
+    ),
+]
+
+
+@pytest.mark.parametrize(("scheme", "asked", "said"), DESCRIPTIONS)
+def test_descriptions_name_level_notion_assumption_and_what_is_carried(scheme, asked, said):
+    assert said in scheme.describe(scheme.parameters(*asked))
 
 
 @pytest.mark.parametrize("scheme", ALL)
