@@ -46,16 +46,11 @@ def both(pp, sk, ct):
     return (lambda v: fhipe.load(pp, v), ct), (lambda v: fhipe.load_key(pp, v), sk)
 
 
-@pytest.mark.parametrize("n, count, keys", [(1, 1, 1), (64, 17, 9), (37, 3, 10)])
-def test_decryption_is_exact_for_any_number_of_keys_and_ciphertexts(n, count, keys):
+@pytest.mark.parametrize("n, count, keys", [(1, 1, 1), (64, 2, 3), (9, 17, 9)])
+def test_decryption_is_exact_for_any_number_of_keys_ciphertexts_and_workers(n, count, keys):
     pp, sk, ct, expected = made(Bounds(n, 16, 256), count=count, keys=keys)
-    assert np.array_equal(fhipe.decrypt(pp, sk, ct), expected)
-
-
-@pytest.mark.parametrize("workers", [2, 3])
-def test_decryption_does_not_depend_on_the_number_of_workers(workers):
-    pp, sk, ct, expected = made(Bounds(9, 16, 128), count=18, keys=19)
-    assert np.array_equal(fhipe.decrypt(pp, sk, ct, workers=workers), expected)
+    for workers in (1, 3):
+        assert np.array_equal(fhipe.decrypt(pp, sk, ct, workers), expected)
 
 
 def test_zero_vectors_decrypt_to_zero_and_show():
@@ -99,13 +94,6 @@ def test_masks_are_never_zero_and_never_repeat():
     coins, q = Coins(bytes(32)), get_pairing("bn254").order
     assert set(fhipe._nonzero(coins, "a", 3, 200).ravel()) == {1, 2}
     assert len({v for _ in range(2) for v in fhipe._nonzero(coins, "b", q, 5).ravel()}) == 10
-
-
-def test_equal_vectors_give_keys_and_ciphertexts_that_differ_in_every_element():
-    it, ones = inner("fhipe"), np.ones((2, 6), int)
-    for make in (it.key, it.encrypt):
-        every = np.concatenate([make(ones).elements, make(ones).elements])  # 4 rows of 7 elements
-        assert [len(np.unique(every[:, element], axis=0)) for element in range(7)] == [4] * 7
 
 
 def test_key_holds_no_vector_and_its_size_depends_on_the_shape_only():
@@ -167,24 +155,3 @@ def test_keys_and_ciphertexts_do_not_pass_for_each_other():
         for wrong in (other, load(value)):
             with pytest.raises(MalformedError, match="expected Fhipe"):
                 load(wrong)
-
-
-def test_values_of_another_group_do_not_fit():
-    pp, sk, ct, _ = made()
-    _, other_sk, other_ct, _ = made(group="bls12_381")
-    for key, cipher in ((replace(other_sk, tag=pp.tag), ct), (sk, replace(other_ct, tag=pp.tag))):
-        with pytest.raises(MalformedError, match="does not fit: expected group bn254, got bls12_381"):
-            fhipe.decrypt(pp, key, cipher)
-
-
-def test_what_was_loaded_decrypts_in_rows_and_joined_again():
-    pp, sk, ct, expected = made(count=5)
-    loaded = fhipe.concat([fhipe.rows(fhipe.load(pp, ct), 3, 5), fhipe.load(pp, fhipe.rows(ct, 0, 3))])
-    key = fhipe.load_key(pp, sk)
-    assert loaded.shape == (5, 6) and fhipe.rows(key, 1, 3).shape == (2, 6)
-    assert np.array_equal(fhipe.decrypt(pp, key, loaded), np.roll(expected, 2, axis=0))
-    some = fhipe.decrypt(pp, fhipe.rows(key, 1, 3), fhipe.rows(loaded, 4, 5))
-    assert np.array_equal(some, expected[2:3, 1:3])
-    for parts in ([ct, loaded], [ct, sk], [loaded, key]):
-        with pytest.raises(MalformedError, match="cannot be put together"):
-            fhipe.concat(parts)

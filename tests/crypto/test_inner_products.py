@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from protocols.crypto.records import Bounds
 from protocols.language.errors import BoundError, MalformedError
-from tests.crypto.cases import INNER, TOY, inner, matrices
+from tests.crypto.cases import INNER, inner, matrices
 
 EVERY = [
     *(("ddh", group) for group in ("secp256k1", "bn254", "bls12_381", "modp2048")),
@@ -93,20 +95,42 @@ def test_values_of_another_length_do_not_fit(name):
         it.decrypt(other.key(y), it.encrypt(matrices(it.bounds)[0]))
 
 
+@pytest.mark.parametrize("name", ["ddh", "fhipe"])
+def test_values_of_another_group_do_not_fit(name):
+    it, other = inner(name, group="bn254"), inner(name, group="bls12_381")
+    x, y = matrices(it.bounds)
+    tag = {"tag": it.mpk.tag} if name == "fhipe" else {}
+    for sk, ct in (
+        (replace(other.key(y), **tag), it.encrypt(x)),
+        (it.key(y), replace(other.encrypt(x), **tag)),
+    ):
+        with pytest.raises(MalformedError, match="does not fit: expected group bn254, got bls12_381"):
+            it.decrypt(sk, ct)
+
+
 @pytest.mark.parametrize("name", INNER)
-def test_no_two_ciphertexts_share_randomness(name):
+def test_no_two_encryptions_of_a_vector_agree_in_any_element(name):
     it, ones = inner(name), np.ones((3, 6), int)
-    field = "c0" if name == "lwe" else "elements"
-    made = np.concatenate([getattr(it.encrypt(ones), field) for _ in range(2)])
-    for part in np.split(made, made.shape[1], axis=1)[: TOY + 1]:
-        assert len(np.unique(part, axis=0)) == 6
+    made = [it.encrypt(ones) for _ in range(2)] + [it.key(ones) for _ in range(2 * (name == "fhipe"))]
+    for first, again in zip(made[::2], made[1::2], strict=True):
+        for field in first.ROWS:
+            every = np.concatenate([getattr(first, field), getattr(again, field)])
+            assert all(len(np.unique(every[:, j], axis=0)) == 6 for j in range(every.shape[1]))
 
 
 @pytest.mark.parametrize("name", INNER)
-def test_no_vectors_give_no_products(name):
+def test_what_was_loaded_decrypts_in_rows_joined_again_and_empty(name):
     it = inner(name)
-    none, some = np.zeros((0, 6), int), np.ones((2, 6), int)
-    assert it.run(none, some).shape == (0, 2) and it.run(some, none).shape == (2, 0)
+    x, y = matrices(it.bounds, count=5)
+    scheme, ct, sk = it.scheme, it.encrypt(x), it.key(y)
+    again = scheme.concat(
+        [scheme.rows(scheme.load(it.mpk, ct), 3, 5), scheme.load(it.mpk, scheme.rows(ct, 0, 3))]
+    )
+    assert again.shape == (5, 6) and np.array_equal(it.decrypt(sk, again), np.roll(x, 2, axis=0) @ y.T)
+    assert it.decrypt(sk, scheme.rows(again, 2, 2)).shape == (0, 4) and it.run(x, y[:0]).shape == (5, 0)
+    if name != "lwe":
+        with pytest.raises(MalformedError, match="cannot be put together"):
+            scheme.concat([ct, scheme.load(it.mpk, ct)])
 
 
 @pytest.mark.parametrize(("name", "bounds", "reason"), [

@@ -12,7 +12,7 @@ from protocols.crypto.groups.elements import from_bytes
 from protocols.crypto.groups.modp import MODULUS
 from protocols.crypto.groups.named import get_group
 from protocols.crypto.records import Bounds
-from protocols.language.errors import BoundError, MalformedError
+from protocols.language.errors import BoundError
 from tests.crypto.cases import inner, matrices
 
 
@@ -38,26 +38,6 @@ def test_key_beyond_the_bound_is_refused_by_decryption_too():
     it, ones = inner("ddh"), np.ones((1, 6), int)
     with pytest.raises(BoundError, match="function key"):
         it.decrypt(replace(it.key(ones), y=np.full((1, 6), 129, np.int16)), it.encrypt(ones))
-
-
-def test_values_of_another_group_do_not_fit():
-    it, other = inner("ddh"), inner("ddh", group="bn254")
-    x, y = matrices(it.bounds)
-    with pytest.raises(MalformedError, match="expected group secp256k1, got bn254"):
-        ddh.load(it.mpk, other.encrypt(x))
-    with pytest.raises(MalformedError, match="expected group secp256k1, got bn254"):
-        it.decrypt(other.key(y), it.encrypt(x))
-
-
-def test_what_was_loaded_decrypts_in_rows_and_joined_again():
-    it = inner("ddh")
-    x, y = matrices(it.bounds, count=5)
-    ct = it.encrypt(x)
-    again = ddh.concat([ddh.rows(ddh.load(it.mpk, ct), 3, 5), ddh.load(it.mpk, ddh.rows(ct, 0, 3))])
-    assert again.shape == (5, 6)
-    assert np.array_equal(it.decrypt(it.key(y), again), np.roll(x, 2, axis=0) @ y.T)
-    with pytest.raises(MalformedError, match="cannot be put together"):
-        ddh.concat([ct, ddh.load(it.mpk, ct)])
 
 
 def test_master_key_is_recognised_and_opens_every_vector():

@@ -16,20 +16,21 @@ RNG = np.random.default_rng(11)
 TEN = Bounds(10, 16, 1024)
 
 
-@pytest.mark.parametrize(
-    "bounds", [Bounds(64, 16, 1024), Bounds(64, 16, 4096), Bounds(16, 255, 1024)], ids=str
-)
+@pytest.mark.parametrize("bounds", [Bounds(64, 16, 4096), Bounds(16, 255, 1024)], ids=str)
 def test_inner_products_are_exact_at_the_default_dimension(bounds):
     x, y = matrices(bounds)
     assert (inner("lwe", bounds, dimension=lwe.DIMENSION).run(x, y) == x @ y.T).all()
 
 
-def test_inner_products_are_exact_at_the_size_of_mnist():
+def test_products_of_the_size_of_mnist_are_exact_or_their_key_is_refused_by_row():
     it = inner("lwe", Bounds(784, 255, 1024), dimension=lwe.DIMENSION)
     x = RNG.integers(0, 256, (3, 784))
     y = np.clip(np.rint(RNG.normal(0, 60, (4, 784))), -1024, 1024).astype(int)
     x[0] = 255
     assert (it.run(x, y) == x @ y.T).all()
+    y[2] = 1024
+    with pytest.raises(BoundError, match="noise of the key for row 2 .*--weight-scale"):
+        it.key(y)
 
 
 @settings(max_examples=40, deadline=None)
@@ -56,16 +57,6 @@ def test_an_altered_or_a_foreign_ciphertext_is_refused():
     for wrong in (lwe.LweCiphertext(ct.c0 ^ np.uint64(1 << 62), ct.c1), other.encrypt(x)):
         with pytest.raises(BoundError, match="another instance"):
             it.decrypt(it.key(y), wrong)
-
-
-def test_a_key_whose_noise_would_not_fit_is_refused_by_row():
-    it = inner("lwe", Bounds(784, 255, 1 << 14), dimension=lwe.DIMENSION)
-    y = np.zeros((3, 784), dtype=int)
-    y[0, 0] = 1
-    assert (it.run(np.ones((1, 784), int), y[:1]) == 1).all()
-    y[2] = 1 << 14
-    with pytest.raises(BoundError, match="row 2 .*--weight-scale"):
-        it.key(y)
 
 
 def test_the_noise_of_keys_is_near_what_the_public_parameters_say():
@@ -100,7 +91,7 @@ def test_the_master_key_opens_everything_and_no_other_is_taken_for_it():
 
 def test_the_public_key_predicts_nothing():
     """Neither what the public seed gives nor a small seed of a common generator is the secret."""
-    it = inner("lwe", TEN, dimension=256)
+    it = inner("lwe", TEN)
     mpk, shape = it.mpk, it.msk.s.shape
     for purpose in ("lwe A", "lwe S", "lwe E", "lwe R", "lwe public seed", "lwe E0 E1"):
         assert not lwe.check_master_key(mpk, Coins(mpk.seed).stream(purpose).centred_binomial(*shape))
