@@ -48,7 +48,7 @@ def both(pp, sk, ct):
 
 @pytest.mark.parametrize("n, count, keys", [(1, 1, 1), (64, 2, 3), (9, 17, 9)])
 def test_decryption_is_exact_for_any_number_of_keys_ciphertexts_and_workers(n, count, keys):
-    pp, sk, ct, expected = made(Bounds(n, 16, 256), count=count, keys=keys)
+    pp, sk, ct, expected = made(Bounds(n, 4, 16), count=count, keys=keys)
     for workers in (1, 3):
         assert np.array_equal(fhipe.decrypt(pp, sk, ct, workers), expected)
 

@@ -29,10 +29,10 @@ def test_decryption_is_the_matrix_product(name, group):
 
 @pytest.mark.parametrize("name", INNER)
 def test_decryption_is_exact_at_both_ends_of_the_bounds(name):
-    bounds = Bounds(64, 16, 256)
+    bounds = Bounds(64, 16, 32)
     it = inner(name, bounds)
     x = np.stack([np.full(64, 16), np.full(64, -16), np.zeros(64, int), np.tile([16, -16], 32)])
-    y = np.stack([np.full(64, 256), np.full(64, -256), np.zeros(64, int), np.tile([-256, 256], 32)])
+    y = np.stack([np.full(64, 32), np.full(64, -32), np.zeros(64, int), np.tile([-32, 32], 32)])
     z = it.run(x, y)
     assert np.array_equal(z, x @ y.T) and z.max() == bounds.inner and z.min() == -bounds.inner
 
