@@ -162,6 +162,11 @@ def check(pp: FhipePublicParams, params: FhipeParams) -> FhipePublicParams:
     return made_for(pp, FhipePublicParams, params)
 
 
+def check_msk(msk: FhipeMasterKey, params: FhipeParams) -> FhipeMasterKey:
+    """A master key that arrived, if it has these parameters."""
+    return made_for(msk, FhipeMasterKey, params)
+
+
 def key_derive(msk: FhipeMasterKey, y: Ints, coins: Coins) -> FhipeFunctionKey:
     """A key for every row of y (h, n), each with an alpha of its own; `BoundError` beyond `bounds.y`."""
     pairing, bounds = get_pairing(msk.params.group), msk.params.bounds

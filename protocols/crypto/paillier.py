@@ -109,7 +109,7 @@ def setup(params: PaillierParams, coins: Coins) -> tuple[PaillierPublicKey, Pail
 
 
 def check(pk: PaillierPublicKey, params: PaillierParams) -> PaillierPublicKey:
-    """A public key that arrived, if it has the parameters that are expected: no toy in place of a key."""
+    """A public key that arrived, if it has the parameters that are expected: no toy instead of a key."""
     return made_for(pk, PaillierPublicKey, params)
 
 

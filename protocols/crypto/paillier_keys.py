@@ -53,7 +53,7 @@ class PaillierParams(Record):
 
     @property
     def chunks(self) -> int:
-        """Ciphertexts a feature."""
+        """Ciphertexts per feature."""
         return -(-self.bounds.classes // self.per_plaintext)
 
     @property

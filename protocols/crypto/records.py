@@ -7,11 +7,11 @@
         group: str = named(GROUPS, group_sizes)
         elements: Wire = array("uint8", "N", "n+1", "element")
 
-An axis is a number or a symbol. What a symbol stands for follows from the fields before it (parameters give
-n, a group the bytes of an element); one that nothing determines is free, and the array itself says it. A peer
-chose every field, so all of them are checked when a record is made: type, dtype, shape, size of integers,
-names. Whether bytes are group elements is for `load` to find out, once; what `load` returns (`Loaded`) is no
-record and cannot cross.
+An axis is a symbol, or one more than it. What a symbol stands for follows from the fields before it
+(parameters give n, a group the bytes of an element); one that nothing determines is free, and the array
+itself says it. A peer chose every field, so all of them are checked when a record is made: type, dtype,
+shape, size of integers, names. Whether bytes are group elements is for `load` to find out, once; what `load`
+returns (`Loaded`) is no record and cannot cross.
 
 Every scheme is a module with the same verbs, on batches: a matrix of vectors in, a matrix of inner products
 out.
@@ -276,12 +276,6 @@ def check_plain(values: Any, shape: tuple[int | None, ...], bound: int, what: st
         raise MalformedError(f"{what}: expected integers ({expected}), got {kind_of(values)}")
     if values.size and max(abs(int(values.max())), abs(int(values.min()))) > bound:
         raise BoundError(f"{what}: an entry exceeds the bound {bound}; {remedy}")
-
-
-def check_parameters(key: Any, expected: Any) -> None:
-    """Raise `MalformedError` unless a key that arrived has the parameters that follow from the configuration."""
-    if key.params != expected:
-        raise MalformedError(f"a {type(key).__name__} came with other parameters than those of this run")
 
 
 def kind_of(value: Any) -> str:

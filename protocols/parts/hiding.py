@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from protocols.crypto import fhipe
 from protocols.crypto.groups import workers
 from protocols.crypto.groups.named import get_pairing
-from protocols.crypto.records import Bounds, check_parameters
+from protocols.crypto.records import Bounds
 from protocols.language.figure import Arrow, Integers
 from protocols.language.options import as_in, option
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
@@ -143,8 +143,7 @@ def set_up_own(state: Owner) -> Any:
 
 def keep_key(state: Owner, msk: Any) -> None:
     """O: keep its master key."""
-    check_parameters(msk, parameters(state.config))
-    state.held["msk"] = msk
+    state.held["msk"] = fhipe.check_msk(msk, parameters(state.config))
 
 
 def encrypt_samples(state: Owner, part: int, rows: int) -> Any:
@@ -179,9 +178,7 @@ def derive_keys(state: Authority, w1: list[NDArray[Any]], visit: Visit) -> list[
 
 def keep_instances(state: Cloud, pp: list[Any]) -> None:
     """C: keep the public parameters of every owner's instance."""
-    for each in pp:
-        check_parameters(each, parameters(state.config))
-    state.held["pp"] = pp
+    state.held["pp"] = [fhipe.check(each, parameters(state.config)) for each in pp]
 
 
 def store_ct(state: Cloud, cts: list[Any]) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.crypto import ipfe_ddh, ipfe_lwe
-from protocols.crypto.records import Bounds, check_parameters
+from protocols.crypto.records import Bounds
 from protocols.language.figure import Arrow, Integers
 from protocols.language.options import derived, option
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
@@ -291,15 +291,15 @@ def keep_key(state: Owner | Cloud, kind: str, mpk: Any) -> None:
     """O, C: keep the public key of every owner's samples; what was encrypted under the one before is of no
     use any more.
     """
-    keep_keys(state, kind, [mpk for _ in state.config.counts])
+    keep_keys(state, kind, [mpk])
+    state.held["mpk", kind] *= len(state.config.counts)
     state.held.pop(("ct", kind), None)
 
 
 def keep_keys(state: Owner | Cloud, kind: str, mpks: list[Any]) -> None:
     """C: keep the public keys of the batches that come next, one of each owner."""
-    for mpk in mpks:
-        check_parameters(mpk, parameters(state.config, bounds_of(state.config, kind)))
-    state.held["mpk", kind] = mpks
+    scheme, expected = scheme_of(state.config), parameters(state.config, bounds_of(state.config, kind))
+    state.held["mpk", kind] = [scheme.check(mpk, expected) for mpk in mpks]
 
 
 def store_ct(state: Cloud, cts: list[Any]) -> None:

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 
 from protocols.crypto import febo
-from protocols.crypto.records import check_parameters
 from protocols.language.figure import Arrow, Integers
 from protocols.language.message import wire
 from protocols.language.options import option
@@ -159,8 +158,7 @@ def derive_label_keys(state: Authority, asked: LabelRequest) -> Any:
 
 def keep_febo(state: Owner | Cloud, mpk: Any) -> None:
     """O, C: keep the public key of the labels."""
-    check_parameters(mpk, febo_parameters(state.config))
-    state.held["mpk", "labels"] = mpk
+    state.held["mpk", "labels"] = febo.check(mpk, febo_parameters(state.config))
 
 
 def store_labels(state: Cloud, labels: list[NDArray[Any]]) -> None:

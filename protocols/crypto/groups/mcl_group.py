@@ -2,7 +2,7 @@
 
 An element is 12 uint64 words as in `mcl`, with z = 1; the neutral element is all zero. On the wire: x | y, 32
 bytes little-endian each. Uncompressed, because a square root per point costs 70 us where the check of the
-curve equation costs 1.1 us (digits: 93 405 points, 6.6 s against 0.11 s), for 64 bytes in place of 33. On
+curve equation costs 1.1 us (digits: 93 405 points, 6.6 s against 0.11 s), for 64 bytes instead of 33. On
 BN254 mcl checks the order of every point too, 65 us.
 """
 

@@ -7,8 +7,8 @@ to check a random combination of many points in one go.
 
 `products` is a matrix product in the exponent: entries of G1 times entries of G2, sums in GT. So V.
 Strassen's way to multiply matrices (Numerische Mathematik 13, 1969; in S. Winograd's form with 15 additions)
-applies: 7 block products in place of 8, for a few additions. Miller loops are what costs (128 us a term; an
-addition in G1 or G2 1 us, in GT 2.5 us), and three levels save a third of them: 6.2 ms in place of 8.2 for a
+applies: 7 block products instead of 8, for a few additions. Miller loops are what costs (128 us a term; an
+addition in G1 or G2 1 us, in GT 2.5 us), and three levels save a third of them: 6.2 ms instead of 8.2 for a
 product of 64 pairings, all told. Sums of Miller loops are formed before the final exponentiation, of which
 there is one per entry; a - b there is a times the conjugate of b, which the final exponentiation turns into
 the inverse, as conjugation is the power p^6 and the exponent has the factor p^6 - 1.
