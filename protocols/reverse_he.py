@@ -61,7 +61,7 @@ from protocols.network.head import Protect, coin_noise, train_heads
 from protocols.network.head_config import Encoding, HeadConfig, Release
 from protocols.network.head_integers import integer_logits, quantise_features, quantise_head
 from protocols.network.public_base import base_of, fingerprint
-from protocols.readings import heads
+from protocols.readings import heads, samples
 
 NAME = "reverse_he"
 SUMMARY = (
@@ -368,6 +368,7 @@ def restore(state: State, kept: dict[str, Any]) -> None:
 
 def relations(view: View) -> Iterator[Relation]:
     """What a reader of a transcript may write down."""
+    yield from samples.own(view)
     yield heads.task(view)
     yield from heads.heads(view)
     yield from heads.answers(view)

@@ -26,7 +26,7 @@ from protocols.language.head_relations import (
     HeadWeights,
     SealedHeads,
 )
-from protocols.language.relations import Array, Later, Opaque, Relation, Without
+from protocols.language.relations import Array, Later, Opaque, Own, Relation, Without
 from protocols.language.roles import KEY_AUTHORITY, SERVER, role_of
 from protocols.language.view import Kind, Row, View
 from protocols.network.head_config import HeadConfig
@@ -86,6 +86,8 @@ def answers(view: View) -> Iterator[Relation]:
         count = sum(row.shape[0] for row in decisions) // max(1, len(heard) * len(config.counts))
         owners = np.arange(len(config.counts))
         yield HeadDecisions(owners, count, config.classes, asked is not None, labels=("decision",))
+    if any(role_of(party) is KEY_AUTHORITY for party in view.parties):
+        yield Own("secret key", KEY_AUTHORITY.value, "drawn by the authority itself")
     yield Without(HeadService, _LATER)
     yield Opaque(labels=("r", "pk"), why="ciphertexts without the key")
 

@@ -23,7 +23,7 @@ from protocols.language.relations import (
     Relation,
     Samples,
 )
-from protocols.language.roles import DATA_OWNER, index_of, party_name
+from protocols.language.roles import DATA_OWNER, index_of, party_name, role_of
 from protocols.language.view import Kind, Row, View
 from protocols.network.config import Config
 from protocols.network.schedule import Batch, batches
@@ -80,6 +80,8 @@ def own(view: View) -> Iterator[Relation]:
         return  # a querier's samples are none of the training
     for name, relation in (("images", Samples), ("labels", Labels)):
         for row in view.rows(name, Kind.INPUT):
+            if role_of(row.party) is not DATA_OWNER:
+                continue
             index = of_owner(view.config, index_of(row.party))
             yield relation(index, payload(view, row), own=True)
 

@@ -119,7 +119,7 @@ def _candidates(run: RunFolder) -> Iterator[Coalition]:
 
 def _pairs(run: RunFolder) -> list[Coalition]:
     """Pairs of parties whose joint view says more of samples, or of an encrypted head, than their own."""
-    if run.settings["protocol"] == "reverse_he":
+    if SERVER.value in run.sources:
         return [(SERVER.value, KEY_AUTHORITY.value)]
     if run.settings["protocol"] not in _SPLIT or "asked" in run.settings:
         return []
