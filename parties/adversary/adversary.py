@@ -85,7 +85,9 @@ class Adversary:
 
 
 def attack_view(views: Sequence[tuple[str, str]], name: str, prior: Prior, seed: int) -> Attacked:
-    """One attack on the joint view of some parties, from beginning to end; for processes that do nothing else."""
+    """One attack on the joint view of some parties, from beginning to end; for processes that do nothing
+    else.
+    """
     adversary = Adversary(views)
     try:
         return adversary.attack(name, prior, seed)

@@ -7,9 +7,10 @@ An attack is a module, or a row of the table in `catalogue.py`, with
     CONSUMES    the types of relations that it needs, all of them; of `A | B` one of the two
     def solve(relations: Relations, prior: Prior, rng: numpy.random.Generator) -> Reconstruction
 
-It sees what a reader of the joint view of the corrupted parties may write down (`protocols/language/relations.py`) and a stated
-prior, and nothing else: it knows no protocol and no label, and imports no data set and no other party. Where it does not fit
-it raises `NotApplicable`, which is a result and not a failure.
+It sees what a reader of the joint view of the corrupted parties may write down
+(`protocols/language/relations.py`) and a stated prior, and nothing else: it knows no protocol and no label,
+and imports no data set and no other party. Where it does not fit it raises `NotApplicable`, which is a result
+and not a failure.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class Relations:
 
 
 def relations_of(view: View) -> Relations:
-    """What a reader of a view may write down, by the protocol's own word; nothing of a protocol that says nothing."""
+    """What a reader of a view may write down, by the protocol's own word; nothing where it says nothing."""
     protocol = find_protocol(view.protocol)
     return Relations(lambda: protocol.relations(view), view.parties)
 
@@ -102,8 +103,8 @@ class Quantity(Enum):
 
 @dataclass(frozen=True)
 class Known:
-    """Samples that the adversary is assumed to know beforehand: positions `index` (k,), integer `images` (k, n), and
-    `labels` (k,).
+    """Samples that the adversary is assumed to know beforehand: positions `index` (k,), integer `images` (k,
+    n), and `labels` (k,).
     """
 
     index: NDArray[np.int64]
@@ -115,11 +116,12 @@ class Known:
 class Prior:
     """What the adversary is assumed to know besides its view; printed with every result.
 
-    `x_max`: pixels are integers in [0, x_max]. `shape`: (rows, columns) or (rows, columns, channels) of an image.
-    `public`: images of the same distribution, (P, n) in [0, 1], or None; `public_labels` their classes. `period` and
-    `threshold` (in steps of this data set's pixels) belong to the smoothness rows of `lp`. `known`: training samples that it knows, or None.
-    `limit`: how many samples, the first ones, an attack that spends up to seconds on each works on. `shadows`: how many heads
-    an attack on heads trains itself on its public images, `sealed` how many of them it encrypts.
+    `x_max`: pixels are integers in [0, x_max]. `shape`: (rows, columns) or (rows, columns, channels) of an
+    image. `public`: images of the same distribution, (P, n) in [0, 1], or None; `public_labels` their
+    classes. `period` and `threshold` (in steps of this data set's pixels) belong to the smoothness rows of
+    `lp`. `known`: training samples that it knows, or None. `limit`: how many samples, the first ones, an
+    attack that spends up to seconds on each works on. `shadows`: how many heads an attack on heads trains
+    itself on its public images, `sealed` how many of them it encrypts.
     """
 
     x_max: int
@@ -139,7 +141,9 @@ class Prior:
         return int(np.prod(self.shape))
 
     def guess(self) -> NDArray[np.float64]:
-        """The best guess from the prior alone, (n,) in [0, 1]: the public mean image, or mid-range without one."""
+        """The best guess from the prior alone, (n,) in [0, 1]: the public mean image, or mid-range without
+        one.
+        """
         if self.public is None or not len(self.public):
             return np.full(self.pixels, 0.5)
         mean: NDArray[np.float64] = self.public.mean(axis=0)
@@ -149,20 +153,26 @@ class Prior:
         """The prior in plain data, for result.json."""
         public = 0 if self.public is None else len(self.public)
         known = 0 if self.known is None else len(self.known.index)
-        return {"x_max": self.x_max, "shape": list(self.shape), "public_images": public, "period": self.period,
-                "threshold": self.threshold, "known_samples": known}  # fmt: skip
+        return {
+            "x_max": self.x_max,
+            "shape": list(self.shape),
+            "public_images": public,
+            "period": self.period,
+            "threshold": self.threshold,
+            "known_samples": known,
+        }
 
 
 @dataclass(frozen=True)
 class Reconstruction:
     """What an attack rebuilt, in the order of the ciphertexts (or values) in the view.
 
-    `index` (m,): position of each rebuilt sample among all; scored by it. `values`: (m, n) in [0, 1] for images, (m,)
-    integers for labels, empty for a key; (m, m) inner products of images in [0, 1] for a Gram matrix; (d, n)
-    orthonormal rows for a span, which `index` says whose samples it holds. `projection`: the same shape as the images, for
-    attacks on one observation: the least-norm correction of a constant image onto the same equations. `per_sample` holds
-    arrays of length m (for example how far a sample's constraints were relaxed; NaN rows in `values` are failures).
-    `notes` is plain data and goes to result.json as it is.
+    `index` (m,): position of each rebuilt sample among all; scored by it. `values`: (m, n) in [0, 1] for
+    images, (m,) integers for labels, empty for a key; (m, m) inner products of images in [0, 1] for a Gram
+    matrix; (d, n) orthonormal rows for a span, which `index` says whose samples it holds. `projection`: the
+    same shape as the images, for attacks on one observation: the least-norm correction of a constant image
+    onto the same equations. `per_sample` holds arrays of length m (for example how far a sample's constraints
+    were relaxed; NaN rows in `values` are failures). `notes` is plain data and goes to result.json as it is.
     """
 
     quantity: Quantity

@@ -1,4 +1,6 @@
-"""The attacks by name: modules, and a table of solvers; and presets, an attack with the coalition that it is meant for."""
+"""The attacks by name: modules, and a table of solvers; and presets, an attack with the coalition that it is
+meant for.
+"""
 
 from __future__ import annotations
 
@@ -34,26 +36,60 @@ class Entry:
 
 
 _TABLE = (
-    Entry("lp", "linear program on one observation: equations, pixel range, neighbours within a threshold (the paper)",
-          (Equations,), with_solver(lp.prepare)),
-    Entry("smooth", "smoothest image in the pixel range that explains one observation (quadratic program)",
-          (Equations,), with_solver(smooth.prepare)),
-    Entry("tv", "image of least total variation in the pixel range that explains one observation (ADMM)",
-          (Equations,), with_solver(tv.prepare)),
-    Entry("stack", "all function keys on all ciphertexts: exact integers once their rank is n", (Instance,), all_keys.stack),
-    Entry("smooth_stack", "smoothest image under the equations of all keys, where they have less than full rank",
-          (Instance,), all_keys.smooth_stack),
-    Entry("unit_keys", "a malicious cloud asks for keys of unit vectors: exact integers after ceil(n / h) steps",
-          (Instance,), all_keys.unit_keys),
-    Entry("known_average", "many owners: equations on the others' samples from the averages that one corrupted owner is given",
-          (Products | Instance,), known_maps.known_average),
-    Entry("known_init", "the first W1 is known, from a shared seed: equations on the first batch, every sample for h >= n",
-          (Products | Instance,), known_maps.known_init),
-)  # fmt: skip
+    Entry(
+        "lp",
+        "linear program on one observation: equations, pixel range, near neighbours (the paper)",
+        (Equations,),
+        with_solver(lp.prepare),
+    ),
+    Entry(
+        "smooth",
+        "smoothest image in the pixel range that explains one observation (quadratic program)",
+        (Equations,),
+        with_solver(smooth.prepare),
+    ),
+    Entry(
+        "tv",
+        "image of least total variation in the pixel range that explains one observation (ADMM)",
+        (Equations,),
+        with_solver(tv.prepare),
+    ),
+    Entry(
+        "stack",
+        "all function keys on all ciphertexts: exact integers once their rank is n",
+        (Instance,),
+        all_keys.stack,
+    ),
+    Entry(
+        "smooth_stack",
+        "smoothest image under the equations of all keys, where they have less than full rank",
+        (Instance,),
+        all_keys.smooth_stack,
+    ),
+    Entry(
+        "unit_keys",
+        "a malicious cloud asks for keys of unit vectors: exact integers after ceil(n / h) steps",
+        (Instance,),
+        all_keys.unit_keys,
+    ),
+    Entry(
+        "known_average",
+        "many owners: the others' samples from the averages that one corrupted owner is given",
+        (Products | Instance,),
+        known_maps.known_average,
+    ),
+    Entry(
+        "known_init",
+        "the first W1 is known, from a shared seed: the first batch, every sample for h >= n",
+        (Products | Instance,),
+        known_maps.known_init,
+    ),
+)
 _MODULES = ("conv", "gradient", "gram", "inversion", "known_samples", "labels", "master_key", "update")
 ATTACKS = tuple(sorted((*_MODULES, *(entry.NAME for entry in _TABLE))))
 
-# Attacks on heads, by the modules of `heads` that hold them: they take heads, ciphertexts or answers, of many owners at once.
+# Attacks on heads, by the modules of `heads` that hold them: they take heads, ciphertexts or answers, of many
+# owners at once.
 HEAD_ATTACKS = {
     name: name for name in ("blackbox", "exponents", "informed", "logits", "whitebox", "whitebox_net")
 } | {"oracle": "malleability"}
@@ -72,15 +108,25 @@ class Preset:
         return f"{self.attack.replace('_', '-')} on the view of {', '.join(self.corrupted)}: {self.about}"
 
 
-PRESETS: MappingProxyType[str, Preset] = MappingProxyType({
-    "authority": Preset("master_key", ("key_authority", "cloud_trainer"), "the master key opens every ciphertext"),
-    "authority_alone": Preset("gradient", ("key_authority",), "an estimate from requests for keys, without any ciphertext"),
-    "collusion": Preset("known_average", ("cloud_trainer", "data_owner:1"), "many owners, the averaged W1"),
-})  # fmt: skip
+PRESETS: MappingProxyType[str, Preset] = MappingProxyType(
+    {
+        "authority": Preset(
+            "master_key", ("key_authority", "cloud_trainer"), "the master key opens every ciphertext"
+        ),
+        "authority_alone": Preset(
+            "gradient", ("key_authority",), "an estimate from requests for keys, without any ciphertext"
+        ),
+        "collusion": Preset(
+            "known_average", ("cloud_trainer", "data_owner:1"), "many owners, the averaged W1"
+        ),
+    }
+)
 
 
 def find_attack(name: str) -> Attack:
-    """An attack by its name (`-` and `_` are the same), or from a file (`load_attack`); `ConfigError` that lists the names."""
+    """An attack by its name (`-` and `_` are the same), or from a file (`load_attack`); `ConfigError` that
+    lists the names.
+    """
     if name.endswith(".py"):
         return load_attack(Path(name))
     plain = name.replace("-", "_")
@@ -119,6 +165,8 @@ def _checked(module: ModuleType) -> Attack:
 
 
 def find_target(name: str) -> tuple[Attack, tuple[str, ...] | None]:
-    """(attack, coalition) of an attack or a preset; an attack names no coalition. Raises `ConfigError` as `find_attack`."""
+    """(attack, coalition) of an attack or a preset; an attack names no coalition. Raises `ConfigError` as
+    `find_attack`.
+    """
     preset = PRESETS.get(name.replace("-", "_"))
     return (find_attack(name), None) if preset is None else (find_attack(preset.attack), preset.corrupted)

@@ -1,11 +1,13 @@
-"""Who learned what, derived from the relations of a view: nothing here is declared by the author of a protocol.
+"""Who learned what, derived from the relations of a view: nothing here is declared by the author of a
+protocol.
 
-Words: `own` for a party's own secrets; `clear` for what crossed as plain numbers; `exact` for what the relations determine, and
-what was then solved for, on some samples at least; `bounded` for what they constrain without determining it; `nothing found` for
-what is declared opaque and no rule opens, with what was tried; `not analysed` for a label that no relation is read from.
+Words: `own` for a party's own secrets; `clear` for what crossed as plain numbers; `exact` for what the
+relations determine, and what was then solved for, on some samples at least; `bounded` for what they constrain
+without determining it; `nothing found` for what is declared opaque and no rule opens, with what was tried;
+`not analysed` for a label that no relation is read from.
 
-The rules (`rules.py`) say what follows from some types of relations, whatever these are of; a larger view has more relations, and
-is told no less. A rule that is added there is a row of `RULES`.
+The rules (`rules.py`) say what follows from some types of relations, whatever these are of; a larger view has
+more relations, and is told no less. A rule that is added there is a row of `RULES`.
 """
 
 from __future__ import annotations
@@ -83,7 +85,9 @@ def _own(view: View, sight: Sight) -> Iterator[Learned]:
 
 
 def queried(training: Relations, query: Relations, payloads: bool) -> list[Learned]:
-    """What the cloud knows of samples that it was asked about: the keys of training work on their ciphertexts too."""
+    """What the cloud knows of samples that it was asked about: the keys of training work on their ciphertexts
+    too.
+    """
     asked = next(query.of(Asked), None)
     if asked is None:
         return []

@@ -1,15 +1,19 @@
-"""What follows from relations, rule by rule: a rank, and a solution for some samples to prove it. Each rule is cheap.
+"""What follows from relations, rule by rule: a rank, and a solution for some samples to prove it. Each rule
+is cheap.
 
 * `opened`: a master key that the view holds opens ciphertexts.
-* `by_keys`: n independent keys determine every sample, and the master key; fewer bound each pixel between two linear programs.
-* `across_keys`, `combined`: combinations of the samples of a batch determine them while the rank of their weights is its size.
+* `by_keys`: n independent keys determine every sample, and the master key; fewer bound each pixel between two
+  linear programs.
+* `across_keys`, `combined`: combinations of the samples of a batch determine them while the rank of their
+  weights is its size.
 * `known_maps`: Z = W X^T with W known, by an average, a public seed or a corrupted owner, are equations.
-* `changed`: W - W' = sum_u a_u dZ_u^T X_u between two known maps; with dZ h equations for each pixel, without it the span.
+* `changed`: W - W' = sum_u a_u dZ_u^T X_u between two known maps; with dZ h equations for each pixel, without
+  it the span.
 * `hidden`: Z with W unknown, and from its changes the inner products of the samples (`gram`).
 * `labelled`: labels that follow from several messages together, and numbers that depend on labels.
 
-That averaging and split learning leak updates is known; the equations are this project's derivation. What is said to be exact was
-solved for.
+That averaging and split learning leak updates is known; the equations are this project's derivation. What is
+said to be exact was solved for.
 """
 
 from __future__ import annotations
@@ -58,6 +62,8 @@ _GRAM_SAMPLES = 256  # up to which a Gram matrix is computed at the end of every
 _GRAM_ERROR = (
     0.001  # expected relative error up to which it counts as exact: the estimate can be some times too low
 )
+
+_OUT = "come out as integers"
 
 Reals = NDArray[np.float64]
 
@@ -111,7 +117,8 @@ class Sight:
 Rule = Callable[[Sight], Iterator[Told]]
 
 
-# --- ciphertexts ----------------------------------------------------------------------------------------------------------
+# --- ciphertexts
+# ----------------------------------------------------------------------------------------------------------
 
 
 def opened(sight: Sight) -> Iterator[Told]:
@@ -139,7 +146,7 @@ def by_keys(sight: Sight) -> Iterator[Told]:
     if not told:
         return
     if not sight.payloads:
-        detail = "every key works on every ciphertext (how many are independent is not computed: payloads not recorded)"
+        detail = "every key works on every ciphertext (their rank is not computed: payloads not recorded)"
         yield Told("samples", sight.all, "bounded", detail)
         return
     every = list(systems(told))
@@ -180,7 +187,9 @@ def _master_keys(told: list[Instance]) -> Iterator[Told]:
 
 
 def _pixel_intervals(sight: Sight, system: System) -> tuple[str, dict[str, list[list[float | None]]]]:
-    """In words and numbers, between what some pixels of the first sample lie: [pixel, least, largest] in [0, 1]."""
+    """In words and numbers, between what some pixels of the first sample lie: [pixel, least, largest] in [0,
+    1].
+    """
     prior = sight.prior
     if not system.rank or prior.pixels > _PIXELS or not getattr(sight.config, "shape", ()):
         return "", {}
@@ -200,7 +209,8 @@ def _pixel_intervals(sight: Sight, system: System) -> tuple[str, dict[str, list[
     return said, {"intervals": rows}
 
 
-# --- combinations of the samples of a batch -------------------------------------------------------------------------------
+# --- combinations of the samples of a batch
+# -------------------------------------------------------------------------------
 
 
 def combined(sight: Sight) -> Iterator[Told]:
@@ -221,7 +231,8 @@ def combined(sight: Sight) -> Iterator[Told]:
         yield Told("samples", of, "exact", detail, int(best.steps.max()))
 
 
-# --- maps -----------------------------------------------------------------------------------------------------------------
+# --- maps ---------------------------------------------------------------------------------------------------
+# --------------
 
 
 def changed(sight: Sight) -> Iterator[Told]:
@@ -266,7 +277,7 @@ def _change(
         change = change - weights[mine.samples].T @ now(mine.values)
     rank = Stack.of([weights[index].T]).numerical_rank()
     share = whole(np.linalg.pinv(weights[index].T) @ change, sight.prior.x_max).mean()
-    detail = f"W1 - W1' and dZ1: rank {rank} for {len(index)} samples; {share:.0%} of the pixels come out as integers"
+    detail = f"W1 - W1' and dZ1: rank {rank} for {len(index)} samples; {share:.0%} of the pixels {_OUT}"
     return ("exact" if rank == len(index) and share == 1.0 else "bounded"), detail
 
 
@@ -304,7 +315,7 @@ def _first_batch(sight: Sight, same: list[Products], maps: dict[Map, Any]) -> To
     if x is None:
         return Told("samples", of, "bounded", detail, same[0].since)
     share = whole(x, sight.prior.x_max).mean()
-    said = f"{detail}; {share:.0%} of the pixels come out as integers"
+    said = f"{detail}; {share:.0%} of the pixels {_OUT}"
     return Told("samples", of, "exact" if share == 1.0 else "bounded", said, same[len(w) - 1].since)
 
 
@@ -326,7 +337,7 @@ def _replayed(sight: Sight) -> Iterator[Told]:
 
 
 def known_keys(sight: Sight) -> Iterator[Told]:
-    """Keys that hide a map that is known work on every ciphertext; one sample is solved for if they suffice."""
+    """Keys that hide a known map work on every ciphertext; one sample is solved for if they suffice."""
     mine = own(sight.relations)
     maps = {k.map: k.value for k in sight.relations.of(KnownMap)}
     for instance in sight.relations.of(Instance) if sight.payloads else ():
@@ -378,9 +389,10 @@ def _gram(sight: Sight, dear: bool) -> Told:
     except NotApplicable as cause:
         return Told("gram", sight.all, "bounded", f"not determined: {cause}", None)
     error = found.noise / float(np.sqrt(np.nanmean(found.values**2)))
-    detail = f"from changes of Z1: rank {found.ranks[0]} of {found.unknowns}, {found.pairs:.0%} of the pairs, expected error {error:.1g}"
+    detail = f"from changes of Z1: rank {found.ranks[0]} of {found.unknowns}, {found.pairs:.0%} of the pairs"
     exact = found.pairs == 1.0 and error < _GRAM_ERROR
-    return Told("gram", sight.all, "exact" if exact else "bounded", detail, found.since)
+    said = f"{detail}, expected error {error:.1g}"
+    return Told("gram", sight.all, "exact" if exact else "bounded", said, found.since)
 
 
 def _first_update(sight: Sight, steps: Any) -> Told:
@@ -391,12 +403,15 @@ def _first_update(sight: Sight, steps: Any) -> Told:
     first = steps.error(0)
     rank, size = int(np.linalg.matrix_rank(first)), len(first)
     which = "their" if rank == size else "some of their"
-    detail = (f"Z1' - Z1 of all samples after an update with rank dZ1 = {rank} for {size} samples: {which} inner products with "
-              "all (not decrypted here)")  # fmt: skip
+    detail = (
+        f"Z1' - Z1 of all samples after an update with rank dZ1 = {rank} for {size} samples: "
+        f"{which} inner products with all (not decrypted here)"
+    )
     return Told("gram", sight.all, "bounded", detail, 1)
 
 
-# --- labels, and what a protocol states itself ----------------------------------------------------------------------------
+# --- labels, and what a protocol states itself
+# ----------------------------------------------------------------------------
 
 
 def labelled(sight: Sight) -> Iterator[Told]:
@@ -410,7 +425,7 @@ def labelled(sight: Sight) -> Iterator[Told]:
         return
     errors = next(sight.relations.of(LabelErrors), None)
     if errors is not None and not any(True for _ in sight.relations.of(Labels)):
-        detail = f"{', '.join(errors.labels)} of each sample depends on its label; what follows is not solved for here"
+        detail = f"{', '.join(errors.labels)} of each sample depends on its label; not solved for here"
         yield Told("labels", sight.all, "bounded", detail, errors.since)
 
 
@@ -432,5 +447,13 @@ def stated(sight: Sight) -> Iterator[Told]:
 
 
 RULES: tuple[Rule, ...] = (
-    opened, by_keys, combined, changed, known_products, known_keys, hidden, labelled, stated,
-)  # fmt: skip
+    opened,
+    by_keys,
+    combined,
+    changed,
+    known_products,
+    known_keys,
+    hidden,
+    labelled,
+    stated,
+)

@@ -1,14 +1,16 @@
-"""What a reader of a transcript may write down: typed relations between what crossed and what was to stay secret.
+"""What a reader of a transcript may write down: typed relations between what crossed and what was to stay
+secret.
 
-A protocol file ends with `relations(view)`, which yields them; attacks and the ledger of who learned what take relations and
-know no label and no protocol. The samples are the rows x of a matrix X (N, n) of whole pixels, numbered as all of owner 0,
-then all of owner 1, and so on; `samples` are positions among them. Everything is stated in these units: what enters the
-network divided by 255 is multiplied by 255 here. `labels` says which labels of the view a relation was read from, `since`
-the round from which on it holds. Every label that a party received belongs to some relation, or is declared `Plain` or
-`Opaque`; what is neither is reported as "not analysed".
+A protocol file ends with `relations(view)`, which yields them; attacks and the ledger of who learned what
+take relations and know no label and no protocol. The samples are the rows x of a matrix X (N, n) of whole
+pixels, numbered as all of owner 0, then all of owner 1, and so on; `samples` are positions among them.
+Everything is stated in these units: what enters the network divided by 255 is multiplied by 255 here.
+`labels` says which labels of the view a relation was read from, `since` the round from which on it holds.
+Every label that a party received belongs to some relation, or is declared `Plain` or `Opaque`; what is
+neither is reported as "not analysed".
 
-Arrays that are dear to come by (decryptions, payloads) are given as functions without arguments, so that it costs little to
-list the relations of a view; `now` has the array in either case.
+Arrays that are dear to come by (decryptions, payloads) are given as functions without arguments, so that it
+costs little to list the relations of a view; `now` has the array in either case.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ def now(array: Any) -> Any:
 
 @dataclass(frozen=True)
 class Map:
-    """An unknown matrix W (h, n) at one time, of an owner or (-1) of everybody. Equal maps are equal matrices."""
+    """An unknown matrix W (h, n) at one time, of an owner or (-1) of everybody. Equal maps are equal
+    matrices.
+    """
 
     name: str
     owner: int
@@ -49,7 +53,7 @@ class Relation:
 
 @dataclass(frozen=True, eq=False)
 class Samples(Relation):
-    """The samples themselves: X[samples] = `values` (m, n). `own`: they are the input of a party of the view."""
+    """The samples themselves: X[samples] = `values` (m, n). `own`: the input of a party of the view."""
 
     samples: Positions
     values: Later
@@ -58,7 +62,8 @@ class Samples(Relation):
 
 @dataclass(frozen=True, eq=False)
 class Equations(Relation):
-    """Known linear equations on each sample: X[samples] a^T = `values` (m, r), `a` (r, n), up to errors of about `noise`.
+    """Known linear equations on each sample: X[samples] a^T = `values` (m, r), `a` (r, n), up to errors of
+    about `noise`.
 
     Without noise they hold exactly, in integers. `once`: all of them were observed in one use of the samples.
     """
@@ -95,7 +100,9 @@ class Products(Relation):
 
 @dataclass(frozen=True, eq=False)
 class KnownMap(Relation):
-    """A map W = `value` (h, n) that the view holds, up to errors of about `noise`. `own`: a party of the view made it."""
+    """A map W = `value` (h, n) that the view holds, up to errors of about `noise`. `own`: a party of the view
+    made it.
+    """
 
     map: Map
     value: Later
@@ -105,7 +112,8 @@ class KnownMap(Relation):
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """The steps by which maps move: step u used `samples[u]` (m,), and the errors dZ_u (m, h), where the view holds them.
+    """The steps by which maps move: step u used `samples[u]` (m,), and the errors dZ_u (m, h), where the view
+    holds them.
 
     `error(u)` is dZ_u; `known` says for how many of the first steps the view holds it.
     """
@@ -117,7 +125,8 @@ class Steps:
 
 @dataclass(frozen=True, eq=False)
 class Update(Relation):
-    """How a map moved: W(`before`) - W(`after`) = sum_u terms[u] dZ_u^T X[steps.samples[u]], `terms` (U,) all public.
+    """How a map moved: W(`before`) - W(`after`) = sum_u terms[u] dZ_u^T X[steps.samples[u]], `terms` (U,) all
+    public.
 
     `roundings`: how often the map was rounded to float32 in between.
     """
@@ -133,8 +142,9 @@ class Update(Relation):
 class Replay(Relation):
     """Training that whoever knows its first map and its samples can repeat, step by step, with any optimizer.
 
-    `run(known)` yields the `Products` of one step after the other with the map (h, n) behind them, as long as `known` has the
-    samples (m, n) at all positions that the map was trained on; it returns None where it has not.
+    `run(known)` yields the `Products` of one step after the other with the map (h, n) behind them, as long as
+    `known` has the samples (m, n) at all positions that the map was trained on; it returns None where it has
+    not.
     """
 
     first: Map
@@ -162,7 +172,9 @@ class Labels(Relation):
 
 @dataclass(frozen=True, eq=False)
 class LabelErrors(Relation):
-    """Numbers (m, c) that depend on the labels of samples: what the network said of them, or the gradient of its loss."""
+    """Numbers (m, c) that depend on the labels of samples: what the network said of them, or the gradient of
+    its loss.
+    """
 
     samples: Positions
     values: Later
@@ -170,7 +182,8 @@ class LabelErrors(Relation):
 
 @dataclass(frozen=True, eq=False)
 class Keys:
-    """Function keys of one message: for the rows of `vectors` (r, n), or, where keys hide them, of those of a `map`.
+    """Function keys of one message: for the rows of `vectors` (r, n), or, where keys hide them, of those of a
+    `map`.
 
     `key`: as the scheme takes it, or a function that reads it.
     """
@@ -185,14 +198,14 @@ class Keys:
 class Instance(Relation):
     """One master key: every key with every ciphertext gives inner products, whatever it was asked for.
 
-    `blocks`: positions of the samples that lie together in a ciphertext message. `messages()` reads the messages with keys in order of
-    time; `rows(key, which)` has some of the keys of a message. `products(key, block, which)` decrypts: X[block][which] V^T
-    (m, r) for the vectors V, with `which` None for all. `across`: the vectors run over the samples of a block, so that
-    the products are X[block]^T V^T (n, r). `scheme` and `mpk()` are those of the encryption; `open(msk, block, which)` has the
-    samples (m, n) of a block under the master key. `columns`: pixels of a sample. `hides`: a key does not tell its vectors, which are `rounded(W)`, about `scale` W, for the W
-    of its map.
-    `layer`: the convolution whose matrix the vectors are the rows of, public geometry, if there is one. `seconds`: about what one
-    product costs.
+    `blocks`: positions of the samples that lie together in a ciphertext message. `messages()` reads the
+    messages with keys in order of time; `rows(key, which)` has some of the keys of a message. `products(key,
+    block, which)` decrypts: X[block][which] V^T (m, r) for the vectors V, with `which` None for all.
+    `across`: the vectors run over the samples of a block, so that the products are X[block]^T V^T (n, r).
+    `scheme` and `mpk()` are those of the encryption; `open(msk, block, which)` has the samples (m, n) of a
+    block under the master key. `columns`: pixels of a sample. `hides`: a key does not tell its vectors, which
+    are `rounded(W)`, about `scale` W, for the W of its map. `layer`: the convolution whose matrix the vectors
+    are the rows of, public geometry, if there is one. `seconds`: about what one product costs.
     """
 
     blocks: tuple[Positions, ...]
@@ -213,7 +226,9 @@ class Instance(Relation):
 
 @dataclass(frozen=True, eq=False)
 class MasterKey(Relation):
-    """The secret of an instance, drawn by a party of the view or given to it; `secret()` is what `instance.open` takes."""
+    """The secret of an instance, drawn by a party of the view or given to it; `secret()` is what
+    `instance.open` takes.
+    """
 
     instance: Instance
     secret: Callable[[], Any]
@@ -222,7 +237,8 @@ class MasterKey(Relation):
 
 @dataclass(frozen=True, eq=False)
 class Asked(Relation):
-    """Samples that a trained network is asked about: `count` of them, hidden as those of the training were, `how` in words.
+    """Samples that a trained network is asked about: `count` of them, hidden as those of the training were,
+    `how` in words.
 
     `ciphertexts()`: the first of them, where they are under the last master key of the training.
     """
@@ -250,14 +266,18 @@ class Plain(Relation):
 
 @dataclass(frozen=True, eq=False)
 class Opaque(Relation):
-    """Ciphertexts without a key, masked values, public keys: what is known of their content is nothing, and `why`."""
+    """Ciphertexts without a key, masked values, public keys: what is known of their content is nothing, and
+    `why`.
+    """
 
     why: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Without(Relation):
-    """A relation that this view does not give though its protocol has it: which type, and `why`; for what an attack says."""
+    """A relation that this view does not give though its protocol has it: which type, and `why`; for what an
+    attack says.
+    """
 
     type: type[Relation] = Relation
     why: str = ""

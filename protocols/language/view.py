@@ -1,7 +1,7 @@
 """What a party saw, as those read it who derive something from it: rows, and the values that they stand for.
 
-`parties/record/transcript.py` has the class that reads stored transcripts; whoever writes `relations(view)` needs only what
-is here.
+`parties/record/transcript.py` has the class that reads stored transcripts; whoever writes `relations(view)`
+needs only what is here.
 """
 
 from __future__ import annotations

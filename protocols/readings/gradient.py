@@ -1,7 +1,8 @@
-"""What views say of the first layer's gradients where one party trains the whole network: dW1 = dZ1^T X_B / B.
+"""What views say of the first layer's gradients where one party trains the whole network: dW1 = dZ1^T X_B /
+B.
 
-The cloud sent dZ1 and received dW1, both in float32; or it holds function keys for the rounded dZ1 of every step (`keys.py`). The
-authority that is asked for keys sees the rounded W1, and then dZ1, of every step.
+The cloud sent dZ1 and received dW1, both in float32; or it holds function keys for the rounded dZ1 of every
+step (`keys.py`). The authority that is asked for keys sees the rounded W1, and then dZ1, of every step.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ _FLOAT = 2.0**-24  # the relative error of one rounding to float32
 def from_owner(view: View) -> Iterator[Relation]:
     """dW1 as owners sent it back.
 
-    The owner rounds X / unit, a sum of B products and its quotient by B to float32: (B + 3) roundings at most of a sum that no
-    order of adding makes larger than |dZ1|^T x_max.
+    The owner rounds X / unit, a sum of B products and its quotient by B to float32: (B + 3) roundings at most
+    of a sum that no order of adding makes larger than |dZ1|^T x_max.
     """
     yield Plain(labels=("dz1", "dw1"))
     config, sent = view.config, in_rounds(view, "dz1")
@@ -51,9 +52,13 @@ def from_owner(view: View) -> Iterator[Relation]:
             index = of_batch(config, epoch[step % len(epoch)])
             scale = len(index) * config.pixel_unit
             yield Combinations(
-                index, _scaled(view, sent[step], 1.0, turned=True), _scaled(view, row, scale),
-                relative=(len(index) + 3) * _FLOAT * config.x_max, labels=("dz1", "dw1"), since=step,
-            )  # fmt: skip
+                index,
+                _scaled(view, sent[step], 1.0, turned=True),
+                _scaled(view, row, scale),
+                relative=(len(index) + 3) * _FLOAT * config.x_max,
+                labels=("dz1", "dw1"),
+                since=step,
+            )
 
 
 def maps(view: View) -> Iterator[Relation]:
@@ -71,7 +76,9 @@ def maps(view: View) -> Iterator[Relation]:
 
 
 def unit_requests(view: View) -> int:
-    """In how many first steps a malicious cloud asks for unit vectors instead of W1, which whoever is asked can see."""
+    """In how many first steps a malicious cloud asks for unit vectors instead of W1, which whoever is asked
+    can see.
+    """
     for row in view.rows("w1") if view.has_payloads() and not view.config.first else ():
         if (np.count_nonzero(view.value(row), axis=1) > 1).any():
             return max(row.round, 0)
@@ -95,8 +102,11 @@ def updates(view: View) -> Iterator[Relation]:
     if reason:
         yield Without(type=Update, why=reason)
         return
-    rows = {step: row for step, row in in_rounds(view, "dz1").items()
-            if row.receiver == KEY_AUTHORITY.value or row.sender in view.parties}  # fmt: skip
+    rows = {
+        step: row
+        for step, row in in_rounds(view, "dz1").items()
+        if row.receiver == KEY_AUTHORITY.value or row.sender in view.parties
+    }
     path = trajectory(config, list(of_one_network(config)))
     known = next((k for k in range(len(path.uses)) if k not in rows), len(path.uses))
     steps = Steps(
@@ -112,7 +122,9 @@ def updates(view: View) -> Iterator[Relation]:
 
 
 def _error(view: View, row: Row, config: Config, size: int) -> Array:
-    """dZ1 (B, h), as it was sent to the owner, or from the rows of whole numbers (h, B) in a request for keys."""
+    """dZ1 (B, h), as it was sent to the owner, or from the rows of whole numbers (h, B) in a request for
+    keys.
+    """
     value = np.asarray(view.value(row), np.float64)
     return value[:, :size].T / config.weight_scale if config.gradient is Gradient.FE else value
 

@@ -1,4 +1,5 @@
-"""Function-hiding encryption: every key that a cloud received, on every ciphertext of the same owner, and the keys of keys.
+"""Function-hiding encryption: every key that a cloud received, on every ciphertext of the same owner, and the
+keys of keys.
 
 A key does not tell its vector, but it is known for which map it was derived: the W1 of its owner in its step.
 """
@@ -35,7 +36,9 @@ _SECONDS = 0.006  # about what a product of pairings takes
 
 
 def instances(view: View, upload_rows: int) -> Iterator[Relation]:
-    """An `Instance` for each owner whose ciphertexts the view received, and its master key where the view holds it."""
+    """An `Instance` for each owner whose ciphertexts the view received, and its master key where the view
+    holds it.
+    """
     yield Opaque(labels=("pp", "ct"), why="ct: ciphertexts without function keys")
     config = view.config
     rows = [row for row in view.rows("ct", Kind.RECEIVED) if row.phase == "predict"]
@@ -45,8 +48,11 @@ def instances(view: View, upload_rows: int) -> Iterator[Relation]:
     masters = {index_of(row.receiver): row for row in view.rows("msk")}
     for owner, row in masters.items():
         yield Own("master key", row.party, f"of {party_name(DATA_OWNER, owner)}'s samples", labels=("msk",))
-    uploads = {(index_of(row.sender), row.round): row for row in view.rows("ct", Kind.RECEIVED)
-               if row.phase == "upload"}  # fmt: skip
+    uploads = {
+        (index_of(row.sender), row.round): row
+        for row in view.rows("ct", Kind.RECEIVED)
+        if row.phase == "upload"
+    }
     for owner in range(len(config.counts)):
         pp = _parameters(view, owner)
         if pp is None or (owner, 0) not in uploads:
@@ -79,15 +85,24 @@ def _instance(
         return products(fhipe.key_derive(msk, units, coins), block, which)
 
     return Instance(
-        (of_owner(config, owner),), _keys(view, owner), products, fhipe, pp,
+        (of_owner(config, owner),),
+        _keys(view, owner),
+        products,
+        fhipe,
+        pp,
         rows=lambda sk, which: fhipe.concat([fhipe.rows(sk, int(i), int(i) + 1) for i in which]),
-        open=unlocked, columns=config.features, hides=True, rounded=lambda w: config.weights.quantise(w).astype(np.int64),
-        scale=config.weight_scale, seconds=_SECONDS, labels=("pp", "ct", "sk_w1"),
-    )  # fmt: skip
+        open=unlocked,
+        columns=config.features,
+        hides=True,
+        rounded=lambda w: config.weights.quantise(w).astype(np.int64),
+        scale=config.weight_scale,
+        seconds=_SECONDS,
+        labels=("pp", "ct", "sk_w1"),
+    )
 
 
 def _keys(view: View, owner: int) -> Callable[[], Iterator[Keys]]:
-    """The keys of an owner's W1, sent by itself, or with those of all others of the round by the authority."""
+    """The keys of an owner's W1: sent by itself, or by the authority with those of the round's others."""
     config, name = view.config, party_name(DATA_OWNER, owner)
 
     def read() -> Iterator[Keys]:

@@ -1,7 +1,7 @@
 """Inner-product encryption: which keys and which ciphertexts of a view belong to one master key.
 
-There is one for the whole run, or one for each epoch, whose samples come encrypted anew, or one for each batch. A key works on
-every ciphertext of its master key, whatever it was asked for.
+There is one for the whole run, or one for each epoch, whose samples come encrypted anew, or one for each
+batch. A key works on every ciphertext of its master key, whatever it was asked for.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ from protocols.readings.samples import Kept, in_rounds, of_batch, offsets
 
 @dataclass(frozen=True)
 class Encryption:
-    """How a protocol encrypts: the scheme, its parameters, how many samples an upload has, and under which labels it crosses.
+    """How a protocol encrypts: the scheme, its parameters, how many samples an upload has, and under which
+    labels it crosses.
 
     `across`: rows of X_B^T are encrypted, batch by batch, in place of samples.
     """
@@ -87,10 +88,15 @@ def scopes(config: Config) -> Iterator[Scope]:
 
 
 def instances(view: View, how: Encryption) -> Iterator[Relation]:
-    """An `Instance` for each master key whose ciphertexts the view received, and the master key where it can be drawn again."""
+    """An `Instance` for each master key whose ciphertexts the view received, and the master key where it can
+    be drawn again.
+    """
     yield Opaque(labels=how.labels[:2], why=f"{how.ct}: ciphertexts without function keys")
-    uploads = {(index_of(row.sender), row.round): row for row in view.rows(how.ct, Kind.RECEIVED)
-               if row.phase == "upload"}  # fmt: skip
+    uploads = {
+        (index_of(row.sender), row.round): row
+        for row in view.rows(how.ct, Kind.RECEIVED)
+        if row.phase == "upload"
+    }
     yield from asked(view, how)
     if KEY_AUTHORITY.value in view.parties and not how.across:
         yield Own("master key", KEY_AUTHORITY.value, "drawn by the authority itself")
@@ -100,8 +106,12 @@ def instances(view: View, how: Encryption) -> Iterator[Relation]:
             continue
         yield instance
         if KEY_AUTHORITY.value in view.parties and number == 0 and scope.batch is None and not how.across:
-            yield MasterKey(instance, _replayed(view, how, instance.mpk), "the authority's coins, put through Setup again",
-                            labels=how.labels[:2])  # fmt: skip
+            yield MasterKey(
+                instance,
+                _replayed(view, how, instance.mpk),
+                "the authority's coins, put through Setup again",
+                labels=how.labels[:2],
+            )
 
 
 def asked(view: View, how: Encryption) -> Iterator[Asked]:
@@ -144,11 +154,18 @@ def _instance(
         return x if which is None else x[which]
 
     return Instance(
-        tuple(index for _, _, index in parts), _keys(view, how, scope), products, how.scheme, mpk,
+        tuple(index for _, _, index in parts),
+        _keys(view, how, scope),
+        products,
+        how.scheme,
+        mpk,
         rows=lambda sk, which: replace(sk, y=sk.y[which], sk=sk.sk[which]),
         open=unlocked,
-        columns=config.features, layer=config.conv, across=how.across, labels=how.labels,
-    )  # fmt: skip
+        columns=config.features,
+        layer=config.conv,
+        across=how.across,
+        labels=how.labels,
+    )
 
 
 def _parts(config: Config, how: Encryption, rows: list[Row]) -> list[tuple[Row, int, Positions]]:
@@ -172,8 +189,9 @@ def _keys(view: View, how: Encryption, scope: Scope) -> Callable[[], Iterator[Ke
                 continue
             sk = view.value(row)
             if view.config.first and not how.across:
-                # One kernel at all of its positions and then the next gives independent rows whose condition grows
-                # exponentially with the image (from 1e16 at 28 x 28); in a fixed random order it is 1e5.
+                # One kernel at all of its positions and then the next gives independent rows whose condition
+                # grows exponentially with the image (from 1e16 at 28 x 28); in a fixed random order it is
+                # 1e5.
                 order = np.random.default_rng(0).permutation(len(sk.y))
                 sk = replace(sk, y=sk.y[order], sk=sk.sk[order])
             yield Keys(row.round, sk, np.asarray(sk.y, dtype=np.int64))
@@ -200,7 +218,9 @@ def _public_key(view: View, how: Encryption, scope: Scope) -> Callable[[], Any] 
 
 
 def _replayed(view: View, how: Encryption, published: Callable[[], Any]) -> Callable[[], Any]:
-    """The first master key by the scheme's Setup, the first use of the authority's coins; None if it is not the published one."""
+    """The first master key by the scheme's Setup, the first use of the authority's coins; None if it is not
+    the published one.
+    """
 
     def secret() -> Any:
         coins = (
@@ -215,7 +235,8 @@ def _replayed(view: View, how: Encryption, published: Callable[[], Any]) -> Call
 
 
 def observations(view: View, how: Encryption) -> Iterator[Relation]:
-    """What each use of a batch gives away: the equations of that step's keys on the ciphertexts of its samples.
+    """What each use of a batch gives away: the equations of that step's keys on the ciphertexts of its
+    samples.
 
     Where a budget refused new keys, those that the cloud was granted last are used in their place.
     """

@@ -4,9 +4,9 @@ Each use u of a batch adds dZ1_u^T X_u / B_u to what an optimizer remembers, so 
 
     W1 = W1(0) - sum_u a_u dZ1_u^T X_u
 
-with coefficients a_u that follow from learning rate, momentum, batch sizes and the order of averaging, all of them public. Holds
-for SGD, with momentum or without; Adam divides by root mean squares of the gradient and is no linear function of the samples.
-This project's derivation.
+with coefficients a_u that follow from learning rate, momentum, batch sizes and the order of averaging, all of
+them public. Holds for SGD, with momentum or without; Adam divides by root mean squares of the gradient and is
+no linear function of the samples. This project's derivation.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ class Use:
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """The coefficients a_u of W1 at several times, one row each: `at` (U, U) where use k multiplies its batch by W1,
-    `starts` (R, U) where a round begins, `ends` {(round, owner): (U,)} an owner's copy at the end of its round.
+    """The coefficients a_u of W1 at several times, one row each: `at` (U, U) where use k multiplies its batch
+    by W1, `starts` (R, U) where a round begins, `ends` {(round, owner): (U,)} an owner's copy at the end of
+    its round.
     """
 
     uses: tuple[Use, ...]
@@ -80,7 +81,7 @@ def _uses(config: Config, visit: Visit, first: tuple[int, ...], step: int, numbe
 
 
 def of_one_network(config: Config, limit: int = USES) -> Iterator[tuple[int, tuple[tuple[Use, ...], ...]]]:
-    """The same where one network takes the batches of all owners in turn: every step is a round of its own."""
+    """The same where one network takes the batches of all owners in turn: every step is a round."""
     epoch = list(batches(config))
     for step in range(min(config.epochs * len(epoch), limit)):
         batch = epoch[step % len(epoch)]

@@ -1,6 +1,8 @@
-"""What a view says of samples and labels themselves: a party's own, what crossed in the clear, labels under FEBO.
+"""What a view says of samples and labels themselves: a party's own, what crossed in the clear, labels under
+FEBO.
 
-Samples are numbered as the owners hold them: all of owner 0, then owner 1, and so on; an owner uploads in that order.
+Samples are numbered as the owners hold them: all of owner 0, then owner 1, and so on; an owner uploads in
+that order.
 """
 
 from __future__ import annotations
@@ -100,7 +102,9 @@ def clear(view: View, label: str, relation: type[Samples] | type[Labels]) -> Ite
 
 
 def under_febo(view: View, upload_rows: int) -> Iterator[Relation]:
-    """Labels under FEBO: Y = P + (Y - P) for whoever holds P, the keys and the ciphertexts; P alone for the authority."""
+    """Labels under FEBO: Y = P + (Y - P) for whoever holds P, the keys and the ciphertexts; P alone for the
+    authority.
+    """
     yield Opaque(labels=("mpk_labels", "ct_labels"), why="FEBO ciphertexts, element by element, without keys")
     config, asked = view.config, in_rounds(view, "p")
     told = in_rounds(view, "sk_labels", Kind.RECEIVED)

@@ -1,7 +1,9 @@
-"""What views of a split network say of its first layer: Z1 = W1 X^T, which W1 is known when, and how it moved.
+"""What views of a split network say of its first layer: Z1 = W1 X^T, which W1 is known when, and how it
+moved.
 
-The cloud receives Z1 and sent dZ1; the authority that averages knows the W1 that a round begins with and the copies that came
-back, an owner the former. With a first convolution W is its matrix, one row for each kernel and position.
+The cloud receives Z1 and sent dZ1; the authority that averages knows the W1 that a round begins with and the
+copies that came back, an owner the former. With a first convolution W is its matrix, one row for each kernel
+and position.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ def _product(view: View, row: Row) -> Products:
 
 
 def positions(config: Config, step: int, owner: int) -> Positions:
-    """Where the samples of an owner's batch in a step stand; `NOWHERE` if the owner shuffles them in private."""
+    """Where the samples of an owner's batch in a step stand; `NOWHERE` if it shuffles them in private."""
     number, local = divmod(step, config.local_steps)
     visit = Visit(number * config.members, config.members, local)
     if config.order is Order.PRIVATE:
@@ -76,8 +78,8 @@ def _scaled(view: View, row: Row, unit: float) -> Callable[[], Array]:
 
 
 def maps(view: View) -> Iterator[Relation]:
-    """The W1 that are known: the averages that were handed out, the copies that came back, the first one if its seed is
-    public; and of the last layer, where owners hold it.
+    """The W1 that are known: the averages that were handed out, the copies that came back, the first one if
+    its seed is public; and of the last layer, where owners hold it.
     """
     config = view.config
     if config.init is Init.SHARED:
@@ -130,7 +132,9 @@ def _last(config: Config, number: int) -> int:
 
 
 def updates(view: View) -> Iterator[Relation]:
-    """How W1 moved: within each round from its beginning to each owner's steps and copy, and from round to round."""
+    """How W1 moved: within each round from its beginning to each owner's steps and copy, and from round to
+    round.
+    """
     config, reason = view.config, why_not(view.config)
     yield Plain(labels=("dz1",))
     if reason:
@@ -166,7 +170,9 @@ def updates(view: View) -> Iterator[Relation]:
 
 
 def _single_updates(view: View) -> Iterator[Relation]:
-    """The first round of each of the first owners by itself: before the first average the others do not matter."""
+    """The first round of each of the first owners by itself: before the first average the others do not
+    matter.
+    """
     config = view.config
     errors = {
         (row.round, index_of(row.receiver)): row for row in view.rows("dz1", Kind.SENT) if row.phase == "step"
@@ -176,8 +182,15 @@ def _single_updates(view: View) -> Iterator[Relation]:
         mine = tuple(use for step in steps for use in step if use.owner == owner)
         alone = trajectory(config, [(0, tuple((use,) for use in mine))])
         terms = alone.ends[0, owner] / config.pixel_unit
-        yield Update(Map("w1", -1, 0), Map("copy", owner, 0), terms, _steps(view, mine, errors), config.local_steps,
-                     labels=("dz1",), since=_last(config, 0))  # fmt: skip
+        yield Update(
+            Map("w1", -1, 0),
+            Map("copy", owner, 0),
+            terms,
+            _steps(view, mine, errors),
+            config.local_steps,
+            labels=("dz1",),
+            since=_last(config, 0),
+        )
 
 
 def _steps(view: View, every: tuple[Use, ...], errors: dict[tuple[int, int], Row]) -> Steps:

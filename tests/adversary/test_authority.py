@@ -1,4 +1,6 @@
-"""What the authority knows: with ciphertexts everything, by its coins; without, an estimate that sharpens with the weight scale."""
+"""What the authority knows: with ciphertexts everything, by its coins; without, an estimate that sharpens
+with the weight scale.
+"""
 
 from dataclasses import replace
 
@@ -84,7 +86,9 @@ def test_momentum_owners_and_missing_requests_are_accounted_for(runs, options):
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_the_equations_are_those_of_training(runs, momentum):
-    """With the requests replaced by what training without rounding would give, the truth solves the normal equations."""
+    """With the requests replaced by what training without rounding would give, the truth solves the normal
+    equations.
+    """
     run, _ = runs("plain_fe", **REQUESTS, weight_scale=4096, momentum=momentum)
     config, truth = run.config(), run.truth()
     requests, index = read(stated(run, "key_authority")), np.arange(40)

@@ -1,4 +1,6 @@
-"""Attack `gradient`: exact integers at the first visit where dZ1 has full rank, what it cannot separate, and nothing elsewhere."""
+"""Attack `gradient`: exact integers at the first visit where dZ1 has full rank, what it cannot separate, and
+nothing elsewhere.
+"""
 
 import numpy as np
 import pytest

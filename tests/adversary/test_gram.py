@@ -28,8 +28,16 @@ def attack(run, *parties, known=None):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"momentum": 0.0}, {"labels": Labels.OWNER}, {"owners": 3, "local_steps": 2}, {"owners": 4, "per_round": 2}], ids=str
-)  # fmt: skip
+    "options",
+    [
+        {},
+        {"momentum": 0.0},
+        {"labels": Labels.OWNER},
+        {"owners": 3, "local_steps": 2},
+        {"owners": 4, "per_round": 2},
+    ],
+    ids=str,
+)
 def test_revisits_of_mitig2_give_the_gram_matrix(runs, options):
     run, _ = runs("mitig2", **{**ENOUGH, "epochs": 12, **options})
     found = attack(run)
@@ -63,7 +71,9 @@ def test_known_samples_turn_the_gram_matrix_into_images(runs, known, bound):
 
 
 def test_swapped_errors_give_no_inner_product(runs):
-    """The same solver with every dZ1 under the name of another sample is no better than taking all images for alike."""
+    """The same solver with every dZ1 under the name of another sample is no better than taking all images for
+    alike.
+    """
     run, _ = runs("mitig2", **ENOUGH)
     listed = list(stated(run))
     steps = next(r for r in listed if isinstance(r, Update)).steps

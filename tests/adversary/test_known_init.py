@@ -21,8 +21,15 @@ def attack(run, *parties):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"optimizer": Optimizer.ADAM, "lr": 0.01}, {"owners": 3, "local_steps": 2}, {"owners": 4, "per_round": 2}], ids=str
-)  # fmt: skip
+    "options",
+    [
+        {},
+        {"optimizer": Optimizer.ADAM, "lr": 0.01},
+        {"owners": 3, "local_steps": 2},
+        {"owners": 4, "per_round": 2},
+    ],
+    ids=str,
+)
 def test_with_h_at_least_n_every_batch_is_exact_at_its_first_use(runs, options):
     run, _ = runs("mitig2", **{**WIDE, **options})
     found = attack(run)

@@ -1,4 +1,6 @@
-"""Every relation that a protocol states is true of the owners' real inputs, and every label that was received has one."""
+"""Every relation that a protocol states is true of the owners' real inputs, and every label that was received
+has one.
+"""
 
 import numpy as np
 import pytest
@@ -124,9 +126,18 @@ def replay(p, truth):
     return count > 0
 
 
-CHECKS = {r.Samples: samples, r.Labels: labels, r.Equations: equations, r.Combinations: combinations,
-          r.Products: products, r.Update: update, r.LabelErrors: label_errors, r.Instance: instance,
-          r.MasterKey: master_key, r.Replay: replay}  # fmt: skip
+CHECKS = {
+    r.Samples: samples,
+    r.Labels: labels,
+    r.Equations: equations,
+    r.Combinations: combinations,
+    r.Products: products,
+    r.Update: update,
+    r.LabelErrors: label_errors,
+    r.Instance: instance,
+    r.MasterKey: master_key,
+    r.Replay: replay,
+}
 
 
 @pytest.mark.parametrize("line", [line for _, line in LINES])
@@ -146,8 +157,14 @@ def test_relations_are_true_and_cover_every_label(line, finished):
 
 
 # Lines that between them hold every type of relation that has a check.
-MUTATED = ("plain", "plain-fe --labels febo --gradient fe --scheme ddh", "plain-fe --owners 3 --layers 8,6 --activation sigmoid --loss bce",
-           "mitig1", "mitig2 --init shared --momentum 0", "mitig2 --owners 4 --batch 4 --epochs 2")  # fmt: skip
+MUTATED = (
+    "plain",
+    "plain-fe --labels febo --gradient fe --scheme ddh",
+    "plain-fe --owners 3 --layers 8,6 --activation sigmoid --loss bce",
+    "mitig1",
+    "mitig2 --init shared --momentum 0",
+    "mitig2 --owners 4 --batch 4 --epochs 2",
+)
 
 
 def test_a_relation_is_false_of_other_samples(finished):

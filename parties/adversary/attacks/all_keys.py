@@ -1,15 +1,18 @@
-"""Attacks by every function key on every ciphertext: what was asked for one batch in one step opens all samples.
+"""Attacks by every function key on every ciphertext: what was asked for one batch in one step opens all
+samples.
 
-`stack`: the observation of the paper (Ionita and Ionita, RAID 2025, arXiv:2509.21497, section on repeated steps) taken to its
-end: the keys of training are vectors of W1, which changes in every step, so that after a few steps n of them are independent
-and W X^T = Z has one solution. Costs n decryptions a sample and one n x n inverse for each system.
+`stack`: the observation of the paper (Ionita and Ionita, RAID 2025, arXiv:2509.21497, section on repeated
+steps) taken to its end: the keys of training are vectors of W1, which changes in every step, so that after a
+few steps n of them are independent and W X^T = Z has one solution. Costs n decryptions a sample and one n x n
+inverse for each system.
 
-`smooth_stack`: where a budget on keys, or keys bound to a batch, leave r < n equations a sample: the smoothest image that
-explains them all. No free parameter. Costs r decryptions and one quadratic program a sample.
+`smooth_stack`: where a budget on keys, or keys bound to a batch, leave r < n equations a sample: the
+smoothest image that explains them all. No free parameter. Costs r decryptions and one quadratic program a
+sample.
 
-`unit_keys`: a malicious cloud asks for keys of unit vectors instead of W1, and <e_i, x> = x_i. No scheme of this shape prevents
-it: any vector within the bound may be asked for (Abdalla et al., PKC 2015, eprint 2015/017), and only the authority could
-refuse. Costs n decryptions a sample.
+`unit_keys`: a malicious cloud asks for keys of unit vectors instead of W1, and <e_i, x> = x_i. No scheme of
+this shape prevents it: any vector within the bound may be asked for (Abdalla et al., PKC 2015, eprint
+2015/017), and only the authority could refuse. Costs n decryptions a sample.
 
 None assumes anything about the data, but smoothness in the second.
 """
@@ -113,7 +116,9 @@ def _samples(relations: Relations) -> Iterator[tuple[System, Integers, Integers]
 
 
 def unit_keys(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
-    """Read every pixel that a unit key opens; the others are the prior's guess. Not applicable without such keys."""
+    """Read every pixel that a unit key opens; the others are the prior's guess. Not applicable without such
+    keys.
+    """
     del rng  # nothing here is drawn
     instance = told(relations)[0]
     keys, pixels, factors, steps = _units(instance)
@@ -134,7 +139,9 @@ def unit_keys(relations: Relations, prior: Prior, rng: np.random.Generator) -> R
 
 
 def _units(instance: Instance) -> tuple[list[Any], Integers, Integers, list[int]]:
-    """(keys, their pixels, their entries, their rounds) of vectors with one entry other than zero, each pixel once."""
+    """(keys, their pixels, their entries, their rounds) of vectors with one entry other than zero, each pixel
+    once.
+    """
     keys, pixels, factors, steps = [], np.zeros(0, np.int64), np.zeros(0, np.int64), []
     for message in instance.messages():
         y = _vectors(message)

@@ -1,23 +1,25 @@
-"""Least squares on a first convolution: keys of F kernels at P positions are F P equations for the n pixels of an image.
+"""Least squares on a first convolution: keys of F kernels at P positions are F P equations for the n pixels
+of an image.
 
 Where a dense layer gives h < n equations a step, a convolution gives more than there are pixels: MNIST with
-`conv:6x5x5` 3456 for 784, and they are as well-conditioned as equations come. One step suffices, the first, for every
-sample, used in it or not. Kernels over RGB give sums over the channels, and it is these sums that are solved: the
-code of Ionita and Ionita (RAID 2025, arXiv:2509.21497) attacks a ResNet's first layer with a share for each channel,
-which FE does not reveal, and there is no need of it.
+`conv:6x5x5` 3456 for 784, and they are as well-conditioned as equations come. One step suffices, the first,
+for every sample, used in it or not. Kernels over RGB give sums over the channels, and it is these sums that
+are solved: the code of Ionita and Ionita (RAID 2025, arXiv:2509.21497) attacks a ResNet's first layer with a
+share for each channel, which FE does not reveal, and there is no need of it.
 
-When is one step enough? Write an image as x = (x_1, ..., x_c), its channels. A pattern that every kernel maps to zero
-is a combination of u^i v^j a for pixel (i, j), where the F x c matrix of the kernels' polynomials has rank below c at
-(u, v) and a is in its null space. For kernels in general position, of R x C pixels (polynomials of degree R - 1 and C
+When is one step enough? Write an image as x = (x_1, ..., x_c), its channels. A pattern that every kernel maps
+to zero is a combination of u^i v^j a for pixel (i, j), where the F x c matrix of the kernels' polynomials has
+rank below c at (u, v) and a is in its null space. For kernels in general position, of R x C pixels
+(polynomials of degree R - 1 and C
 - 1):
 
-    F <= c       P F equations, all of them independent, and fewer than n
-    F = c + 1    F (F - 1) (R - 1) (C - 1) such points (Bezout and Porteous), by which the rank falls short of n
-    F >= c + 2   none: the rank is n as soon as there are n equations
+    F <= c       P F equations, all of them independent, and fewer than n F = c + 1    F (F - 1) (R - 1) (C -
+    1) such points (Bezout and Porteous), by which the rank falls short of n F >= c + 2   none: the rank is n
+    as soon as there are n equations
 
 so gray images need 3 kernels and RGB 5; where they are fewer, the next step brings others. This count is this
-project's. Cost: a sparse product, a Cholesky factor of size n and F P decryptions a sample. Assumes nothing of the
-data.
+project's. Cost: a sparse product, a Cholesky factor of size n and F P decryptions a sample. Assumes nothing
+of the data.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ _ROWS = 256  # samples decrypted at a time
 
 
 def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
-    """Solve for every sample, from as few steps as have full rank; samples that no integers explain are failures."""
+    """Solve for every sample, from as few steps as have full rank; samples that no integers explain are
+    failures.
+    """
     del rng  # nothing here is drawn
     instance = told(relations)[0]
     layer = instance.layer
@@ -69,7 +73,9 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
 
 
 def gather(instance: Instance) -> tuple[LeastSquares, list[Any], list[tuple[int, int]]]:
-    """The equations of the first steps until they determine the images, the keys, and (round, rank) after each."""
+    """The equations of the first steps until they determine the images, the keys, and (round, rank) after
+    each.
+    """
     system, keys, ranks = LeastSquares(instance.columns), [], []
     for message in instance.messages():
         keys.append(now(message.key))
@@ -90,5 +96,6 @@ def _short(layer: Convolution, ranks: list[tuple[int, int]]) -> str:
     rank = ranks[-1][1] if ranks else 0
     said = f"the kernels of {len(ranks)} steps have rank {rank} of {layer.features}"
     if layer.kernels <= layer.shape[2]:
-        return f"{said}: {layer.kernels} kernels over {layer.shape[2]} channels give {layer.outputs} equations a step"
+        few = f"{layer.kernels} kernels over {layer.shape[2]} channels"
+        return f"{said}: {few} give {layer.outputs} equations a step"
     return f"{said}: {layer.features - rank} patterns are mapped to zero by every kernel"

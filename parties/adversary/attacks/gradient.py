@@ -1,17 +1,19 @@
-"""Solve the first layer's gradients for the samples: dW1 = dZ1^T X_B / B has one solution X_B once dZ1 has rank B.
+"""Solve the first layer's gradients for the samples: dW1 = dZ1^T X_B / B has one solution X_B once dZ1 has
+rank B.
 
-That gradients of a dense layer give its inputs away is known (L. Phong et al., IEEE TIFS 13(5), 2018); here it is taken to
-protocols whose parties hold them in three forms. The strongest that the view holds is used:
+That gradients of a dense layer give its inputs away is known (L. Phong et al., IEEE TIFS 13(5), 2018); here
+it is taken to protocols whose parties hold them in three forms. The strongest that the view holds is used:
 
-* function keys for the rows of dZ1, which work on the encrypted rows of every X_B^T: exact integers. Keys of any step work on
-  every batch, so those of the first step open all;
-* dZ1 and dW1 in float32: least squares, each row weighted by a bound on its rounding, then rounded to integers. A sample is
-  taken when its propagated error is far below half a pixel step and all of its pixels come out as integers, it is then
-  subtracted from the rest, and a batch is checked against its gradients within that bound. Later visits are stacked until
-  the rank is B;
+* function keys for the rows of dZ1, which work on the encrypted rows of every X_B^T: exact integers. Keys of
+  any step work on every batch, so those of the first step open all;
+* dZ1 and dW1 in float32: least squares, each row weighted by a bound on its rounding, then rounded to
+  integers. A sample is taken when its propagated error is far below half a pixel step and all of its pixels
+  come out as integers, it is then subtracted from the rest, and a batch is checked against its gradients
+  within that bound. Later visits are stacked until the rank is B;
 * a rounded W1 of every step and dZ1, without any ciphertext: an estimate (`requests.py`).
 
-Assumes nothing about the data in the first two cases. Costs B decryptions of n elements a batch, or a factorisation B x B a visit.
+Assumes nothing about the data in the first two cases. Costs B decryptions of n elements a batch, or a
+factorisation B x B a visit.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ _CURVE = 200
 
 @dataclass(frozen=True)
 class Opened:
-    """Samples of a block that were solved for: positions `index` (m,) among `block`, integers (m, n), since which round (m,)."""
+    """Samples of a block that were solved for: positions `index` (m,) among `block`, integers (m, n), since
+    which round (m,).
+    """
 
     block: NDArray[np.int64]
     index: NDArray[np.int64]
@@ -186,7 +190,8 @@ def explained(x: NDArray[np.int64], visit: Visit) -> bool:
 
 @dataclass(frozen=True)
 class Visit:
-    """What one use of a batch says of its samples X (B, n): A X = b + error, with |error| at most `bound` in each row.
+    """What one use of a batch says of its samples X (B, n): A X = b + error, with |error| at most `bound` in
+    each row.
 
     `a` (r, B), `b` (r, n) and `bound` (r,) in pixel steps; rows that say nothing are left out.
     """

@@ -1,18 +1,24 @@
-"""The inner products of all samples with each other, from how Z1 of the same samples changes while W1 is trained.
+"""The inner products of all samples with each other, from how Z1 of the same samples changes while W1 is
+trained.
 
-Between two uses of a batch X_b, W1 changed by - sum_u a_u dZ1_u^T X_u with coefficients a_u that everybody can compute (`trajectory.py`), so
+Between two uses of a batch X_b, W1 changed by - sum_u a_u dZ1_u^T X_u with coefficients a_u that everybody
+can compute (`trajectory.py`), so
 
-    Z1_b' - Z1_b = - X_b (sum_u a_u dZ1_u^T X_u)^T = - (X X_b^T)^T C        C (N, h): a_u dZ1_u at the rows of batch u
+    Z1_b' - Z1_b = - X_b (sum_u a_u dZ1_u^T X_u)^T = - (X X_b^T)^T C        C (N, h): a_u dZ1_u at the rows of
+    batch u
 
-is linear in the inner products X X_b^T of the batch with all samples used in between: h equations for each of its samples. Under MITIG1 keys
-work on every ciphertext, so that every step gives them for all samples at once, and one update with rank dZ1 = B <= h gives X_B X^T;
-the rounding of W1 is the noise. Under MITIG2 a batch comes back once an epoch. Solved by least squares, and symmetrised. A Gram matrix is the
-samples up to a rotation. With k known samples, <x_known, x> are k linear equations on every other sample, solved as `smooth` does: least
-energy of the image's gradient, balanced against the noise of the equations, in the pixel range. Both weights are fixed beforehand: the noise by the
-residual of the first step, the energy by that of the known images.
+is linear in the inner products X X_b^T of the batch with all samples used in between: h equations for each of
+its samples. Under MITIG1 keys work on every ciphertext, so that every step gives them for all samples at
+once, and one update with rank dZ1 = B <= h gives X_B X^T; the rounding of W1 is the noise. Under MITIG2 a
+batch comes back once an epoch. Solved by least squares, and symmetrised. A Gram matrix is the samples up to a
+rotation. With k known samples, <x_known, x> are k linear equations on every other sample, solved as `smooth`
+does: least energy of the image's gradient, balanced against the noise of the equations, in the pixel range.
+Both weights are fixed beforehand: the noise by the residual of the first step, the energy by that of the
+known images.
 
-Not published as far as searched: this project's observation. Assumes SGD at the owner, with momentum or without. Cost: for each batch one
-Cholesky factorisation (N x N); under MITIG1 up to 10 000 decryptions; then one n x n factorisation for all images.
+Not published as far as searched: this project's observation. Assumes SGD at the owner, with momentum or
+without. Cost: for each batch one Cholesky factorisation (N x N); under MITIG1 up to 10 000 decryptions; then
+one n x n factorisation for all images.
 """
 
 from __future__ import annotations
@@ -46,8 +52,8 @@ Reals = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Seen:
-    """Samples whose Z1 was seen several times: positions `index` (m,), terms (V, U) of the map at each time, `z` V times (m, h),
-    an entry of which has an error of about `noise`.
+    """Samples whose Z1 was seen several times: positions `index` (m,), terms (V, U) of the map at each time,
+    `z` V times (m, h), an entry of which has an error of about `noise`.
     """
 
     index: NDArray[np.int64]
@@ -59,8 +65,8 @@ class Seen:
 
 @dataclass(frozen=True)
 class Solved:
-    """Inner products (N, m) of all samples with some, NaN where they are not determined; rank, unknowns, the mean square of
-    the residual, and of the error that it implies.
+    """Inner products (N, m) of all samples with some, NaN where they are not determined; rank, unknowns, the
+    mean square of the residual, and of the error that it implies.
     """
 
     values: Reals
@@ -72,8 +78,8 @@ class Solved:
 
 @dataclass(frozen=True)
 class Gram:
-    """A symmetric matrix (N, N) of inner products of images in [0, 1], NaN where not determined; `noise` is the expected error
-    of an entry.
+    """A symmetric matrix (N, N) of inner products of images in [0, 1], NaN where not determined; `noise` is
+    the expected error of an entry.
     """
 
     values: Reals
@@ -152,7 +158,8 @@ def _widened(designs: list[Reals], h: int) -> list[Reals]:
 def solve_gram(designs: list[Reals], seen: list[Reals], rounding: float = 0.0) -> Solved:
     """Solve Z' - Z = -G^T (C' - C) between successive observations for G (N, m), by least squares.
 
-    `designs`: C (N, h) of each observation; `seen`: Z (m, h) of each, in whole pixels. Samples that occur in no C are no unknowns.
+    `designs`: C (N, h) of each observation; `seen`: Z (m, h) of each, in whole pixels. Samples that occur in
+    no C are no unknowns.
     """
     c = np.hstack([after - before for before, after in pairwise(designs)])
     y = np.hstack([after - before for before, after in pairwise(seen)])
@@ -197,9 +204,11 @@ def from_known(found: Gram, known: Known, prior: Prior) -> tuple[NDArray[np.int6
 
 
 def smoothest(known: Reals, products: Reals, noise: float, shape: tuple[int, ...]) -> Reals:
-    """Images (m, n) in [0, 1] with least |K x - p|^2 / noise^2 + |D x|^2 / s^2 for K (k, n) and p (k, m), s^2 the known images' own mean square difference.
+    """Images (m, n) in [0, 1] with least |K x - p|^2 / noise^2 + |D x|^2 / s^2 for K (k, n) and p (k, m), s^2
+    the known images' own mean square difference.
 
-    The pixel range is kept by splitting (ADMM: S. Boyd et al., 2011, section 5.2): one factorisation serves all images and iterations.
+    The pixel range is kept by splitting (ADMM: S. Boyd et al., 2011, section 5.2): one factorisation serves
+    all images and iterations.
     """
     d = differences(shape)
     s2 = float(((d @ known.T) ** 2).mean()) + 1e-12
@@ -220,7 +229,9 @@ def smoothest(known: Reals, products: Reals, noise: float, shape: tuple[int, ...
 
 
 def _pivoted(m: Reals) -> tuple[int, NDArray[np.int64], Reals, NDArray[np.bool_]]:
-    """(rank, pivots, Cholesky factor of the pivots, which unknowns the equations determine) of a Gram matrix with ones on its diagonal."""
+    """(rank, pivots, Cholesky factor of the pivots, which unknowns the equations determine) of a Gram matrix
+    with ones on its diagonal.
+    """
     factor, order, rank, _ = lapack.dpstrf(m, lower=1, tol=_PIVOT)
     pivots, lower = np.asarray(order, dtype=np.int64) - 1, np.tril(factor)
     determined = np.ones(len(m), dtype=bool)
@@ -234,9 +245,11 @@ def _pivoted(m: Reals) -> tuple[int, NDArray[np.int64], Reals, NDArray[np.bool_]
 
 
 def _from_products(relations: Relations, at: dict[Map, Reals]) -> Iterator[Seen]:
-    """Z1 in the clear: samples that were seen at least twice, those together that were used at the same times.
+    """Z1 in the clear: samples that were seen at least twice, those together that were used at the same
+    times.
 
-    Where batches stay the same a group is a batch; where the samples are shuffled in each epoch it is a sample or a few.
+    Where batches stay the same a group is a batch; where the samples are shuffled in each epoch it is a
+    sample or a few.
     """
     every = [p for p in relations.of(Products) if p.map in at and not (p.samples < 0).any()]
     met: dict[int, list[int]] = {}
@@ -264,7 +277,9 @@ def _places(index: NDArray[np.int64], samples: NDArray[np.int64]) -> NDArray[np.
 
 
 def _from_keys(relations: Relations, at: dict[Map, Reals], budget: int, x_max: int) -> Iterator[Seen]:
-    """Under hidden keys: the samples of each instance, the first ones if they are many, at as many times as `budget` allows."""
+    """Under hidden keys: the samples of each instance, the first ones if they are many, at as many times as
+    `budget` allows.
+    """
     every = [
         instance for instance in relations.of(Instance) if instance.hides and instance.rounded is not None
     ]

@@ -1,19 +1,21 @@
 """Samples from what known maps made of them: Z1 = W1 X^T with W1 known are exact equations.
 
-`known_average`, behind the preset `collusion`: cloud and one of many owners. The corrupted owner is handed the W1 with which everybody
-begins a round. For every other owner's first batch of the round the cloud's Z1 gives h exact equations a sample, as plain FE
-does; those of all rounds that begin with the same batch are stacked, and once their rank is n the samples come out as
-integers. In later local steps an owner's W1 follows from dZ1 and the samples that it used before, once these are solved. Where
-keys hide W1, those of a rounded average work on every ciphertext, and all equations are over the integers.
+`known_average`, behind the preset `collusion`: cloud and one of many owners. The corrupted owner is handed
+the W1 with which everybody begins a round. For every other owner's first batch of the round the cloud's Z1
+gives h exact equations a sample, as plain FE does; those of all rounds that begin with the same batch are
+stacked, and once their rank is n the samples come out as integers. In later local steps an owner's W1 follows
+from dZ1 and the samples that it used before, once these are solved. Where keys hide W1, those of a rounded
+average work on every ciphertext, and all equations are over the integers.
 
-`known_init`: the first W1 is public, because both sides share a seed, as in the public code of the mitigations' authors. If
-h >= n, dZ1 and the samples give the next W1, computed by the owner's own step in float32, and so on: each batch at its
-first use, under any optimizer. With h < n it stops at the first batch.
+`known_init`: the first W1 is public, because both sides share a seed, as in the public code of the
+mitigations' authors. If h >= n, dZ1 and the samples give the next W1, computed by the owner's own step in
+float32, and so on: each batch at its first use, under any optimizer. With h < n it stops at the first batch.
 
-What is not determined is rebuilt as `smooth` does, the first samples only; directions in which the weights of several rounds
-hardly differ, so that float32 hides them, are left out. That a corrupted owner knows the average is part of the protocol; the
-equations are this project's derivation. Cost: one singular value decomposition a batch; under pairings n decryptions a
-sample, 10 000 in all; a quadratic program an image that is smoothed.
+What is not determined is rebuilt as `smooth` does, the first samples only; directions in which the weights of
+several rounds hardly differ, so that float32 hides them, are left out. That a corrupted owner knows the
+average is part of the protocol; the equations are this project's derivation. Cost: one singular value
+decomposition a batch; under pairings n decryptions a sample, 10 000 in all; a quadratic program an image that
+is smoothed.
 """
 
 from __future__ import annotations
@@ -112,7 +114,9 @@ def on_products(relations: Relations, prior: Prior, maps: dict[Map, Any], replay
 
 
 def followed(relations: Relations, maps: dict[Map, Any], found: Portions) -> Iterator[tuple[Products, Array]]:
-    """(Z1, the map behind it) in order of time: maps that are known, and those that follow from samples solved meanwhile."""
+    """(Z1, the map behind it) in order of time: maps that are known, and those that follow from samples
+    solved meanwhile.
+    """
     moves: dict[Map, list[Update]] = {}
     for update in relations.of(Update):
         moves.setdefault(update.after, []).append(update)

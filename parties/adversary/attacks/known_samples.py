@@ -1,11 +1,14 @@
-"""Samples from some known ones under MITIG1, with no weight known: every hiding key works on every ciphertext.
+"""Samples from some known ones under MITIG1, with no weight known: every hiding key works on every
+ciphertext.
 
-The cloud decrypts Z = X W^T for the keys of as many steps as it likes, rows of an unknown W of rank n. Known samples X_k have known Z_k = X_k W^T,
-so for another sample z = Z_k^T c gives x = X_k^T c: exact once the known samples span the others. No learning rate, no W1 and no dZ1 is needed, and
-no optimizer matters. Where they do not span them, x is regressed on z, with a ridge chosen by leaving each known sample out. Clipped to the
-pixel range and rounded to integers.
+The cloud decrypts Z = X W^T for the keys of as many steps as it likes, rows of an unknown W of rank n. Known
+samples X_k have known Z_k = X_k W^T, so for another sample z = Z_k^T c gives x = X_k^T c: exact once the
+known samples span the others. No learning rate, no W1 and no dZ1 is needed, and no optimizer matters. Where
+they do not span them, x is regressed on z, with a ridge chosen by leaving each known sample out. Clipped to
+the pixel range and rounded to integers.
 
-This project's observation. Assumes known samples; cost: (n + 8) decryptions a sample, at 5 to 8 ms each, and one least-squares system.
+This project's observation. Assumes known samples; cost: (n + 8) decryptions a sample, at 5 to 8 ms each, and
+one least-squares system.
 """
 
 from __future__ import annotations
@@ -61,7 +64,9 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
 def solve_known(
     z_known: NDArray[np.int64], x_known: NDArray[np.int64], z: NDArray[np.int64], x_max: int
 ) -> tuple[NDArray[np.int64], int]:
-    """Integer pixels (m, n) with z (m, K) = x W^T for the unknown W of z_known (k, K) = x_known W^T, and the rank of z_known."""
+    """Integer pixels (m, n) with z (m, K) = x W^T for the unknown W of z_known (k, K) = x_known W^T, and the
+    rank of z_known.
+    """
     c, _, rank, _ = np.linalg.lstsq(z_known.T.astype(np.float64), z.T.astype(np.float64), rcond=_RANK)
     spans = int(rank) == _rank(np.vstack([z_known, z]))
     pixels = (x_known.T @ c).T if spans else regressed(z_known, x_known, z)
@@ -69,10 +74,12 @@ def solve_known(
 
 
 def regressed(z_known: NDArray[np.int64], x_known: NDArray[np.int64], z: NDArray[np.int64]) -> Reals:
-    """Pixels (m, n) where the known samples do not span the others: ridge regression of x on z from the k known pairs.
+    """Pixels (m, n) where the known samples do not span the others: ridge regression of x on z from the k
+    known pairs.
 
-    The rows of W are far from orthogonal, so that least squares fit the few directions in which they are long and little else. How much
-    those are shortened, and the ridge, are chosen by the error that each known sample has when it is left out: not by the truth.
+    The rows of W are far from orthogonal, so that least squares fit the few directions in which they are long
+    and little else. How much those are shortened, and the ridge, are chosen by the error that each known
+    sample has when it is left out: not by the truth.
     """
     every = np.vstack([z_known, z]).astype(np.float64)
     u, s, _ = np.linalg.svd(every - every.mean(axis=0), full_matrices=False)
@@ -95,8 +102,9 @@ def regressed(z_known: NDArray[np.int64], x_known: NDArray[np.int64], z: NDArray
 
 
 def groups(relations: Relations) -> list[Group]:
-    """Whose keys stand for the same maps, as many messages as n + a margin keys take, spread over the run: W1 differs most
-    between distant ones. Where owners never have the same map at the same time, each stands alone.
+    """Whose keys stand for the same maps, as many messages as n + a margin keys take, spread over the run: W1
+    differs most between distant ones. Where owners never have the same map at the same time, each stands
+    alone.
     """
     every = [
         (i, {keys.map: keys for keys in i.messages() if keys.map}) for i in relations.of(Instance) if i.hides
@@ -116,7 +124,9 @@ def _spread(instance: Instance, messages: list[Keys]) -> list[Keys]:
 
 
 def _decrypted(group: Group, known: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(positions (m,), Z (m, K)) of samples of a group; the known ones and then the first ones if they are too many."""
+    """(positions (m,), Z (m, K)) of samples of a group; the known ones and then the first ones if they are
+    too many.
+    """
     h = len(now(group[0][1][0].key).elements)
     count = h * len(group[0][1])
     every = np.concatenate([instance.blocks[0] for instance, _ in group])

@@ -1,7 +1,7 @@
 """Read the labels: they crossed in the clear, or as P + (Y - P) under FEBO.
 
-With CryptoNN's labels (Xu, Joshi, Li, ICDCS 2019, arXiv:1904.07303) the cloud asks for keys to P, decrypts Y - P and knows P, so it
-knows Y exactly. Assumes nothing; costs one decryption an element.
+With CryptoNN's labels (Xu, Joshi, Li, ICDCS 2019, arXiv:1904.07303) the cloud asks for keys to P, decrypts Y
+- P and knows P, so it knows Y exactly. Assumes nothing; costs one decryption an element.
 """
 
 from __future__ import annotations

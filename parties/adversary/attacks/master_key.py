@@ -1,10 +1,12 @@
-"""Solve for the master secret key: sk_y = <s, y> is linear in s, so n independent keys give s; or replay it from the authority's coins.
+"""Solve for the master secret key: sk_y = <s, y> is linear in s, so n independent keys give s; or replay it
+from the authority's coins.
 
-Holds for every stateless inner-product scheme of this shape (Abdalla et al., PKC 2015, eprint 2015/017, security is against fewer
-than n keys that span everything). DDH: a linear system mod q. LWE: S is small and S Y = SK holds over the integers. The key is
-then proven against the public one, and it opens every ciphertext, past and future. Costs one n x n inverse. Where there is an
-instance for each epoch or batch, each needs n independent keys of its own, and its master key is tried on the others.
-A coalition with the authority needs no function key: the coins of its view, put through the scheme's own Setup, are the key.
+Holds for every stateless inner-product scheme of this shape (Abdalla et al., PKC 2015, eprint 2015/017,
+security is against fewer than n keys that span everything). DDH: a linear system mod q. LWE: S is small and S
+Y = SK holds over the integers. The key is then proven against the public one, and it opens every ciphertext,
+past and future. Costs one n x n inverse. Where there is an instance for each epoch or batch, each needs n
+independent keys of its own, and its master key is tried on the others. A coalition with the authority needs
+no function key: the coins of its view, put through the scheme's own Setup, are the key.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
     if not full:
         best = max(every, key=lambda system: system.rank)
         raise NotApplicable(
-            f"the keys have rank {best.rank} of {best.echelon.columns}: the function keys do not determine the master key"
+            f"the keys have rank {best.rank} of {best.echelon.columns}: "
+            "the function keys do not determine the master key"
         )
     proven = [(system, secret) for system in full if (secret := proven_key(system)) is not None]
     if not proven:
@@ -57,8 +60,11 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
         if np.isnan(values).any() or _parted(every)
         else first.since
     )
-    notes = {**_proof(first.instances[0], opener(first.instances[0], secret), prior, rng), "from": "function keys",
-             "samples_not_yet_used": not_yet_used(relations, step or 0)}  # fmt: skip
+    notes = {
+        **_proof(first.instances[0], opener(first.instances[0], secret), prior, rng),
+        "from": "function keys",
+        "samples_not_yet_used": not_yet_used(relations, step or 0),
+    }
     if len(every) > 1:
         others = [system.instances[0] for system in every if system is not first][:_TRIED]
         fits = sum(other.scheme.check_master_key(other.mpk(), secret) for other in others)
@@ -126,8 +132,8 @@ def _open(instance: Instance, secret: Any, values: Any, prior: Prior, among: int
 
 
 def _proof(instance: Instance, secret: Any, prior: Prior, rng: np.random.Generator) -> dict[str, Any]:
-    """That the key matches the public one, and opens a ciphertext that was in no transcript: of a random vector that the
-    adversary encrypts itself.
+    """That the key matches the public one, and opens a ciphertext that was in no transcript: of a random
+    vector that the adversary encrypts itself.
     """
     scheme, mpk = instance.scheme, instance.mpk()
     vector = rng.integers(0, prior.x_max + 1, (1, instance.columns))

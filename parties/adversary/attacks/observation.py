@@ -1,7 +1,8 @@
 """Attacks on one observation: each sample from the equations that it gave away when it was first used.
 
-`lp` is the attack of the paper (Ionita and Ionita, RAID 2025, arXiv:2509.21497), `smooth` and `tv` put other objectives under the
-same equations and pixel range; each is a solver (`solvers/`), and here is the loop over samples. Assume that the map is known.
+`lp` is the attack of the paper (Ionita and Ionita, RAID 2025, arXiv:2509.21497), `smooth` and `tv` put other
+objectives under the same equations and pixel range; each is a solver (`solvers/`), and here is the loop over
+samples. Assume that the map is known.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def with_solver(prepare: Prepare) -> Callable[[Relations, Prior, np.random.Gener
 def attack(relations: Relations, prior: Prior, prepare: Prepare) -> Reconstruction:
     """Rebuild the first `prior.limit` samples, each from its first exact equations.
 
-    `prepare` makes a solver for one W1, which serves all samples of the batch; `relaxed_by` (pixel steps) says whose
-    threshold had to be raised. Raises `NotApplicable` where there are no equations.
+    `prepare` makes a solver for one W1, which serves all samples of the batch; `relaxed_by` (pixel steps)
+    says whose threshold had to be raised. Raises `NotApplicable` where there are no equations.
     """
     index, rows, infos, seconds, steps, ranks = [], [], [], [], [], []
     for step, where, samples, eq in _batches(relations, prior):

@@ -1,12 +1,16 @@
-"""What requests for keys give away without any ciphertext: an authority is asked for keys of the rounded W1(t) and dZ1(t).
+"""What requests for keys give away without any ciphertext: an authority is asked for keys of the rounded
+W1(t) and dZ1(t).
 
-SGD says W1(t) = W1(0) - lr sum_k c(t - k) dZ1(k)^T X_k / B_k with c(j) = 1 + m + ... + m^(j - 1) for the momentum m, which is public. The
-requests are W1(t) rounded to 1 / scale, an error of variance 1 / (12 scale^2) in each step, and dZ1 exactly. So all requests together are a
-linear system in all samples, with W1(0) free. Its estimate is the linear one of least mean square error (N. Wiener, 1949) in the box [0, 1]:
-the prior's mean image and the covariance of its public images against the variance of rounding, both fixed before anything is solved.
-The differences W1(t) - W1(t+1) alone would not do: their errors are correlated, and what adds up over steps is known best.
+SGD says W1(t) = W1(0) - lr sum_k c(t - k) dZ1(k)^T X_k / B_k with c(j) = 1 + m + ... + m^(j - 1) for the
+momentum m, which is public. The requests are W1(t) rounded to 1 / scale, an error of variance 1 / (12
+scale^2) in each step, and dZ1 exactly. So all requests together are a linear system in all samples, with
+W1(0) free. Its estimate is the linear one of least mean square error (N. Wiener, 1949) in the box [0, 1]: the
+prior's mean image and the covariance of its public images against the variance of rounding, both fixed before
+anything is solved. The differences W1(t) - W1(t+1) alone would not do: their errors are correlated, and what
+adds up over steps is known best.
 
-That rounding errors of one weight are independent from step to step is an approximation; it fails where W1 moves by less than a step.
+That rounding errors of one weight are independent from step to step is an approximation; it fails where W1
+moves by less than a step.
 """
 
 from __future__ import annotations
@@ -28,8 +32,8 @@ _STIFFNESS = 10.0  # of that projection, in units of a pixel's precision
 
 @dataclass(frozen=True)
 class Requests:
-    """`w` (T, h, n): W1 as it was asked for at T times; `moves` (T, U): how the errors `dz1` of step u, on the samples `used[u]`,
-    had moved it by then; `variance` of an entry.
+    """`w` (T, h, n): W1 as it was asked for at T times; `moves` (T, U): how the errors `dz1` of step u, on
+    the samples `used[u]`, had moved it by then; `variance` of an entry.
     """
 
     w: Reals
@@ -53,8 +57,8 @@ def estimate(relations: Relations, prior: Prior) -> Reconstruction:
         values=values,
         solved_at_step=None,
         notes={
-            "how": "an estimate from requests for W1 and dZ1, without ciphertexts; mean and covariance of the public images "
-            "against the variance of rounding",
+            "how": "an estimate from requests for W1 and dZ1, without ciphertexts; mean and covariance of "
+            "the public images against the variance of rounding",
             "requests": len(requests.w),
             "samples_beyond_the_limit": max(0, relations.count() - len(index)),
         },
@@ -62,7 +66,9 @@ def estimate(relations: Relations, prior: Prior) -> Reconstruction:
 
 
 def read(relations: Relations) -> Requests:
-    """The requests of the first steps, as many as concern `LIMIT` samples; `NotApplicable` where they give no equations."""
+    """The requests of the first steps, as many as concern `LIMIT` samples; `NotApplicable` where they give no
+    equations.
+    """
     known = {k.map: k for k in relations.of(KnownMap) if k.noise and not k.own}
     updates = [
         u for u in relations.of(Update) if not u.terms.any() or np.flatnonzero(u.terms).max() < u.steps.known
@@ -97,7 +103,8 @@ def _steps_within(updates: list[Update], limit: int) -> int:
 def normal_equations(requests: Requests, index: NDArray[np.int64]) -> tuple[Reals, Reals]:
     """(M^T M, M^T w) of w = W1(0) + M X for the pixels X of the samples `index`, W1(0) eliminated.
 
-    M is never formed: its rows are running sums of dZ1, so that M^T M is dZ1^T dZ1 weighted by how two steps act together.
+    M is never formed: its rows are running sums of dZ1, so that M^T M is dZ1^T dZ1 weighted by how two steps
+    act together.
     """
     size, moves = len(index), requests.moves
     place = np.zeros(int(index.max()) + 1, dtype=np.int64)
@@ -132,10 +139,11 @@ def _passes(used: tuple[NDArray[np.int64], ...]) -> list[int]:
 
 
 def in_box(gram: Reals, right: Reals, prior: Prior) -> Reals:
-    """The X (N, n) in [0, 1] that minimises |M X - w|^2 / variance + |X - mean|^2 in the metric of the prior's covariance.
+    """The X (N, n) in [0, 1] that minimises |M X - w|^2 / variance + |X - mean|^2 in the metric of the
+    prior's covariance.
 
-    Alternating directions (S. Boyd et al., 2011), in the eigenvectors of the Gram matrix and of the covariance, where the linear
-    part is diagonal; a fixed number of sweeps.
+    Alternating directions (S. Boyd et al., 2011), in the eigenvectors of the Gram matrix and of the
+    covariance, where the linear part is diagonal; a fixed number of sweeps.
     """
     mean, (scale, turn) = prior.guess(), np.linalg.eigh(covariance(prior))
     strength, turned = np.linalg.eigh((gram + gram.T) / 2)
@@ -153,7 +161,9 @@ def in_box(gram: Reals, right: Reals, prior: Prior) -> Reals:
 
 
 def covariance(prior: Prior) -> Reals:
-    """The covariance of pixels in [0, 1]: of the public images, drawn to its diagonal as they are few; without any, of uniform pixels."""
+    """The covariance of pixels in [0, 1]: of the public images, drawn to its diagonal as they are few;
+    without any, of uniform pixels.
+    """
     n = int(np.prod(prior.shape))
     if prior.public is None or len(prior.public) < 2:
         return np.eye(n) / 12.0

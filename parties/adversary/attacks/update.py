@@ -1,14 +1,16 @@
 """Samples of many owners from copies of W1 that somebody sees before and after an owner trained them.
 
-The authority hands out W1 and gets a copy W1' back: W1 - W1' = sum_u a_u dZ1_u^T X_u over an owner's uses of its batches so far,
-where the coefficients hold learning rate, batch size, local steps and, where everyone takes part in every round, what
-momentum carries over from earlier rounds. With the cloud, dZ1 is known: h equations for each pixel, which determine an
-owner's samples while those that are new since the last average are at most h; what was solved is taken out of later
-equations, and those of later rounds are stacked where one was not enough. Where only averages are known, their changes are
-such sums over all owners. Without the cloud the changes still span the samples: the authority learns that space.
+The authority hands out W1 and gets a copy W1' back: W1 - W1' = sum_u a_u dZ1_u^T X_u over an owner's uses of
+its batches so far, where the coefficients hold learning rate, batch size, local steps and, where everyone
+takes part in every round, what momentum carries over from earlier rounds. With the cloud, dZ1 is known: h
+equations for each pixel, which determine an owner's samples while those that are new since the last average
+are at most h; what was solved is taken out of later equations, and those of later rounds are stacked where
+one was not enough. Where only averages are known, their changes are such sums over all owners. Without the
+cloud the changes still span the samples: the authority learns that space.
 
-Averaging is known to leak updates; the equations are this project's derivation. Assumes SGD. Secure aggregation would hide the
-single copies. Cost: one singular value decomposition (h x samples) a round and owner.
+Averaging is known to leak updates; the equations are this project's derivation. Assumes SGD. Secure
+aggregation would hide the single copies. Cost: one singular value decomposition (h x samples) a round and
+owner.
 """
 
 from __future__ import annotations
@@ -22,7 +24,10 @@ from parties.adversary.solvers.portions import Portions
 from protocols.language.relations import KnownMap, Samples, Update, now
 
 NAME = "update"
-SUMMARY = "many owners: samples from the copies of W1 that the authority averages, with the cloud's dZ1; their span without"
+SUMMARY = (
+    "many owners: samples from the copies of W1 that the authority averages, with the cloud's dZ1; "
+    "their span without"
+)
 CONSUMES = (KnownMap, Update)
 
 Reals = NDArray[np.float64]
@@ -65,13 +70,18 @@ def _samples(relations: Relations, every: list[Change], prior: Prior) -> Reconst
         raise NotApplicable(f"no sample is determined: up to {most} samples since an average, h = {h}")
     values = np.where(solved[:, None], rows.x[index] / prior.x_max, np.nan)
     last = max(step for step, fresh in found.items() if fresh)
-    notes = {"solved": int(solved.sum()), "used": len(index),
-             "solved_by_step": [[step, fresh] for step, fresh in found.items() if fresh]}  # fmt: skip
+    notes = {
+        "solved": int(solved.sum()),
+        "used": len(index),
+        "solved_by_step": [[step, fresh] for step, fresh in found.items() if fresh],
+    }
     return Reconstruction(Quantity.IMAGES, index, values, last if solved.all() else None, notes=notes)
 
 
 def _span(every: list[Change]) -> Reconstruction:
-    """The space of the samples of the first change in which all of them show; of the first change if they never do."""
+    """The space of the samples of the first change in which all of them show; of the first change if they
+    never do.
+    """
     best, dimensions = None, []
     for update, change, noise in sorted(every, key=lambda c: (c[0].since, c[0].after.owner)):
         samples = samples_of(update)

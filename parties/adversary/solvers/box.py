@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from parties.adversary.solvers.polytope import Equations, Vector
 
-# The box is wider than [0, 1] by this much on each side. Images with many black pixels otherwise leave feasible sets
-# without an interior, on which an interior point method stalls; 1e-4 is far below a quantum of 1/255.
+# The box is wider than [0, 1] by this much on each side. Images with many black pixels otherwise leave
+# feasible sets without an interior, on which an interior point method stalls; 1e-4 is far below a quantum of
+# 1/255.
 BOX_MARGIN = 1e-4
 
 
@@ -30,7 +31,8 @@ class Outcome(Enum):
 class Info:
     """What a solver says of one sample besides the image.
 
-    `relaxed_by`: pixel steps by which a threshold was raised (NaN where infeasible). `projection` (n,) is the baseline.
+    `relaxed_by`: pixel steps by which a threshold was raised (NaN where infeasible). `projection` (n,) is the
+    baseline.
     """
 
     outcome: Outcome

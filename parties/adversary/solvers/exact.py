@@ -1,6 +1,8 @@
-"""Exact linear algebra over the integers that keys and ciphertexts give: rank, independent rows, exact solutions.
+"""Exact linear algebra over the integers that keys and ciphertexts give: rank, independent rows, exact
+solutions.
 
-Ranks come from `Echelon`, which takes rows as they arrive; whole systems modulo a prime are solved by FLINT (W. Hart, 2010).
+Ranks come from `Echelon`, which takes rows as they arrive; whole systems modulo a prime are solved by FLINT
+(W. Hart, 2010).
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ _PRIME = (
 
 
 def solve_exactly(a: NDArray[np.int64], b: NDArray[np.int64], sweeps: int = 20) -> NDArray[np.int64] | None:
-    """Integer X (n, m) with A X = B for a square integer A (n, n) of full rank and B (n, m); None if none is found.
+    """Integer X (n, m) with A X = B for a square integer A (n, n) of full rank and B (n, m); None if none is
+    found.
 
-    Rounded floating-point solutions, refined with exact integer residuals and checked exactly at the end. What is returned is
-    right; None means that there is none, or that A is too ill-conditioned (beyond about 1e15) for refinement to converge.
+    Rounded floating-point solutions, refined with exact integer residuals and checked exactly at the end.
+    What is returned is right; None means that there is none, or that A is too ill-conditioned (beyond about
+    1e15) for refinement to converge.
     """
     try:
         inverse = np.linalg.inv(a.astype(np.float64))
@@ -46,9 +50,11 @@ def solve_exactly(a: NDArray[np.int64], b: NDArray[np.int64], sweeps: int = 20) 
 def solve_determined(
     a: NDArray[np.int64], b: NDArray[np.int64]
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]] | None:
-    """(which unknowns are determined (u,), X (u, m) with their values) of integer equations A X = B; None if these contradict.
+    """(which unknowns are determined (u,), X (u, m) with their values) of integer equations A X = B; None if
+    these contradict.
 
-    Modulo a prime, so exact for unknowns in [0, 2^61 - 1) however A is conditioned; rows that are not determined are zero.
+    Modulo a prime, so exact for unknowns in [0, 2^61 - 1) however A is conditioned; rows that are not
+    determined are zero.
     """
     unknowns, together = a.shape[1], np.hstack([a, b]) % _PRIME
     height, width = together.shape
@@ -66,7 +72,7 @@ def solve_determined(
 
 
 def _exact_product(a: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.int64]:
-    """A X exactly: by floating products while every partial sum is below 2^53, which is fast, else in int64."""
+    """A X exactly: by floating products while every partial sum is below 2^53, else in int64."""
     bound = float(np.abs(a).sum(axis=1).max(initial=0)) * float(np.abs(x).max(initial=0))
     if bound < 2**53:
         product: NDArray[np.int64] = (a.astype(np.float64) @ x.astype(np.float64)).astype(np.int64)

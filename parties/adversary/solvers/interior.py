@@ -6,11 +6,11 @@ Each iteration of cvxopt's `conelp` or `coneqp` asks for a solution of
     A ux                               = by
     G ux                  -      W' uz = bz
 
-with W diagonal (all inequalities are scalar) and uz scaled by W. Eliminating uz leaves H = P + G' W^-2 G, which is as
-sparse as the image is local: a sparse Cholesky factor H = L L' and the small dense matrix S = A H^-1 A' replace a dense
-factorisation with thousands of rows (L. Vandenberghe, The CVXOPT linear and quadratic cone program solvers, 2010).
-With more equations than remaining dimensions it is cheaper to move within A x = b: with the columns of N an orthonormal basis
-of A's kernel, N' H N is the small dense matrix.
+with W diagonal (all inequalities are scalar) and uz scaled by W. Eliminating uz leaves H = P + G' W^-2 G,
+which is as sparse as the image is local: a sparse Cholesky factor H = L L' and the small dense matrix S = A
+H^-1 A' replace a dense factorisation with thousands of rows (L. Vandenberghe, The CVXOPT linear and quadratic
+cone program solvers, 2010). With more equations than remaining dimensions it is cheaper to move within A x =
+b: with the columns of N an orthonormal basis of A's kernel, N' H N is the small dense matrix.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Point:
 class Interior:
     """min |F x|^2 (or no objective) subject to A x = b, G x <= g; prepared once for many b and g.
 
-    `a` (r, n) dense with orthonormal rows, `inequalities` G and `squares` F sparse with n columns; every pixel must occur
-    in G (the box sees to it), so that H is positive definite.
+    `a` (r, n) dense with orthonormal rows, `inequalities` G and `squares` F sparse with n columns; every
+    pixel must occur in G (the box sees to it), so that H is positive definite.
     """
 
     def __init__(self, a: Vector, inequalities: sp.csr_matrix, squares: sp.csr_matrix | None = None) -> None:
@@ -74,8 +74,8 @@ class Interior:
     def solve(self, b: Vector, g: Vector) -> Point:
         """Return the point at which the interior point method ends.
 
-        With no objective this is near the analytic centre of the constraints, which resembles an image far better than
-        a vertex that the simplex method would return.
+        With no objective this is near the analytic centre of the constraints, which resembles an image far
+        better than a vertex that the simplex method would return.
         """
         n = self._a.shape[1]
         zero, options = matrix(0.0, (n, 1)), {"show_progress": False, "maxiters": _MAX_ITERATIONS}
@@ -126,7 +126,9 @@ class Interior:
         return solve
 
     def _range(self, scaling: dict[str, Any]) -> Solve:
-        """cvxopt's `kktsolver`: factorise for one scaling W and return the function that solves with it in place."""
+        """cvxopt's `kktsolver`: factorise for one scaling W and return the function that solves with it in
+        place.
+        """
         d = _flat(scaling["d"])
         weights = d**-2.0
         self._h.V = _dense(self._normal(weights).data[self._lower])

@@ -1,16 +1,20 @@
-"""What exact equations A x = b say of single pixels in the box 0 <= x <= 1: which are determined, and between what the others lie.
+"""What exact equations A x = b say of single pixels in the box 0 <= x <= 1: which are determined, and between
+what the others lie.
 
-A pixel is determined if its unit vector is in the row space of A, by A alone and thus for every sample at once: one singular value
-decomposition. Where A leaves a pixel free the box may still pin it, as in an all-black corner that a row of one sign sums to 0; its least
-and largest value are two linear programs. They are solved by HiGHS (Q. Huangfu, J. A. J. Hall, Math. Prog. Comp. 2018), on
-orthonormal rows in place of A, whose integers of very different sizes would mix badly with its absolute tolerances. What is returned is
-not the solver's optimum, which may be off by its tolerance, but what its multipliers prove (`_proven`). While equations are few most
-pixels reach both ends of the box; some projections find such points and save the program (`_reaches`).
+A pixel is determined if its unit vector is in the row space of A, by A alone and thus for every sample at
+once: one singular value decomposition. Where A leaves a pixel free the box may still pin it, as in an
+all-black corner that a row of one sign sums to 0; its least and largest value are two linear programs. They
+are solved by HiGHS (Q. Huangfu, J. A. J. Hall, Math. Prog. Comp. 2018), on orthonormal rows in place of A,
+whose integers of very different sizes would mix badly with its absolute tolerances. What is returned is not
+the solver's optimum, which may be off by its tolerance, but what its multipliers prove (`_proven`). While
+equations are few most pixels reach both ends of the box; some projections find such points and save the
+program (`_reaches`).
 
-Cost, for each coordinate: at most 50 projections (n x r) and, where they find no point, a program of r dense rows and n columns, twice.
-On one core of a busy machine a coordinate took .01 s with digits (n = 64) at rank 32 and .06 s at rank 56; with MNIST (n = 784) .05 s
-at rank 300, where projections suffice, and about 17 s at rank 600, where they do not, and where the box pins the pixel. That is why a
-fixed sample of coordinates stands for the image: `spread`.
+Cost, for each coordinate: at most 50 projections (n x r) and, where they find no point, a program of r dense
+rows and n columns, twice. On one core of a busy machine a coordinate took .01 s with digits (n = 64) at rank
+32 and .06 s at rank 56; with MNIST (n = 784) .05 s at rank 300, where projections suffice, and about 17 s at
+rank 600, where they do not, and where the box pins the pixel. That is why a fixed sample of coordinates
+stands for the image: `spread`.
 """
 
 from __future__ import annotations
@@ -27,7 +31,8 @@ from parties.adversary.solvers.polytope import Vector
 COORDINATES = 8  # that stand for an image
 SECONDS = 60.0  # a program that takes longer counts as a failure
 
-_RANK = 1e-10  # singular values below this share of the largest count as zero: then fewer pixels count as determined, not more
+# Singular values below this share of the largest count as zero: fewer pixels then count as determined.
+_RANK = 1e-10
 _FREE = (
     1e-8  # a pixel moves in the null space if its row there is longer than this; rounding leaves about 1e-14
 )
@@ -40,7 +45,9 @@ _PLASTIC = 1.324717957244746  # makes the most even sequence of points in a squa
 
 @dataclass(frozen=True)
 class _Rows:
-    """A in orthonormal form: `rows` (r, n), `to_b` (m, r) with rows x = to_b^T b, and `free` (n,): whether a pixel can move."""
+    """A in orthonormal form: `rows` (r, n), `to_b` (m, r) with rows x = to_b^T b, and `free` (n,): whether a
+    pixel can move.
+    """
 
     rows: Vector
     to_b: Vector
@@ -56,10 +63,11 @@ def determined(a: NDArray[Any]) -> NDArray[np.bool_]:
 def intervals(
     a: NDArray[Any], b: NDArray[Any], coordinates: NDArray[np.int64], seconds: float = SECONDS
 ) -> Vector:
-    """Least and largest value (k, 2) of k coordinates over A x = b, 0 <= x <= 1, for A (m, n) and b (m,) = z / x_max.
+    """Least and largest value (k, 2) of k coordinates over A x = b, 0 <= x <= 1, for A (m, n) and b (m,) = z
+    / x_max.
 
-    The bounds hold up to rounding, about 1e-12, and are as narrow as the solver's multipliers prove. NaN where it finds none: no
-    image has these equations, or it took longer than `seconds` for one program.
+    The bounds hold up to rounding, about 1e-12, and are as narrow as the solver's multipliers prove. NaN
+    where it finds none: no image has these equations, or it took longer than `seconds` for one program.
     """
     eq, b = _orthonormal(a), np.asarray(b, dtype=np.float64)
     right = eq.to_b.T @ b
@@ -78,7 +86,9 @@ def intervals(
 
 
 def spread(shape: tuple[int, ...], count: int = COORDINATES) -> NDArray[np.int64]:
-    """Flat positions of a fixed sample of pixels, spread evenly over an image of this shape; every one if there are no more."""
+    """Flat positions of a fixed sample of pixels, spread evenly over an image of this shape; every one if
+    there are no more.
+    """
     rows, columns, channels = shape if len(shape) == 3 else (*shape, 1)
     if rows * columns * channels <= count:
         return np.arange(rows * columns * channels)
@@ -109,9 +119,11 @@ def _greatest(eq: _Rows, right: Vector, coordinate: int, seconds: float) -> floa
 
 
 def _reaches(eq: _Rows, right: Vector, coordinate: int, value: float) -> bool:
-    """Whether projections in turn find a point of the box that meets the equations and has this value; False says nothing.
+    """Whether projections in turn find a point of the box that meets the equations and has this value; False
+    says nothing.
 
-    The box is a little smaller in the projections, so that they end within the true one after finitely many (von Neumann, 1950).
+    The box is a little smaller in the projections, so that they end within the true one after finitely many
+    (von Neumann, 1950).
     """
     move = -eq.rows.T @ eq.rows[:, coordinate]  # in the null space: changes the coordinate and no equation
     move[coordinate] += 1.0
@@ -136,8 +148,10 @@ def _bound(eq: _Rows, right: Vector, coordinate: int, sign: float, seconds: floa
 
 
 def _proven(eq: _Rows, right: Vector, cost: Vector, y: Vector) -> float:
-    """What multipliers y prove: cost x = y b + (cost - A' y) x >= y b + sum min(0, cost - A' y) for every x of the box.
+    """What multipliers y prove: cost x = y b + (cost - A' y) x >= y b + sum min(0, cost - A' y) for every x
+    of the box.
 
-    Weak duality: true for any y, so the bound does not hang on the solver's tolerances; at its optimum it is the optimum.
+    Weak duality: true for any y, so the bound does not hang on the solver's tolerances; at its optimum it is
+    the optimum.
     """
     return float(y @ right + np.minimum(cost - eq.rows.T @ y, 0.0).sum())

@@ -1,7 +1,8 @@
-"""Sparse equations by their normal equations: for many more equations than unknowns, as a first convolution gives.
+"""Sparse equations by their normal equations: for many more equations than unknowns, as a first convolution
+gives.
 
-A^T A squares the condition of A. That is harmless here: the equations of all positions together have conditions of 10
-to 1000, where n of them chosen in their order can have 1e16 and more.
+A^T A squares the condition of A. That is harmless here: the equations of all positions together have
+conditions of 10 to 1000, where n of them chosen in their order can have 1e16 and more.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class LeastSquares:
         self._blocks.append(block)
         self._gram += (block.T @ block).toarray()
         tolerance = _ZERO * max(float(self._gram.diagonal().max(initial=0.0)), np.finfo(np.float64).tiny)
-        # Cholesky with complete pivoting stops at the rank: N. Higham, Analysis of the Cholesky decomposition of a
-        # semi-definite matrix, 1990.
+        # Cholesky with complete pivoting stops at the rank: N. Higham, Analysis of the Cholesky decomposition
+        # of a semi-definite matrix, 1990.
         self._factor, order, self.rank, _ = sl.lapack.dpstrf(self._gram, tol=tolerance)
         self._order = order - 1
         return self.rank
@@ -59,7 +60,7 @@ class LeastSquares:
     def solve_integers(
         self, z: NDArray[np.int64], sweeps: int = 3
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """(x (m, n), which of them fulfil every equation exactly); residuals are exact integers below 2^53."""
+        """(x (m, n), which of them fulfil every equation exactly); residuals are integers below 2^53."""
         x, stacked = np.zeros((len(z), self.columns), dtype=np.int64), self._stacked()
         rest = z
         for _ in range(sweeps):

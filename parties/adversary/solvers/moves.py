@@ -17,7 +17,9 @@ FLOAT = float(np.finfo(np.float32).eps)
 
 
 def positions(updates: Iterable[Update]) -> dict[Map, Reals]:
-    """How far each map is from the first one that the updates name: W(first) - W(map) = sum_u terms[u] dZ_u^T X_u."""
+    """How far each map is from the first one that the updates name: W(first) - W(map) = sum_u terms[u] dZ_u^T
+    X_u.
+    """
     found: dict[Map, Reals] = {}
     for update in updates:
         if not found:
@@ -59,8 +61,8 @@ def own(relations: Relations) -> NDArray[np.int64]:
 def between_known(relations: Relations, rounded: bool = False) -> list[Update]:
     """Updates between two maps that the view holds, and that move samples of others.
 
-    Of copies of the map that came back, where there are any; else of the map of everybody, from each time that it is known
-    to the next. `rounded`: of maps that are known up to rounding only.
+    Of copies of the map that came back, where there are any; else of the map of everybody, from each time
+    that it is known to the next. `rounded`: of maps that are known up to rounding only.
     """
     known = {k.map for k in relations.of(KnownMap) if k.labels and not k.own and bool(k.noise) == rounded}
     updates, mine = list(relations.of(Update)), own(relations)
@@ -80,7 +82,9 @@ def between_known(relations: Relations, rounded: bool = False) -> list[Update]:
 
 
 def changes(relations: Relations) -> list[tuple[Update, Reals, float]]:
-    """(update, W(before) - W(after) (h, n), about the error of an entry) of all updates between two known maps."""
+    """(update, W(before) - W(after) (h, n), about the error of an entry) of all updates between two known
+    maps.
+    """
     known = {k.map: k for k in relations.of(KnownMap)}
     found = []
     for update in between_known(relations):

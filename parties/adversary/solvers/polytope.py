@@ -1,7 +1,7 @@
 """What one observation and the prior say of an image: equations, a box, and rows of neighbouring pixels.
 
-Pixels are x / x_max here, so that the box is [0, 1]; an image is (n,) with n = rows * columns [* channels], channels
-last.
+Pixels are x / x_max here, so that the box is [0, 1]; an image is (n,) with n = rows * columns [* channels],
+channels last.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _CONTRADICTION = (
 class Equations:
     """W x = z in orthonormal form, A x = b: `a` (r, n) has the r = rank W right singular vectors as rows.
 
-    `w` (h, n) integers up to thousands and `z` up to 1e7 would mix badly with a box of size 1; A and b are of size 1.
-    `to_b` (h, r) turns z into b.
+    `w` (h, n) integers up to thousands and `z` up to 1e7 would mix badly with a box of size 1; A and b are of
+    size 1. `to_b` (h, r) turns z into b.
     """
 
     w: Vector
@@ -53,7 +53,9 @@ class Equations:
         return float(np.abs(rest).max()) > _CONTRADICTION * (1.0 + float(np.abs(scaled).max()))
 
     def projection(self, z: NDArray[Any], level: float = 0.5) -> Vector:
-        """The least-norm correction of a constant image onto the equations (n,): the baseline of one-shot attacks."""
+        """The least-norm correction of a constant image onto the equations (n,): the baseline of one-shot
+        attacks.
+        """
         constant = np.full(self.a.shape[1], level)
         corrected: Vector = constant + self.a.T @ (self.right_side(z) - self.a @ constant)
         return corrected
@@ -82,10 +84,11 @@ def equations(w: NDArray[Any], prior: Prior) -> Equations:
 
 
 def neighbour_rows(shape: tuple[int, ...], period: int) -> sp.csr_matrix:
-    """Rows x_p - mean of the 4 neighbours of p, for pixels p = (i, j) with (i + j) mod period = 0; channel by channel.
+    """Rows x_p - mean of the 4 neighbours of p, for pixels p = (i, j) with (i + j) mod period = 0; channel by
+    channel.
 
-    Neighbours outside the image are left out of the mean: the paper's code lets them wrap around the border, which
-    asks the left edge of a picture to resemble its right edge.
+    Neighbours outside the image are left out of the mean: the paper's code lets them wrap around the border,
+    which asks the left edge of a picture to resemble its right edge.
     """
     index = _positions(shape)
     rows, columns = index.shape[:2]

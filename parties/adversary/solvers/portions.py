@@ -1,4 +1,6 @@
-"""Samples as unknown rows of linear equations C^T X = Y that arrive in portions: solve, round what is certain, subtract, repeat."""
+"""Samples as unknown rows of linear equations C^T X = Y that arrive in portions: solve, round what is
+certain, subtract, repeat.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ UNKNOWNS = 1024  # that wait for further equations; beyond it the oldest equatio
 
 
 class Portions:
-    """Unknown integer samples X (N, n) in [0, x_max], solved exactly or not at all; `solved` (N,) says which, `x` holds them."""
+    """Unknown integer samples X (N, n) in [0, x_max], solved exactly or not at all; `solved` (N,) says which,
+    `x` holds them.
+    """
 
     def __init__(self, samples: int, features: int, x_max: int) -> None:
         self.x = np.zeros((samples, features), dtype=np.int64)
@@ -30,8 +34,9 @@ class Portions:
         self.x[index], self.solved[index] = x, True
 
     def add(self, c: Reals, y: Reals, noise: float | Reals) -> NDArray[np.int64]:
-        """Add C (N, h) and Y (h, n) with errors of about `noise` (of each equation, or of all); returns the positions that became
-        determined. Equations are brought to unit noise, so that portions of different accuracy can be stacked.
+        """Add C (N, h) and Y (h, n) with errors of about `noise` (of each equation, or of all); returns the
+        positions that became determined. Equations are brought to unit noise, so that portions of different
+        accuracy can be stacked.
         """
         scale = np.broadcast_to(np.asarray(noise, np.float64), len(y))[:, None]
         self._c, self._y = np.vstack([self._c, c.T / scale]), np.vstack([self._y, y / scale])
@@ -72,7 +77,9 @@ def whole(x: Reals, x_max: int) -> Mask:
 
 
 def _determined(a: Reals, y: Reals) -> tuple[Reals, Mask]:
-    """Least squares of a x = y with unit noise: x, and which rows of it are determined to a small part of a quantum."""
+    """Least squares of a x = y with unit noise: x, and which rows of it are determined to a small part of a
+    quantum.
+    """
     size = np.maximum(np.linalg.norm(a, axis=0), 1e-300)
     u, s, vt = np.linalg.svd(a / size, full_matrices=False)
     kept = s > s[0] * _SMALLEST

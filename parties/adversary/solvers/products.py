@@ -1,4 +1,6 @@
-"""Samples from Z1 = X W1^T in float32 with W1 known, of one step or of several with the same batch; X in whole pixels."""
+"""Samples from Z1 = X W1^T in float32 with W1 known, of one step or of several with the same batch; X in
+whole pixels.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ class Stack:
         return cls(*np.linalg.svd(np.vstack(weights), full_matrices=False))
 
     def solved(self, z: Reals, x_max: int, noise: float = 0.0) -> NDArray[np.int64] | None:
-        """Integer pixels (m, n) of Z1 (m, E) if the equations determine them beyond float32 and `noise`; else None."""
+        """Integer pixels (m, n) of Z1 (m, E) if the equations determine them beyond float32 and `noise`; else
+        None.
+        """
         n, noise = self.vt.shape[1], max(rounding(z), noise)
         if len(self.s) < n or self.s[-1] <= self.s[0] * 1e-12:
             return None

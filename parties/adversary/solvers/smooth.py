@@ -1,9 +1,10 @@
 """The smoothest image that explains one observation: min |D x|^2 subject to W1 x = z and 0 <= x <= x_max.
 
-D takes the difference of every pair of neighbouring pixels in a channel. The constraints of the paper's linear program
-(Ionita and Ionita, RAID 2025, arXiv:2509.21497) with Tikhonov's objective (1963) in place of its rows: of all images in
-the box that give the observed Z1 this is the one with the least energy of its gradient. It has no free parameter.
-Assumes that W1 is known. Cost: 5 to 10 iterations of one sparse and one dense (h x h) factorisation an image.
+D takes the difference of every pair of neighbouring pixels in a channel. The constraints of the paper's
+linear program (Ionita and Ionita, RAID 2025, arXiv:2509.21497) with Tikhonov's objective (1963) in place of
+its rows: of all images in the box that give the observed Z1 this is the one with the least energy of its
+gradient. It has no free parameter. Assumes that W1 is known. Cost: 5 to 10 iterations of one sparse and one
+dense (h x h) factorisation an image.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from parties.adversary.solvers.polytope import Equations, Vector, differences, e
 
 
 def solve_smooth(w: NDArray[Any], z: NDArray[Any], prior: Prior) -> tuple[Vector, Info]:
-    """Return the smoothest image (n,) in [0, 1] with W x = z / x_max, and how it was found; NaN where there is none.
+    """Return the smoothest image (n,) in [0, 1] with W x = z / x_max, and how it was found; NaN where there
+    is none.
 
-    `w` (h, n) and `z` (h,) are exact integers: inner products of integer weights with integer pixels in [0, x_max].
+    `w` (h, n) and `z` (h,) are exact integers: inner products of integer weights with integer pixels in [0,
+    x_max].
     """
     return prepare(equations(w, prior), prior)(z)
 

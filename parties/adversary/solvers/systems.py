@@ -1,8 +1,9 @@
-"""Every key with every ciphertext: the independent equations on each group of samples, from all master keys that hold it.
+"""Every key with every ciphertext: the independent equations on each group of samples, from all master keys
+that hold it.
 
-Where every epoch has a master key of its own the samples are still the same, so that the equations of all epochs are one system;
-where every batch has one, its system has the equations of its own visits. A key that hides its vector gives equations once its map
-is known.
+Where every epoch has a master key of its own the samples are still the same, so that the equations of all
+epochs are one system; where every batch has one, its system has the equations of its own visits. A key that
+hides its vector gives equations once its map is known.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ Maps = Mapping[Map, Any]  # known ones, each an array (h, n) or a function that 
 class System:
     """Independent equations V x = z on samples that lie in the same blocks of ciphertexts.
 
-    `vectors` (r, n); `ranks` (round, rank) and `determined` (pixels that have one value) after each message that was read.
+    `vectors` (r, n); `ranks` (round, rank) and `determined` (pixels that have one value) after each message
+    that was read.
     """
 
     instances: list[Instance]
@@ -86,7 +88,7 @@ class System:
 
 
 def systems(instances: list[Instance], known: Maps | None = None) -> Iterator[System]:
-    """One system for each group of samples, from the keys whose vectors are told or follow from known maps."""
+    """One system for each group of samples, from keys whose vectors are told or follow from known maps."""
     groups: dict[bytes, list[Instance]] = {}
     for instance in instances:
         if not instance.across:

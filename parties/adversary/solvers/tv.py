@@ -1,12 +1,15 @@
-"""The image of least total variation that explains one observation: min |D x|_1 subject to W1 x = z and 0 <= x <= x_max.
+"""The image of least total variation that explains one observation: min |D x|_1 subject to W1 x = z and 0 <=
+x <= x_max.
 
-D takes the difference of every pair of neighbouring pixels in a channel: anisotropic total variation (Rudin, Osher and
-Fatemi, 1992, is the isotropic one), which keeps edges where `smooth` blurs them. Assumes that W1 is known.
+D takes the difference of every pair of neighbouring pixels in a channel: anisotropic total variation (Rudin,
+Osher and Fatemi, 1992, is the isotropic one), which keeps edges where `smooth` blurs them. Assumes that W1 is
+known.
 
-Solved by ADMM (Boyd et al., Foundations and Trends in Machine Learning 3(1), 2011, sections 3.1 to 3.4) on the splitting d = D x,
-v = x with v in the box: x meets the equations in every iteration, d is thresholded, v is clipped. H = D'D + I, which x is
-found with, is diagonal in the discrete cosine transform, and its correction onto the equations is factorised once for
-all images. Cost: 100 to 500 iterations of two products with A (h x n) for all images of a block together.
+Solved by ADMM (Boyd et al., Foundations and Trends in Machine Learning 3(1), 2011, sections 3.1 to 3.4) on
+the splitting d = D x, v = x with v in the box: x meets the equations in every iteration, d is thresholded, v
+is clipped. H = D'D + I, which x is found with, is diagonal in the discrete cosine transform, and its
+correction onto the equations is factorised once for all images. Cost: 100 to 500 iterations of two products
+with A (h x n) for all images of a block together.
 """
 
 from __future__ import annotations
@@ -34,9 +37,11 @@ _BLOCK = 64  # images solved at once: memory is that of about 10 arrays of 2 n n
 
 
 def solve_tv(w: NDArray[Any], z: NDArray[Any], prior: Prior) -> tuple[Vector, Info]:
-    """Return the image (n,) in [0, 1] of least variation with W x = z / x_max, and how it was found; NaN where there is none.
+    """Return the image (n,) in [0, 1] of least variation with W x = z / x_max, and how it was found; NaN
+    where there is none.
 
-    `w` (h, n) and `z` (h,) are exact integers: inner products of integer weights with integer pixels in [0, x_max].
+    `w` (h, n) and `z` (h,) are exact integers: inner products of integer weights with integer pixels in [0,
+    x_max].
     """
     return prepare(equations(w, prior), prior)(z)
 
@@ -115,7 +120,7 @@ class _Projection:
 
 @dataclass
 class _Split:
-    """ADMM's variables besides x: d for D x and v for x, each with its scaled multiplier; a column an image."""
+    """ADMM's variables besides x: d for D x, v for x, each with its scaled multiplier; a column an image."""
 
     d: Vector
     v: Vector
