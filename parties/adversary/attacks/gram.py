@@ -2,7 +2,7 @@
 trained.
 
 Between two uses of a batch X_b, W1 changed by - sum_u a_u dZ1_u^T X_u with coefficients a_u that everybody
-can compute (`trajectory.py`), so
+can compute (`protocols/readings/path.py`), so
 
     Z1_b' - Z1_b = - X_b (sum_u a_u dZ1_u^T X_u)^T = - (X X_b^T)^T C        C (N, h): a_u dZ1_u at the rows of
     batch u
