@@ -34,7 +34,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from math import prod
 from typing import Any
 
 from numpy.typing import NDArray
@@ -50,7 +49,7 @@ from protocols.language.state import Owner, State
 from protocols.language.view import View
 from protocols.network import inference, nn, training
 from protocols.network.config import Aggregation, Convolved, Labels, Order, Training, carried
-from protocols.network.schedule import Visit, round_count
+from protocols.network.schedule import Visit
 from protocols.parts import averaging, noise, order, split
 from protocols.parts.averaging import InClear, Masked
 from protocols.parts.noise import NOISES
@@ -165,15 +164,6 @@ def check(config: Options) -> None:
 def describe(config: Options) -> dict[str, str]:
     """What protects this run, a line each."""
     return {**split.described(config, UPPER[config.labels]), **noise.described(config)}
-
-
-def payload_nbytes(config: Options) -> int:
-    """Bytes of full transcripts, about: each message at both ends, equal payloads of a party once."""
-    h, members = config.width, config.per_round or len(config.counts)
-    head = config.classes * (config.layers[-1] + 1) if config.labels is Labels.OWNER else 0
-    step = 4 * members * config.batch * (2 * h + (2 * config.layers[-1] if head else 0))
-    copies = 4 * (prod(config.first_shape) + head) * (members + 1) if config.owners == "many" else 0
-    return 2 * round_count(config) * (config.local_steps * step + copies)
 
 
 def relations(view: View) -> Iterator[relation.Relation]:

@@ -156,11 +156,6 @@ def check(config: Options) -> None:
         )
 
 
-def payload_nbytes(config: Options) -> int:
-    """About how many bytes a full transcript takes."""
-    return 2 * sum(config.counts) * (config.features + 8)
-
-
 def store_samples(state: Cloud, x: list[NDArray[Any]]) -> None:
     """C: keep each owner's samples, chunk after chunk."""
     for parts, more in zip(state.held.setdefault("x", [[] for _ in x]), x, strict=True):

@@ -241,6 +241,3 @@ def carried(options: type[T], config: Training, **changes: Any) -> T:
     """
     names = (each.name for each in fields(options) if hasattr(config, each.name))  # type: ignore[arg-type]
     return options(**{**{name: getattr(config, name) for name in names}, **changes})
-
-
-Config = Any  # the options of a protocol: some subclass of `Training`

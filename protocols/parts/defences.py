@@ -1,4 +1,4 @@
-"""The defences that can be switched on, one or several: what each is called, which option of `Config` it
+"""The defences that can be switched on, one or several: what each is called, which option it
 sets, and where it fits.
 
 A name on the command line is `noise:10`, or `fresh-keys` where there is nothing to choose; `-` and `_` in
@@ -19,7 +19,7 @@ from protocols.network.config import Aggregation, Init, KeyScope, Labels, Order,
 
 @dataclass(frozen=True)
 class Defence:
-    """`field` of `Config` is set to `value`, or to the user's number where `value` is the type `int` or
+    """The option `field` is set to `value`, or to the user's number where `value` is the type `int` or
     `float`.
     """
 
@@ -70,7 +70,7 @@ _OWN = (
 
 
 def parse(texts: Iterable[str], protocol: str) -> dict[str, Any]:
-    """The options of `Config` that some defences set; `ConfigError` for one that is unknown, malformed or
+    """The options that some defences set; `ConfigError` for one that is unknown, malformed or
     does not fit.
     """
     found: dict[str, Any] = {}

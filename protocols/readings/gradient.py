@@ -8,6 +8,7 @@ step (`keys.py`). The authority that is asked for keys sees the rounded W1, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from protocols.language.relations import (
 from protocols.language.roles import CLOUD_TRAINER, KEY_AUTHORITY
 from protocols.language.view import Kind, Row, View
 from protocols.network import conv
-from protocols.network.config import Config, Gradient
+from protocols.network.config import Gradient
 from protocols.network.schedule import batches
 from protocols.readings.path import of_one_network, trajectory, why_not
 from protocols.readings.samples import in_rounds, of_batch, owned
@@ -86,7 +87,7 @@ def unit_requests(view: View) -> int:
 
 
 def _request(view: View, row: Row) -> Callable[[], Array]:
-    config: Config = view.config
+    config: Any = view.config
 
     def read() -> Array:
         w = np.asarray(view.value(row), np.float64) / config.weight_scale
@@ -121,7 +122,7 @@ def updates(view: View) -> Iterator[Relation]:
         yield Update(before, after, terms, steps, labels=("dz1",), since=number)
 
 
-def _error(view: View, row: Row, config: Config, size: int) -> Array:
+def _error(view: View, row: Row, config: Any, size: int) -> Array:
     """dZ1 (B, h), as it was sent to the owner, or from the rows of whole numbers (h, B) in a request for
     keys.
     """

@@ -27,7 +27,6 @@ from protocols.language.relations import (
 )
 from protocols.language.roles import DATA_OWNER, index_of, party_name
 from protocols.language.view import Kind, Row, View
-from protocols.network.config import Config
 from protocols.network.schedule import Visit
 from protocols.readings.path import map_at
 from protocols.readings.samples import Kept, of_owner
@@ -67,7 +66,7 @@ def instances(view: View, upload_rows: int) -> Iterator[Relation]:
 def _instance(
     view: View, owner: int, pp: Callable[[], Any], uploads: dict[tuple[int, int], Row], upload_rows: int
 ) -> Instance:
-    config: Config = view.config
+    config: Any = view.config
 
     def loaded(part: int, start: int, stop: int) -> Any:
         return fhipe.load(pp(), fhipe.rows(view.value(uploads[owner, part]), start, stop))

@@ -30,7 +30,7 @@ from protocols.language.relations import (
 )
 from protocols.language.roles import KEY_AUTHORITY, index_of
 from protocols.language.view import Kind, Row, View
-from protocols.network.config import Config, KeyScope
+from protocols.network.config import KeyScope
 from protocols.network.schedule import Batch, batches, chunks, steps_per_epoch
 from protocols.readings.samples import Kept, in_rounds, of_batch, offsets
 
@@ -64,12 +64,12 @@ class Scope:
     epoch: int | None = None
     batch: Batch | None = None
 
-    def holds(self, config: Config, step: int) -> bool:
+    def holds(self, config: Any, step: int) -> bool:
         """Whether the keys of a step belong to it."""
         epoch, number = divmod(step, steps_per_epoch(config))
         return self.epoch in (None, epoch) and (self.batch is None or self.batch.number == number)
 
-    def uploads(self, config: Config, parts: int) -> list[tuple[int, int]]:
+    def uploads(self, config: Any, parts: int) -> list[tuple[int, int]]:
         """(owner, round) of the uploads that belong to it."""
         if self.batch is not None:
             return [(self.batch.owner, self.batch.start // config.batch)]
@@ -77,7 +77,7 @@ class Scope:
         return [(owner, first + k) for owner in range(len(config.counts)) for k in range(parts)]
 
 
-def scopes(config: Config) -> Iterator[Scope]:
+def scopes(config: Any) -> Iterator[Scope]:
     """Every master key of a run."""
     if config.keys_for is KeyScope.EPOCH:
         yield from (Scope(epoch=epoch) for epoch in range(config.epochs))
@@ -168,7 +168,7 @@ def _instance(
     )
 
 
-def _parts(config: Config, how: Encryption, rows: list[Row]) -> list[tuple[Row, int, Positions]]:
+def _parts(config: Any, how: Encryption, rows: list[Row]) -> list[tuple[Row, int, Positions]]:
     """(row, which of its items, positions of its samples) of every block of ciphertexts."""
     first, parts, found = offsets(config), chunks(config, how.rows), []
     for row in rows:

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from protocols.language.relations import Array, Map, Positions
-from protocols.network.config import Config, Optimizer, Order
+from protocols.network.config import Optimizer, Order
 from protocols.network.schedule import Visit, batches, rounds
 from protocols.readings.samples import of_batch, offsets
 
@@ -47,12 +48,12 @@ class Trajectory:
     ends: dict[tuple[int, int], Array]
 
 
-def map_at(config: Config, step: int, owner: int) -> Map:
+def map_at(config: Any, step: int, owner: int) -> Map:
     """The W1 that an owner uses in a step: that of everybody where a round begins, later its own."""
     return Map("w1", -1 if step % config.local_steps == 0 else owner, step)
 
 
-def why_not(config: Config) -> str:
+def why_not(config: Any) -> str:
     """Why W1 is no linear function of samples that can be named; empty if it is."""
     if getattr(config, "order", Order.FIXED) is Order.PRIVATE:
         return "the owner shuffles its samples in private: which sample is which is not in the view"
@@ -63,7 +64,7 @@ def why_not(config: Config) -> str:
     return ""
 
 
-def uses(config: Config, limit: int = USES) -> Iterator[tuple[int, tuple[tuple[Use, ...], ...]]]:
+def uses(config: Any, limit: int = USES) -> Iterator[tuple[int, tuple[tuple[Use, ...], ...]]]:
     """(round, uses of each local step) of a split network, in order, up to `limit` uses in all."""
     first, step, count = offsets(config), 0, 0
     for number, visits in enumerate(rounds(config)):
@@ -76,11 +77,11 @@ def uses(config: Config, limit: int = USES) -> Iterator[tuple[int, tuple[tuple[U
         yield number, tuple(steps)
 
 
-def _uses(config: Config, visit: Visit, first: tuple[int, ...], step: int, number: int) -> tuple[Use, ...]:
+def _uses(config: Any, visit: Visit, first: tuple[int, ...], step: int, number: int) -> tuple[Use, ...]:
     return tuple(Use(step, number, o, first[o] + visit.index(config, o)) for o in visit.owners(config))
 
 
-def of_one_network(config: Config, limit: int = USES) -> Iterator[tuple[int, tuple[tuple[Use, ...], ...]]]:
+def of_one_network(config: Any, limit: int = USES) -> Iterator[tuple[int, tuple[tuple[Use, ...], ...]]]:
     """The same where one network takes the batches of all owners in turn: every step is a round."""
     epoch = list(batches(config))
     for step in range(min(config.epochs * len(epoch), limit)):
@@ -88,7 +89,7 @@ def of_one_network(config: Config, limit: int = USES) -> Iterator[tuple[int, tup
         yield step, ((Use(step, step, 0, of_batch(config, batch)),),)
 
 
-def trajectory(config: Config, plan: list[tuple[int, tuple[tuple[Use, ...], ...]]]) -> Trajectory:
+def trajectory(config: Any, plan: list[tuple[int, tuple[tuple[Use, ...], ...]]]) -> Trajectory:
     """Follow the copies of W1 through the run, symbolically."""
     every = tuple(use for _, steps in plan for step in steps for use in step)
     numbers = {(use.step, use.owner): k for k, use in enumerate(every)}

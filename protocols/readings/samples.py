@@ -27,7 +27,6 @@ from protocols.language.relations import (
 )
 from protocols.language.roles import DATA_OWNER, index_of, party_name, role_of
 from protocols.language.view import Kind, Row, View
-from protocols.network.config import Config
 from protocols.network.schedule import Batch, batches
 
 
@@ -46,17 +45,17 @@ class Kept:
         return self._found[args]
 
 
-def offsets(config: Config) -> tuple[int, ...]:
+def offsets(config: Any) -> tuple[int, ...]:
     """Position of each owner's first sample."""
     return tuple(accumulate(config.counts[:-1], initial=0))
 
 
-def of_owner(config: Config, owner: int) -> Positions:
+def of_owner(config: Any, owner: int) -> Positions:
     """Where an owner's samples stand."""
     return offsets(config)[owner] + np.arange(config.counts[owner])
 
 
-def of_batch(config: Config, batch: Batch) -> Positions:
+def of_batch(config: Any, batch: Batch) -> Positions:
     """Where the samples of a batch stand."""
     return offsets(config)[batch.owner] + np.arange(batch.start, batch.stop)
 
@@ -128,7 +127,7 @@ def under_febo(view: View, upload_rows: int) -> Iterator[Relation]:
         )
 
 
-def _outputs(view: View, row: Row, config: Config) -> Callable[[], Array]:
+def _outputs(view: View, row: Row, config: Any) -> Callable[[], Array]:
     return lambda: np.asarray(view.value(row).p, np.float64) / config.label_scale
 
 

@@ -34,7 +34,7 @@ from protocols.language.relations import (
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, index_of
 from protocols.language.view import Kind, Row, View
 from protocols.network import conv, nn
-from protocols.network.config import Config, Init, Order
+from protocols.network.config import Init, Order
 from protocols.network.schedule import Visit
 from protocols.parts import averaging
 from protocols.readings.path import Use, map_at, trajectory, uses, why_not
@@ -64,7 +64,7 @@ def _product(view: View, row: Row) -> Products:
     return Products(index, values, which, noise, labels=(row.label,), since=max(row.round, 0))
 
 
-def positions(config: Config, step: int, owner: int) -> Positions:
+def positions(config: Any, step: int, owner: int) -> Positions:
     """Where the samples of an owner's batch in a step stand; `NOWHERE` if it shuffles them in private."""
     number, local = divmod(step, config.local_steps)
     visit = Visit(number * config.members, config.members, local)
@@ -117,7 +117,7 @@ def requests(view: View) -> Iterator[Relation]:
         yield KnownMap(which, value, 0.5 / config.weight_scale, labels=("w1",), since=max(row.round, 0))
 
 
-def _matrix(w1: Any, config: Config) -> Array:
+def _matrix(w1: Any, config: Any) -> Array:
     w = np.asarray(w1, np.float64)
     return w if config.conv is None else conv.matrix(w, config.conv)
 
@@ -126,7 +126,7 @@ def _weights(view: View, row: Row) -> Callable[[], Array]:
     return lambda: _matrix(view.value(row), view.config)
 
 
-def _last(config: Config, number: int) -> int:
+def _last(config: Any, number: int) -> int:
     """The last step of a round."""
     return int((number + 1) * config.local_steps - 1)
 

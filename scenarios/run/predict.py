@@ -23,7 +23,6 @@ from protocols.language.errors import ConfigError, DataError
 from protocols.language.protocol import ProtocolFile
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, party_name
 from protocols.language.session import Session, opened
-from protocols.network.config import Config
 from scenarios.run.folder import RunFolder, new_folder, private_file, private_folder, write_json
 from scenarios.run.hosts import Runtimes, runtime_named
 from scenarios.run.json_schema import plain
@@ -43,10 +42,9 @@ class Query:
     out: Path | None
 
     @property
-    def config(self) -> Config:
+    def config(self) -> Any:
         """The configuration of the training."""
-        config: Config = self.run.config()
-        return config
+        return self.run.config()
 
 
 def query(

@@ -16,7 +16,6 @@ from parties.data.datasets import split
 from parties.record.log import open_log
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, party_name
 from protocols.language.view import Kind
-from protocols.network.config import Config
 from scenarios.run.execute import Clock, interruptible, train
 from scenarios.run.experiment import Experiment
 from scenarios.run.folder import RunFolder, private_folder
@@ -121,7 +120,7 @@ def _shrunk(experiment: Experiment, batch: int, samples: int) -> Experiment:
     return replace(small, config=replace(experiment.config, **sized))
 
 
-def _booked(run: RunFolder, laps: list[tuple[str, int, float]], config: Config) -> Measured:
+def _booked(run: RunFolder, laps: list[tuple[str, int, float]], config: Any) -> Measured:
     """Seconds and messages of each part."""
     parts: dict[tuple[str, int], Amounts] = {}
     for phase, round, seconds in laps:

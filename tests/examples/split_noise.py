@@ -7,9 +7,8 @@ from protocols.language.figure import Arrow
 from protocols.language.options import option
 from protocols.language.relations import KnownMap, Labels, Map, Plain, Products
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER
-from protocols.network import nn, training
+from protocols.network import nn, schedule, training
 from protocols.network.config import Training
-from protocols.network.schedule import batches
 from protocols.readings.samples import of_batch, own
 
 NAME, SUMMARY, SECURITY = "split_noise", "split learning with noise on Z1", "none but the noise"
@@ -32,7 +31,7 @@ def run(s, config):
     with s.phase("setup"):
         c.do(training.start_model)
         o.do(training.take_first, c.send(o, w1=c.do(training.give_first)))
-    for step, batch in enumerate([*batches(config)] * config.epochs):
+    for step, batch in enumerate([*schedule.batches(config)] * config.epochs):
         with s.phase("step", step):
             z1, y = o.do(first_layer, batch)
             dz1 = c.do(training.upper_layers, *o.send(c, z1=z1, labels=y))
@@ -50,7 +49,7 @@ def first_layer(state, batch) -> tuple[Any, Any]:
 
 def relations(view):
     yield from own(view)
-    config, steps = view.config, [*batches(view.config)] * view.config.epochs
+    config, steps = view.config, [*schedule.batches(view.config)] * view.config.epochs
     for _, w1 in view.values("w1"):
         yield KnownMap(Map("w1", 0, 0), w1, labels=("w1",))
     for (row, z1), (_, y) in zip(view.values("z1"), view.values("labels"), strict=False):

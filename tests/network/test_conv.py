@@ -13,7 +13,7 @@ from parties.adversary.attacks import conv as attack
 from parties.adversary.solvers.least_squares import LeastSquares
 from parties.data import datasets
 from parties.record.view import View
-from protocols import mitig2, plain_fe
+from protocols import plain_fe
 from protocols.language.errors import ConfigError
 from protocols.language.options import as_plain, from_plain
 from protocols.language.relations import Instance
@@ -120,7 +120,6 @@ def test_mitig2_computes_the_bits_of_plain(runs, labels):
         row for row in result["learned"] if row["party"] == "cloud_trainer" and row["quantity"] == "samples"
     ]
     assert hidden["how"] == "bounded" and "W1 unknown: 108 numbers" in hidden["detail"]
-    assert 0.4 < mitig2.payload_nbytes(run.config()) / moved(result) < 1.6
 
 
 def test_a_convolution_learns(tmp_path):
