@@ -44,10 +44,14 @@ class Party:
         self.state.inputs[label] = array
         self._transcript.note(self.name, Kind.INPUT, label, array)
 
-    def call(self, do: DoStep) -> None:
-        """Run a local step and keep its results; raises `StepError` with the party, the step, the phase and the cause."""
+    def call(self, do: DoStep, header: Header, told: Frame) -> None:
+        """Run a local step and keep its results; what it is told by the script is recorded under `header`.
+
+        Raises `StepError` with the party, the step, the phase and the cause.
+        """
         step = load_step(do.module, do.step)
-        self._transcript.step(self.name, do.phase, do.round, f"{do.module}.{do.step}", do.args)
+        public = [arg for arg in do.args if not isinstance(arg, Ref)]
+        self._transcript.step(self.name, f"{do.module}.{do.step}", header, public, told)
         values = (self._heap[arg.id] if isinstance(arg, Ref) else arg for arg in do.args)
         try:
             result = step(self.state, *values)

@@ -56,6 +56,9 @@ def total(state: State, values: list[Any]) -> int:
     return int(sum(v.sum() for v in values))
 
 
+def both(state: State, value: Any, more: Any) -> None: ...
+
+
 def integers(state: State) -> NDArray[np.int64]:
     return np.arange(3)
 

@@ -1,6 +1,7 @@
 """The format of a transcript: what the parties of one host saw, in one SQLite file, written as the run goes.
 
-A row of `rows` is one entry of a party's view: an input, its coins, a message sent or received, or an output.
+A row of `rows` is one entry of a party's view: an input, its coins, a message sent or received, an
+output, or what the script told a step.
 Payloads are the messages' canonical bytes (protocols/language/message.py), stored once for each digest;
 nothing is ever unpickled. With headers only, rows are the same and no payload is kept. `writer.py` writes it,
 `view.py` reads it, `verify.py` checks it.
@@ -33,7 +34,7 @@ from protocols.language.errors import DataError, EncodingError
 from protocols.language.message import decode, describe
 from protocols.language.view import Kind, Row
 
-SCHEMA = 1
+SCHEMA = 2
 Frame = NDArray[np.uint8]
 TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT);
@@ -42,7 +43,7 @@ CREATE TABLE IF NOT EXISTS rows (id INTEGER PRIMARY KEY, party TEXT, kind TEXT, 
     round INTEGER, sender TEXT, receiver TEXT, label TEXT, dtype TEXT, shape TEXT, nbytes INTEGER,
     sha256 BLOB);
 CREATE TABLE IF NOT EXISTS steps (id INTEGER PRIMARY KEY, party TEXT, after_row INTEGER, phase TEXT,
-    round INTEGER, step TEXT, args TEXT);
+    round INTEGER, step TEXT);
 """
 _ROW_BYTES = 32  # a row takes more: its digest alone has that
 _ROW_WORK = 100  # instructions of SQLite's machine that a row may cost a query; about 40 for thirteen columns

@@ -92,10 +92,10 @@ class View:
         except (ValueError, TypeError, AttributeError, RecursionError, ConfigError):
             raise DataError(f"{path}: a transcript is damaged: its configuration cannot be read") from None
 
-    def steps(self) -> Iterator[tuple[str, str, int, str, str]]:
-        """(party, phase, round, step, public arguments) of every local step."""
+    def steps(self) -> Iterator[tuple[str, str, int, str]]:
+        """(party, phase, round, step) of every local step."""
         for path, party in self._sources:
-            said = "SELECT party, phase, round, step, args FROM steps WHERE party = ? ORDER BY id"
+            said = "SELECT party, phase, round, step FROM steps WHERE party = ? ORDER BY id"
             yield from self._open(path).query(said, party)
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ from parties.record.transcript import SCHEMA, TABLES, Frame, Record
 from protocols.language.errors import TranscriptError
 from protocols.language.message import Header, describe, digest, encode
 from protocols.language.options import as_plain
-from protocols.language.session import NO_ROUND, Ref
+from protocols.language.session import NO_ROUND
 from protocols.language.view import Kind
 
 _COMMIT_SECONDS = 0.5
@@ -57,10 +57,10 @@ class TranscriptWriter:
         """Record one message of a party's view: its value as type and shape, and its read-only frame."""
         self._put(_ROW_BYTES + frame.nbytes, self._file.row, party, kind, header, describe(value), frame)
 
-    def step(self, party: str, phase: str, round: int, step: str, args: tuple[Any, ...]) -> None:
-        """Record that a party ran a local step, with its public arguments."""
-        said = ", ".join(f"<{arg.id}>" if isinstance(arg, Ref) else repr(arg) for arg in args)
-        self._put(_ROW_BYTES, self._file.step, party, phase, round, step, said)
+    def step(self, party: str, step: str, header: Header, public: list[Any], frame: Frame) -> None:
+        """Record that a party ran a local step, and before it a row of its public arguments, if it has any."""
+        described = describe(public) if public else None
+        self._put(2 * _ROW_BYTES + frame.nbytes, self._file.step, party, step, header, described, frame)
 
     def close(self) -> None:
         """Write what is waiting, fold the write-ahead log into the file and close it."""
@@ -128,9 +128,13 @@ class _File:
         self._db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
         self._db.execute("BEGIN")
 
-    def step(self, *entry: Any) -> None:
-        """Add a local step; it stands after the rows so far."""
-        self._steps.append((entry[0], self._count, *entry[1:]))
+    def step(
+        self, party: str, step: str, header: Header, described: tuple[str, Any] | None, frame: Frame
+    ) -> None:
+        """Add what a local step is told, if anything, and the step; it stands after the rows so far."""
+        if described is not None:
+            self.row(party, Kind.PUBLIC, header, described, frame)
+        self._steps.append((party, self._count, header.phase, header.round, step))
 
     def row(self, party: str, kind: Kind, header: Header, described: tuple[str, Any], frame: Frame) -> None:
         """Add an entry of a view, and its payload."""
@@ -161,7 +165,7 @@ class _File:
         """Make everything so far readable for others."""
         self._db.executemany("INSERT INTO rows VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", self._rows)
         self._db.executemany(
-            "INSERT INTO steps (party, after_row, phase, round, step, args) VALUES (?,?,?,?,?,?)", self._steps
+            "INSERT INTO steps (party, after_row, phase, round, step) VALUES (?,?,?,?,?)", self._steps
         )
         self._db.execute("COMMIT")
         self._rows, self._steps, self._pending_bytes, self._last = [], [], 0, time.monotonic()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -96,8 +97,11 @@ class Host:
     def do(self, step: DoStep) -> None:
         """Run a step at every member of its group that lives here."""
         began, before = time.perf_counter(), time.thread_time()
-        for _, party in self.members(step.group):
-            party.call(step)
+        frame, who = np.frombuffer(step.told, np.uint8), EXPERIMENTER.value
+        for i, party in self.members(step.group):
+            party.call(
+                step, Header(step.seq + i, step.phase, step.round, who, party.name, "arguments"), frame
+            )
         self._took.setdefault(step.step, []).append(
             (time.perf_counter() - began, time.thread_time() - before)
         )

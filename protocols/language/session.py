@@ -32,6 +32,7 @@ from protocols.language.confine import check_step, is_frozen
 from protocols.language.errors import FigureError, VisibilityError
 from protocols.language.figure import Figure
 from protocols.language.message import encode
+from protocols.language.options import as_plain
 from protocols.language.roles import EXPERIMENTER, Role, party_name
 from protocols.language.state import roles_of
 
@@ -57,7 +58,10 @@ class Ref:
 
 @dataclass(frozen=True)
 class DoStep:
-    """Run a step at every member of a group; its results are stored under `outs`."""
+    """Run a step at every member of a group; its results are stored under `outs`.
+
+    `told` is the encoding of its public arguments, a list; it is entry `seq` + i in the view of member i.
+    """
 
     group: Group
     module: str
@@ -67,6 +71,8 @@ class DoStep:
     split: bool  # whether the step returns a tuple, one item for each of `outs`
     phase: str
     round: int
+    seq: int = -1
+    told: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -202,8 +208,8 @@ class At:
     def do(self, step: Callable[..., Any], *args: Any) -> Any:
         """Run `step(state, *values)` here; returns a `Located`, or a tuple of them if it is annotated so.
 
-        Arguments are handles of values here, or public: int, float, str, bool, None, an enum, a frozen dataclass.
-        Raises `VisibilityError` for anything else.
+        Arguments are handles of values here, or public: int, float, str, bool, None, an enum, a frozen dataclass, a tuple
+        of such; these are rows of the party's view, and of the digest. Raises `VisibilityError` for anything else.
         """
         check_step(step)
         step = self.session.instead.get((self.role, step), step)
@@ -211,16 +217,20 @@ class At:
         outs, split = _results(step)
         handles = tuple(_Handle(self.session, self.group) for _ in range(outs))
         phase, round_ = self.session._now()
+        given = tuple(self._argument(arg, step) for arg in args)
+        told = self.session._told(tuple(arg for arg in given if not isinstance(arg, Ref)))
         self.session.runtime.do(
             DoStep(
                 group=self.group,
                 module=step.__module__,
                 step=step.__qualname__,
-                args=tuple(self._argument(arg, step) for arg in args),
+                args=given,
                 outs=tuple(handle.id for handle in handles),
                 split=split,
                 phase=phase,
                 round=round_,
+                seq=self.session._number(len(self.group.members)) if told else -1,
+                told=told,
             )
         )
         located = tuple(Located(handle) for handle in handles)
@@ -318,6 +328,7 @@ class Session:
         self._arrows = {arrow.key: arrow.type for arrow in figure if arrow.applies(config)}
         self._phase: tuple[str, int] = ("", NO_ROUND)
         self._handles = self._groups = self._messages = 0
+        self._last_told: tuple[tuple[Any, ...], bytes] = ((), b"")
         self._ats: dict[tuple[Role, int], At] = {}
         self._each: set[int] = set()
         self._groups_of: dict[tuple[Role, tuple[int, ...]], At] = {}
@@ -438,6 +449,14 @@ class Session:
                 f"{sender.value} -> {receiver.role.value}: {label} in phase {phase} is not in the protocol's FIGURE"
             )
         return phase, round_, self._arrows[key]
+
+    def _told(self, public: tuple[Any, ...]) -> bytes:
+        """The encoding of public arguments; steps that follow each other are often told the same."""
+        last, frame = self._last_told
+        if len(last) != len(public) or any(a is not b for a, b in zip(last, public, strict=True)):
+            frame = encode(as_plain(public)).tobytes() if public else b""
+            self._last_told = public, frame
+        return frame
 
     def _number(self, count: int) -> int:
         self._messages += count

@@ -19,6 +19,7 @@ class Kind(Enum):
     SENT = "sent"
     RECEIVED = "received"
     OUTPUT = "output"
+    PUBLIC = "public"  # what the script told a step
 
 
 class Row(NamedTuple):

@@ -21,7 +21,7 @@ MALICIOUS = {"samples": 24, "hidden": 24, "batch": 8, "epochs": 2, "malicious": 
 
 
 def steps_of(run, party):
-    return [(phase, number, step) for _, phase, number, step, _ in run.view(party).steps()]
+    return [(phase, number, step) for _, phase, number, step in run.view(party).steps()]
 
 
 @pytest.mark.parametrize("options", [{}, {"scheme": Scheme.DDH}, {"owners": 3}], ids=str)

@@ -33,6 +33,10 @@ class Choice(Enum):
     ARRAY = np.zeros(2)
 
 
+class Colour(Enum):
+    RED = "red"
+
+
 class ToyHost(Host):
     """A host of parties without data, in memory."""
 
@@ -207,13 +211,14 @@ def test_messages_are_numbered_in_script_order_in_both_views(toys):
     s.runtime.finish()
     cloud = View([(str(paths[2]), "cloud_trainer")])
     assert [(r.seq, r.sender, r.kind) for r in cloud.rows("value")] == [
-        (0, "data_owner:0", Kind.RECEIVED), (1, "data_owner:1", Kind.RECEIVED), (2, "data_owner:2", Kind.RECEIVED),
-        (3, "cloud_trainer", Kind.SENT)]  # fmt: skip
+        (3, "data_owner:0", Kind.RECEIVED), (4, "data_owner:1", Kind.RECEIVED), (5, "data_owner:2", Kind.RECEIVED),
+        (7, "cloud_trainer", Kind.SENT)]  # fmt: skip
     owner = View([(str(paths[0]), "data_owner:2")])
     assert [(r.seq, r.kind) for r in owner.rows() if r.seq >= 0] == [
-        (2, Kind.SENT),
-        (3, Kind.RECEIVED),
-        (4, Kind.OUTPUT),
+        (2, Kind.PUBLIC),
+        (5, Kind.SENT),
+        (7, Kind.RECEIVED),
+        (8, Kind.OUTPUT),
     ]
 
 
@@ -312,7 +317,7 @@ def test_a_step_is_replaced_at_its_role_alone_and_the_transcript_names_the_other
         assert opened(s.reveal(o.do(toy.double, 1), why="test")) == 3
         assert opened(s.reveal(c.do(toy.double, 1), why="test")) == 2
     s.runtime.finish()
-    ran = [step for _, _, _, step, _ in View([(str(paths[0]), "data_owner:0")]).steps()]
+    ran = [step for _, _, _, step in View([(str(paths[0]), "data_owner:0")]).steps()]
     assert ran == ["tests.toy_protocol.treble"]
 
 
@@ -381,16 +386,37 @@ def test_what_is_revealed_comes_back_as_a_published_message_and_not_otherwise(to
     assert list(verify(paths)) == []
 
 
-def test_what_is_published_is_in_the_digest(toys):
+@pytest.mark.parametrize("label", ["told", "arguments"])
+def test_what_is_published_and_what_a_step_is_told_is_in_the_digest(toys, label):
     s, _, paths = toys
     with s.phase("talk"):
-        s.publish(s.at(CLOUD_TRAINER), told=s.reveal(s.at(DATA_OWNER).do(toy.shares, 2), why="test"))
+        s.publish(s.at(CLOUD_TRAINER), told=s.reveal(s.at(CLOUD_TRAINER).do(toy.shares, 2), why="test"))
     s.runtime.finish()
     with sqlite3.connect(paths[2]) as db:
         before = transcript_digest(paths)
-        db.execute("UPDATE rows SET sha256 = zeroblob(32) WHERE label = 'told'")
+        assert db.execute("UPDATE rows SET sha256 = zeroblob(32) WHERE label = ?", (label,)).rowcount == 1
         db.commit()
     assert transcript_digest(paths) != before
+
+
+def test_every_public_argument_is_a_row_of_the_view_of_whom_it_tells(toys):
+    s, _, paths = toys
+    o = s.each(DATA_OWNER, [0, 2])
+    with s.phase("talk", 4):
+        held = o.do(toy.make, 4)
+        o.do(toy.treble, held)
+        o.do(toy.both, held, (WithArray(3), Colour.RED, (1, None)))
+        s.at(DATA_OWNER, 1).do(toy.make, 5)
+    s.runtime.finish()
+    said = {i: View([(str(paths[0]), f"data_owner:{i}")]) for i in range(3)}
+    told = {
+        i: [(row.seq, row.round, row.sender, said[i].value(row)) for row in said[i].rows(None, Kind.PUBLIC)]
+        for i in said
+    }
+    both = [[{"values": 3}, "red", [1, None]]]
+    assert told[2] == [(1, 4, "experimenter", [4]), (3, 4, "experimenter", both)]
+    assert told[0] == [(0, 4, "experimenter", [4]), (2, 4, "experimenter", both)]
+    assert told[1] == [(4, 4, "experimenter", [5])]
 
 
 def test_a_script_branches_on_a_revealed_bool(toys):

@@ -28,7 +28,7 @@ def find_behaviour(name: str) -> ModuleType:
 def replaced(view: View) -> dict[str, int]:
     """Steps of a behaviour that the parties of a view ran, by name: how often."""
     found: dict[str, int] = {}
-    for _, _, _, step, _ in view.steps():
+    for _, _, _, step in view.steps():
         if step.startswith(f"{__name__}."):
             found[step] = found.get(step, 0) + 1
     return found
