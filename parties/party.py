@@ -29,13 +29,16 @@ class Party:
     Values enter its heap from its own steps or by `receive`, and leave by `emit`; both write the message to its view.
     """
 
-    def __init__(self, name: str, config: Any, key: bytes, transcript: TranscriptWriter) -> None:
-        """`key` is the party's own coin key (32 bytes); nobody else's can be derived from it."""
+    def __init__(
+        self, name: str, config: Any, key: bytes, transcript: TranscriptWriter, bound: str = ""
+    ) -> None:
+        """`key` is the party's own (32 bytes); nobody else's can be derived from it. `bound`: see `fresh_state`."""
         self.name = name
         self._transcript = transcript
         self._heap: dict[int, Any] = {}
-        self.state = fresh_state(name, config, key)
-        transcript.note(name, Kind.COINS, "coins", np.frombuffer(key, np.uint8))
+        self.state = fresh_state(name, config, key, bound)
+        for label, drawn in (("coins", self.state.coins.key), ("weights", weights_seed(key))):
+            transcript.note(name, Kind.COINS, label, np.frombuffer(drawn, np.uint8))
 
     def give_input(self, label: str, value: NDArray[Any]) -> None:
         """Put an array into the party's private input and into its view."""
@@ -116,18 +119,28 @@ class Party:
         self._heap.pop(handle, None)
 
 
-def fresh_state(name: str, config: Any, key: bytes) -> State:
-    """The state that a party starts with; from it and the party's inputs a scorer can repeat what the party computed."""
+def fresh_state(name: str, config: Any, key: bytes, bound: str = "") -> State:
+    """The state that a party starts with; from it and the party's inputs a scorer can repeat what the party computed.
+
+    Its coins belong to its key and to what the run protects, of which `bound` is a digest: under one seed, ciphertexts of
+    two data sets with the same coins would differ by Delta (x - x'), which anybody can read. First weights follow from the
+    key alone, so that runs of one seed begin alike.
+    """
     return State(
         party=name,
         role=role_of(name),
         index=index_of(name),
         config=config,
         inputs={},
-        coins=Coins(key),
-        rng=np.random.default_rng(list(derive(key, "weights"))),
+        coins=Coins(derive(key, "coins", bound)),
+        rng=np.random.default_rng(list(weights_seed(key))),
         held={},
     )
+
+
+def weights_seed(key: bytes) -> bytes:
+    """What a party's generator for weights starts from."""
+    return derive(key, "weights")
 
 
 @cache

@@ -34,7 +34,7 @@ from protocols.language.session import DoStep, Group, Publish, Reveal, Transfer
 class HostSpec:
     """Everything that a host is told: who lives there, and what they may know.
 
-    `keys` holds each party's own coin key and nobody else's. `data` is given to those alone who hold samples: a share of them
+    `keys` holds each party's own key and nobody else's; coins are drawn from it and `bound`, a digest of what they protect. `data` is given to those alone who hold samples: a share of them
     each, or with `asking` the first `limit` held-out ones, to ask about. `public` arrays become inputs of each party by their
     labels. What the parties keep at the end goes into the folder `state`, one file for each; `restored` is such a folder of
     another run, from which they begin.
@@ -57,6 +57,7 @@ class HostSpec:
     restored: str | None = None
     asking: bool = False
     limit: int | None = None
+    bound: str = ""
     public: tuple[tuple[str, NDArray[Any]], ...] = field(default=(), repr=False)
 
     def __repr__(self) -> str:
@@ -228,7 +229,7 @@ def header(transfer: Transfer, i: int) -> Header:
 
 
 def _party(spec: HostSpec, name: str, key: bytes, transcript: TranscriptWriter) -> Party:
-    party = Party(name, spec.config, key, transcript)
+    party = Party(name, spec.config, key, transcript, spec.bound)
     for label, array in {**_samples(spec, party.state.index), **dict(spec.public)}.items():
         party.give_input(label, array)
     return party

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 from parties.adversary.behaviours import find_behaviour
 from parties.adversary.catalogue import find_target
@@ -73,6 +77,19 @@ class Experiment(RunOptions):
     def data(self) -> Dataset:
         """The data set (read once in a process)."""
         return load(self.spec)
+
+    @cached_property
+    def bound(self) -> str:
+        """A digest of what the coins of this run protect: protocol, configuration, data.
+
+        What is at its default is left out, so that an option that is added later changes no run.
+        """
+        config, given = self.config, fields(self.config)
+        chosen = {
+            f.name: as_plain(getattr(config, f.name)) for f in given if getattr(config, f.name) != f.default
+        }
+        what = [self.scenario.protocol.NAME, chosen, _data_digest(self.spec)]
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -173,6 +190,16 @@ def data_spec(run: RunOptions, **more: Any) -> DataSpec:
     """Which data the run options name."""
     folder = None if run.data_dir is None else str(run.data_dir)
     return DataSpec(run.dataset, folder, run.gray, run.samples, data_seed(run.seed), **more)
+
+
+@lru_cache(maxsize=4)
+def _data_digest(spec: DataSpec) -> str:
+    """SHA-256 (hex) of all samples and labels, also of those that are held out."""
+    hasher, data = hashlib.sha256(), load(spec)
+    for array in (data.x_train, data.y_train, data.x_test, data.y_test):
+        hasher.update(b"none;" if array is None else f"{array.dtype} {array.shape};".encode())
+        hasher.update(b"" if array is None else np.ascontiguousarray(array).data)
+    return hasher.hexdigest()
 
 
 def data_seed(seed: int | None) -> int:

@@ -79,6 +79,7 @@ def _host_spec(
         split=experiment.split,
         state=str((run.path / "state").resolve()),
         asking=querier,
+        bound=experiment.bound,
         limit=experiment.config.queries if querier else None,
         public=() if base is None else base_inputs(base),  # everybody knows it
     )

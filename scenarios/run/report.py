@@ -128,7 +128,7 @@ def security(experiment: Experiment) -> dict[str, str]:
         lines["cloud"] = experiment.behaviour.describe(experiment.config)
     lines["coins"] = (
         "from the operating system" if experiment.seed is None
-        else "reproducible: whoever knows the seed holds every key of this run"
+        else "seeded: no secrecy, as whoever knows the seed holds every key of this run"
     )  # fmt: skip
     return lines
 

@@ -59,7 +59,7 @@ def clear_heads(experiment: Experiment) -> list[ClearHead]:
         shares(experiment.spec, len(experiment.config.counts), experiment.split),
         strict=True,
     ):
-        state = fresh_state(name, experiment.config, derive(experiment.run_key, name))
+        state = fresh_state(name, experiment.config, derive(experiment.run_key, name), experiment.bound)
         state.inputs = {"images": data.x_train[mine], "labels": data.y_train[mine]}
         state.inputs |= dict(base_inputs(experiment.base))
         reverse_he.train_head(state)

@@ -10,12 +10,14 @@ import numpy as np
 import psutil
 import pytest
 
+from parties.party import fresh_state
 from parties.record.transcript import Record
 from parties.runtime.inline import InlineRuntime
 from protocols.crypto.coins import derive
 from protocols.language.errors import DataError, HostLost, StepError
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import Session, opened
+from protocols.network.config import Init
 from scenarios.run.execute import execute
 from scenarios.run.experiment import seed_bytes
 from scenarios.run.folder import RunFolder, new_folder, write_json
@@ -42,6 +44,44 @@ def test_what_an_owner_is_told_gives_no_partys_key(tmp_path):
     guess = derive(derive(seed_bytes(told), "run"), "key_authority")
     true = derive(derive(seed_bytes(experiment.seed), "run"), "key_authority")
     assert specs["key_authority"].keys == (true,) != (guess,)
+
+
+def test_coins_belong_to_what_they_protect_and_first_weights_to_the_seed(tmp_path):
+    same, other = small("mitig2"), small("mitig2")
+    others = [
+        small("mitig2", samples=47),
+        small("mitig2", batch=8),
+        small("plain", init=Init.OWNER),
+        small("mitig2", seed=8),
+    ]
+    path = tmp_path / "other.npz"
+    np.savez(path, images=same.data.x_train.reshape(-1, 8, 8)[::-1], labels=same.data.y_train[::-1])
+    others.append(small("mitig2", dataset=str(path)))
+    states = [
+        fresh_state("data_owner:0", e.config, derive(e.run_key, "data_owner:0"), e.bound)
+        for e in (same, other, *others)
+    ]
+    coins = [state.coins.key for state in states]
+    assert coins[0] == coins[1] and len(set(coins)) == 1 + len(others)
+    drawn = [state.rng.random() for state in states]
+    assert drawn.count(drawn[0]) == len(drawn) - 1  # all but that of another seed
+
+
+def test_ciphertexts_of_two_data_sets_under_one_seed_do_not_differ_by_their_samples(tmp_path):
+    rng, ct = np.random.default_rng(0), []
+    for name in "ab":
+        np.savez(
+            tmp_path / f"{name}.npz",
+            images=rng.integers(0, 17, (16, 4, 4)).astype(np.uint8),
+            labels=np.arange(16) % 4,
+        )
+        run, _ = execute(
+            small("plain_fe", dataset=str(tmp_path / f"{name}.npz"), samples=None, out=tmp_path / name)
+        )
+        ct.append(run.view("cloud_trainer")["ct"][0])
+    assert not (
+        ct[0].c0 == ct[1].c0
+    ).any()  # under the same coins c0 is the same, and c1 - c1' = Delta (x - x')
 
 
 def test_without_a_seed_two_runs_differ(tmp_path):

@@ -277,7 +277,7 @@ def test_the_seed_fixes_the_digest_and_is_warned_of(tmp_path):
     digests = [result["transcript_digest"] for result in results]
     assert digests[0] == digests[1] and len(set(digests)) == 3
     assert (
-        "holds every key" in results[0]["security"]["coins"]
+        "seeded: no secrecy" in results[0]["security"]["coins"]
         and "operating system" in results[2]["security"]["coins"]
     )
 
