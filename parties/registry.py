@@ -1,7 +1,8 @@
 """Protocols by name: the project's own, those of installed packages, and files that a user wrote.
 
-A file is known by its path and the SHA-256 of what was loaded. `Source` names both; a process that is sent one imports the
-file before it reads what else it was sent, so that parties in processes of their own know the file's steps and classes.
+A file is known by its path and the SHA-256 of what was loaded. `Source` names both; a process that is sent
+one imports the file before it reads what else it was sent, so that parties in processes of their own know the
+file's steps and classes.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ class Source:
 
 
 def opened(path: str, sha256: str = "") -> Source:
-    """Import a file, once in a process; `DataError` if it is missing, or its SHA-256 is another than the given one."""
+    """Import a file, once in a process; `DataError` if it is missing, or its SHA-256 is another than the
+    given one.
+    """
     try:
         text = Path(path).read_bytes()
     except OSError as cause:
@@ -44,7 +47,8 @@ def opened(path: str, sha256: str = "") -> Source:
     source = Source(str(Path(path).resolve()), hashlib.sha256(text).hexdigest())
     if sha256 and sha256 != source.sha256:
         raise DataError(
-            f"{path}: changed since the run (SHA-256 {source.sha256[:12]}..., then {sha256[:12]}...); restore it to go on"
+            f"{path}: changed since the run (SHA-256 {source.sha256[:12]}..., then {sha256[:12]}...); "
+            "restore it to go on"
         )
     if source not in _files:
         _files[source] = _imported(source, text)
@@ -80,7 +84,9 @@ def sources() -> tuple[Source, ...]:
 
 
 def find_protocol(name: str) -> ProtocolFile:
-    """A protocol by its name, `-` and `_` are the same; a file has one once it was opened. `ConfigError` lists the names."""
+    """A protocol by its name, `-` and `_` are the same; a file has one once it was opened. `ConfigError`
+    lists the names.
+    """
     plain = name.replace("-", "_")
     if plain in PROTOCOLS:
         return completed(importlib.import_module(f"protocols.{plain}"))
@@ -92,7 +98,9 @@ def find_protocol(name: str) -> ProtocolFile:
 
 
 def of_others(name: str, has: str, group: str) -> ModuleType | None:
-    """The module of this `NAME` that a file became, or that an installed package offers; `has` tells what it is."""
+    """The module of this `NAME` that a file became, or that an installed package offers; `has` tells what it
+    is.
+    """
     for module in reversed(_files.values()):
         if getattr(module, "NAME", None) == name and hasattr(module, has):
             return module
@@ -113,7 +121,9 @@ def trust(source: Source) -> None:
 
 
 def reopen(path: str, sha256: str) -> Source:
-    """Import the file of a stored run, if the user of this machine has ever named it: a run folder may be somebody else's."""
+    """Import the file of a stored run, if the user of this machine has ever named it: a run folder may be
+    somebody else's.
+    """
     if not (_trusted() / sha256).exists():
         raise DataError(
             f"{path}: is code, and was never run here; read it, and then name it once: keyhole figure {path}"

@@ -27,7 +27,8 @@ from scenarios.study.sweep_command import sweep
 app = typer.Typer(
     name="keyhole",
     cls=OneLine,
-    help="Run protocols that train networks on encrypted data, and see what each party learns. Not for production secrets.",
+    help="Run protocols that train networks on encrypted data, and see what each party learns. Not for "
+    "production secrets.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -164,7 +165,9 @@ def predict(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print prediction.json and nothing else.")] = False,
 ) -> None:
-    """Ask a trained network about held-out samples, under the confidentiality of the protocol that trained it."""
+    """Ask a trained network about held-out samples, under the confidentiality of the protocol that trained
+    it.
+    """
     with reported():
         from scenarios.run.folder import load_run
         from scenarios.run.predict import predict as ask
@@ -203,7 +206,8 @@ def bench(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            help="groups | digits | seeds | febo | mnist | cifar | mitig2 | owners | mitig1 | mitig1-mnist | gradient | gram | known | averages | noise | paillier | ckks; all without any."
+            help="groups | digits | seeds | febo | mnist | cifar | mitig2 | owners | mitig1 | mitig1-mnist | "
+            "gradient | gram | known | averages | noise | paillier | ckks; all without any."
         ),
     ] = None,
     data_dir: Annotated[Path, typer.Option("--data-dir", help="Holds mnist/ and cifar10/.")] = Path(

@@ -1,4 +1,4 @@
-"""Scenario `reverse_he`: a transfer-learned head under encryption, as Allison, Maciazek and Bourne propose."""
+"""Scenario `reverse_he`: a transfer-learned head under encryption (Allison, Maciazek, Bourne)."""
 
 from parties.registry import find_protocol
 from scenarios.run.experiment import Scenario

@@ -1,4 +1,5 @@
-"""Options: one declaration each, a dataclass field with its help; command line, defaults and JSON schema follow from it.
+"""Options: one declaration each, a dataclass field with its help; command line, defaults and JSON schema
+follow from it.
 
 @dataclass(frozen=True)
 class Options(Training):
@@ -21,10 +22,11 @@ from protocols.language.errors import ConfigError
 class About:
     """What a field says of itself: a sentence for `--help` and the schema, the panel of `--help`, its bounds.
 
-    `flag` is its name on the command line where that is another than the field's; empty for a field that follows from others
-    and is no option. `alias` is a second name, `metavar` what `--help` prints for a value. `large` is its default on data
-    sets larger than the digits, where that is another. `pattern`: a regular expression for text. `optional`: written down only where it has a value. `holds`: the class whose fields are
-    the keys of a dictionary.
+    `flag` is its name on the command line where that is another than the field's; empty for a field that
+    follows from others and is no option. `alias` is a second name, `metavar` what `--help` prints for a
+    value. `large` is its default on data sets larger than the digits, where that is another. `pattern`: a
+    regular expression for text. `optional`: written down only where it has a value. `holds`: the class whose
+    fields are the keys of a dictionary.
     """
 
     help: str
@@ -46,7 +48,9 @@ def option(default: Any, help: str, **more: Any) -> Any:
 
 
 def derived(help: str, default: Any = MISSING, factory: Any = MISSING, **more: Any) -> Any:
-    """A field that is no option, but follows from the data or from other options; `factory` makes its default."""
+    """A field that is no option, but follows from the data or from other options; `factory` makes its
+    default.
+    """
     metadata = {"about": About(help, flag="", **more)}
     if factory is not MISSING:
         return field(default_factory=factory, metadata=metadata)
@@ -54,7 +58,7 @@ def derived(help: str, default: Any = MISSING, factory: Any = MISSING, **more: A
 
 
 def as_in(base: type, name: str, default: Any, **more: Any) -> Any:
-    """The option of this name of another class, with another default; `more` replaces what it says of itself."""
+    """The option of this name of another class, with another default; `more` replaces what it says."""
     declared = next(each for each in fields(base) if each.name == name)
     said = declared.metadata["about"]
     return field(default=default, metadata={"about": replace(said, **{"large": None, **more})})
@@ -68,7 +72,9 @@ def about(declared: Field[Any]) -> About | None:
 
 @dataclass(frozen=True)
 class Declared:
-    """An option as a class declares it: `name` on the command line with `_`, the field that it fills, its type and default."""
+    """An option as a class declares it: `name` on the command line with `_`, the field that it fills, its
+    type and default.
+    """
 
     name: str
     field: str
@@ -88,7 +94,9 @@ def flag(name: str) -> str:
 
 
 def options_of(cls: Any, derived: bool = False) -> dict[str, Declared]:
-    """The options that a dataclass declares, by name; with `derived` also its fields that are none and have a default."""
+    """The options that a dataclass declares, by name; with `derived` also its fields that are none and have a
+    default.
+    """
     kinds, found = typing.get_type_hints(cls), {}
     for each in fields(cls):
         said = about(each)

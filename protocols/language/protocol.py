@@ -29,7 +29,7 @@ FACTS = ("features", "classes", "x_max", "counts")  # fields of Options that are
 class Defaults:
     """What a protocol file may leave out, and what then stands for it."""
 
-    PREDICT: Figure = ()  # the arrows of `predict(s, config, count)`; none: nobody can ask the trained network
+    PREDICT: Figure = ()  # the arrows of `predict(s, config, count)`; none: it cannot be asked
     SPLITS: tuple[str, ...] = (
         "iid",
         "label",
@@ -62,22 +62,26 @@ class Defaults:
 
     @staticmethod
     def payload_nbytes(config: Any) -> int | None:
-        """About how many bytes full transcripts take; None: the run measures it, and stops where it is too much."""
+        """About how many bytes full transcripts take; None: the run measures it, and stops where it is too
+        much.
+        """
         return None
 
     @staticmethod
     def unprotected(config: Any) -> tuple[str, Any] | None:
-        """The baseline: name and configuration of the same training without protection; None: there is none."""
+        """The baseline: name and configuration of the same training without protection, if there is one."""
         return None
 
     @staticmethod
     def accuracy(revealed: Any, config: Any, x: Any, y: Any) -> float | None:
-        """Share of images whose class is right, by what `run` yielded; None: by the weights of a network that it holds."""
+        """Share of images whose class is right, by what `run` yielded; None: by the weights of a network that
+        it holds.
+        """
         return None
 
     @staticmethod
     def relations(view: Any) -> Iterator[Any]:
-        """What a reader of a view may write down (relations.py); labels in none of them read "not analysed"."""
+        """What a reader of a view may write down; labels in no relation read "not analysed"."""
         return iter(())
 
 
@@ -118,7 +122,9 @@ _WRITE = {
 
 
 def completed(module: ModuleType) -> ProtocolFile:
-    """The protocol that a module holds, with a default for all that it leaves out; `ConfigError` names every lack."""
+    """The protocol that a module holds, with a default for all that it leaves out; `ConfigError` names every
+    lack.
+    """
     lacks = list(_lacks(module))
     if lacks:
         raise ConfigError(f"{module.__file__} is no protocol: {'; '.join(lacks)}")

@@ -1,4 +1,6 @@
-"""Attacks on a run, as a user asks for them: run by the adversary, scored here against the truth and the baselines."""
+"""Attacks on a run, as a user asks for them: run by the adversary, scored here against the truth and the
+baselines.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,7 @@ class Scorer:
         return score(rebuilt, self._truth, self._prior, _SCORING_SEED)
 
     def control(self, attacked: Attacked) -> dict[str, Any]:
-        """What an attack on another run scores here: its metrics, and by how much it beats the prior's guess."""
+        """What an attack on another run scores here, and by how much it beats the prior's guess."""
         rebuilt = attacked.reconstruction
         if rebuilt is None:
             return {"applicable": False, "why": attacked.why, "metrics": {}, "gain": None}
@@ -107,9 +109,14 @@ def scored(attacked: Attacked, prior: Prior, truth: Truth | None) -> AttackRow:
     """A row of an attack without a figure; `truth` may be None where nothing was rebuilt."""
     rebuilt = attacked.reconstruction
     row = AttackRow(
-        attack=attacked.attack, corrupted=tuple(attacked.corrupted), applicable=rebuilt is not None, why=attacked.why,
-        samples=0 if rebuilt is None else len(rebuilt.index), seconds=round(attacked.seconds, 3), prior=prior.describe(),
-    )  # fmt: skip
+        attack=attacked.attack,
+        corrupted=tuple(attacked.corrupted),
+        applicable=rebuilt is not None,
+        why=attacked.why,
+        samples=0 if rebuilt is None else len(rebuilt.index),
+        seconds=round(attacked.seconds, 3),
+        prior=prior.describe(),
+    )
     if rebuilt is None or truth is None:
         return row
     return replace(
@@ -134,8 +141,8 @@ def _per_image(rebuilt: Reconstruction) -> dict[str, Any]:
 def baselines(rebuilt: Reconstruction, truth: Truth, prior: Prior) -> dict[str, Any]:
     """What the same code scores without the secret: the prior's guess, the swapped view, the projection.
 
-    `swapped`: the attack on a view whose samples were exchanged for one another. The attacks treat each sample alike, so
-    this is their output scored against the truth of another sample, half the data away.
+    `swapped`: the attack on a view whose samples were exchanged for one another. The attacks treat each
+    sample alike, so this is their output scored against the truth of another sample, half the data away.
     """
     away = max(1, len(truth.images) // 2)  # half the data away: neighbours of one owner may be of one class
     swapped = replace(rebuilt, index=(rebuilt.index + away) % len(truth.images))
@@ -148,7 +155,9 @@ def baselines(rebuilt: Reconstruction, truth: Truth, prior: Prior) -> dict[str, 
 
 
 def _of_whom(run: RunFolder, attacked: Attacked) -> str:
-    """Part of a file name: empty for the coalition that the run itself names, so that others do not overwrite its pictures."""
+    """Part of a file name: empty for the coalition that the run itself names, so that others do not overwrite
+    its pictures.
+    """
     own = run.view_sources(tuple(run.settings.get("corrupted", ())))
     if [party for _, party in own] == list(attacked.corrupted):
         return ""
@@ -161,7 +170,10 @@ def _picture(run: RunFolder, attacked: Attacked, rebuilt: Reconstruction, truth:
     if rebuilt.projection is not None:
         rows["projection"] = rebuilt.projection[:COLUMNS]
     titles = [f"label {truth.labels[i]}" for i in drawn]
-    heading = f"{name}: rebuilt from the view of {', '.join(attacked.corrupted)}, the first {len(drawn)} of {len(rebuilt.index)} samples"
+    whose = ", ".join(attacked.corrupted)
+    heading = (
+        f"{name}: rebuilt from the view of {whose}, the first {len(drawn)} of {len(rebuilt.index)} samples"
+    )
     path = run.path / "figures" / f"{called}{_of_whom(run, attacked)}.png"
     grid(path, truth.pixels(drawn), rows, truth.shape, titles, heading)
     return str(path.relative_to(run.path))

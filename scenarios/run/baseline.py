@@ -1,4 +1,6 @@
-"""Unprotected training in this process, with no transcript kept: the baseline of a run, and the oracle of the tests."""
+"""Unprotected training in this process, with no transcript kept: the baseline of a run, and the oracle of the
+tests.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,10 @@ def train_plain(experiment: Experiment, config: Any) -> Any:
 
 
 def train_unprotected(experiment: Experiment) -> Any:
-    """What the same training without any protection or rounding reveals at its end; None where the protocol names none."""
-    found = experiment.scenario.protocol.unprotected(experiment.config)
+    """What the same training without any protection or rounding reveals at its end; None where the protocol
+    names none.
+    """
+    found = experiment.protocol.unprotected(experiment.config)
     return None if found is None else _train(found[0], experiment, found[1])
 
 

@@ -30,7 +30,9 @@ def find_scenario(name: str) -> Scenario:
 
 
 def asked_for(name: str) -> Scenario:
-    """The scenario that a user names, who may give the path of a file: it is imported, and trusted here from now on."""
+    """The scenario that a user names, who may give the path of a file: it is imported, and trusted here from
+    now on.
+    """
     if not name.endswith(".py"):
         return find_scenario(name)
     source = opened(name)

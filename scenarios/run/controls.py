@@ -1,9 +1,10 @@
 """Zero lines that are really run: the same protocol and the same attack where the secrets are others.
 
-* `swapped`: every sample stands in another's place. What the attack rebuilds is scored against the samples of the run that was
-  asked about, so it can be no better than the prior unless the score flatters.
-* `ideal`: a view that a simulator makes from the allowed outputs alone: the public configuration, the labels if they cross in the
-  clear, and images that it draws itself from held-out ones. What an attack finds in it, it did not find in the samples.
+* `swapped`: every sample stands in another's place. What the attack rebuilds is scored against the samples
+  of the run that was asked about, so it can be no better than the prior unless the score flatters.
+* `ideal`: a view that a simulator makes from the allowed outputs alone: the public configuration, the labels
+  if they cross in the clear, and images that it draws itself from held-out ones. What an attack finds in it,
+  it did not find in the samples.
 
 Coins and first weights are drawn anew; everything runs in this process, in a folder that is removed.
 """
@@ -34,7 +35,7 @@ _SEED = 0
 
 
 def with_controls(run: RunFolder, rows: list[dict[str, Any]], prior: Prior) -> list[dict[str, Any]]:
-    """Add to each applicable attack's row `controls`: what the same attack scores on runs with other secrets."""
+    """Add `controls` to each applicable row: what the same attack scores on runs with other secrets."""
     scorer, applicable = Scorer(run, prior), [row for row in rows if row["applicable"]]
     found: list[dict[str, Any]] = [{} for _ in applicable]
     for control in CONTROLS if applicable else ():
@@ -65,10 +66,16 @@ def repeated(run: RunFolder, control: str) -> Experiment:
     """The experiment of a run with a control in the place of its samples."""
     (spec, how), config, stated = run.spec(), run.config(), run.settings["prior"]
     return Experiment(
-        scenario=find_scenario(run.settings["scenario"]), spec=replace(spec, control=_stand_in(control, config)),
-        split=how, config=config, runtime=RuntimeName.INLINE, period=stated["period"], threshold=stated["threshold"],
-        malicious=run.settings.get("malicious"), run_key=derive(seed_bytes(_SEED), "control", control),
-    )  # fmt: skip
+        scenario=find_scenario(run.settings["scenario"]),
+        spec=replace(spec, control=_stand_in(control, config)),
+        split=how,
+        config=config,
+        runtime=RuntimeName.INLINE,
+        period=stated["period"],
+        threshold=stated["threshold"],
+        malicious=run.settings.get("malicious"),
+        run_key=derive(seed_bytes(_SEED), "control", control),
+    )
 
 
 def _stand_in(control: str, config: Any) -> str:

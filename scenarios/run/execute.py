@@ -96,7 +96,8 @@ def written(run: RunFolder, result: Result) -> dict[str, Any]:
 def interruptible(observe: Observe) -> Iterator[Observe]:
     """An observer that raises `KeyboardInterrupt` after a Ctrl-C that was lost.
 
-    Python drops an exception that is raised while a finalizer runs, and one runs for every value that a script forgets.
+    Python drops an exception that is raised while a finalizer runs, and one runs for every value that a
+    script forgets.
     """
     if threading.current_thread() is not threading.main_thread():
         yield observe
@@ -127,7 +128,7 @@ def interruptible(observe: Observe) -> Iterator[Observe]:
 
 def check_size(experiment: Experiment) -> None:
     """Refuse to fill the disk unasked: a full transcript beyond 2 GB needs `--record`."""
-    nbytes = experiment.scenario.protocol.payload_nbytes(experiment.config)
+    nbytes = experiment.protocol.payload_nbytes(experiment.config)
     if nbytes is not None and _unasked(experiment):
         _refuse_beyond_limit(nbytes)
 
@@ -145,15 +146,19 @@ def _refuse_beyond_limit(nbytes: float) -> None:
 
 
 class Growth:
-    """The size of full transcripts that nobody asked for, of a protocol that does not say it: measured, and extrapolated."""
+    """The size of full transcripts that nobody asked for, of a protocol that does not say it: measured, and
+    extrapolated.
+    """
 
     def __init__(self, experiment: Experiment, run: RunFolder) -> None:
-        said = experiment.scenario.protocol.payload_nbytes(experiment.config)
+        said = experiment.protocol.payload_nbytes(experiment.config)
         self._watching, self._folder = said is None and _unasked(experiment), run.path / "transcripts"
         self._steps, self._first = experiment.steps, -1.0
 
     def check(self, phase: str, round: int) -> None:
-        """Stop the run where it would become too large; after a few steps, whose messages are like those of all others."""
+        """Stop the run where it would become too large; after a few steps, whose messages are like those of
+        all others.
+        """
         if not self._watching or phase not in STEPS:
             return
         nbytes = sum(path.stat().st_size for path in self._folder.iterdir())
@@ -191,7 +196,7 @@ class Clock:
 def train(
     experiment: Experiment, run: RunFolder, make: Runtimes, clock: Clock, observe: Observe, log: Any
 ) -> list[Epoch]:
-    """Run the protocol; returns one entry an epoch, or a message of queries, with what was revealed and when."""
+    """Run the protocol; returns what was revealed and when, by epoch or by message of queries."""
     started = False
 
     def progress(phase: str, round: int) -> None:
@@ -206,7 +211,7 @@ def train(
     growth = Growth(experiment, run)
     runtime = make.hosts(host_specs(experiment, run), progress)
     counts = {role: len(experiment.players(role)) for role in experiment.roles}
-    protocol, config = experiment.scenario.protocol, experiment.config
+    protocol, config = experiment.protocol, experiment.config
     epochs = []
     try:
         instead = experiment.behaviour.INSTEAD if experiment.behaviour else {}

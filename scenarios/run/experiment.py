@@ -1,4 +1,6 @@
-"""An experiment: what a user asked for with nothing left to default, and what follows from it and from the data."""
+"""An experiment: what a user asked for with nothing left to default, and what follows from it and from the
+data.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +38,9 @@ FULL_LIMIT_NBYTES = 2_000_000_000
 class Scenario:
     """A named experiment: a protocol with the options that it declares, and those of every run.
 
-    `behaviours` names what a malicious party may do in it. One that does not train brings more options (`task`, a dataclass), run options that it `lacks`, what fills in its
-    options (`prepare`), and the module that scores it (`scored`, `baseline`).
+    `behaviours` names what a malicious party may do in it. One that does not train brings more options
+    (`task`, a dataclass), run options that it `lacks`, what fills in its options (`prepare`), and the module
+    that scores it (`scored`, `baseline`).
     """
 
     name: str
@@ -74,6 +77,11 @@ class Experiment(RunOptions):
     base: FrozenBase | None = field(default=None, repr=False)
 
     @property
+    def protocol(self) -> ProtocolFile:
+        """The protocol of the scenario."""
+        return self.scenario.protocol
+
+    @property
     def data(self) -> Dataset:
         """The data set (read once in a process)."""
         return load(self.spec)
@@ -94,12 +102,12 @@ class Experiment(RunOptions):
     @property
     def roles(self) -> tuple[Role, ...]:
         """Which roles are played."""
-        return self.scenario.protocol.roles(self.config)
+        return self.protocol.roles(self.config)
 
     @property
     def steps(self) -> int:
         """Training steps."""
-        return self.scenario.protocol.steps(self.config)
+        return self.protocol.steps(self.config)
 
     @property
     def behaviour(self) -> ModuleType | None:
@@ -119,8 +127,8 @@ class Experiment(RunOptions):
         """For config.json, from which the run can be repeated if it was given a seed."""
         return {
             "scenario": self.scenario.name,
-            "protocol": self.scenario.protocol.NAME,
-            "file": as_plain(source_of(self.scenario.protocol)),
+            "protocol": self.protocol.NAME,
+            "file": as_plain(source_of(self.protocol)),
             "data": {**as_plain(self.spec), "split": self.split.value},
             "config": as_plain(self.config),
             "runtime": self.runtime.value,
@@ -205,8 +213,8 @@ def _data_digest(spec: DataSpec) -> str:
 def data_seed(seed: int | None) -> int:
     """The number by which the data are shuffled, which the run notes.
 
-    Without a seed it is drawn from the system. With one it is derived one-way: owners are told it, and must not learn the
-    seed, which gives every key.
+    Without a seed it is drawn from the system. With one it is derived one-way: owners are told it, and must
+    not learn the seed, which gives every key.
     """
     entropy = os.urandom(4) if seed is None else derive(seed_bytes(seed), "data")
     return int.from_bytes(entropy[:4], "big")
@@ -257,9 +265,14 @@ def _defended(scenario: Scenario, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _config(scenario: Scenario, given: Mapping[str, Any], data: Dataset, counts: tuple[int, ...]) -> Any:
-    """The protocol's configuration: what was given, the defaults on this data set, and the facts of the data."""
-    facts = {"features": data.x_train.shape[1], "classes": data.classes, "x_max": data.x_max, "counts": counts,
-             "shape": data.shape}  # fmt: skip
+    """The protocol's configuration: what was given, defaults on this data set, facts of the data."""
+    facts = {
+        "features": data.x_train.shape[1],
+        "classes": data.classes,
+        "x_max": data.x_max,
+        "counts": counts,
+        "shape": data.shape,
+    }
     own = {name: each for name, each in scenario.options(derived=True).items() if name not in RUN_OPTIONS}
     values = {each.field: given.get(name, default(each, data.name)) for name, each in own.items()}
     known = {each.name for each in fields(scenario.config)}

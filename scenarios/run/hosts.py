@@ -5,20 +5,33 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from parties.adversary.adversary import Adversary
+from parties.record.transcript import Record
 from parties.registry import source_of
 from parties.runtime.host import HostSpec
 from parties.runtime.inline import InlineRuntime
 from protocols.crypto.coins import derive
+from protocols.language.protocol import ProtocolFile
 from protocols.language.roles import DATA_OWNER, QUERIER, Role
 from protocols.network.public_base import base_inputs
 from scenarios.run.attacks import MakeAdversary
 from scenarios.run.experiment import Experiment
 from scenarios.run.folder import RunFolder
 from scenarios.run.options import RuntimeName
+
+
+class Asked(Protocol):
+    """A run, or a query of one."""
+
+    @property
+    def protocol(self) -> ProtocolFile: ...
+    @property
+    def config(self) -> Any: ...
+    @property
+    def record(self) -> Record: ...
 
 
 @dataclass(frozen=True)
@@ -48,32 +61,35 @@ def host_specs(experiment: Experiment, run: RunFolder) -> list[HostSpec]:
         names = experiment.players(role)
         hosts = min(len(names), os.cpu_count() or 1)
         for h in range(hosts):
-            here = tuple(
-                names[h::hosts]
-            )  # owners take turns in order, so that those of a round are spread over hosts
-            specs.append(
-                _host_spec(
-                    experiment, run, role, role.value if hosts == 1 else f"{role.value}.{h}", here, key
-                )
-            )
+            # Owners take turns in order, so that those of a round are spread over hosts.
+            here, name = tuple(names[h::hosts]), role.value if hosts == 1 else f"{role.value}.{h}"
+            specs.append(_of_run(experiment, run, role, host_spec(run, role, name, here, key, experiment)))
     return specs
 
 
-def _host_spec(
-    experiment: Experiment, run: RunFolder, role: Role, name: str, here: tuple[str, ...], key: bytes
+def host_spec(
+    run: RunFolder, role: Role, name: str, here: tuple[str, ...], key: bytes, asked: Asked
 ) -> HostSpec:
-    owner, querier, base = role is DATA_OWNER, role is QUERIER, experiment.base
+    """What every host is told: who lives there, with which coins, and where it writes."""
     return HostSpec(
         name=name,
         role=role,
         parties=here,
         keys=tuple(derive(key, party) for party in here),
-        protocol=experiment.scenario.protocol.NAME,
-        file=source_of(experiment.scenario.protocol),
-        config=experiment.config,
+        protocol=asked.protocol.NAME,
+        file=source_of(asked.protocol),
+        config=asked.config,
         transcript=str((run.path / "transcripts" / f"{name}.sqlite").resolve()),
         log=str((run.path / "run.log").resolve()),
-        record=experiment.record,
+        record=asked.record,
+    )
+
+
+def _of_run(experiment: Experiment, run: RunFolder, role: Role, spec: HostSpec) -> HostSpec:
+    """What the hosts of a run are told besides: the data of those who hold some, and what is public."""
+    owner, querier, base = role is DATA_OWNER, role is QUERIER, experiment.base
+    return replace(
+        spec,
         data=experiment.spec if owner or querier else None,
         owners=len(experiment.players(role)) if owner else 0,
         split=experiment.split,

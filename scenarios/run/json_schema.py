@@ -1,7 +1,8 @@
-"""JSON schemas (draft 2020-12) and JSON-able data of dataclasses whose fields say of themselves what they are.
+"""JSON schemas (draft 2020-12) and JSON-able data of dataclasses whose fields say of themselves what they
+are.
 
-A key is always there, with null for None, unless its field is `optional`. Objects are closed: a key that no field declares
-is an error.
+A key is always there, with null for None, unless its field is `optional`. Objects are closed: a key that no
+field declares is an error.
 """
 
 from __future__ import annotations

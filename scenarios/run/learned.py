@@ -1,4 +1,6 @@
-"""Who learned what in a run: the knowledge of parties and coalitions, computed by an adversary from their views alone."""
+"""Who learned what in a run: the knowledge of parties and coalitions, computed by an adversary from their
+views alone.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ QUANTITIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("master key", ("master key", "msk")),
     ("gram", ("gram", "samples", "x")),
 )
-_STRENGTH = ("not analysed", "nothing found", "own", "bounded", "exact", "clear")
+_STRENGTH = ("not analysed", "nothing found", "own", "bounded", "up to", "exact", "clear")
 _OWNERS_THAT_COLLUDE = 2  # owners are alike to a protocol: two of them stand for any two
 _LARGEST = 3
 
@@ -34,8 +36,8 @@ _LARGEST = 3
 def learned(run: RunFolder, make: MakeAdversary, coalition: Coalition = ()) -> list[Learned]:
     """What each role learned, each computed from that party's own view; of many owners, the first.
 
-    Where the network is split, also what the cloud learns of samples together with the authority, and with one of many owners. With
-    a `coalition`, what that one learned.
+    Where the network is split, also what the cloud learns of samples together with the authority, and with
+    one of many owners. With a `coalition`, what that one learned.
     """
     _complete(run)
     roles = list(dict.fromkeys(map(_role, run.sources)))
@@ -58,16 +60,20 @@ def learned_rows(items: Sequence[Learned]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Found:
-    """A coalition of the search: whether it reads samples of an owner outside of it, and the line that says so."""
+    """A coalition of the search: whether it reads samples of an owner outside of it, and the line that says
+    so.
+    """
 
     coalition: Coalition
     line: Learned | None
 
 
 def smallest_coalitions(run: RunFolder, make: MakeAdversary) -> list[Found]:
-    """The smallest coalitions that read another owner's samples exactly, and every coalition that was tried and does not.
+    """The smallest coalitions that read another owner's samples exactly, and every coalition that was tried
+    and does not.
 
-    By size, up to three parties; one that holds a smaller one that reads is not asked. Owners are alike, so two stand for all.
+    By size, up to three parties; one that holds a smaller one that reads is not asked. Owners are alike, so
+    two stand for all.
     """
     _complete(run)
     found: list[Found] = []
@@ -96,7 +102,9 @@ def reads(item: Learned) -> bool:
 
 
 def strongest(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any] | None:
-    """Of a party's lines about a quantity, the one that says most: first how sure, then of how many, then how early."""
+    """Of a party's lines about a quantity, the one that says most: first how sure, then of how many, then how
+    early.
+    """
     mine = [row for row in rows if row["quantity"] in names and (names[0] != "gram" or _gives_gram(row))]
     return min(mine, key=_rank, default=None)
 

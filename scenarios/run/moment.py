@@ -1,7 +1,7 @@
 """When did it leak: the first message after which an attack succeeds, by bisection over the transcript.
 
-An attack is run on the view as it was after a message, for about log2(messages) messages. What it can do grows with the view, which
-the bisection takes for granted: a view holds everything that an earlier one did.
+An attack is run on the view as it was after a message, for about log2(messages) messages. What it can do
+grows with the view, which the bisection takes for granted: a view holds everything that an earlier one did.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ Met = Callable[[dict[str, Any]], bool]
 
 
 def with_moments(run: RunFolder, rows: list[dict[str, Any]], prior: Prior) -> list[dict[str, Any]]:
-    """Add to each applicable attack's row `first_success`: the first message that sufficed, for a sample and for all."""
+    """Add to each applicable attack's row `first_success`: the first message that sufficed, for a sample and
+    for all.
+    """
     scorer = Scorer(run, prior)
     return [
         row | ({"first_success": _moments(run, row, prior, scorer)} if row["applicable"] else {})
@@ -106,5 +108,11 @@ def _message(messages: list[Row], position: int | None) -> dict[str, Any] | None
     if position is None:
         return None
     row = messages[position]
-    return {"seq": row.seq, "phase": row.phase, "round": row.round, "sender": row.sender, "receiver": row.receiver,
-            "label": row.label}  # fmt: skip
+    return {
+        "seq": row.seq,
+        "phase": row.phase,
+        "round": row.round,
+        "sender": row.sender,
+        "receiver": row.receiver,
+        "label": row.label,
+    }

@@ -26,12 +26,16 @@ def protocol(name: Annotated[str, typer.Argument(help="Its name; the file is NAM
     """Write a protocol that runs: split learning without protection."""
     with reported():
         path = written(plain(name))
-        print(f"{path}\n  keyhole run ./{path}           train, and say who learned what\n"
-              f"  keyhole run ./{path} --help    its options\n  keyhole figure ./{path}        its messages")  # fmt: skip
+        print(
+            f"{path}\n  keyhole run ./{path}           train, and say who learned what\n"
+            f"  keyhole run ./{path} --help    its options\n  keyhole figure ./{path}        its messages"
+        )
 
 
 def written(name: str) -> Path:
-    """Write NAME.py into this folder; `ConfigError` for a name that cannot be one, `DataError` if the file exists."""
+    """Write NAME.py into this folder; `ConfigError` for a name that cannot be one, `DataError` if the file
+    exists.
+    """
     if not name.isidentifier() or keyword.iskeyword(name) or name in PROTOCOLS:
         raise ConfigError(f"{name!r} cannot be the name of a new protocol: expected letters, digits and _")
     path = Path(f"{name}.py")

@@ -31,7 +31,8 @@ class RuntimeName(StrEnum):
     INLINE = "inline"
 
 
-# A. Ionita, A. Ionita, RAID 2025. Its code divides summed gradients by 10 or 10 B, where here the mean over the batch is
+# A. Ionita, A. Ionita, RAID 2025. Its code divides summed gradients by 10 or 10 B, where here the mean over
+# the batch is
 # taken; with the published learning rate the two do not train alike.
 PRESETS: MappingProxyType[Preset, MappingProxyType[str, Any]] = MappingProxyType({
     Preset.PAPER: MappingProxyType({
@@ -86,7 +87,9 @@ def given_only(options: Given) -> dict[str, Any]:
 
 
 def chosen(declared: Mapping[str, Declared], options: Given, who: str) -> dict[str, Any]:
-    """Options as given, each of its type, under its own name; `ConfigError` for one that nobody declares, or twice."""
+    """Options as given, each of its type, under its own name; `ConfigError` for one that nobody declares, or
+    twice.
+    """
     aliases, found = {each.about.alias: each for each in declared.values() if each.about.alias}, {}
     for name, value in given_only(options).items():
         each = aliases.get(name) or declared.get(name)

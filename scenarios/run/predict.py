@@ -1,4 +1,6 @@
-"""Asking a trained network for the classes of new samples, under the confidentiality of the protocol that trained it."""
+"""Asking a trained network for the classes of new samples, under the confidentiality of the protocol that
+trained it.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +18,14 @@ from parties.adversary.attack import Learned
 from parties.data.datasets import DataSpec, load
 from parties.data.shares import queried
 from parties.record.transcript import Record
-from parties.registry import find_protocol, source_of
+from parties.registry import find_protocol
 from parties.runtime.host import HostSpec
-from protocols.crypto.coins import derive
 from protocols.language.errors import ConfigError, DataError
 from protocols.language.protocol import ProtocolFile
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, party_name
 from protocols.language.session import Session, opened
 from scenarios.run.folder import RunFolder, new_folder, private_file, private_folder, write_json
-from scenarios.run.hosts import Runtimes, runtime_named
+from scenarios.run.hosts import Runtimes, host_spec, runtime_named
 from scenarios.run.json_schema import plain
 from scenarios.run.learned import learned, learned_rows
 from scenarios.run.report import traffic
@@ -33,13 +34,19 @@ from scenarios.run.result import Prediction
 
 @dataclass(frozen=True)
 class Query:
-    """A stored run, and the samples that are asked about: of its own data set, or of another with the same pixels."""
+    """A stored run, and the samples asked about: of its own data set, or of one with the same pixels."""
 
     run: RunFolder
     spec: DataSpec
     limit: int | None
     runtime: str
     out: Path | None
+    record: Record = Record.FULL
+
+    @property
+    def protocol(self) -> ProtocolFile:
+        """The protocol that trained the network."""
+        return find_protocol(self.run.settings["protocol"])
 
     @property
     def config(self) -> Any:
@@ -55,9 +62,9 @@ def query(
         raise DataError(f"{run.path}: holds no state/, so the run did not finish; nothing can be predicted")
     protocol, config = find_protocol(run.settings["protocol"]), run.config()
     if not protocol.PREDICT:
-        raise ConfigError(
-            f"{protocol.NAME.replace('_', '-')} asks within its run, and nobody keeps a key: use keyhole run --queries N"
-        )
+        within = "asks within its run, and nobody keeps a key: use keyhole run --queries N"
+        why = within if hasattr(config, "queries") else "cannot be asked: it has no PREDICT and no predict"
+        raise ConfigError(f"{protocol.NAME.replace('_', '-')} {why}")
     for role in protocol.roles(config):
         if role is not DATA_OWNER and not (run.path / "state" / role.value).is_file():
             raise DataError(f"{run.path / 'state' / role.value}: missing; nothing can be predicted")
@@ -72,7 +79,7 @@ def query(
             f"the run was trained on {config.features} pixels of 0 to {config.x_max}, "
             f"{spec.name} has {data.x_train.shape[1]} of 0 to {data.x_max}"
         )
-    if config.first and data.shape != config.shape:
+    if getattr(config, "first", "") and data.shape != config.shape:
         raise ConfigError(
             f"the run convolves images of shape {config.shape}, those of {spec.name} are {data.shape}"
         )
@@ -80,10 +87,10 @@ def query(
 
 
 def predict(asked: Query) -> tuple[RunFolder, dict[str, Any]]:
-    """Ask, and write transcripts, predictions.csv and prediction.json; returns their folder and the content of the last."""
+    """Ask, and write transcripts, predictions.csv and prediction.json; returns their folder and the last."""
     x, y = queried(asked.spec, asked.limit)
     folder = _folder(asked)
-    protocol = find_protocol(asked.run.settings["protocol"])
+    protocol = asked.protocol
     parties = [party_name(role) for role in protocol.roles(asked.config)]
     public = {
         **asked.run.settings,
@@ -98,16 +105,26 @@ def predict(asked: Query) -> tuple[RunFolder, dict[str, Any]]:
     right = float(np.mean(classes == y))
     _write_csv(folder.path / "predictions.csv", classes, y)
     edges, by_party = traffic(folder)
-    result = plain(Prediction(
-        protocol=protocol.NAME, trained=str(asked.run.path), dataset=asked.spec.name, samples=len(x), accuracy=right,
-        seconds=round(seconds, 3), transcript_digest=folder.digest(), traffic=edges, parties=by_party, learned=saw,
-    ))  # fmt: skip
+    result = plain(
+        Prediction(
+            protocol=protocol.NAME,
+            trained=str(asked.run.path),
+            dataset=asked.spec.name,
+            samples=len(x),
+            accuracy=right,
+            seconds=round(seconds, 3),
+            transcript_digest=folder.digest(),
+            traffic=edges,
+            parties=by_party,
+            learned=saw,
+        )
+    )
     write_json(folder.path / "prediction.json", result)
     return folder, result
 
 
 def _seen(trained: RunFolder, folder: RunFolder, make: Runtimes) -> list[Learned]:
-    """What crossed in the clear, and what the cloud, which keeps its view of the training, knows of the samples."""
+    """What crossed in the clear, and what the cloud knows of the samples with its view of the training."""
     clear = [item for item in learned(folder, make.adversary) if item.quantity != "samples"]
     cloud = (CLOUD_TRAINER.value,)
     adversary = make.adversary(trained.view_sources(cloud))
@@ -120,8 +137,8 @@ def _seen(trained: RunFolder, folder: RunFolder, make: Runtimes) -> list[Learned
 def _classes(
     asked: Query, protocol: ProtocolFile, folder: RunFolder, make: Runtimes, count: int
 ) -> tuple[NDArray[Any], float]:
-    """What was told, and the seconds from the first message to the last answer, the start of processes not among them."""
-    runtime = make.hosts(_host_specs(asked, protocol, folder), lambda phase, number: None)
+    """What was told, and seconds from the first message to the last answer; processes run by then."""
+    runtime = make.hosts(_host_specs(asked, folder), lambda phase, number: None)
     try:
         started = time.perf_counter()
         session = Session(
@@ -136,20 +153,21 @@ def _classes(
     return np.concatenate(told), seconds
 
 
-def _host_specs(asked: Query, protocol: ProtocolFile, folder: RunFolder) -> list[HostSpec]:
-    """One host a role. Coins are fresh: those of a seeded training were used there, and masks must not be used twice."""
+def _host_specs(asked: Query, folder: RunFolder) -> list[HostSpec]:
+    """One host a role, with fresh coins: the masks of a seeded training must not be used twice."""
     key, specs = os.urandom(32), []
-    for role in protocol.roles(asked.config):
-        name = party_name(role)
+    for role in asked.protocol.roles(asked.config):
+        owner = role is DATA_OWNER
         specs.append(
-            HostSpec(
-                name=role.value, role=role, parties=(name,), keys=(derive(key, name),), protocol=protocol.NAME,
-                file=source_of(protocol), config=asked.config, transcript=str((folder.path / "transcripts" / f"{role.value}.sqlite").resolve()),
-                log=str((folder.path / "run.log").resolve()), record=Record.FULL,
-                data=asked.spec if role is DATA_OWNER else None, owners=1 if role is DATA_OWNER else 0,
-                restored=str((asked.run.path / "state").resolve()), asking=True, limit=asked.limit,
+            replace(
+                host_spec(folder, role, role.value, (party_name(role),), key, asked),
+                data=asked.spec if owner else None,
+                owners=int(owner),
+                restored=str((asked.run.path / "state").resolve()),
+                asking=True,
+                limit=asked.limit,
             )
-        )  # fmt: skip
+        )
     return specs
 
 

@@ -19,17 +19,24 @@ from scenarios.run.folder import RunFolder, joined
 from scenarios.run.options import Preset
 from scenarios.run.result import Accuracy, Deviating, Edge, PartyTraffic, Published, Result, Scored, Seconds
 
-PUBLISHED = MappingProxyType({
-    Preset.PAPER: Published(
-        accuracy=0.968, minutes=7, what="MITIG2 on MNIST", source="Ionita and Ionita, RAID 2025, arXiv:2509.21497"
-    )
-})  # fmt: skip
+PUBLISHED = MappingProxyType(
+    {
+        Preset.PAPER: Published(
+            accuracy=0.968,
+            minutes=7,
+            what="MITIG2 on MNIST",
+            source="Ionita and Ionita, RAID 2025, arXiv:2509.21497",
+        )
+    }
+)
 _PACKAGES = ("ray", "numpy", "torch", "phe", "cvxopt", "structlog", "cryptography", "mclbn256")
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What a protocol revealed at the end of an epoch, or of a message of queries; accuracy, and training seconds so far."""
+    """What a protocol revealed at the end of an epoch, or of a message of queries; accuracy, and training
+    seconds so far.
+    """
 
     revealed: Any
     test: float | None
@@ -37,7 +44,9 @@ class Epoch:
 
 
 def accuracy(experiment: Experiment, revealed: Any) -> float | None:
-    """Accuracy on the held-out images; None without any, and of a head that nobody reveals, which is scored at the end."""
+    """Accuracy on the held-out images; None without any, and of a head that nobody reveals, which is scored
+    at the end.
+    """
     data = experiment.data
     return (
         None
@@ -50,7 +59,7 @@ def _accuracy(experiment: Experiment, revealed: Any, x: Any, y: Any) -> float | 
     """As the protocol says, or by the weights of a network; None where there is nothing to measure."""
     if x is None or y is None or revealed is None:
         return None
-    found = experiment.scenario.protocol.accuracy(revealed, experiment.config, x, y)
+    found = experiment.protocol.accuracy(revealed, experiment.config, x, y)
     parts = revealed if isinstance(revealed, list) else [revealed]
     if found is not None or not all(isinstance(part, dict) for part in parts):
         return found
@@ -61,7 +70,9 @@ def _accuracy(experiment: Experiment, revealed: Any, x: Any, y: Any) -> float | 
 
 
 def baseline(experiment: Experiment) -> float | None:
-    """Test accuracy of the same training without any protection or rounding, in this process; with the same coins if the run has a seed."""
+    """Test accuracy of the same training without any protection or rounding, in this process; with the same
+    coins if the run has a seed.
+    """
     if experiment.data.x_test is None:
         return None
     if experiment.scenario.scoring is not None:
@@ -82,13 +93,28 @@ def report(
     )
     edges, parties = traffic(run)
     return Result(
-        scenario=measured["scenario"], protocol=measured["protocol"], security=security(experiment), seed=experiment.seed,
-        config={**measured["data"], **measured["config"], "runtime": measured["runtime"], "record": measured["record"],
-                "deviation": experiment.malicious or "none"},
-        versions=versions(), transcript_digest=run.digest(), accuracy=scores.accuracy, steps=scores.steps, head=scores.head,
-        published=PUBLISHED[experiment.preset] if experiment.preset else None, malicious=malicious(experiment, run),
-        traffic=edges, parties=parties, seconds=Seconds(**seconds),
-    )  # fmt: skip
+        scenario=measured["scenario"],
+        protocol=measured["protocol"],
+        security=security(experiment),
+        seed=experiment.seed,
+        config={
+            **measured["data"],
+            **measured["config"],
+            "runtime": measured["runtime"],
+            "record": measured["record"],
+            "deviation": experiment.malicious or "none",
+        },
+        versions=versions(),
+        transcript_digest=run.digest(),
+        accuracy=scores.accuracy,
+        steps=scores.steps,
+        head=scores.head,
+        published=PUBLISHED[experiment.preset] if experiment.preset else None,
+        malicious=malicious(experiment, run),
+        traffic=edges,
+        parties=parties,
+        seconds=Seconds(**seconds),
+    )
 
 
 def scored(experiment: Experiment, epochs: Sequence[Epoch]) -> Scored:
@@ -121,7 +147,7 @@ def malicious(experiment: Experiment, run: RunFolder) -> tuple[Deviating, ...] |
 
 def security(experiment: Experiment) -> dict[str, str]:
     """What protects what, in one line each."""
-    protocol = experiment.scenario.protocol
+    protocol = experiment.protocol
     lines = {"protocol": protocol.SECURITY}
     lines |= protocol.describe(experiment.config)
     if experiment.behaviour:

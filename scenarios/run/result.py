@@ -1,4 +1,5 @@
-"""The keys of result.json and prediction.json: what these classes declare is written, and their schema follows from them.
+"""The keys of result.json and prediction.json: what these classes declare is written, and their schema
+follows from them.
 
 `SCHEMA` is raised when a key changes its meaning or goes; new keys may come without it.
 """
@@ -17,7 +18,7 @@ from scenarios.run.options import RunOptions, RuntimeName
 
 SCHEMA = 1
 _SHARE: dict[str, float] = {"least": 0, "most": 1}
-How = Literal["own", "clear", "exact", "up to", "bounded", "nothing", "nothing found", "not analysed"]
+How = Literal["own", "clear", "exact", "up to", "bounded", "nothing found", "not analysed"]
 
 
 def maybe(help: str, **more: Any) -> Any:
@@ -82,8 +83,10 @@ class Known:
     quantity: str = derived("the label under which it crossed, or samples, labels, master key")
     of: str = derived("whose it is, or of how many samples")
     how: How = derived(
-        "own: drawn or held by the party itself; clear: crossed as plain numbers; exact: determined and solved for; up to: "
-        "determined but for what is named; bounded: constrained; nothing found: no more than ciphertexts, as far as was "
+        "own: drawn or held by the party itself; clear: crossed as plain numbers; exact: determined and "
+        "solved for; up to: "
+        "determined but for what is named; bounded: constrained; nothing found: no more than ciphertexts, as "
+        "far as was "
         "tried; not analysed: nobody said what it is"
     )
     detail: str = derived("the derivation in words")
@@ -93,7 +96,9 @@ class Known:
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """how close a reconstruction came; pixels in [0, 1], scored by index; failures are scored as the prior's guess"""
+    """how close a reconstruction came; pixels in [0, 1], scored by index; failures are scored as the prior's
+    guess
+    """
 
     samples: int | None = maybe("samples attacked", least=0)
     failures: int | None = maybe("samples for which the attack found nothing", least=0)
@@ -186,7 +191,8 @@ class AttackRow:
     metrics: dict[str, Any] = derived("how close it came", factory=dict, holds=Metrics)
     baseline: dict[str, Any] = derived("the same metrics without the secret", factory=dict, holds=Baselines)
     notes: dict[str, Any] = derived(
-        "what the attack says of itself, such as feasible, relaxed and infeasible images; NAME_per_image: a value for each "
+        "what the attack says of itself, such as feasible, relaxed and infeasible images; NAME_per_image: a "
+        "value for each "
         "image, where they are few",
         factory=dict,
     )

@@ -1,4 +1,6 @@
-"""`keyhole learned` and `keyhole coalitions`: who knows what after a run, and who has to collude to know more."""
+"""`keyhole learned` and `keyhole coalitions`: who knows what after a run, and who has to collude to know
+more.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ def learned(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the lines as JSON.")] = False,
 ) -> None:
-    """Say what each party learned, since which step and of how much, computed anew from the recorded views."""
+    """Say what each party learned, since which step, of how much, computed anew from the views."""
     with reported():
         from parties.adversary.adversary import Adversary
         from scenarios.run import learned as knowledge

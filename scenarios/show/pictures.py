@@ -1,4 +1,6 @@
-"""Pictures of what an attack rebuilt, under the originals; on matplotlib's Figure, without pyplot's global state."""
+"""Pictures of what an attack rebuilt, under the originals; on matplotlib's Figure, without pyplot's global
+state.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +34,11 @@ def grid(
     titles: Sequence[str] = (),
     heading: str = "",
 ) -> None:
-    """Write a PNG: originals in the first row, below them a row for each reconstruction, every image with its MSE.
+    """Write a PNG: originals in the first row, below them a row for each reconstruction, every image with its
+    MSE.
 
-    Images are (m, n) in [0, 1], gray or RGB by `shape`; the first 10 are drawn. `rebuilt_images` may name several
-    reconstructions. `titles` stand above the columns. A row of NaN is a failure and is drawn as such.
+    Images are (m, n) in [0, 1], gray or RGB by `shape`; the first 10 are drawn. `rebuilt_images` may name
+    several reconstructions. `titles` stand above the columns. A row of NaN is a failure and is drawn as such.
     """
     named = rebuilt_images if isinstance(rebuilt_images, Mapping) else {"rebuilt": rebuilt_images}
     columns = min(COLUMNS, len(truth_images))

@@ -26,23 +26,29 @@ def show_result(console: Console, run: RunFolder, result: dict[str, Any]) -> Non
         console.print(_indented(attack_table(result["attacks"], protection(result), console.width), above=1))
     pictures = [row["figure"] for row in result["attacks"] if row.get("figure")]
     pictures += ["figures/knowledge.png"] if (run.path / "figures" / "knowledge.png").exists() else []
-    console.print(f"\n  {run.path}/   transcripts · result.json" + "".join(f" · {p}" for p in pictures), highlight=False,
-                  soft_wrap=True)  # fmt: skip
+    _listed(console, run.path, "transcripts", "result.json", *pictures)
 
 
 def show_prediction(console: Console, folder: RunFolder, result: dict[str, Any]) -> None:
     """Print what the querier was told, and who saw what while it asked."""
     per_sample = result["seconds"] / max(1, result["samples"])
-    console.print(Text(f"{result['protocol'].replace('_', '-')} · {plural(result['samples'], 'sample')} of "
-                       f"{Path(result['dataset']).name} · accuracy {share(result['accuracy'])} · "
-                       f"{result['seconds']:.1f} s, {per_sample * 1e3:.2f} ms a sample", style="bold"), highlight=False)  # fmt: skip
+    console.print(
+        Text(
+            f"{result['protocol'].replace('_', '-')} · {plural(result['samples'], 'sample')} of "
+            f"{Path(result['dataset']).name} · accuracy {share(result['accuracy'])} · "
+            f"{result['seconds']:.1f} s, {per_sample * 1e3:.2f} ms a sample",
+            style="bold",
+        ),
+        highlight=False,
+    )
     if result["learned"]:
         console.print(_indented(learned_table(result["learned"], console.width), above=1))
-    console.print(
-        f"\n  {folder.path}/   predictions.csv · prediction.json · transcripts",
-        highlight=False,
-        soft_wrap=True,
-    )
+    _listed(console, folder.path, "predictions.csv", "prediction.json", "transcripts")
+
+
+def _listed(console: Console, folder: Path, *files: str) -> None:
+    """Where something was written, and what."""
+    console.print(f"\n  {folder}/   {' · '.join(files)}", highlight=False, soft_wrap=True)
 
 
 def _indented(content: RenderableType, above: int = 0) -> Padding:
@@ -85,13 +91,17 @@ def figures(result: dict[str, Any]) -> Table:
     laps = " · ".join(
         f"{name} {seconds[name]:.1f} s" for name in ("setup", "train", "attack", "total") if name in seconds
     )
-    table.add_row("accuracy", f"test {share(accuracy['test'])}   without protection {share(accuracy['baseline_test'])}   "
-                              f"train {share(accuracy['train'])}")  # fmt: skip
+    table.add_row(
+        "accuracy",
+        f"test {share(accuracy['test'])}   without protection {share(accuracy['baseline_test'])}   "
+        f"train {share(accuracy['train'])}",
+    )
     if "published" in result:
         told = result["published"]
         table.add_row(
             "",
-            f"published {told['accuracy']:.3f}, {told['minutes']} minutes: {told['what']}, {told['source']}; not measured here",
+            f"published {told['accuracy']:.3f}, {told['minutes']} minutes: {told['what']}, {told['source']}; "
+            "not measured here",
         )
     for name, line in head_lines(result).items():
         table.add_row(name, line)
@@ -101,18 +111,19 @@ def figures(result: dict[str, Any]) -> Table:
 
 
 def head_lines(result: dict[str, Any]) -> dict[str, str]:
-    """Of an encrypted head: how it agrees with the one in the clear, what a query takes, and bytes; nothing of other runs."""
+    """Of an encrypted head: how it agrees with the one in the clear, what a query takes, and bytes."""
     if "head" not in result:
         return {}
     head = result["head"]
     took, nbytes = head["milliseconds"], head["bytes"]
     refused = f" · {plural(head['refused'], 'answer')} refused" if head["refused"] else ""
     return {
-        "agreement": f"{head['argmax_agreement']:.1%} of {plural(head['queries'], 'decision')} as of the head in float{refused}",
-        "a query": f"server {took['server']:.1f} ms, authority {took['authority']:.1f} ms (processor: {took['server_processor']:.1f} and "
-                   f"{took['authority_processor']:.1f}), in batches",
+        "agreement": f"{head['argmax_agreement']:.1%} of {plural(head['queries'], 'decision')} as of the "
+        f"head in float{refused}",
+        "a query": f"server {took['server']:.1f} ms, authority {took['authority']:.1f} ms (processor: "
+        f"{took['server_processor']:.1f} and {took['authority_processor']:.1f}), in batches",
         "ciphertexts": f"head {size(nbytes['head'])}, an answer {size(nbytes['answer'])}",
-    }  # fmt: skip
+    }
 
 
 def security_lines(result: dict[str, Any]) -> Table:
@@ -167,10 +178,10 @@ _HOW = {
 
 
 def learned_table(learned: list[dict[str, Any]], width: int = _WIDE) -> RenderableType:
-    """Who learned what, since when; what was meant to stay private is red. Derivations follow where the terminal is narrow."""
+    """Who learned what, since when; in red what was meant to stay private; with derivations."""
     wide = width >= _WIDE
-    table = _table("who learned what (computed from each party's own view)",
-                   "party", "what", "of", "how", "since step" if wide else "step", *(["derivation"] if wide else []))  # fmt: skip
+    columns = "party, what, of, how, since step, derivation" if wide else "party, what, of, how, step"
+    table = _table("who learned what (computed from each party's own view)", *columns.split(", "))
     before, alone = "", {(item["party"], *_said(item)) for item in learned}
     for item in learned:
         if any(
@@ -202,8 +213,8 @@ def matrix_table(learned: list[dict[str, Any]], parties: list[str]) -> Renderabl
         rest = "not analysed" if any(row["how"] == "not analysed" for row in mine) else "nothing found"
         table.add_row(party, *(_cell(strongest(mine, names), rest) for _, names in QUANTITIES))
     told = (
-        "nothing found: no message of the view says anything of it, or only ciphertexts do; not analysed: messages of which "
-        "the protocol states no relation; images that are known give their Gram matrix"
+        "nothing found: no message of the view says anything of it, or only ciphertexts do; not analysed: "
+        "messages of which the protocol states no relation; images that are known give their Gram matrix"
     )
     return Group(table, _legend(told))
 
@@ -220,8 +231,8 @@ def _cell(row: dict[str, Any] | None, rest: str) -> Text:
 
 def coalition_table(rows: list[dict[str, Any]], width: int = _WIDE) -> RenderableType:
     """Coalitions by size, those that read another owner's samples and those that do not."""
-    table = _table("smallest coalitions that read another owner's samples exactly", "coalition", "reads", "how", "since step",
-                   *(["derivation"] if width >= _WIDE else []))  # fmt: skip
+    columns = ["coalition", "reads", "how", "since step", *(["derivation"] if width >= _WIDE else [])]
+    table = _table("smallest coalitions that read another owner's samples exactly", *columns)
     for row in rows:
         line = row["line"] or {"of": "no other owner's samples", "how": "", "since_round": None, "detail": ""}
         since = "" if line["since_round"] is None else str(line["since_round"])
@@ -229,8 +240,13 @@ def coalition_table(rows: list[dict[str, Any]], width: int = _WIDE) -> Renderabl
         table.add_row(
             *cells, *([line["detail"]] if width >= _WIDE else []), style="red" if row["reads"] else "dim"
         )
-    told = "owners are alike to a protocol: data_owner:0 stands for any, data_owner:0 and :1 for any two; up to three parties were tried"
-    return Group(table, _legend(told))
+    return Group(table, _legend(_COALITION_LEGEND))
+
+
+_COALITION_LEGEND = (
+    "owners are alike to a protocol: data_owner:0 stands for any, data_owner:0 and :1 for any two; up to "
+    "three parties were tried"
+)
 
 
 def meaning(quantity: str) -> str:
@@ -242,16 +258,22 @@ def attack_table(attacks: list[dict[str, Any]], security: str = "", width: int =
     """What each attack rebuilt, beside its baselines in the same measure and what was meant to prevent it."""
     views = list(dict.fromkeys(", ".join(row["corrupted"]) for row in attacks))
     wide, several = width >= _WIDE, len(views) > 1
-    table = _table(f"attacks on the view of {'; of '.join(views)}", "attack", "samples", "measure", "rebuilt", *_BASELINES,
-                   "step", *(["seconds"] if wide else []), *(["protection"] if security else []), gap=2 if wide else 1)  # fmt: skip
+    columns = ["attack", "samples", "measure", "rebuilt", *_BASELINES, "step"]
+    columns += [*(["seconds"] if wide else []), *(["protection"] if security else [])]
+    table = _table(f"attacks on the view of {'; of '.join(views)}", *columns, gap=2 if wide else 1)
     for row in attacks:
         metrics = row["metrics"]
         how, since = measure(metrics), metrics.get("solved_at_step")
         table.add_row(
-            _named(row, several), str(row["samples"]), how, value(metrics, how) or "-",
-            *(value(row["baseline"].get(name, {}), how) for name in _BASELINES), "" if since is None else str(since),
-            *([f"{row['seconds']:.1f}"] if wide else []), *([security] if security else []),
-        )  # fmt: skip
+            _named(row, several),
+            str(row["samples"]),
+            how,
+            value(metrics, how) or "-",
+            *(value(row["baseline"].get(name, {}), how) for name in _BASELINES),
+            "" if since is None else str(since),
+            *([f"{row['seconds']:.1f}"] if wide else []),
+            *([security] if security else []),
+        )
     refused = [f"{_named(row)}: not applicable: {row['why']}" for row in attacks if row["why"]]
     return Group(table, *map(Text, refused), _legend(_ATTACK_LEGEND))
 
@@ -264,17 +286,17 @@ def _named(row: dict[str, Any], whose: bool = False) -> str:
 
 _BASELINES = ("guess", "swapped", "projection")
 _ATTACK_LEGEND = (
-    "mse: mean squared error, pixels in [0, 1], 0 is best · pixels, labels: share exactly right · error: relative, of a Gram matrix "
-    "or a span · the same measure for "
-    "guess: the best without the view · swapped: the same output against other samples · projection: a gray image "
-    "corrected to fit the equations"
+    "mse: mean squared error, pixels in [0, 1], 0 is best · pixels, labels: share exactly right · error: "
+    "relative, of a Gram matrix or a span · the same measure for guess: the best without the view · "
+    "swapped: the same output against other samples · projection: a gray image corrected to fit the "
+    "equations"
 )
 
 
 def moment_table(attacks: list[dict[str, Any]]) -> RenderableType:
     """The first message after which each attack succeeds, for some sample and for all."""
-    table = _table("when it leaked (bisection over the messages of the view)", "attack", "success means", "for", "message",
-                   "phase", "round", "label", "from", "to")  # fmt: skip
+    columns = "attack, success means, for, message, phase, round, label, from, to"
+    table = _table("when it leaked (bisection over the messages of the view)", *columns.split(", "))
     for row in attacks:
         found = row.get("first_success")
         if found is None:
@@ -290,8 +312,9 @@ def moment_table(attacks: list[dict[str, Any]]) -> RenderableType:
 
 def control_table(attacks: list[dict[str, Any]]) -> RenderableType:
     """What each attack scores on runs of the same protocol with other secrets."""
-    table = _table("zero lines: the protocol and the attack run again where the secrets are others", "attack", "control",
-                   "measure", "scored", "guess", "better than the guess by", "verdict")  # fmt: skip
+    columns = "attack, control, measure, scored, guess, better than the guess by, verdict"
+    title = "zero lines: the protocol and the attack run again where the secrets are others"
+    table = _table(title, *columns.split(", "))
     for row in attacks:
         for name, control in row.get("controls", {}).items():
             if not control["applicable"]:
@@ -311,7 +334,8 @@ def control_table(attacks: list[dict[str, Any]]) -> RenderableType:
 
 
 _CONTROL_LEGEND = (
-    "swapped: every sample in another's place · ideal: a view that a simulator makes from the allowed outputs alone · both scored "
+    "swapped: every sample in another's place · ideal: a view that a simulator makes from the allowed "
+    "outputs alone · both scored "
     "against the samples of this run; 95 % interval over samples"
 )
 
@@ -329,7 +353,7 @@ def verdict(row: dict[str, Any], control: dict[str, Any], how: str) -> str:
 
 
 def measure(metrics: dict[str, Any]) -> str:
-    """The metric that says most: `labels`, `pixels` where most are exact, else `mse`; empty with nothing to score."""
+    """The metric that says most: `labels`, `pixels` where most are exact, else `mse`; empty for none."""
     if "labels_right" in metrics:
         return "labels"
     if metrics.get("exact_pixels", 0.0) > 0.5:

@@ -1,4 +1,6 @@
-"""How the command line speaks: one line and an exit status for what went wrong, a progress bar, names of parties."""
+"""How the command line speaks: one line and an exit status for what went wrong, a progress bar, names of
+parties.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ from scenarios.show.printable import PlainConsole, printable
 _TRACEBACKS = False
 _LONGEST = 900  # characters of what went wrong
 
-# What is told of a run or a study, in words, and how its number counts what is finished; None where it does not.
+# What is told of a run or a study, in words, and how its number counts what is finished; None where it does
+# not.
 _EVENTS = {
     "upload": ("encrypting", None),
     "step": ("training", 1),
@@ -112,7 +115,9 @@ def progress(experiment: Experiment, silent: bool) -> AbstractContextManager[Cal
 
 @contextmanager
 def progress_of(total: int, silent: bool) -> Iterator[Callable[[str, int], None]]:
-    """A progress bar on a terminal, nothing elsewhere: of the steps or queries of a run, or of the cells of a study."""
+    """A progress bar on a terminal, nothing elsewhere: of the steps or queries of a run, or of the cells of a
+    study.
+    """
     if silent or not sys.stderr.isatty():
         yield lambda event, value: None
         return
@@ -131,7 +136,9 @@ def progress_of(total: int, silent: bool) -> Iterator[Callable[[str, int], None]
 
 
 def console() -> Console:
-    """Standard output: as wide as the terminal; without one as wide as COLUMNS says, or wide enough for tables."""
+    """Standard output: as wide as the terminal; without one as wide as COLUMNS says, or wide enough for
+    tables.
+    """
     return PlainConsole() if sys.stdout.isatty() or os.environ.get("COLUMNS") else PlainConsole(width=140)
 
 

@@ -1,4 +1,4 @@
-"""Ridge regression: the first W1 that is known stands for all later ones, and public images for all others."""
+"""Ridge regression: the first W1 that is known stands for all later ones, public images for all others."""
 
 import numpy as np
 

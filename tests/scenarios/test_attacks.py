@@ -1,4 +1,6 @@
-"""Attacks on real views: exact where they must succeed, "not applicable" with the reason where they must fail."""
+"""Attacks on real views: exact where they must succeed, "not applicable" with the reason where they must
+fail.
+"""
 
 import shutil
 import sqlite3

@@ -50,11 +50,14 @@ def stored(tmp_path_factory):
     return path / "run"
 
 
-@pytest.mark.parametrize("args", [["plain"], ["plain-fe"], ["plain_fe", "--scheme", "ddh"], ["plain-fe", "--labels", "febo", "--gradient", "fe"],
-                                  ["plain-fe", "--owners", "3", "--split", "label"], ["plain-fe", "--attack", "stack", "--attack", "labels"],
-                                  ["plain-fe", "--record", "headers", "--attack", "stack"], ["plain-fe", "--seed", "5"]], ids=" ".join)  # fmt: skip
-def test_every_scenario_runs_and_its_result_fits_the_schema(tmp_path, args):
-    outcome, result = run(tmp_path, *args)
+RUNS = ("plain", "plain-fe", "plain_fe --scheme ddh", "plain-fe --labels febo --gradient fe",
+        "plain-fe --seed 5", "plain-fe --owners 3 --split label", "plain-fe --attack stack --attack labels",
+        "plain-fe --record headers --attack stack")  # fmt: skip
+
+
+@pytest.mark.parametrize("line", RUNS)
+def test_every_scenario_runs_and_its_result_fits_the_schema(tmp_path, line):
+    outcome, result = run(tmp_path, *line.split())
     assert outcome.exit_code == 0, outcome.output
     jsonschema.validate(result, RESULT_SCHEMA)
     for name in ("config.json", "run.log", "transcripts", "figures"):
@@ -187,10 +190,13 @@ def test_wrong_usage_is_one_line_and_status_2_and_leaves_no_folder(args, word, t
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("args", [["run"], ["run", "plain", "--epochs", "many"], ["run", "plain", "--no-such"], ["run", "plain", "--seed", "-1"],
-                                  ["run", "plain", "--record", "some"], ["nothing"], ["attack", "x"]], ids=" ".join)  # fmt: skip
-def test_what_the_parser_refuses_is_status_2(args):
-    assert keyhole(*args).exit_code == 2
+REFUSED = ("run", "run plain --epochs many", "run plain --no-such", "run plain --seed -1", 
+           "run plain --record some", "nothing", "attack x")  # fmt: skip
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_what_the_parser_refuses_is_status_2(line):
+    assert keyhole(*line.split()).exit_code == 2
 
 
 def npz(path, **arrays):
@@ -258,8 +264,23 @@ def test_a_large_full_transcript_is_asked_for(tmp_path):
 def test_data_without_a_test_set_has_no_test_accuracy(tmp_path):
     rng = np.random.default_rng(0)
     path = npz(tmp_path / "own.npz", X=rng.random((30, 5, 5)), y=np.arange(30) % 3)
-    outcome = keyhole("run", "plain-fe", "--runtime", "inline", "--dataset", path, "--hidden", "20", "--epochs", "2",
-                      "--attack", "stack", "--out", tmp_path / "run", "--json")  # fmt: skip
+    outcome = keyhole(
+        "run",
+        "plain-fe",
+        "--runtime",
+        "inline",
+        "--dataset",
+        path,
+        "--hidden",
+        "20",
+        "--epochs",
+        "2",
+        "--attack",
+        "stack",
+        "--out",
+        tmp_path / "run",
+        "--json",
+    )
     result = json.loads(outcome.stdout)
     assert (
         result["accuracy"]["test"] is result["accuracy"]["baseline_test"] is None
@@ -284,8 +305,25 @@ def test_the_seed_fixes_the_digest_and_is_warned_of(tmp_path):
 
 def test_an_interrupted_run_says_so_and_leaves_a_readable_transcript(tmp_path):
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "scenarios", "run", "plain-fe", "--runtime", "inline", "--samples", "64", "--hidden", "8",
-               "--epochs", "100000", "--record", "full", "--out", str(out)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "scenarios",
+        "run",
+        "plain-fe",
+        "--runtime",
+        "inline",
+        "--samples",
+        "64",
+        "--hidden",
+        "8",
+        "--epochs",
+        "100000",
+        "--record",
+        "full",
+        "--out",
+        str(out),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     log, deadline = out / "run.log", time.monotonic() + 60
     try:

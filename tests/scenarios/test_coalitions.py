@@ -20,7 +20,10 @@ def test_authority_and_cloud_solve_for_the_samples_of_a_round(runs):
     known = by_coalition(runs("mitig2", **{**MANY, "hidden": 16})[1])
     how, detail = known["cloud_trainer, key_authority", "4 samples of data_owner:0, round 0"]
     assert how == "exact" and "rank 4 for 4 samples; 100% of the pixels" in detail
-    assert known["key_authority", "4 samples of data_owner:0, round 0"] == ("bounded", "W1 - W1' spans 4 dimensions of their space")  # fmt: skip
+    assert known["key_authority", "4 samples of data_owner:0, round 0"] == (
+        "bounded",
+        "W1 - W1' spans 4 dimensions of their space",
+    )
     assert known["cloud_trainer", "all 48 samples"][0] == "bounded"
 
 

@@ -44,8 +44,15 @@ def test_who_holds_the_master_key_of_mitig1_decides_who_can_open_it(runs):
 
 
 def test_the_matrix_takes_the_strongest_and_the_earliest_line():
-    rows = [{"quantity": "samples", "how": how, "since_round": since, "of": of} for how, since, of in
-            (("bounded", 0, "all 9"), ("exact", 7, "all 9"), ("exact", 3, "all 9"), ("exact", 0, "1 of 9"))]  # fmt: skip
+    rows = [
+        {"quantity": "samples", "how": how, "since_round": since, "of": of}
+        for how, since, of in (
+            ("bounded", 0, "all 9"),
+            ("exact", 7, "all 9"),
+            ("exact", 3, "all 9"),
+            ("exact", 0, "1 of 9"),
+        )
+    ]
     assert strongest(rows, ("samples", "x"))["since_round"] == 3 and strongest(rows, ("labels",)) is None
 
 

@@ -1,4 +1,6 @@
-"""A protocol, or an attack, that is a file of the user's: what it has to hold, and that every command knows it."""
+"""A protocol, or an attack, that is a file of the user's: what it has to hold, and that every command knows
+it.
+"""
 
 import json
 import shutil
@@ -98,12 +100,18 @@ def test_a_changed_a_missing_and_a_strangers_file_are_one_line(stored, tmp_path,
 LACKS = {
     "nothing": ("", ["it lacks NAME: write `NAME = ", "it lacks FIGURE", "it lacks Options", "it lacks run"]),
     "other roles": ('ROLES = ("cloud",)', ["ROLES holds what is no role"]),
-    "no arrow": ("from protocols.language.roles import *\nROLES = (CLOUD_TRAINER,)\nFIGURE = (1,)", ["FIGURE holds what is no arrow"]),
-    "no facts": ("class Options: pass", ["no frozen dataclass", "Options lacks classes, counts, features, x_max"]),
+    "no arrow": (
+        "from protocols.language.roles import *\nROLES = (CLOUD_TRAINER,)\nFIGURE = (1,)",
+        ["FIGURE holds what is no arrow"],
+    ),
+    "no facts": (
+        "class Options: pass",
+        ["no frozen dataclass", "Options lacks classes, counts, features, x_max"],
+    ),
     "run": ("def run(s): ...", ["run takes other arguments: write `def run(s, config):`"]),
     "syntax": ("def", ["cannot be imported: SyntaxError"]),
     "import": ("import nothing_like_it", ["cannot be imported: ModuleNotFoundError"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", LACKS)

@@ -1,4 +1,6 @@
-"""result.json against its schema: every scenario's fits, what is no result does not, and every key is explained."""
+"""result.json against its schema: every scenario's fits, what is no result does not, and every key is
+explained.
+"""
 
 import copy
 import json
@@ -11,9 +13,20 @@ from tests.conftest import RESULT_SCHEMA
 
 # The keys that DESIGN promises to keep.
 STABLE = {
-    "schema", "scenario", "protocol", "seed", "config", "versions", "transcript_digest", "accuracy", "seconds", "traffic",
-    "parties", "learned", "attacks",
-}  # fmt: skip
+    "schema",
+    "scenario",
+    "protocol",
+    "seed",
+    "config",
+    "versions",
+    "transcript_digest",
+    "accuracy",
+    "seconds",
+    "traffic",
+    "parties",
+    "learned",
+    "attacks",
+}
 
 
 @pytest.fixture
