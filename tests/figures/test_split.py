@@ -248,7 +248,7 @@ def test_the_attack_on_labels_reads_those_that_the_cloud_was_given(runs, scenari
     (row,) = runs(scenario, **options, attack=("labels",))[1]["attacks"]
     assert row["applicable"] and row["metrics"]["labels_right"] == 1.0
     (refused,) = runs("mitig2", labels=Labels.OWNER, attack=("labels",))[1]["attacks"]
-    assert not refused["applicable"] and "neither labels" in refused["why"]
+    assert not refused["applicable"] and "holds no Labels" in refused["why"]
 
 
 def test_a_preset_stands_beside_what_was_published(tmp_path):
