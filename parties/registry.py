@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from protocols.language.confine import check_module
 from protocols.language.errors import ConfigError, DataError
 from protocols.language.options import from_plain
 from protocols.language.protocol import ProtocolFile, completed
@@ -94,6 +95,7 @@ def find_protocol(name: str) -> ProtocolFile:
     if module is None:
         known = ", ".join(each.replace("_", "-") for each in PROTOCOLS)
         raise ConfigError(f"unknown protocol {name!r}; known: {known}, or the path of a file")
+    check_module(module)
     return completed(module)
 
 

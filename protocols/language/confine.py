@@ -59,6 +59,7 @@ def check_step(step: Callable[..., Any]) -> None:
     _check_function(name, step)
 
 
+@functools.cache
 def check_module(module: ModuleType) -> None:
     """Raise `VisibilityError` at the first thing by which steps of this module could share what they were not sent."""
     _check_module(module, set())

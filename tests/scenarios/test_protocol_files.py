@@ -126,6 +126,12 @@ def test_the_name_of_another_protocol_is_refused(tmp_path):
     one_line(keyhole("run", tmp_path / "mine.py"), 2, "plain_fe is the name of another protocol")
 
 
+def test_a_file_by_whose_steps_a_value_could_cross_unsent_is_refused_with_its_line(tmp_path):
+    text = SPLIT.read_text().replace("from dataclasses", "import random\nfrom dataclasses", 1)
+    (tmp_path / "mine.py").write_text(text)
+    one_line(keyhole("run", tmp_path / "mine.py"), 1, "line 3: imports random, which is not in the list")
+
+
 def test_a_new_protocol_runs_as_it_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "keyhole run ./my_idea.py" in keyhole("new", "protocol", "my-idea").stdout
