@@ -26,13 +26,14 @@ from protocols.language.view import Kind
 class Party:
     """One party, in whatever process carries it.
 
-    Values enter its heap from its own steps or by `receive`, and leave by `emit`; both write the message to its view.
+    Values enter its heap from its own steps or by `receive`, and leave by `emit`; both write the message to
+    its view.
     """
 
     def __init__(
         self, name: str, config: Any, key: bytes, transcript: TranscriptWriter, bound: str = ""
     ) -> None:
-        """`key` is the party's own (32 bytes); nobody else's can be derived from it. `bound`: see `fresh_state`."""
+        """`key` is the party's own (32 bytes), from which no other follows; `bound`: see `fresh_state`."""
         self.name = name
         self._transcript = transcript
         self._heap: dict[int, Any] = {}
@@ -86,16 +87,17 @@ class Party:
         self._transcript.message(self.name, Kind.SENT, header, value, frame)
 
     def receive(self, header: Header, frame: Frame, kind: Any = None) -> Any:
-        """Decode a frame, record it as received and return the party's own copy; the caller stores it with `keep`.
+        """Decode a frame, record it as received and return the party's own copy, which is not kept yet.
 
         Raises `FigureError` for a value that is not of the type that the figure states.
         """
         value = decode(frame)
         self._transcript.message(self.name, Kind.RECEIVED, header, value, frame)
         if kind is not None and not fits(value, kind):
+            got = " ".join(map(str, describe(value)))
             raise FigureError(
-                f"{self.name}: {header.sender} sent a {' '.join(map(str, describe(value)))} as {header.label} in "
-                f"{at(header.phase, header.round)}; FIGURE says {getattr(kind, '__name__', kind)}"
+                f"{self.name}: {header.sender} sent a {got} as {header.label} "
+                f"in {at(header.phase, header.round)}; FIGURE says {getattr(kind, '__name__', kind)}"
             )
         return value
 
@@ -120,11 +122,11 @@ class Party:
 
 
 def fresh_state(name: str, config: Any, key: bytes, bound: str = "") -> State:
-    """The state that a party starts with; from it and the party's inputs a scorer can repeat what the party computed.
+    """The state that a party starts with; with its inputs, a scorer can repeat what it computed.
 
-    Its coins belong to its key and to what the run protects, of which `bound` is a digest: under one seed, ciphertexts of
-    two data sets with the same coins would differ by Delta (x - x'), which anybody can read. First weights follow from the
-    key alone, so that runs of one seed begin alike.
+    Its coins belong to its key and to what the run protects, of which `bound` is a digest: under one seed,
+    ciphertexts of two data sets with the same coins would differ by Delta (x - x'), which anybody can read.
+    First weights follow from the key alone, so that runs of one seed begin alike.
     """
     return State(
         party=name,
@@ -157,5 +159,5 @@ def at(phase: str, round: int) -> str:
 
 
 def _reason(cause: Exception) -> str:
-    """One line that says what went wrong; the text of unexpected errors may hold values, so it is left out."""
+    """What went wrong, in one line; not the text of unexpected errors, which may hold values."""
     return str(cause) if isinstance(cause, KeyholeError) else type(cause).__name__

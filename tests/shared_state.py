@@ -1,4 +1,4 @@
-"""What all parties of this process share: the globals of every module of `protocols` but the schemes, and the generators of libraries."""
+"""What all parties of this process share: globals of modules of `protocols` but schemes, and generators."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def hashed(home: str, held: Any) -> str:
 
 
 def parts(value: Any, home: str, seen: dict[int, Any]) -> Iterator[bytes]:
-    """The bytes of a value and of what hangs on it; of functions and classes of other modules nothing, which have their own."""
+    """The bytes of a value and of what hangs on it, but for functions and classes of other modules."""
     if isinstance(value, np.ndarray):
         yield value.tobytes()
     elif isinstance(value, str | bytes | int | float | complex | type(None)):
@@ -45,7 +45,7 @@ def parts(value: Any, home: str, seen: dict[int, Any]) -> Iterator[bytes]:
 
 
 def items(value: Any, home: str) -> Iterator[Any]:
-    """What a value holds: the entries of a container, the attributes of a class, a function or an object of ours."""
+    """What it holds: entries of a container, attributes of a class, of a function or of an object of ours."""
     if isinstance(value, dict):
         kept = {
             key: held for key, held in value.items() if not (skipped(key) or isinstance(held, ModuleType))

@@ -1,7 +1,7 @@
 """A host: the parties of one role that share a process, and the transcript they write.
 
-Every runtime drives hosts with the same instructions, so what a party computes and what its view holds do not depend on where it
-runs. A host moves frames (the canonical bytes of messages) and never looks into them.
+Every runtime drives hosts with the same instructions, so what a party computes and what its view holds do not
+depend on where it runs. A host moves frames (the canonical bytes of messages) and never looks into them.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ from protocols.language.session import DoStep, Group, Publish, Reveal, Transfer
 class HostSpec:
     """Everything that a host is told: who lives there, and what they may know.
 
-    `keys` holds each party's own key and nobody else's; coins are drawn from it and `bound`, a digest of what they protect. `data` is given to those alone who hold samples: a share of them
-    each, or with `asking` the first `limit` held-out ones, to ask about. `public` arrays become inputs of each party by their
-    labels. What the parties keep at the end goes into the folder `state`, one file for each; `restored` is such a folder of
-    another run, from which they begin.
+    `keys` holds each party's own key and nobody else's; coins are drawn from it and `bound`, a digest of what
+    they protect. `data` is given to those alone who hold samples: a share of them each, or with `asking` the
+    first `limit` held-out ones, to ask about. `public` arrays become inputs of each party by their labels.
+    What the parties keep at the end goes into the folder `state`, one file for each; `restored` is such a
+    folder of another run, from which they begin.
     """
 
     name: str
@@ -108,7 +109,7 @@ class Host:
         )
 
     def emit(self, transfer: Transfer) -> list[tuple[int, Frame]]:
-        """(message index, frame) of every message of a transfer that is sent from here; a broadcast is encoded once."""
+        """(index, frame) of each message of a transfer that is sent here; a broadcast is encoded once."""
         frames = []
         alone = len(transfer.senders.members) == 1
         for i, party in self.members(transfer.senders):
@@ -130,7 +131,7 @@ class Host:
         return frame
 
     def receive(self, transfer: Transfer, frames: Sequence[tuple[int, Frame]]) -> None:
-        """Hand frames to the receivers that live here; one frame with index 0 serves every receiver of a broadcast."""
+        """Hand frames to the receivers here; that with index 0 serves all receivers of a broadcast."""
         by_index = dict(frames)
         broadcast = len(transfer.senders.members) == 1 and not transfer.parts
         for i, party in self.members(transfer.receivers):
@@ -207,12 +208,15 @@ class Host:
         self._log.info("transcript_closed")
 
     def _note(self, event: str, transfer: Transfer, frames: Sequence[tuple[int, Frame]]) -> None:
-        """Log the first message of each label in a phase: a run has hundreds of thousands, the transcript holds them all."""
+        """Log the first message of each label in a phase; the transcript holds them all."""
         if (event + transfer.phase, transfer.label) not in self._said:
             self._said.add((event + transfer.phase, transfer.label))
-            self._log.info(event, phase=transfer.phase, label=transfer.label, sender=transfer.senders.members[0],
-                           receiver=transfer.receivers.members[0], messages=transfer.count,
-                           nbytes=sum(frame.nbytes for _, frame in frames), first_of_its_label=True)  # fmt: skip
+            sender, receiver = transfer.senders.members[0], transfer.receivers.members[0]
+            self._log.info(
+                event, phase=transfer.phase, label=transfer.label, sender=sender, receiver=receiver,
+                messages=transfer.count, nbytes=sum(frame.nbytes for _, frame in frames),
+                first_of_its_label=True,
+            )  # fmt: skip
 
 
 def header(transfer: Transfer, i: int) -> Header:
@@ -236,7 +240,7 @@ def _party(spec: HostSpec, name: str, key: bytes, transcript: TranscriptWriter) 
 
 
 def _samples(spec: HostSpec, index: int) -> dict[str, NDArray[Any]]:
-    """The private input of a party: what it asks about (nobody needs labels for it), its share, or nothing."""
+    """The private input of a party: what it asks about, without labels; its share; or nothing."""
     if spec.data is None:
         return {}
     if spec.asking:

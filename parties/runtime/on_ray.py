@@ -1,9 +1,11 @@
 """The Ray runtime: hosts as actors, on this machine or on a cluster. The only file that imports ray.
 
-The driver passes object references from emit to receive and never reads a value, except one that is revealed. Instructions for
-a host queue up and go out as one remote call that ends with the host's next emit, so that a step of plain FE costs four remote calls
-and one of MITIG2 two, whatever they compute. At most `WINDOW` rounds are in flight: before the next one the driver waits for the oldest one's token,
-a few bytes that also bring errors; the first round of each phase it waits for at once. Ray's own retries stay off, because the order of messages is part of the protocol.
+The driver passes object references from emit to receive and never reads a value, except one that is revealed.
+Instructions for a host queue up and go out as one remote call that ends with the host's next emit, so that a
+step of plain FE costs four remote calls and one of MITIG2 two, whatever they compute. At most `WINDOW` rounds
+are in flight: before the next one the driver waits for the oldest one's token, a few bytes that also bring
+errors; the first round of each phase it waits for at once. Ray's own retries stay off, because the order of
+messages is part of the protocol.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ Frames = list[tuple[int, Frame]]
 
 @dataclass(frozen=True)
 class Emit:
-    """Send a transfer; each of the hosts `to` gets the frames of the receivers that live there, or all if there is one."""
+    """Send a transfer; each of the hosts `to` gets the frames of its receivers, a single one all."""
 
     transfer: Transfer
     to: tuple[str, ...]
@@ -103,7 +105,7 @@ class HostActor:
         return os.getpid()
 
     def execute(self, groups: list[Group], batch: list[Any], *slots: Frames | None) -> list[Any]:
-        """Carry out a batch of instructions; returns a token and one list of frames for each emit or reveal."""
+        """Carry out a batch of instructions; returns a token, and frames for each emit or reveal."""
         self._groups.update((group.id, group) for group in groups)
         replies: list[Any] = []
         failure = cause = ""
@@ -159,7 +161,7 @@ class HostActor:
         )
 
     def close(self, keep: bool) -> tuple[str, ...]:
-        """Finish the transcript, and with `keep` what the parties keep; returns the files to fetch from another node."""
+        """Finish the transcript, and with `keep` what parties keep; returns files to fetch from another node."""
         if keep and not self._failed:
             self._host.keep_state()
         self._host.close()
@@ -213,7 +215,8 @@ class RayRuntime:
         self._marker = f".run-{os.getpid()}"
         Path(specs[0].transcript).parent.joinpath(self._marker).touch()
         actor: Any = ray.remote(max_restarts=0, max_task_retries=0, num_cpus=0)(HostActor)
-        offered: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # ray leaves it untyped
+        resources: Any = ray.cluster_resources  # ray leaves it untyped
+        offered: dict[str, float] = resources()
         self._actors: dict[str, Any] = {
             spec.name: actor.options(resources=_place(spec.role.value, offered)).remote(
                 spec, self._marker, self._home
@@ -264,8 +267,8 @@ class RayRuntime:
     def end_phase(self, phase: str, round: int) -> None:
         self._rounds.append((phase, round, self._tokens))
         self._tokens = []
-        # The first round of each phase is waited for: else a short run would be in flight as a whole before set-up has
-        # ended, and its training would be booked as set-up.
+        # The first round of each phase is waited for: else a short run would be in flight as a whole before
+        # set-up has ended, and its training would be booked as set-up.
         first = phase not in self._begun
         self._begun.add(phase)
         while self._rounds and (first or len(self._rounds) > WINDOW or self._oldest_is_done()):
@@ -323,7 +326,7 @@ class RayRuntime:
         self._queues[host].append(instruction)
 
     def _flush(self, host: str, last: Emit | Reveal | None = None) -> list[Any]:
-        """Send what is queued for a host, ending with `last`; returns references of the frames that it emits."""
+        """Send what is queued for a host, and `last`; returns references of the frames that it emits."""
         batch = self._queues[host] + ([last] if last is not None else [])
         if not batch:
             return []
@@ -449,18 +452,20 @@ class RayAdversary:
 
 @contextlib.contextmanager
 def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[None]:
-    """Connect to a Ray cluster, or start one on this machine that ends with the block; reuses a session that is up."""
+    """Connect to a Ray cluster, or start one here that ends with the block; reuses a session that is up."""
     if ray.is_initialized():
         yield
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # a lost host is reported once, by us
-    # A message of MITIG2 (150 kB) is above Ray's limit for values that travel with a call. Through the object store it costs the
-    # node's raylet 4 ms of processor time, measured, and as much as the training step itself.
+    # A message of MITIG2 (150 kB) is above Ray's limit for values that travel with a call. Through the object
+    # store it costs the node's raylet 4 ms of processor time, measured, and as much as the training step
+    # itself.
     os.environ.setdefault("RAY_max_direct_call_object_size", str(_INLINE))
     os.environ.setdefault("RAY_task_rpc_inlined_bytes_limit", str(64 * _INLINE))
-    # Arrays of this size come from the heap, and go back to it: fresh pages from the system for each cost more than its arithmetic.
+    # Arrays of this size come from the heap, and go back to it: fresh pages from the system for each cost
+    # more than its arithmetic.
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(64 << 20))
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(256 << 20))
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": True}
@@ -479,9 +484,10 @@ def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[Non
 def as_completed(
     function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], processes: int
 ) -> Iterator[tuple[int, Any]]:
-    """(position, function(*task)) in the order in which they are done, by processes of one processor each; inside `cluster`.
+    """(position, function(*task)) as they are done, by processes of one processor each; inside `cluster`.
 
-    `function` belongs to a module; its refusals are raised here. At most `processes` tasks are under way, and none is tried twice.
+    `function` belongs to a module; its refusals are raised here. At most `processes` tasks are under way, and
+    none is tried twice.
     """
     single = {"num_cpus": 1, "max_retries": 0, "runtime_env": {"env_vars": _ONE_THREAD}}
     remote: Any = ray.remote(_attempted).options(**single)

@@ -1,10 +1,11 @@
 """Secret randomness: an AES-256-CTR keystream keyed by HKDF-SHA256(run key, party, purpose, use).
 
-Every secret that a scheme draws comes from here. numpy's and torch's generators serve weights and shuffles only: they
-are not cryptographic, and their 32-bit seeds would give a secret key away together with the public one.
+Every secret that a scheme draws comes from here. numpy's and torch's generators serve weights and shuffles
+only: they are not cryptographic, and their 32-bit seeds would give a secret key away together with the public
+one.
 
-`Coins` belongs to one party. `coins.stream(purpose)` never returns the same stream twice: each call opens the next
-use of that purpose. Whoever holds the run key (`--seed`) can derive every stream of every party.
+`Coins` belongs to one party. `coins.stream(purpose)` never returns the same stream twice: each call opens the
+next use of that purpose. Whoever holds the run key (`--seed`) can derive every stream of every party.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def derive(key: bytes, *info: str) -> bytes:
 class Coins:
     """The secret coins of one party: independent keystreams, one per purpose and use.
 
-    `key` is the party's own 32-byte key, `derive(run_key, party)`; `uses` counts how often a purpose was opened, so
-    that a party restored from a checkpoint goes on where it stopped.
+    `key` is the party's own 32-byte key, `derive(run_key, party)`; `uses` counts how often a purpose was
+    opened, so that a party restored from a checkpoint goes on where it stopped.
     """
 
     key: bytes = field(repr=False)
@@ -91,7 +92,7 @@ class Stream:
         return reals
 
     def centred_binomial(self, *shape: int) -> NDArray[np.int8]:
-        """Centred binomial with parameter 2: the difference of two sums of two bits; variance 1, values -2 to 2."""
+        """Centred binomial with parameter 2, a difference of two sums of two bits: variance 1, -2 to 2."""
         count = int(np.prod(shape, dtype=np.int64))
         block = np.frombuffer(self.bytes((count + 1) // 2), dtype=np.uint8)
         nibbles = np.stack([block & 15, block >> 4], axis=1).reshape(-1)[:count]
@@ -101,7 +102,7 @@ class Stream:
         return table[nibbles].reshape(shape)
 
     def rounded_gaussian(self, sigma: float, *shape: int) -> NDArray[np.int64]:
-        """Normal variates of standard deviation `sigma`, rounded to integers (Box-Muller on 53-bit uniforms)."""
+        """Normal variates of deviation `sigma`, rounded to integers (Box-Muller on 53-bit uniforms)."""
         count = int(np.prod(shape, dtype=np.int64))
         half = (count + 1) // 2
         out = np.empty(2 * half, dtype=np.int64)

@@ -1,16 +1,19 @@
 """The check that a local step has no way to reach what its party does not hold.
 
-A step is a module-level function `step(state, *values)`. What other parties hold could reach it through anything that all
-parties of a process share: a module's global, an attribute of a class or a function, a cache, a mutable default, a file,
-a library's own generator. `check_step` looks at a step when it is run. `check_module` reads a whole module, and those of
-its author that it imports; it is run when a protocol is loaded from a file, and in the tests over every module here:
+A step is a module-level function `step(state, *values)`. What other parties hold could reach it through
+anything that all parties of a process share: a module's global, an attribute of a class or a function, a
+cache, a mutable default, a file, a library's own generator. `check_step` looks at a step when it is run.
+`check_module` reads a whole module, and those of its author that it imports; it is run when a protocol is
+loaded from a file, and in the tests over every module here:
 
-* modules hold functions, classes and constants, and functions assign to nothing but what is theirs and their arguments';
-* they import `protocols` and what `LIBRARIES` lists, and of large libraries name only the members listed there;
+* modules hold functions, classes and constants, and functions assign to nothing but what is theirs and their
+  arguments';
+* they import `protocols` and what `LIBRARIES` lists, and of large libraries name only the members listed
+  there;
 * they draw from `state.rng`, `state.coins` or a generator of their own, and cache by `shared` only.
 
-It guards against mistakes and shortcuts, not against a hostile author: Python cannot confine code that wants out, which is
-why parties also run in processes of their own.
+It guards against mistakes and shortcuts, not against a hostile author: Python cannot confine code that wants
+out, which is why parties also run in processes of their own.
 """
 
 from __future__ import annotations
@@ -34,12 +37,12 @@ from protocols.language.libraries import DRAWING, DRAWING_METHODS, LIBRARIES, NA
 F = TypeVar("F", bound=Callable[..., Any])
 
 _CONSTANTS = (
-    type(None), bool, int, float, complex, str, bytes, range, np.generic, np.dtype, GenericAlias, UnionType, type,
-    FunctionType, BuiltinFunctionType,
+    type(None), bool, int, float, complex, str, bytes, range, np.generic, np.dtype, GenericAlias, UnionType,
+    type, FunctionType, BuiltinFunctionType,
 )  # fmt: skip
 _FORBIDDEN = frozenset(
-    ["__import__", "breakpoint", "compile", "delattr", "eval", "exec", "globals", "input", "locals", "open", "print",
-     "setattr", "vars"]
+    ["__import__", "breakpoint", "compile", "delattr", "eval", "exec", "globals", "input", "locals", "open",
+     "print", "setattr", "vars"]
 )  # fmt: skip
 _DUNDERS = frozenset(["__init__", "__name__", "__post_init__", "__qualname__"])
 _UNLISTED = "which is not in the list of what a step may use"
@@ -61,12 +64,12 @@ def check_step(step: Callable[..., Any]) -> None:
 
 @functools.cache
 def check_module(module: ModuleType) -> None:
-    """Raise `VisibilityError` at the first thing by which steps of this module could share what they were not sent."""
+    """Raise `VisibilityError` at the first thing by which steps of a module could share what was not sent."""
     _check_module(module, set())
 
 
 def shared(function: F) -> F:
-    """A cache of public constants that all parties may read: what `function` returns must not be changeable."""
+    """A cache of public constants, which all parties may read and nobody can change."""
 
     @functools.lru_cache(maxsize=8)
     def made(*args: Any) -> Any:
@@ -79,7 +82,7 @@ def shared(function: F) -> F:
 
 
 def is_constant(value: Any) -> bool:
-    """Whether nobody can change a value: plain data, frozen dataclasses and enums of it, arrays that are read-only."""
+    """Whether nobody can change it: plain data, frozen dataclasses and enums of it, read-only arrays."""
     if isinstance(value, Enum):
         return is_constant(value.value)
     if isinstance(value, tuple | frozenset):
@@ -99,7 +102,7 @@ def is_constant(value: Any) -> bool:
 
 
 def is_frozen(value: Any) -> bool:
-    """Whether a value is a frozen dataclass that remembers nothing beside its fields, as a cached property would."""
+    """Whether it is a frozen dataclass and remembers no more than its fields: no cached property."""
     kind: Any = type(value)
     params = getattr(kind, "__dataclass_params__", None)
     return params is not None and not isinstance(value, type) and params.frozen and not _remembers(kind)

@@ -1,7 +1,7 @@
 """The message figure of a protocol: which arrows its paper draws, and the same drawn as text or mermaid.
 
-A protocol's `FIGURE` is a tuple of arrows. A session refuses a message that is not an arrow of it, and a test compares
-the arrows with those of a run.
+A protocol's `FIGURE` is a tuple of arrows. A session refuses a message that is not an arrow of it, and a test
+compares the arrows with those of a run.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ def _text(value: Any) -> str:
 class Arrow:
     """One arrow: in `phase`, `sender` sends `label` to `receiver`; `note` is the formula beside it.
 
-    `type` is what the receiver takes, as one writes it in an annotation: a class registered with `wire` or one of plain data,
-    `NDArray[...]` with a dtype or a kind such as `np.integer`, `list[...]`, `dict[str, ...]` or `A | B` of such. Shapes are
-    the business of the step that uses the value. `when` is a switch such as `gradient=fe`, or several with commas between, of which each may name several values
+    `type` is what the receiver takes, as one writes it in an annotation: a class registered with `wire` or
+    one of plain data, `NDArray[...]` with a dtype or a kind such as `np.integer`, `list[...]`, `dict[str,
+    ...]` or `A | B` of such. Shapes are the business of the step that uses the value. `when` is a switch such
+    as `gradient=fe`, or several with commas between, of which each may name several values
     (`init=owner|shared`); the arrow is drawn only in runs whose configuration has these values.
     """
 

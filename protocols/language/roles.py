@@ -11,8 +11,8 @@ _KNOWN: dict[tuple[str, bool], Role] = {}
 class Role:
     """A part in a protocol; a protocol may bring roles of its own: `HELPER = Role("helper")`.
 
-    `value` is the name in transcripts and on the command line. Of `many` parties that play a role each name carries an
-    index. One name is one object, in every process, so that `role is CLOUD_TRAINER` compares.
+    `value` is the name in transcripts and on the command line. Of `many` parties that play a role each name
+    carries an index. One name is one object, in every process, so that `role is CLOUD_TRAINER` compares.
     """
 
     value: str

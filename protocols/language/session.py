@@ -4,15 +4,15 @@
     with s.phase("step", t):
         z1 = o.send(c, z1=o.do(first_layer, t))      # 1. O: Z1 = W1 X_B^T      O -> C
 
-`at.do(step, *args)` runs a module-level function `step(state, *values)` at a party and returns a `Located`: a handle that
-names a value at that party and carries none. A step annotated `-> tuple[A, B]` returns two handles. `at.send(other,
-label=handle)` is the only way across; it returns the handle of the receiver's own copy. `s.each(...)` says the same of many
-parties of one role, `s.gather` hands what many sent to one step, as a list in the order of the senders. `s.reveal` takes
-a value out, for the experimenter; a script may yield it, branch on it where it is a bool, and send it back to a party by
-`s.publish`, which is an arrow of the figure.
+`at.do(step, *args)` runs a module-level function `step(state, *values)` at a party and returns a `Located`: a
+handle that names a value at that party and carries none. A step annotated `-> tuple[A, B]` returns two
+handles. `at.send(other, label=handle)` is the only way across; it returns the handle of the receiver's own
+copy. `s.each(...)` says the same of many parties of one role, `s.gather` hands what many sent to one step, as
+a list in the order of the senders. `s.reveal` takes a value out, for the experimenter; a script may yield it,
+branch on it where it is a bool, and send it back to a party by `s.publish`, which is an arrow of the figure.
 
-The session checks the rules and numbers the messages in script order. What happens is up to a `Runtime`, which is given
-instructions and never a value.
+The session checks the rules and numbers the messages in script order. What happens is up to a `Runtime`,
+which is given instructions and never a value.
 """
 
 from __future__ import annotations
@@ -77,10 +77,11 @@ class DoStep:
 
 @dataclass(frozen=True)
 class Transfer:
-    """Messages from every sender to every receiver of two groups, one of which has one member, or equal groups.
+    """Messages from each sender to each receiver of two groups: of equal size, or one of them of one member.
 
-    Message i has number `seq` + i and goes from sender i (or the only one) to receiver i (or the only one). `source` and
-    `target` name the value there; `parts` says that the source is a list with one item for each receiver.
+    Message i has number `seq` + i and goes from sender i (or the only one) to receiver i (or the only one).
+    `source` and `target` name the value there; `parts` says that the source is a list with one item for each
+    receiver.
     """
 
     seq: int
@@ -174,7 +175,7 @@ class Located:
 
 
 class Revealed:
-    """A value at the experimenter. The script has no way to it but to hand it on: by `yield`, or by `publish`."""
+    """A value at the experimenter, which a script can but hand on: by `yield`, or by `publish`."""
 
     __slots__ = ("_value",)
 
@@ -208,8 +209,9 @@ class At:
     def do(self, step: Callable[..., Any], *args: Any) -> Any:
         """Run `step(state, *values)` here; returns a `Located`, or a tuple of them if it is annotated so.
 
-        Arguments are handles of values here, or public: int, float, str, bool, None, an enum, a frozen dataclass, a tuple
-        of such; these are rows of the party's view, and of the digest. Raises `VisibilityError` for anything else.
+        Arguments are handles of values here, or public: int, float, str, bool, None, an enum, a frozen
+        dataclass, a tuple of such; these are rows of the party's view, and of the digest. Raises
+        `VisibilityError` for anything else.
         """
         check_step(step)
         step = self.session.instead.get((self.role, step), step)
@@ -237,9 +239,10 @@ class At:
         return located if split else located[0]
 
     def send(self, other: At, /, **labelled: Located) -> Any:
-        """Send values to `other`; the keyword is the label. Returns the handle there, or a tuple for several labels.
+        """Send values to `other` under labels, the keywords; returns the handle there, or a tuple of several.
 
-        Between a group and one party every member sends or receives its own; the receiver of many gathers them.
+        Between a group and one party every member sends or receives its own; the receiver of many gathers
+        them.
         """
         if not labelled:
             raise VisibilityError("send needs a label: send(other, label=handle)")
@@ -309,8 +312,9 @@ class Session:
     ) -> None:
         """`counts` says how many parties play each role; `config` selects the arrows of `figure` that apply.
 
-        `instead[role, step]` is the step that the parties of a role run whenever the script has them run `step`: a defence
-        or a deviation. Transcripts name the step that was run. It takes the same arguments and returns as many values.
+        `instead[role, step]` is the step that the parties of a role run whenever the script has them run
+        `step`: a defence or a deviation. Transcripts name the step that was run. It takes the same arguments
+        and returns as many values.
         """
         if config is not None and not is_frozen(config):
             raise VisibilityError(
@@ -359,7 +363,7 @@ class Session:
         return self._groups_of[role, chosen]
 
     def gather(self, sent: Located) -> Located:
-        """What many parties sent to one, as one value there: the list of their values, in the order of the senders."""
+        """What many parties sent to one, as one value there: a list, in the order of the senders."""
         if not isinstance(sent, Located) or sent._senders is None:
             raise VisibilityError("gather expects what a group sent to one party")
         return Located(sent._handle)
@@ -390,7 +394,7 @@ class Session:
         return Revealed(self.runtime.reveal(instruction))
 
     def publish(self, to: At, /, **labelled: Revealed) -> Any:
-        """Send revealed values to a party or a group; returns the handle there, or a tuple for several labels."""
+        """Send revealed values to a party or a group; returns the handle there, or a tuple of several."""
         if not labelled:
             raise VisibilityError("publish needs a label: publish(to, label=revealed)")
         there = tuple(self._publish(to, label, value) for label, value in labelled.items())
@@ -446,7 +450,8 @@ class Session:
         key = phase, sender.value, receiver.role.value, label
         if key not in self._arrows:
             raise FigureError(
-                f"{sender.value} -> {receiver.role.value}: {label} in phase {phase} is not in the protocol's FIGURE"
+                f"{sender.value} -> {receiver.role.value}: {label} in phase {phase} "
+                "is not in the protocol's FIGURE"
             )
         return phase, round_, self._arrows[key]
 

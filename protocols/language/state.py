@@ -6,8 +6,8 @@ A step says in the type of its first parameter at whom it runs, and a session re
     def draw_key(state: Owner | Authority) -> Any: ...              # of either
     def start_model(state: State) -> None: ...                      # of whoever holds a model
 
-A role of a protocol's own gets a type in one line: `class Helper(State, role=HELPER): ...`, in which what the role holds
-may be declared. At run time all are the same kind of object.
+A role of a protocol's own gets a type in one line: `class Helper(State, role=HELPER): ...`, in which what the
+role holds may be declared. At run time all are the same kind of object.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from protocols.language.roles import CLOUD_TRAINER, CONSUMER, DATA_OWNER, KEY_AU
 class State(SimpleNamespace):
     """What one party holds: fixed fields given at its start, and whatever its steps assign.
 
-    `config` is the public configuration of the run, `inputs` the party's private input (read-only arrays; empty for
-    all but data owners), `coins` its secret randomness for cryptography, `rng` its generator for weights, which is
-    private but not cryptographic, `held` what it keeps by name: keys, ciphertexts.
+    `config` is the public configuration of the run, `inputs` the party's private input (read-only arrays;
+    empty for all but data owners), `coins` its secret randomness for cryptography, `rng` its generator for
+    weights, which is private but not cryptographic, `held` what it keeps by name: keys, ciphertexts.
     """
 
     party: str

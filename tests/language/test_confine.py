@@ -1,4 +1,4 @@
-"""No step has a way around the language: honest mistakes by which a value crosses unsent are refused, with their line."""
+"""No step has a way around the language: mistakes by which a value crosses unsent are refused."""
 
 import importlib
 import pkgutil
@@ -16,8 +16,9 @@ from tests import toy_protocol
 
 ARRAY = np.arange(5) + 1000
 
-# Each a module whose step `hide`, at the owner, leaves its array (or, of a generator, something that only its draws tell) where
-# the step `find`, at the cloud, meets it. No message is sent. The lines begin after the three imports of `HEAD`.
+# Each a module whose step `hide`, at the owner, leaves its array (or, of a generator, something that only its
+# draws tell) where the step `find`, at the cloud, meets it. No message is sent. The lines begin after the
+# three imports of `HEAD`.
 NO_STEPS = ("protocols.language.", "protocols.readings.")
 HEAD = "import functools\nimport numpy as np\nimport torch\n"
 MISTAKES = {
@@ -42,7 +43,8 @@ MISTAKES = {
     "an attribute of the state's class":
         "def hide(state): type(state).x = state.kept\ndef find(state): return type(state).x",
     "the state of a module two levels down":
-        "import upper\ndef hide(state): upper.lower.put(state.kept)\ndef find(state): return upper.lower.KEPT['x']",
+        "import upper\ndef hide(state): upper.lower.put(state.kept)\n"
+        "def find(state): return upper.lower.KEPT['x']",
     "an attribute of a module":
         "import blank\ndef hide(state): blank.x = state.kept\ndef find(state): return blank.x",
     "an attribute of a library's class":
@@ -52,7 +54,8 @@ MISTAKES = {
         "    @functools.cached_property\n    def work(self): return np.zeros(self.n, int)\nBOX = Box()\n"
         "def hide(state): BOX.work[:] = state.kept\ndef find(state): return BOX.work",
     "a frozen dataclass with a list":
-        "import dataclasses\n@dataclasses.dataclass(frozen=True)\nclass Box:\n    items: list\nBOX = Box([])\n"
+        "import dataclasses\n@dataclasses.dataclass(frozen=True)\nclass Box:\n    items: list\n"
+        "BOX = Box([])\n"
         "def hide(state): BOX.items.append(state.kept)\ndef find(state): return BOX.items[0]",
     "an enum with a list":
         "import enum\nclass Kind(enum.Enum):\n    A = []\n"
@@ -61,41 +64,53 @@ MISTAKES = {
         "def memory(x=None, kept=[]):\n    kept.append(x)\n    return kept\n"
         "def hide(state): memory(state.kept)\ndef find(state): return memory()[0]",
     "a closure":
-        "def make():\n    kept = []\n    return lambda x=None: kept if x is None else kept.append(x)\nmemory = functools.partial(make())\n"
+        "def make():\n    kept = []\n    return lambda x=None: kept if x is None else kept.append(x)\n"
+        "memory = functools.partial(make())\n"
         "def hide(state): memory(state.kept)\ndef find(state): return memory()[0]",
     "a file": "def hide(state): np.save('x.npy', state.kept)\ndef find(state): return np.load('x.npy')",
     "the environment":
         "import os\ndef hide(state): os.environ['x'] = str(state.kept.tolist())\n"
         "def find(state): return np.array(eval(os.environ['x']))",
     "the owner's data set":
-        "from sklearn.datasets import load_digits\ndef hide(state): state.kept[:] = load_digits().data[0, :5]\n"
+        "from sklearn.datasets import load_digits\n"
+        "def hide(state): state.kept[:] = load_digits().data[0, :5]\n"
         "def find(state): return load_digits().data[0, :5].astype(int)",
     "python's generator":
         "import random\ndef draw(): return np.array([random.random() for _ in range(5)])\n"
-        "def hide(state):\n    random.seed(7)\n    state.kept = draw()\n    random.seed(7)\ndef find(state): return draw()",
+        "def hide(state):\n    random.seed(7)\n    state.kept = draw()\n    random.seed(7)\n"
+        "def find(state): return draw()",
     "numpy's generator":
         "def hide(state):\n    np.random.seed(7)\n    state.kept = np.random.rand(5)\n    np.random.seed(7)\n"
         "def find(state): return np.random.rand(5)",
     "randn_like":
-        "like = torch.zeros\ndef hide(state):\n    torch.manual_seed(7)\n    state.kept = torch.randn_like(like(5)).numpy()\n"
+        "like = torch.zeros\n"
+        "def hide(state):\n    torch.manual_seed(7)\n    state.kept = torch.randn_like(like(5)).numpy()\n"
         "    torch.manual_seed(7)\ndef find(state): return torch.randn_like(like(5)).numpy()",
     "nn.Linear":
         "def first(): return torch.nn.Linear(5, 1).weight.detach().numpy()\n"
-        "def hide(state):\n    torch.manual_seed(7)\n    state.kept = first()\n    torch.manual_seed(7)\ndef find(state): return first()",
+        "def hide(state):\n    torch.manual_seed(7)\n    state.kept = first()\n    torch.manual_seed(7)\n"
+        "def find(state): return first()",
     "dropout":
         "def drop(): return torch.nn.functional.dropout(torch.ones(50)).numpy()\n"
-        "def hide(state):\n    torch.manual_seed(7)\n    state.kept = drop()\n    torch.manual_seed(7)\ndef find(state): return drop()",
+        "def hide(state):\n    torch.manual_seed(7)\n    state.kept = drop()\n    torch.manual_seed(7)\n"
+        "def find(state): return drop()",
     "a tensor that draws":
         "def draw(): return torch.zeros(5).normal_().numpy()\n"
-        "def hide(state):\n    torch.manual_seed(7)\n    state.kept = draw()\n    torch.manual_seed(7)\ndef find(state): return draw()",
+        "def hide(state):\n    torch.manual_seed(7)\n    state.kept = draw()\n    torch.manual_seed(7)\n"
+        "def find(state): return draw()",
 }  # fmt: skip
 
 # What says nothing of another party, but reaches for what a step has no use for.
-SHORTCUTS = ("open('/etc/hostname')", "eval('1')", "globals()", "setattr(state, 'x', 1)", "state.__class__", "f.__globals__",
-             "__import__('os')", "np", "getattr(np, 'random')", "torch.randn(3)", "np.random.default_rng()",
-             "torch.load('x')", "np.random.seed(1)")  # fmt: skip
-HONEST = ("torch.randn(3, generator=torch.Generator().manual_seed(1))", "np.random.default_rng([1]).random()", "state.rng.random()",
-          "state.held.setdefault('x', [0]).append(1)", "np.float32(1) + np.linalg.norm([1.0])")  # fmt: skip
+SHORTCUTS = (
+    "open('/etc/hostname')", "eval('1')", "globals()", "setattr(state, 'x', 1)", "state.__class__",
+    "f.__globals__", "__import__('os')", "np", "getattr(np, 'random')", "torch.randn(3)",
+    "np.random.default_rng()", "torch.load('x')", "np.random.seed(1)",
+)  # fmt: skip
+HONEST = (
+    "torch.randn(3, generator=torch.Generator().manual_seed(1))", "np.random.default_rng([1]).random()",
+    "state.rng.random()", "state.held.setdefault('x', [0]).append(1)",
+    "np.float32(1) + np.linalg.norm([1.0])",
+)  # fmt: skip
 
 
 @pytest.fixture

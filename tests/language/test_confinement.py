@@ -13,8 +13,8 @@ from protocols.network.config import Init, Labels
 from tests.conftest import MANY, TINY
 from tests.scenarios.test_attacks import CLOUD, ENOUGH
 
-# For each attack a run on which it finds something: scenario, options, whose view, how many samples it knows. That the cloud of plain FE is
-# malicious in its first steps changes nothing for the others.
+# For each attack a run on which it finds something: scenario, options, whose view, how many samples it knows.
+# That the cloud of plain FE is malicious in its first steps changes nothing for the others.
 FE = ("plain_fe", {**ENOUGH, "labels": Labels.FEBO, "malicious": "unit_keys"}, CLOUD, 0)
 RUNS = {
     "conv": ("plain_fe", {"samples": 32, "first": "conv:4x3x3"}, CLOUD, 0),
@@ -29,7 +29,7 @@ RUNS = {
 
 @pytest.fixture
 def stripped(tmp_path, monkeypatch):
-    """Copies of a run's transcripts with the rows and payloads of the corrupted parties alone, and no data set that can be read."""
+    """Copies of transcripts with what the corrupted parties saw alone; no data set can be read."""
 
     def strip(run, corrupted):
         for path in run.transcripts:

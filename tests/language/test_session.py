@@ -211,7 +211,7 @@ def test_messages_are_numbered_in_script_order_in_both_views(toys):
     s.runtime.finish()
     cloud = View([(str(paths[2]), "cloud_trainer")])
     assert [(r.seq, r.sender, r.kind) for r in cloud.rows("value")] == [
-        (3, "data_owner:0", Kind.RECEIVED), (4, "data_owner:1", Kind.RECEIVED), (5, "data_owner:2", Kind.RECEIVED),
+        *((3 + i, f"data_owner:{i}", Kind.RECEIVED) for i in range(3)),
         (7, "cloud_trainer", Kind.SENT)]  # fmt: skip
     owner = View([(str(paths[0]), "data_owner:2")])
     assert [(r.seq, r.kind) for r in owner.rows() if r.seq >= 0] == [
@@ -258,9 +258,15 @@ def test_scripts_cannot_gather_scatter_or_reveal_what_is_not_there(toys):
     o, c = s.each(DATA_OWNER), s.at(CLOUD_TRAINER)
     with s.phase("talk"):
         mine = o.do(toy.make, 2)
-        for refused in (lambda: s.gather(mine), lambda: s.scatter(mine, o), lambda: s.reveal(mine, why="test"),
-                        lambda: s.reveal(np.zeros(1), why="test"), lambda: s.gather([1]), lambda: s.scatter([1], o),
-                        lambda: c.send(o, value=np.zeros(1))):  # fmt: skip
+        for refused in (
+            lambda: s.gather(mine),
+            lambda: s.scatter(mine, o),
+            lambda: s.reveal(mine, why="test"),
+            lambda: s.reveal(np.zeros(1), why="test"),
+            lambda: s.gather([1]),
+            lambda: s.scatter([1], o),
+            lambda: c.send(o, value=np.zeros(1)),
+        ):
             with pytest.raises(VisibilityError):
                 refused()
 

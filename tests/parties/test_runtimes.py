@@ -275,11 +275,10 @@ def started(experiment, path, figure=None):
 
 
 def ended(pids):
-    """Whether all processes are gone within ten seconds."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline and any(alive(pid) for pid in pids):
+    """Wait until all processes are gone, however long a busy machine takes for it."""
+    while any(alive(pid) for pid in pids):
         time.sleep(0.05)
-    return not any(alive(pid) for pid in pids)
+    return True
 
 
 def alive(pid):
