@@ -85,7 +85,7 @@ def framed(tree):
 @pytest.mark.parametrize(
     "value",
     [object(), {1, 2}, np.array([object()]), np.array(["text"]), {1: 2}, 1j, Bounds, lambda: 0],
-    ids=str,
+    ids="object set objects texts keys complex class function".split(),
 )
 def test_what_is_not_plain_cannot_cross(value):
     with pytest.raises(EncodingError):

@@ -32,7 +32,7 @@ UNFIT = {
 }
 
 
-@pytest.mark.parametrize("value", FIT, ids=str)
+@pytest.mark.parametrize("value", FIT)
 def test_what_fits_has_no_fault(value):
     assert fault(value, SCHEMA) == ""
     jsonschema.validate(value, SCHEMA)
