@@ -13,10 +13,9 @@ from typing import Any
 from parties.adversary.attack import Learned
 from protocols.language.errors import DataError
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, SERVER, party_name
+from protocols.network.schedule import Rounds
 from scenarios.run.attacks import AdversaryHandle, MakeAdversary
 from scenarios.run.folder import RunFolder
-
-_SPLIT = ("mitig1", "mitig2")  # whose owners hold the first layer
 
 Coalition = tuple[str, ...]
 
@@ -129,9 +128,12 @@ def _pairs(run: RunFolder) -> list[Coalition]:
     """Pairs of parties whose joint view says more of samples, or of an encrypted head, than their own."""
     if SERVER.value in run.sources:
         return [(SERVER.value, KEY_AUTHORITY.value)]
-    if run.settings["protocol"] not in _SPLIT or "asked" in run.settings:
+    config = run.config()
+    if (
+        not isinstance(config, Rounds) or "asked" in run.settings
+    ):  # owners that train copies give pairs something
         return []
-    partners = [KEY_AUTHORITY.value] + ([party_name(DATA_OWNER)] if run.config().owners == "many" else [])
+    partners = [KEY_AUTHORITY.value] + ([party_name(DATA_OWNER)] if config.owners == "many" else [])
     return [(CLOUD_TRAINER.value, partner) for partner in partners if partner in run.sources]
 
 
