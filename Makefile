@@ -18,7 +18,7 @@ demo: $(STAMP)  ## plain FE on digits through Ray with real cryptography, then t
 	    --attack lp --attack smooth --attack tv --attack gradient --attack stack --attack labels --attack master-key
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
