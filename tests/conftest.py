@@ -102,6 +102,7 @@ def ray_session() -> Iterator[None]:
         yield
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Two processes share the tests: those through Ray in one of them, the rules in one, else a file in one.
 
