@@ -100,21 +100,3 @@ def ray_session() -> Iterator[None]:
 
     with on_ray.cluster(cpus=2):
         yield
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two processes share the tests: those through Ray in one of them, the rules in one, else a file in one.
-
-    The two large groups come first, so that neither is left for the end.
-    """
-    groups = {item: _group(item) for item in items}
-    for item, group in groups.items():
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: groups[item] not in ("rules", "ray"))
-
-
-def _group(item: pytest.Item) -> str:
-    if item.get_closest_marker("ray") or "ray_session" in getattr(item, "fixturenames", ()):
-        return "ray"
-    return "rules" if item.path.parent.name == "rules" else str(item.path)
