@@ -66,6 +66,8 @@ def _imported(source: Source, text: bytes) -> ModuleType:
     except Exception as cause:
         del sys.modules[module.__name__]
         raise ConfigError(f"{source.path}: cannot be imported: {type(cause).__name__}: {cause}") from None
+    if hasattr(module, "FIGURE"):
+        check_module(module)  # before any of its steps runs, in every process that runs them
     return module
 
 

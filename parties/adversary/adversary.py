@@ -13,6 +13,7 @@ from parties.adversary.attack import Learned, NotApplicable, Prior, Reconstructi
 from parties.adversary.catalogue import find_attack
 from parties.adversary.knowledge import learned, queried
 from parties.record.view import View
+from protocols.language.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,10 @@ def rebuild(name: str, view: View, prior: Prior, rng: np.random.Generator) -> Re
     if not view.has_payloads():
         raise NotApplicable("payloads not recorded")
     relations.need(*attack.CONSUMES)
-    return attack.solve(relations, prior, rng)
+    rebuilt = attack.solve(relations, prior, rng)
+    if not isinstance(rebuilt, Reconstruction):
+        raise ConfigError(f"{attack.NAME}: solve must return a Reconstruction, not {type(rebuilt).__name__}")
+    return rebuilt
 
 
 class Adversary:

@@ -117,8 +117,7 @@ class Sight:
 Rule = Callable[[Sight], Iterator[Told]]
 
 
-# --- ciphertexts
-# ----------------------------------------------------------------------------------------------------------
+# --- ciphertexts ---------------------------------------------------------------------------------------
 
 
 def opened(sight: Sight) -> Iterator[Told]:
@@ -209,8 +208,7 @@ def _pixel_intervals(sight: Sight, system: System) -> tuple[str, dict[str, list[
     return said, {"intervals": rows}
 
 
-# --- combinations of the samples of a batch
-# -------------------------------------------------------------------------------
+# --- combinations of the samples of a batch ------------------------------------------------------------
 
 
 def combined(sight: Sight) -> Iterator[Told]:
@@ -231,8 +229,7 @@ def combined(sight: Sight) -> Iterator[Told]:
         yield Told("samples", of, "exact", detail, int(best.steps.max()))
 
 
-# --- maps ---------------------------------------------------------------------------------------------------
-# --------------
+# --- maps --------------------------------------------------------------------------------------------------- ---
 
 
 def changed(sight: Sight) -> Iterator[Told]:
@@ -410,8 +407,7 @@ def _first_update(sight: Sight, steps: Any) -> Told:
     return Told("gram", sight.all, "bounded", detail, 1)
 
 
-# --- labels, and what a protocol states itself
-# ----------------------------------------------------------------------------
+# --- labels, and what a protocol states itself ---------------------------------------------------------
 
 
 def labelled(sight: Sight) -> Iterator[Told]:

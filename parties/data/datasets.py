@@ -42,9 +42,9 @@ class Split(Enum):
     COLUMNS = "columns"
 
 
-# What stands in the place of the training samples in a control run; its attacks are scored against the true
+# What stands instead of the training samples in a control run; its attacks are scored against the true
 # ones.
-#   swapped    each sample in the place of another, half the data away
+#   swapped    each sample instead of another, half the data away
 #   drawn      held-out samples
 #   relabelled held-out images, of the class of the sample each stands for: what one who knows the labels could draw
 CONTROLS = ("", "swapped", "drawn", "relabelled")

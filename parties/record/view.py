@@ -85,7 +85,7 @@ class View:
 
     @property
     def config(self) -> Any:
-        """The configuration of the run, which is public: a `Config`, or a `HeadConfig` of reverse_he."""
+        """The configuration of the run, which is public: of the protocol's own class."""
         path = self._sources[0][0]
         try:
             return read_config(self.protocol, json.loads(self._open(path).meta("config")))

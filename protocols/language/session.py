@@ -190,6 +190,12 @@ class Revealed:
             raise VisibilityError("a script branches on a revealed bool only: let a step compute it")
         return self._value
 
+    def __getattr__(self, name: str) -> Any:
+        raise VisibilityError(f"a script cannot look into what was revealed (.{name}): let a step compute it")
+
+    def __getitem__(self, item: Any) -> Any:
+        raise VisibilityError("a script cannot take items of what was revealed: let a step compute it")
+
 
 def opened(value: Any) -> Any:
     """For the experimenter: what a script yielded, with what was revealed in the clear."""
@@ -462,6 +468,11 @@ class Session:
             frame = encode(as_plain(public)).tobytes() if public else b""
             self._last_told = public, frame
         return frame
+
+    def addressed(self) -> set[str]:
+        """The parties that the script has spoken of so far."""
+        spoken = (*self._ats.values(), *self._groups_of.values())
+        return {name for at in spoken for name in at.group.members}
 
     def _number(self, count: int) -> int:
         self._messages += count

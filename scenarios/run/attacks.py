@@ -20,7 +20,7 @@ from scenarios.score.metrics import Truth, baseline_guess, baseline_projection, 
 from scenarios.show.pictures import COLUMNS, grid
 
 _LISTED = 100
-_SCORING_SEED = 0  # which images SSIM samples; no secret hangs on it
+_SCORING_SEED = 0  # which images SSIM samples; no secret depends on it
 
 
 class AdversaryHandle(Protocol):

@@ -63,7 +63,7 @@ def rerun(run: RunFolder, control: str, folder: Path) -> RunFolder:
 
 
 def repeated(run: RunFolder, control: str) -> Experiment:
-    """The experiment of a run with a control in the place of its samples."""
+    """The experiment of a run with a control instead of its samples."""
     (spec, how), config, stated = run.spec(), run.config(), run.settings["prior"]
     return Experiment(
         scenario=find_scenario(run.settings["scenario"]),

@@ -13,8 +13,9 @@ from typing import Any
 
 from parties.record.log import open_log
 from parties.record.transcript import Record
-from protocols.language.errors import KeyholeError
+from protocols.language.errors import ConfigError, KeyholeError
 from protocols.language.session import Session, opened
+from protocols.network.schedule import Rounds
 from scenarios.run.attacks import attack_run
 from scenarios.run.experiment import FULL_LIMIT_NBYTES, Experiment
 from scenarios.run.folder import RunFolder, new_folder, write_json
@@ -193,6 +194,18 @@ class Clock:
         }
 
 
+def check_addressed(session: Session, experiment: Experiment) -> None:
+    """`ConfigError` where the script left out parties whose samples the run would count."""
+    if isinstance(experiment.config, Rounds):
+        return  # owners take turns, and a short run may end before somebody's
+    left = [name for name in experiment.parties if name not in session.addressed()]
+    if left:
+        raise ConfigError(
+            f"{left[0]} took no part: the protocol's script never addresses it; run it with fewer --owners, "
+            "or let the script say s.each(...)"
+        )
+
+
 def train(
     experiment: Experiment, run: RunFolder, make: Runtimes, clock: Clock, observe: Observe, log: Any
 ) -> list[Epoch]:
@@ -222,6 +235,7 @@ def train(
             if experiment.scenario.scoring is None:
                 log.info("epoch_finished", epoch=epoch, test_accuracy=epochs[-1].test)
             observe("epoch", epoch)
+        check_addressed(session, experiment)
         runtime.finish()
     except BaseException:
         runtime.abort()

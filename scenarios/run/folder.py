@@ -113,7 +113,7 @@ class RunFolder:
         return faults
 
     def config(self) -> Any:
-        """The protocol's configuration: a `Config`, or a `HeadConfig` of reverse_he."""
+        """The protocol's configuration: of its own class of options."""
         return read_config(self.settings.get("protocol", ""), self.settings["config"])
 
     def spec(self) -> tuple[DataSpec, Split]:

@@ -77,7 +77,6 @@ def update_w1(o: Owner, dz1: Any, batch: Batch) -> None:
 
 unprotected = plain.unprotected  # the baseline of accuracy: the same training without protection
 
-# What a reader of the messages may write down (protocols/language/relations.py); until you say it, knowledge
-# of these labels
-# reads "not analysed":
+# What a reader of the messages may write down (protocols/language/relations.py). Until you say it, knowledge
+# of these labels reads "not analysed":
 #     def relations(view: View) -> Iterator[Relation]: ...

@@ -241,7 +241,7 @@ def _score_block(
 
 
 def _filled(values: NDArray[Any], prior: Prior) -> tuple[Images, NDArray[np.bool_]]:
-    """Images with the prior's guess in the place of failures, and which failed."""
+    """Images with the prior's guess instead of failures, and which failed."""
     failed: NDArray[np.bool_] = np.logical_not(np.isfinite(values).all(axis=1))
     return np.where(failed[:, None], prior.guess()[None, :], values), failed
 

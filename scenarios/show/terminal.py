@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -16,6 +17,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from parties.registry import sources
 from protocols.language.errors import ConfigError, KeyholeError
 from scenarios.run.experiment import Experiment
 from scenarios.show.printable import PlainConsole, printable
@@ -93,11 +95,17 @@ def reported() -> Iterator[None]:
         named = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
         _fail(error, 1, f"{named}{getattr(error, 'strerror', None) or error}")
     except Exception as error:
-        _fail(
-            error,
-            1,
-            f"internal error: {type(error).__name__}; run again with `keyhole --debug ...` for a traceback",
+        internal = (
+            f"internal error: {type(error).__name__}; run again with `keyhole --debug ...` for a traceback"
         )
+        _fail(error, 1, _in_a_users_file(error) or internal)
+
+
+def _in_a_users_file(error: Exception) -> str:
+    """Where in a user's own protocol or attack something was raised, in one line; empty if it was elsewhere."""
+    files = {source.path for source in sources()}
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+    return f"{frames[-1].filename}:{frames[-1].lineno}: {type(error).__name__}: {error}" if frames else ""
 
 
 def _fail(error: BaseException, status: int, text: str | None = None) -> None:

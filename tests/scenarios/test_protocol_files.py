@@ -132,6 +132,44 @@ def test_a_file_by_whose_steps_a_value_could_cross_unsent_is_refused_with_its_li
     one_line(keyhole("run", tmp_path / "mine.py"), 1, "line 3: imports random, which is not in the list")
 
 
+SHARED = """
+_kept = {}
+
+
+def first_layer(state, batch) -> tuple[Any, Any]:
+    _kept["x"] = state.inputs["images"]
+"""
+
+
+def test_a_file_that_shares_a_value_is_refused_before_any_of_its_steps_runs(tmp_path):
+    file, out = tmp_path / "mine.py", tmp_path / "run"
+    file.write_text(SPLIT.read_text(encoding="utf-8") + SHARED, encoding="utf-8")
+    one_line(keyhole("run", file, *SMALL, "--runtime", "inline", "--out", out), 1, "_kept")
+    assert not out.exists()
+
+
+def test_a_script_that_leaves_owners_out_is_refused(tmp_path):
+    outcome = keyhole("run", SPLIT, *SMALL, "--owners", "3", "--runtime", "inline", "--out", tmp_path / "run")
+    one_line(outcome, 2, "data_owner:1 took no part", "s.each")
+
+
+@pytest.mark.parametrize("wrong", [".w1", "[0]"])
+def test_looking_into_what_was_revealed_names_the_rule(tmp_path, wrong):
+    text = SPLIT.read_text(encoding="utf-8").replace('why="accuracy")', f'why="accuracy"){wrong}')
+    (tmp_path / "mine.py").write_text(text, encoding="utf-8")
+    outcome = keyhole("run", tmp_path / "mine.py", *SMALL, "--runtime", "inline", "--out", tmp_path / "run")
+    one_line(outcome, 1, "a script cannot", "let a step compute it")
+
+
+def test_an_error_in_a_users_script_names_its_line(tmp_path):
+    text = SPLIT.read_text(encoding="utf-8").replace(
+        '    with s.phase("setup"):', "    with s.phase(undefined):"
+    )
+    (tmp_path / "mine.py").write_text(text, encoding="utf-8")
+    outcome = keyhole("run", tmp_path / "mine.py", *SMALL, "--runtime", "inline", "--out", tmp_path / "run")
+    one_line(outcome, 1, "mine.py:", "NameError")
+
+
 def test_a_new_protocol_runs_as_it_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "keyhole run ./my_idea.py" in keyhole("new", "protocol", "my-idea").stdout

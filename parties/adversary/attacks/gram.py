@@ -16,7 +16,7 @@ does: least energy of the image's gradient, balanced against the noise of the eq
 Both weights are fixed beforehand: the noise by the residual of the first step, the energy by that of the
 known images.
 
-Not published as far as searched: this project's observation. Assumes SGD at the owner, with momentum or
+Not published to our knowledge: this project's observation. Assumes SGD at the owner, with momentum or
 without. Cost: for each batch one Cholesky factorisation (N x N); under MITIG1 up to 10 000 decryptions; then
 one n x n factorisation for all images.
 """

@@ -21,7 +21,7 @@ from protocols.network.head import Float, Heads, Recipe, train_heads
 
 Ints = NDArray[np.int64]
 
-_SEED = 8  # of the draws of shadows: no secret hangs on it, and all attacks on a task share them
+_SEED = 8  # of the draws of shadows: no secret depends on it, and all attacks on a task share them
 
 
 @dataclass(frozen=True)
