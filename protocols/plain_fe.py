@@ -28,7 +28,8 @@ ciphertexts P times as many. Under LWE, patches against whole images:
 so that MNIST would be 570 GB of ciphertexts, which C must keep, instead of 1.4 GB; and under DDH, whose keys
 are 32 bytes beside their vector, whole images are smaller at once. Decryption costs the same. The consequence
 for what leaks: as F P >= n, the keys of a single step have rank n (unless the kernels have a common zero:
-`parties/adversary/attacks/conv.py`); patches by themselves, each with F equations for its L pixels, would give
+`parties/adversary/attacks/conv.py`); patches by themselves, each with F equations for its L pixels, would
+give
 the same equations to whoever knows which patches overlap.
 
 What the parts leave open is said in their files: `parts/labels.py`, `parts/gradient.py`, and the defences

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from scenarios.run import baseline  # noqa: F401  (a run imports it, and modules are compared before and after)
+from scenarios.run import baseline  # noqa: F401  (a run imports it, and modules are compared)
 from scenarios.run.catalogue import find_scenario, schema_of_results
 from scenarios.run.execute import execute
 from scenarios.run.experiment import Experiment, prepare
@@ -84,7 +84,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 @pytest.fixture(scope="session")
 def stamps(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """16 smooth images of 4x4 pixels: under real function-hiding encryption a product takes a quarter of one of digits."""
+    """16 smooth images of 4x4 pixels: under real function-hiding encryption a product takes a quarter of one
+    of digits.
+    """
     rng, path = np.random.default_rng(0), tmp_path_factory.mktemp("stamps") / "stamps.npz"
     images = np.clip(rng.integers(0, 64, (16, 4, 4)) + 16 * rng.integers(0, 9, (16, 4, 1)), 0, 255).astype(
         np.uint8

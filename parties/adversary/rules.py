@@ -229,7 +229,8 @@ def combined(sight: Sight) -> Iterator[Told]:
         yield Told("samples", of, "exact", detail, int(best.steps.max()))
 
 
-# --- maps --------------------------------------------------------------------------------------------------- ---
+# --- maps
+# --------------------------------------------------------------------------------------------------- ---
 
 
 def changed(sight: Sight) -> Iterator[Told]:

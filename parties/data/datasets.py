@@ -32,7 +32,8 @@ A = TypeVar("A", bound=NDArray[Any])
 
 
 class Split(Enum):
-    """How samples are shared out: at random, so that an owner sees few classes, or as many of each to everybody;
+    """How samples are shared out: at random, so that an owner sees few classes, or as many of each to
+    everybody;
     or every owner has columns of all samples.
     """
 
@@ -46,7 +47,8 @@ class Split(Enum):
 # ones.
 #   swapped    each sample instead of another, half the data away
 #   drawn      held-out samples
-#   relabelled held-out images, of the class of the sample each stands for: what one who knows the labels could draw
+# relabelled held-out images, of the class of the sample each stands for: what one who knows the labels
+# could draw
 CONTROLS = ("", "swapped", "drawn", "relabelled")
 
 
@@ -89,7 +91,7 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images (N, n) uint8 in [0, x_max], labels (N,) int64 in 0..classes-1, read-only; `shape` of an image."""
+    """Images (N, n) uint8 in [0, x_max], labels (N,) int64 in 0..classes-1, read-only; image `shape`."""
 
     name: str
     x_train: NDArray[np.uint8]
@@ -235,7 +237,7 @@ def _no_cifar10() -> Raw:
 
 
 def _draw(labels: NDArray[np.int64], count: int | None, seed: int) -> NDArray[np.int64]:
-    """Positions of `count` samples, each class by its share (largest remainder), shuffled; of all in order."""
+    """Positions of `count` samples, each class by its share (largest remainder), shuffled; all in order."""
     if count is None or count >= len(labels):
         return np.arange(len(labels))
     sizes = np.bincount(labels)

@@ -21,7 +21,8 @@ def shares(spec: DataSpec, owners: int, how: Split) -> tuple[NDArray[np.int64], 
 def owned(spec: DataSpec, owners: int, how: Split, index: int) -> dict[str, NDArray[Any]]:
     """The private input of an owner: `images` (N_i, n) integers and `labels` (N_i,).
 
-    Of a split by columns: `images` (N, n_i), slices of all samples next to each other, and labels at the first owner alone.
+    Of a split by columns: `images` (N, n_i), slices of all samples next to each other, and labels at the
+    first owner alone.
     """
     data, mine = load(spec), shares(spec, owners, how)[index]
     if how is not Split.COLUMNS:

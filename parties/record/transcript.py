@@ -107,7 +107,9 @@ class Transcript:
             raise DataError(_DAMAGED) from None
 
     def _nbytes(self) -> int:
-        """The size of the file, and of the log beside it that a run has not folded into it yet, or never will."""
+        """The size of the file, and of the log beside it that a run has not folded into it yet, or never
+        will.
+        """
         log = self.path.with_name(f"{self.path.name}-wal")
         return sum(path.stat().st_size for path in (self.path, log) if path.is_file())
 

@@ -58,7 +58,7 @@ class TranscriptWriter:
         self._put(_ROW_BYTES + frame.nbytes, self._file.row, party, kind, header, describe(value), frame)
 
     def step(self, party: str, step: str, header: Header, public: list[Any], frame: Frame) -> None:
-        """Record that a party ran a local step, and before it a row of its public arguments, if it has any."""
+        """Record that a party ran a local step, after a row of its public arguments, if it has any."""
         described = describe(public) if public else None
         self._put(2 * _ROW_BYTES + frame.nbytes, self._file.step, party, step, header, described, frame)
 

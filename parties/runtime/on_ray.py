@@ -161,7 +161,9 @@ class HostActor:
         )
 
     def close(self, keep: bool) -> tuple[str, ...]:
-        """Finish the transcript, and with `keep` what parties keep; returns files to fetch from another node."""
+        """Finish the transcript, and with `keep` what parties keep; returns files to fetch from another
+        node.
+        """
         if keep and not self._failed:
             self._host.keep_state()
         self._host.close()

@@ -1,4 +1,4 @@
-"""Which samples are used when: batches of an epoch, rounds of owners that train copies, chunks of an upload."""
+"""Which samples are used when: batches of an epoch, rounds of owners with copies, chunks of an upload."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def reported() -> Iterator[None]:
 
 
 def _in_a_users_file(error: Exception) -> str:
-    """Where in a user's own protocol or attack something was raised, in one line; empty if it was elsewhere."""
+    """Where in a user's own file something was raised, in one line; empty if it was elsewhere."""
     files = {source.path for source in sources()}
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
     return f"{frames[-1].filename}:{frames[-1].lineno}: {type(error).__name__}: {error}" if frames else ""

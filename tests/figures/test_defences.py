@@ -227,8 +227,13 @@ def test_unlinkable_samples_are_ordered_by_the_owners_coins_alone(runs):
     run, result = runs(
         "mitig2", epochs=12, samples=200, hidden=16, labels=Labels.OWNER, defence=("unlinkable",)
     )
-    again = execute(replace(small("mitig2", epochs=1, samples=200, hidden=16, labels=Labels.OWNER, defence=("unlinkable",)),
-                            run_key=b"x" * 32, out=run.path / "figures" / "other"))[0]  # fmt: skip
+    again = execute(
+        replace(
+            small("mitig2", epochs=1, samples=200, hidden=16, labels=Labels.OWNER, defence=("unlinkable",)),
+            run_key=b"x" * 32,
+            out=run.path / "figures" / "other",
+        )
+    )[0]
     assert result["accuracy"]["test"] > 0.75 and "labels" not in run.view("cloud_trainer")
     images = {r.view("data_owner")["images"][0].tobytes() for r in (run, again)}
     assert (
@@ -345,8 +350,13 @@ def test_ray_and_inline_write_the_same_transcript(ray_session, runs, scenario, o
 
 
 def test_the_sweep_puts_each_defence_beside_none(tmp_path):
-    group = Group("plain_fe", "plain_fe", {**FOUR, "epochs": 1, "samples": 32}, (((), {}), (("key_budget:16",), {})),
-                  (Attack("stack"), Attack("not_yet")))  # fmt: skip
+    group = Group(
+        "plain_fe",
+        "plain_fe",
+        {**FOUR, "epochs": 1, "samples": 32},
+        (((), {}), (("key_budget:16",), {})),
+        (Attack("stack"), Attack("not_yet")),
+    )
     content = sweep_defences(tmp_path / "sweep", "inline", 0, groups=(group,))
     assert json.loads((tmp_path / "sweep" / "defences.json").read_text()) == content
     assert [row["defence"] for row in content["rows"]] == [[], ["key_budget:16"]] and content["missing"] == [

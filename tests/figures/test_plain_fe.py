@@ -60,7 +60,9 @@ def test_rounding_matters_so_the_comparison_can_fail(runs):
 def test_uploads_in_several_chunks_change_nothing_but_the_messages(
     runs, monkeypatch, tmp_path, batches_a_chunk, uploads
 ):
-    """Two owners of 24 samples: batches of 7, 7, 7 and 3, so chunks end with a full batch and with a part of one."""
+    """Two owners of 24 samples: batches of 7, 7, 7 and 3, so chunks end with a full batch and with a part of
+    one.
+    """
     monkeypatch.setattr(keys, "chunk_rows", lambda config, nbytes: batches_a_chunk * config.batch)
     options = {"owners": 2, "gradient": Gradient.FE, "labels": Labels.FEBO, "batch": 7}
     run, _ = execute(replace(small(**options), out=tmp_path / "run"))

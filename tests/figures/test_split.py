@@ -119,8 +119,15 @@ def test_an_owner_that_does_not_take_part_keeps_no_weights(tmp_path):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("scenario, options", [("mitig2", {}), ("mitig2", {**MANY, "labels": Labels.OWNER, "local_steps": 2}),
-                                               ("mitig1", {**TINY, "owners": 2, "batch": 4})], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "scenario, options",
+    [
+        ("mitig2", {}),
+        ("mitig2", {**MANY, "labels": Labels.OWNER, "local_steps": 2}),
+        ("mitig1", {**TINY, "owners": 2, "batch": 4}),
+    ],
+    ids=str,
+)
 def test_ray_and_inline_write_the_same_transcript(ray_session, runs, scenario, options):
     inline, ray = runs(scenario, **options), runs(scenario, runtime="ray", **options)
     assert inline[1]["transcript_digest"] == ray[1]["transcript_digest"]
@@ -204,8 +211,13 @@ def test_a_round_begins_with_the_mean_of_the_copies_of_the_one_before(runs):
 def test_the_cloud_of_a_u_shaped_network_sees_no_label(runs):
     labels = runs("mitig2", labels=Labels.OWNER)[0].truth().labels
     clear, hidden = runs("mitig2")[0], runs("mitig2", labels=Labels.OWNER)[0]
-    found = [any(labels.astype(t).tobytes() in payloads(run, "cloud_trainer") for t in (np.int8, np.uint8, np.int16, np.int64))
-             for run in (clear, hidden)]  # fmt: skip
+    found = [
+        any(
+            labels.astype(t).tobytes() in payloads(run, "cloud_trainer")
+            for t in (np.int8, np.uint8, np.int16, np.int64)
+        )
+        for run in (clear, hidden)
+    ]
     assert found == [True, False]
     assert "labels" not in hidden.view("cloud_trainer")
 

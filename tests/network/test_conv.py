@@ -1,4 +1,4 @@
-"""A first convolution: against torch's, bit by bit against plain training, and read by one step's equations."""
+"""A first convolution: against torch's, bit by bit against plain training, read by one step."""
 
 import shutil
 from dataclasses import replace
@@ -43,7 +43,7 @@ def example(spec, shape, count=5):
 
 
 def torch_s(layer, x, w):
-    """The same by torch: channels first, kernels (F, channels, rows, columns); both in float64, exact here."""
+    """The same by torch: channels first, kernels (F, channels, rows, columns); in float64, exact here."""
     rows, columns, channels = layer.shape
     images = torch.tensor(x, dtype=torch.float64).reshape(-1, rows, columns, channels).permute(0, 3, 1, 2)
     return images, torch.tensor(w, dtype=torch.float64).reshape(-1, *layer.size, channels).permute(0, 3, 1, 2)
@@ -183,7 +183,7 @@ def test_wrong_keys_give_failures_and_no_images(runs):
 
 
 def test_the_attack_computes_from_the_cloud_s_view_and_nothing_else(runs, tmp_path, monkeypatch):
-    """As in test_confinement: all but the cloud's transcript is noise or gone, and no data set can be read."""
+    """As in test_confinement: all but the cloud's transcript is noise or gone, no data set is read."""
     run, prior = runs("plain_fe", **FIRST)[0], runs("plain_fe", **FIRST)[0].prior()
     here = rebuilt(run, "conv", prior=prior)
     shutil.copy(run.path / "transcripts" / "cloud_trainer.sqlite", tmp_path)

@@ -1,4 +1,6 @@
-"""Accounting of noisy gradient descent, against tabulated figures and the definition of differential privacy."""
+"""Accounting of noisy gradient descent, against tabulated figures and the definition of differential
+privacy.
+"""
 
 import numpy as np
 import pytest
@@ -8,8 +10,20 @@ from protocols.language.confine import check_step
 from protocols.language.errors import ConfigError
 from protocols.network.dp import delta_of, epsilon_for, mu_of, sigma_for, usual_delta
 
-TABLE = [(10, 1, 6.61), (10, 5, 2.50), (10, 20, 1.09), (10, 80, 0.50), (5, 1, 5.06), (5, 2, 3.58), (5, 5, 2.18),
-         (5, 10, 1.49), (5, 20, 1.01), (5, 40, 0.69), (5, 80, 0.48), (5, 160, 0.33)]  # fmt: skip
+TABLE = [
+    (10, 1, 6.61),
+    (10, 5, 2.50),
+    (10, 20, 1.09),
+    (10, 80, 0.50),
+    (5, 1, 5.06),
+    (5, 2, 3.58),
+    (5, 5, 2.18),
+    (5, 10, 1.49),
+    (5, 20, 1.01),
+    (5, 40, 0.69),
+    (5, 80, 0.48),
+    (5, 160, 0.33),
+]
 
 
 @pytest.mark.parametrize("samples, epsilon, sigma", TABLE)
@@ -20,7 +34,8 @@ def test_noise_is_that_of_the_table(samples, epsilon, sigma):
 @pytest.mark.parametrize("mu", [0.05, 0.7, 3.0, 12.0])
 @pytest.mark.parametrize("epsilon", [0.0, 0.3, 2.0, 9.0])
 def test_delta_is_the_largest_advantage_of_any_threshold(mu, epsilon):
-    # (epsilon, delta)-DP by its definition: P(A) - e^epsilon Q(A) at the worst set, a half line for N(mu, 1) against N(0, 1)
+    # (epsilon, delta)-DP by its definition: P(A) - e^epsilon Q(A) at the worst set, a half line for
+    # N(mu, 1) against N(0, 1)
     t = np.linspace(-10, 250, 2_000_001)
     worst = (norm.sf(t - mu) - np.exp(epsilon) * norm.sf(t)).max()
     assert delta_of(mu, epsilon) == pytest.approx(worst, abs=1e-8)

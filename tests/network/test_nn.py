@@ -85,9 +85,25 @@ def test_accuracy_counts_the_largest_output():
     )
 
 
-@pytest.mark.parametrize("wrong", [{"batch": 0}, {"epochs": 0}, {"layers": ()}, {"layers": (3, 0)}, {"lr": 0.0}, {"momentum": 1.0},
-                                   {"weight_scale": -1}, {"weight_bound": 0.0}, {"lr": np.inf}, {"weight_bound": np.inf},
-                                   {"lr": np.nan}, {"label_scale": 0}, {"weight_scale": 1, "weight_bound": 0.4}], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"batch": 0},
+        {"epochs": 0},
+        {"layers": ()},
+        {"layers": (3, 0)},
+        {"lr": 0.0},
+        {"momentum": 1.0},
+        {"weight_scale": -1},
+        {"weight_bound": 0.0},
+        {"lr": np.inf},
+        {"weight_bound": np.inf},
+        {"lr": np.nan},
+        {"label_scale": 0},
+        {"weight_scale": 1, "weight_bound": 0.4},
+    ],
+    ids=str,
+)
 def test_impossible_configurations_are_refused(wrong):
     with pytest.raises(ConfigError):
         plain.Options(**{"features": 6, "classes": 3, "x_max": 16, "counts": (7,), **wrong})

@@ -181,7 +181,10 @@ def test_terminal_escapes_and_markup_in_results_are_shown_and_not_obeyed(copy):
     assert "[/]" in said("compare", run.path)[1]
 
 
-@pytest.mark.parametrize("name", ["a#b", "a?mode=rwc", "50%25", "with space", "ünïcode ✓", "a'b\"c"], ids=str)
+NAMES = ["a#b", "a?mode=rwc", "50%25", "with space", "ünïcode ✓", "a'b\"c"]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=str)
 def test_a_path_is_a_path_whatever_it_spells(copy, tmp_path, name):
     run, _ = copy
     run.path.rename(tmp_path / name)

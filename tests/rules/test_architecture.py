@@ -126,7 +126,8 @@ def test_schemes_draw_from_the_coins_only():
 
 
 WRITES = re.compile(
-    r"\.mkdir\(|\.touch\(|\.write_(text|bytes)\(|\.open\([^)]*[\"'][wax]|savefig\(path|np\.savez?(_compressed)?\((?!file)"
+    r"\.mkdir\(|\.touch\(|\.write_(text|bytes)\(|\.open\([^)]*[\"'][wax]|"
+    r"savefig\(path|np\.savez?(_compressed)?\((?!file)"
 )
 KEPT_ELSEWHERE = {
     "scenarios/run/folder.py",

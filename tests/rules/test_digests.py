@@ -1,6 +1,8 @@
-"""The transcript digest of every protocol, switch and defence, as `digests.txt` has them: a change of one is a decision.
+"""The transcript digest of every protocol, switch and defence, as `digests.txt` has them: a change of one is
+a decision.
 
-A line is a digest and the options of `keyhole run`, to which `COMMON` is added. `python -m tests.rules.test_digests` writes
+A line is a digest and the options of `keyhole run`, to which `COMMON` is added. `python -m
+tests.rules.test_digests` writes
 the file anew; a commit that does so says why.
 """
 
@@ -23,8 +25,12 @@ OWN = {
     "reverse-he": {"--seed": "7", "--queries": "20", "--key-bits": "2048"},
 }
 LINES = [tuple(line.split(" ", 1)) for line in FILE.read_text(encoding="utf-8").splitlines()]
-RAY = ("plain-fe --labels febo --gradient fe --scheme ddh", "mitig1 --authority owner", "reverse-he --release decision",
-       "mitig2 --owners 4 --batch 4 --per-round 2 --rounds 5 --local-steps 2")  # fmt: skip
+RAY = (
+    "plain-fe --labels febo --gradient fe --scheme ddh",
+    "mitig1 --authority owner",
+    "reverse-he --release decision",
+    "mitig2 --owners 4 --batch 4 --per-round 2 --rounds 5 --local-steps 2",
+)
 
 
 def carry_out(line: str, runtime: str, folder: Path) -> Path:

@@ -1,4 +1,6 @@
-"""The messages of every run are the arrows of its protocol's FIGURE, no more and no fewer; each arrow is in some run."""
+"""The messages of every run are the arrows of its protocol's FIGURE, no more and no fewer; each arrow is in
+some run.
+"""
 
 import shlex
 

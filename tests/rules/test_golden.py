@@ -30,7 +30,9 @@ NAMES = {
 
 
 def said(run):
-    """A line for each message: round, route, label, type, shape, bytes; then what two parties sum up alike on any CPU."""
+    """A line for each message: round, route, label, type, shape, bytes; then what two parties sum up alike
+    on any CPU.
+    """
     lines, phase = [], None
     view = run.view(*run.sources)
     for r in view.rows(None, Kind.SENT):

@@ -1,4 +1,6 @@
-"""Every result, of each protocol, switch and defence, fits the schema that its classes declare: no key more, none less."""
+"""Every result, of each protocol, switch and defence, fits the schema that its classes declare: no key more,
+none less.
+"""
 
 import json
 import shlex
