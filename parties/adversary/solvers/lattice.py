@@ -1,0 +1,240 @@
+"""Lattices of whole numbers: reduced bases, integer kernels, and the whole vector near a guess that satisfies exact equations.
+
+A. Lenstra, H. Lenstra, L. Lovasz, *Factoring Polynomials with Rational Coefficients*, 1982 (FLINT's implementation); L. Babai, *On
+Lovasz' Lattice Reduction and the Nearest Lattice Point Problem*, 1986.
+
+Over the reals k equations leave an affine space of dimension n - k. Pixels are short whole numbers, and of all whole points of that
+space the true one lies near the guess: an observation of this project, with this derivation. The whole solutions of W x = z are
+x_0 + K, K the kernel lattice of W, of dimension n - k and, for random W of entries about s, of volume about (s sqrt(n))^k. A coset
+has on average one point in a body of that volume, so that an image is determined once (s sqrt(n))^k exceeds the volume that the
+prior leaves to it: log2 of the pixels' spread, summed over n, against k log2(s sqrt(n)).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from flint import fmpz_mat
+from numpy.typing import NDArray
+
+Whole = NDArray[np.int64]
+Reals = NDArray[np.float64]
+
+_HEAVY = 40  # bits by which equations outweigh everything else in a basis, so that LLL solves them first
+_SCALE = 64  # of the weights of unknowns, which LLL wants whole
+
+
+def reduced(rows: NDArray[np.object_] | Whole) -> NDArray[np.object_]:
+    """An LLL-reduced basis, by rows (m, n) of Python integers; dependent rows come first, as zeros."""
+    basis = fmpz_mat([[int(v) for v in row] for row in rows]).lll()
+    return np.array([[int(v) for v in row] for row in basis.tolist()], dtype=object).reshape(rows.shape)
+
+
+def kernel(a: Whole) -> Whole:
+    """A reduced basis (n - rank, n) of all whole x with A x = 0, for whole A (k, n)."""
+    basis, zero = _solving(a, np.ones(a.shape[1], dtype=np.int64))
+    return _narrow(basis[zero, : a.shape[1]])
+
+
+def _solving(a: Whole, weights: Whole) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
+    """The reduced basis of [diag(weights) | heavy A^T], and which rows solve A x = 0."""
+    heavy = a.T.astype(object) * (1 << _HEAVY)
+    basis = reduced(np.hstack([np.diag(weights).astype(object), heavy]))
+    return basis, ~(basis[:, len(weights) :] != 0).any(axis=1)
+
+
+def _narrow(rows: NDArray[np.object_]) -> Whole:
+    """The same as 64-bit integers; `OverflowError` beyond."""
+    return np.array(rows.tolist(), dtype=np.int64).reshape(rows.shape)
+
+
+@dataclass(frozen=True)
+class Coset:
+    """The whole solutions of A x = z for many z: a solution each, and a reduced basis of what is left open.
+
+    `basis` (d, n) spans the kernel lattice; `particular` (r, n) are whole vectors with A t_i = `images` (r, k). `weights` (n,)
+    measures distance: the inverse of how far an unknown is expected from its guess.
+    """
+
+    basis: Whole
+    particular: Whole
+    images: NDArray[np.object_]
+    weights: Reals
+
+    @classmethod
+    def of(cls, a: Whole, spread: Reals) -> Coset:
+        """For whole A (k, n) of rank k and the expected deviation (n,) of each unknown from its guess."""
+        weights = np.maximum(np.rint(_SCALE * spread.max() / spread), 1).astype(np.int64)
+        basis, zero = _solving(a, weights)
+        whole = basis[:, : len(spread)] // weights.astype(object)
+        images = basis[~zero, len(spread) :] // (1 << _HEAVY)
+        return cls(_narrow(whole[zero]), _narrow(whole[~zero]), images, weights.astype(np.float64))
+
+    def nearest(self, z: Whole, guess: Reals) -> tuple[Whole, NDArray[np.bool_]]:
+        """X (m, n) with A x = z for each row of z (m, k), near `guess` (n,) by Babai's nearest plane; which z have a solution."""
+        x, solvable = self._solution(z)
+        q, r = self._triangle
+        for i in reversed(range(len(self.basis))):
+            steps = np.rint(((x - guess) * self.weights) @ q[:, i] / r[i, i]).astype(np.int64)
+            x = x - steps[:, None] * self.basis[i]
+        return x, solvable
+
+    def within(self, z: Whole, guess: Reals, x_max: int, width: int = 512) -> tuple[Whole, NDArray[np.bool_]]:
+        """The same with every entry in 0..x_max, and which z have one that was found: beyond Babai a search of some width.
+
+        At each plane the `width` candidates nearest so far go on, each with its three nearest multiples (K-best sphere decoding).
+        """
+        x, solvable = self.nearest(z, guess)
+        good = solvable & _inside(x, x_max)
+        for j in np.flatnonzero(solvable & ~good):
+            near = self._searched(x[j], guess, width)
+            inside = near[_inside(near, x_max)]
+            if len(inside):
+                x[j], good[j] = inside[0], True
+        return x, good
+
+    def _searched(self, x: Whole, guess: Reals, width: int) -> Whole:
+        """Points of the coset of x, nearest to the guess first."""
+        q, r = self._triangle
+        found, cost = x[None], np.zeros(1)
+        for i in reversed(range(len(self.basis))):
+            at = ((found - guess) * self.weights) @ q[:, i] / r[i, i]
+            steps = np.rint(at)[:, None] + np.array([0.0, 1.0, -1.0])
+            costs = (cost[:, None] + ((at[:, None] - steps) * r[i, i]) ** 2).ravel()
+            kept = np.argsort(costs, kind="stable")[:width]
+            found = found[kept // 3] - steps.ravel()[kept].astype(np.int64)[:, None] * self.basis[i]
+            cost = costs[kept]
+        return found
+
+    @cached_property
+    def _triangle(self) -> tuple[Reals, Reals]:
+        q, r = np.linalg.qr((self.basis * self.weights).T)
+        return q, r
+
+    def _solution(self, z: Whole) -> tuple[Whole, NDArray[np.bool_]]:
+        """Some whole solution for each row of z; zeros where there is none."""
+        right = fmpz_mat([[int(v) for v in row] for row in z.T])
+        found = fmpz_mat([[int(v) for v in row] for row in self.images.T]).solve(right).tolist()
+        solvable = np.array([all(row[j].q == 1 for row in found) for j in range(len(z))])
+        factors = np.array([[int(v.p) for v in row] for row in found], dtype=object) * solvable
+        return _narrow(factors.T @ self.particular.astype(object)), solvable
+
+
+def _inside(x: Whole, x_max: int) -> NDArray[np.bool_]:
+    """Which rows of x (m, n) lie in 0..x_max."""
+    inside: NDArray[np.bool_] = ((x >= 0) & (x <= x_max)).all(axis=1)
+    return inside
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Whole columns behind a Gram matrix: `values` (N, c), whose order is unknown, out of `rank` that there are."""
+
+    values: Whole
+    rank: int
+
+
+def columns_of_gram(gram: Whole, rounds: int = 6) -> Columns:
+    """Pixel columns of whole X (N, n) >= 0 from X X^T (N, N), without any known row.
+
+    Over the reals F with F F^T = G is X up to a rotation, and no more can be told (R. Ye et al., arXiv:2210.06771). But the rows of F
+    generate a lattice, and where about a hundred samples generate all of Z^n (without pixels that are constant zero), the rotated
+    unit vectors are its shortest: lattices that are rotations of Z^n (L. Ducas, 2023). LLL on [1 | scaled F] gives whole
+    combinations of rows; a direction u among them is a pixel where F u is whole for every sample. What was found is
+    projected out, and the rest tried again. An observation of this project.
+    """
+    factor = _factor(gram)
+    found = np.zeros((0, factor.shape[1]))
+    for _ in range(rounds):
+        left = _complement(found, factor.shape[1])
+        new = _pixels(factor @ left.T) @ left if len(left) else found[:0]
+        if not len(new):
+            break
+        found = np.vstack([found, new])
+    columns = factor @ found.T
+    whole = np.rint(columns * np.where(columns.sum(axis=0) < 0, -1.0, 1.0)).astype(np.int64)
+    return Columns(whole[:, (whole >= 0).all(axis=0)], factor.shape[1])
+
+
+_NEAR = 0.1  # of a unit: how whole a column must be
+_FINE = 24  # bits of F in the lattice
+_ROWS = 150  # of F that LLL is given at most
+
+
+def _pixels(rows: Reals) -> Reals:
+    """Directions u of length 1 (m, r), orthogonal to each other, for which R u is whole for all rows (N, r)."""
+    count = min(len(rows), max(2 * rows.shape[1] + 12, 60), _ROWS)
+    chosen = np.argsort(-np.linalg.norm(rows, axis=1), kind="stable")[:count]
+    whole = np.rint(rows[chosen] * 2.0**_FINE).astype(np.int64)
+    basis = reduced(np.hstack([np.eye(count, dtype=np.int64), whole]))
+    short = basis[:, :count].astype(np.float64) @ rows[chosen]
+    lengths = np.linalg.norm(short, axis=1)
+    units = short[lengths > 1e-3] / lengths[lengths > 1e-3, None]
+    values = rows @ units.T
+    found: list[Reals] = []
+    for unit in units[(np.abs(values - np.rint(values)) < _NEAR).all(axis=0)]:
+        if all(abs(float(unit @ other)) < 1e-3 for other in found):
+            found.append(unit)
+    return np.array(found).reshape(-1, rows.shape[1])
+
+
+def _factor(gram: Whole) -> Reals:
+    """F (N, r) with F F^T = G, by pivots, so that whole G of rank r gives exactly r columns."""
+    values, vectors = np.linalg.eigh(gram.astype(np.float64))
+    kept = values > values[-1] * 1e-10
+    factor: Reals = vectors[:, kept] * np.sqrt(values[kept])
+    return factor
+
+
+def _complement(rows: Reals, width: int) -> Reals:
+    """An orthonormal basis of what orthonormal rows leave of R^width."""
+    _, values, right = np.linalg.svd(rows, full_matrices=True)
+    return right[int((values > 0.5).sum()) :].reshape(-1, width)
+
+
+def rows_of_span(matrix: Reals, samples: int, x_max: int) -> tuple[Whole, float]:
+    """Whole vectors in 0..x_max that lie in the row span of D X (h, n), D unknown (h, b); and the gap that says whether it is one.
+
+    b = `samples`. The right singular vectors V of D X span the samples. Whole vectors k with k V ~ 0 are found by LLL on
+    [1 | scaled V] and are the kernel lattice of X; the whole vectors orthogonal to them are X up to a unimodular mixing, and of their
+    combinations with coefficients in {-1, 0, 1} those in range are the samples. The gap is that between lengths in and outside
+    the kernel. An observation of this project; neighbours: hidden subset sums (Nguyen, Stern 1999; Coron, Gini 2020), arXiv:2409.14260.
+    """
+    _, values, right = np.linalg.svd(matrix, full_matrices=False)
+    features, span = matrix.shape[1], right[:samples]
+    error = max(values[samples:].max(initial=0.0) / values[samples - 1], 1e-15)
+    whole = np.rint(span.T * 0.3 / error).astype(np.int64)
+    basis = reduced(np.hstack([np.eye(features, dtype=np.int64), whole]))
+    lengths = np.sqrt((basis.astype(np.float64) ** 2).sum(axis=1))
+    gap = float(lengths[features - samples] / max(lengths[: features - samples].max(), 1.0))
+    if gap < 10:
+        return np.zeros((0, features), dtype=np.int64), gap
+    return _in_range(kernel(_narrow(basis[: features - samples, :features])), x_max), gap
+
+
+def _in_range(basis: Whole, x_max: int) -> Whole:
+    """Combinations of basis rows (b, n) with coefficients in {-1, 0, 1} whose entries lie in 0..x_max; meet in the middle."""
+    half = len(basis) // 2
+    one, two = (_combinations(part) for part in (basis[:half], basis[half:]))
+    found = []
+    for left in one:
+        kept = np.arange(len(two))
+        for start in range(0, basis.shape[1], 8):
+            window = slice(start, start + 8)
+            sums = two[kept, window] + left[window]
+            kept = kept[((sums >= 0) & (sums <= x_max)).all(axis=1)]
+            if not len(kept):
+                break
+        found.extend(two[kept] + left)
+    rows = np.unique(np.array(found, dtype=np.int64).reshape(-1, basis.shape[1]), axis=0)
+    return rows[rows.any(axis=1)]
+
+
+def _combinations(rows: Whole) -> Whole:
+    """All sums of rows (b, n) with coefficients in {-1, 0, 1}: (3^b, n)."""
+    sums = np.zeros((1, rows.shape[1]), dtype=np.int64)
+    for row in rows:
+        sums = np.concatenate([sums, sums + row, sums - row])
+    return sums
