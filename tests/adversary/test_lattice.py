@@ -5,6 +5,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from parties.adversary.solvers import lattice
+from parties.adversary.solvers.order import placed
 
 DIGITS = load_digits().data.astype(np.int64)[np.random.default_rng(3).permutation(1797)]
 PUBLIC, SECRET = DIGITS[:360], DIGITS[360:500]
@@ -55,3 +56,9 @@ def test_noise_gives_no_span_and_says_so():
     mixed = rng.normal(0, 0.01, (32, 8)) @ SECRET[:8] + rng.normal(0, 0.01, (32, 64))
     found, gap = lattice.rows_of_span(mixed, 8, 16)
     assert gap < 10 and not len(found)
+
+
+def test_columns_find_their_pixels_by_public_images():
+    found = lattice.columns_of_gram(SECRET @ SECRET.T)
+    images, _ = placed(found.values, PUBLIC.astype(np.float64), np.random.default_rng(0))
+    assert (images == SECRET).mean() > 0.98

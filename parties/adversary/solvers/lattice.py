@@ -1,13 +1,14 @@
-"""Lattices of whole numbers: reduced bases, integer kernels, and the whole vector near a guess that satisfies exact equations.
+"""Lattices of whole numbers: bases, kernels, and the whole vector near a guess that satisfies exact equations.
 
-A. Lenstra, H. Lenstra, L. Lovasz, *Factoring Polynomials with Rational Coefficients*, 1982 (FLINT's implementation); L. Babai, *On
-Lovasz' Lattice Reduction and the Nearest Lattice Point Problem*, 1986.
+A. Lenstra, H. Lenstra, L. Lovasz, *Factoring Polynomials with Rational Coefficients*, 1982 (FLINT's
+implementation); L. Babai, *On Lovasz' Lattice Reduction and the Nearest Lattice Point Problem*, 1986.
 
-Over the reals k equations leave an affine space of dimension n - k. Pixels are short whole numbers, and of all whole points of that
-space the true one lies near the guess: an observation of this project, with this derivation. The whole solutions of W x = z are
-x_0 + K, K the kernel lattice of W, of dimension n - k and, for random W of entries about s, of volume about (s sqrt(n))^k. A coset
-has on average one point in a body of that volume, so that an image is determined once (s sqrt(n))^k exceeds the volume that the
-prior leaves to it: log2 of the pixels' spread, summed over n, against k log2(s sqrt(n)).
+Over the reals k equations leave an affine space of dimension n - k. Pixels are short whole numbers, and of
+all whole points of that space the true one lies near the guess: an observation of this project, with this
+derivation. The whole solutions of W x = z are x_0 + K, K the kernel lattice of W, of dimension n - k and,
+for random W of entries about s, of volume about (s sqrt(n))^k. A coset has on average one point in a body
+of that volume, so that an image is determined once (s sqrt(n))^k exceeds the volume that the prior leaves
+to it: log2 of the pixels' spread, summed over n, against k log2(s sqrt(n)).
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ def _narrow(rows: NDArray[np.object_]) -> Whole:
 class Coset:
     """The whole solutions of A x = z for many z: a solution each, and a reduced basis of what is left open.
 
-    `basis` (d, n) spans the kernel lattice; `particular` (r, n) are whole vectors with A t_i = `images` (r, k). `weights` (n,)
-    measures distance: the inverse of how far an unknown is expected from its guess.
+    `basis` (d, n) spans the kernel lattice; `particular` (r, n) are whole vectors with A t_i = `images` (r,
+    k). `weights` (n,) measures distance: the inverse of how far an unknown is expected from its guess.
     """
 
     basis: Whole
@@ -73,7 +74,7 @@ class Coset:
         return cls(_narrow(whole[zero]), _narrow(whole[~zero]), images, weights.astype(np.float64))
 
     def nearest(self, z: Whole, guess: Reals) -> tuple[Whole, NDArray[np.bool_]]:
-        """X (m, n) with A x = z for each row of z (m, k), near `guess` (n,) by Babai's nearest plane; which z have a solution."""
+        """X (m, n) with A x = z for each row of z (m, k), near `guess` (n,), by Babai; which z have a solution."""
         x, solvable = self._solution(z)
         q, r = self._triangle
         for i in reversed(range(len(self.basis))):
@@ -82,9 +83,10 @@ class Coset:
         return x, solvable
 
     def within(self, z: Whole, guess: Reals, x_max: int, width: int = 512) -> tuple[Whole, NDArray[np.bool_]]:
-        """The same with every entry in 0..x_max, and which z have one that was found: beyond Babai a search of some width.
+        """The same with every entry in 0..x_max, and for which z one was found: a search where Babai fails.
 
-        At each plane the `width` candidates nearest so far go on, each with its three nearest multiples (K-best sphere decoding).
+        At each plane the `width` candidates nearest so far go on, each with its three nearest multiples
+        (K-best sphere decoding).
         """
         x, solvable = self.nearest(z, guess)
         good = solvable & _inside(x, x_max)
@@ -124,13 +126,12 @@ class Coset:
 
 def _inside(x: Whole, x_max: int) -> NDArray[np.bool_]:
     """Which rows of x (m, n) lie in 0..x_max."""
-    inside: NDArray[np.bool_] = ((x >= 0) & (x <= x_max)).all(axis=1)
-    return inside
+    return np.all((x >= 0) & (x <= x_max), axis=1)
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Whole columns behind a Gram matrix: `values` (N, c), whose order is unknown, out of `rank` that there are."""
+    """Whole columns behind a Gram matrix: `values` (N, c) in no known order, out of `rank` that there are."""
 
     values: Whole
     rank: int
@@ -139,11 +140,12 @@ class Columns:
 def columns_of_gram(gram: Whole, rounds: int = 6) -> Columns:
     """Pixel columns of whole X (N, n) >= 0 from X X^T (N, N), without any known row.
 
-    Over the reals F with F F^T = G is X up to a rotation, and no more can be told (R. Ye et al., arXiv:2210.06771). But the rows of F
-    generate a lattice, and where about a hundred samples generate all of Z^n (without pixels that are constant zero), the rotated
-    unit vectors are its shortest: lattices that are rotations of Z^n (L. Ducas, 2023). LLL on [1 | scaled F] gives whole
-    combinations of rows; a direction u among them is a pixel where F u is whole for every sample. What was found is
-    projected out, and the rest tried again. An observation of this project.
+    Over the reals F with F F^T = G is X up to a rotation, and no more can be told (R. Ye et al.,
+    arXiv:2210.06771). But the rows of F generate a lattice, and where about a hundred samples generate all
+    of Z^n (without pixels that are constant zero), the rotated unit vectors are its shortest: lattices that
+    are rotations of Z^n (L. Ducas, 2023). LLL on [1 | scaled F] gives whole combinations of rows; a
+    direction u among them is a pixel where F u is whole for every sample. What was found is projected out,
+    and the rest tried again. An observation of this project.
     """
     factor = _factor(gram)
     found = np.zeros((0, factor.shape[1]))
@@ -164,7 +166,7 @@ _ROWS = 150  # of F that LLL is given at most
 
 
 def _pixels(rows: Reals) -> Reals:
-    """Directions u of length 1 (m, r), orthogonal to each other, for which R u is whole for all rows (N, r)."""
+    """Orthogonal directions u of length 1 (m, r) for which R u is whole for all rows of R (N, r)."""
     count = min(len(rows), max(2 * rows.shape[1] + 12, 60), _ROWS)
     chosen = np.argsort(-np.linalg.norm(rows, axis=1), kind="stable")[:count]
     whole = np.rint(rows[chosen] * 2.0**_FINE).astype(np.int64)
@@ -195,12 +197,13 @@ def _complement(rows: Reals, width: int) -> Reals:
 
 
 def rows_of_span(matrix: Reals, samples: int, x_max: int) -> tuple[Whole, float]:
-    """Whole vectors in 0..x_max that lie in the row span of D X (h, n), D unknown (h, b); and the gap that says whether it is one.
+    """Whole vectors in 0..x_max in the row span of D X (h, n), D unknown (h, b); and the gap that says if there is one.
 
-    b = `samples`. The right singular vectors V of D X span the samples. Whole vectors k with k V ~ 0 are found by LLL on
-    [1 | scaled V] and are the kernel lattice of X; the whole vectors orthogonal to them are X up to a unimodular mixing, and of their
-    combinations with coefficients in {-1, 0, 1} those in range are the samples. The gap is that between lengths in and outside
-    the kernel. An observation of this project; neighbours: hidden subset sums (Nguyen, Stern 1999; Coron, Gini 2020), arXiv:2409.14260.
+    b = `samples`. The right singular vectors V of D X span the samples. Whole vectors k with k V ~ 0 are
+    found by LLL on [1 | scaled V] and are the kernel lattice of X; the whole vectors orthogonal to them are
+    X up to a unimodular mixing, and of their combinations with coefficients in {-1, 0, 1} those in range
+    are the samples. The gap is that between lengths in and outside the kernel. An observation of this
+    project; neighbours: hidden subset sums (Nguyen, Stern 1999; Coron, Gini 2020), arXiv:2409.14260.
     """
     _, values, right = np.linalg.svd(matrix, full_matrices=False)
     features, span = matrix.shape[1], right[:samples]
@@ -215,7 +218,7 @@ def rows_of_span(matrix: Reals, samples: int, x_max: int) -> tuple[Whole, float]
 
 
 def _in_range(basis: Whole, x_max: int) -> Whole:
-    """Combinations of basis rows (b, n) with coefficients in {-1, 0, 1} whose entries lie in 0..x_max; meet in the middle."""
+    """Combinations of rows (b, n) with coefficients in {-1, 0, 1} within 0..x_max, by a meeting in the middle."""
     half = len(basis) // 2
     one, two = (_combinations(part) for part in (basis[:half], basis[half:]))
     found = []
