@@ -85,7 +85,17 @@ _TABLE = (
         known_maps.known_init,
     ),
 )
-_MODULES = ("conv", "gradient", "gram", "inversion", "known_samples", "labels", "master_key", "update")
+_MODULES = (
+    "conv",
+    "gradient",
+    "gram",
+    "inversion",
+    "known_samples",
+    "labels",
+    "lattice",
+    "master_key",
+    "update",
+)
 ATTACKS = tuple(sorted((*_MODULES, *(entry.NAME for entry in _TABLE))))
 
 # Attacks on heads, by the modules of `heads` that hold them: they take heads, ciphertexts or answers, of many

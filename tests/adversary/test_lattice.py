@@ -6,6 +6,7 @@ from sklearn.datasets import load_digits
 
 from parties.adversary.solvers import lattice
 from parties.adversary.solvers.order import placed
+from tests.scenarios.test_attacks import attacked
 
 DIGITS = load_digits().data.astype(np.int64)[np.random.default_rng(3).permutation(1797)]
 PUBLIC, SECRET = DIGITS[:360], DIGITS[360:500]
@@ -62,3 +63,8 @@ def test_columns_find_their_pixels_by_public_images():
     found = lattice.columns_of_gram(SECRET @ SECRET.T)
     images, _ = placed(found.values, PUBLIC.astype(np.float64), np.random.default_rng(0))
     assert (images == SECRET).mean() > 0.98
+
+
+def test_keys_of_one_step_give_every_image_that_a_budget_was_to_protect(runs):
+    row = attacked(runs("plain_fe", hidden=32, defence=("key_budget:32",))[0], "lattice")
+    assert row["metrics"]["exact_pixels"] == 1.0 and row["metrics"]["solved_at_step"] == 0

@@ -1,4 +1,4 @@
-"""Lattices of whole numbers: bases, kernels, and the whole vector near a guess that satisfies exact equations.
+"""Lattices of whole numbers: bases, kernels, and the whole solution of equations near a guess.
 
 A. Lenstra, H. Lenstra, L. Lovasz, *Factoring Polynomials with Rational Coefficients*, 1982 (FLINT's
 implementation); L. Babai, *On Lovasz' Lattice Reduction and the Nearest Lattice Point Problem*, 1986.
@@ -74,7 +74,7 @@ class Coset:
         return cls(_narrow(whole[zero]), _narrow(whole[~zero]), images, weights.astype(np.float64))
 
     def nearest(self, z: Whole, guess: Reals) -> tuple[Whole, NDArray[np.bool_]]:
-        """X (m, n) with A x = z for each row of z (m, k), near `guess` (n,), by Babai; which z have a solution."""
+        """X (m, n) with A x = z for each row of z (m, k), near `guess` (n,); which z have a solution."""
         x, solvable = self._solution(z)
         q, r = self._triangle
         for i in reversed(range(len(self.basis))):
@@ -126,7 +126,7 @@ class Coset:
 
 def _inside(x: Whole, x_max: int) -> NDArray[np.bool_]:
     """Which rows of x (m, n) lie in 0..x_max."""
-    return np.all((x >= 0) & (x <= x_max), axis=1)
+    return np.asarray(np.all((x >= 0) & (x <= x_max), axis=1), dtype=np.bool_)
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def _complement(rows: Reals, width: int) -> Reals:
 
 
 def rows_of_span(matrix: Reals, samples: int, x_max: int) -> tuple[Whole, float]:
-    """Whole vectors in 0..x_max in the row span of D X (h, n), D unknown (h, b); and the gap that says if there is one.
+    """Whole vectors in 0..x_max in the row span of D X (h, n), D unknown; and the gap that tells if any.
 
     b = `samples`. The right singular vectors V of D X span the samples. Whole vectors k with k V ~ 0 are
     found by LLL on [1 | scaled V] and are the kernel lattice of X; the whole vectors orthogonal to them are
@@ -218,7 +218,7 @@ def rows_of_span(matrix: Reals, samples: int, x_max: int) -> tuple[Whole, float]
 
 
 def _in_range(basis: Whole, x_max: int) -> Whole:
-    """Combinations of rows (b, n) with coefficients in {-1, 0, 1} within 0..x_max, by a meeting in the middle."""
+    """Combinations of rows (b, n) with coefficients in {-1, 0, 1} within 0..x_max: meet in the middle."""
     half = len(basis) // 2
     one, two = (_combinations(part) for part in (basis[:half], basis[half:]))
     found = []

@@ -1,0 +1,69 @@
+"""Whole pixels from few keys: W x = z has whole solutions in a lattice, the image near the guess.
+
+Over the reals r < n equations bound a sample and no more. Pixels are short whole numbers: an observation of
+this project, derived in `solvers/lattice.py`. Every function key works on every ciphertext, so that the keys
+of one step are r = h equations on each sample. Assumes the prior's mean and spread of each pixel (public
+images), or nothing but the pixel range. What is returned satisfies every equation that was used and lies in
+the pixel range; that nothing else does is likely, not proven. Costs one lattice reduction for each system and a
+nearest plane a sample; limited to images of `MOST` pixels, beyond which the reduction takes too long here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction, Relations
+from parties.adversary.attacks.all_keys import blank, told
+from parties.adversary.solvers.lattice import Coset
+from parties.adversary.solvers.systems import System, systems
+from protocols.language.relations import Instance
+
+NAME = "lattice"
+SUMMARY = "whole pixels from fewer keys than pixels: the lattice of whole solutions, near the prior's guess"
+CONSUMES = (Instance,)
+
+MOST = 144  # pixels
+_LEAST_SPREAD = 0.2  # of a pixel that never varies in public images, in quanta
+
+
+def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
+    """Solve for every sample in whole numbers; rows of NaN where no solution in the pixel range was found."""
+    del rng  # nothing here is drawn
+    every = [system for system in systems(told(relations)) if system.rank]
+    if not every:
+        raise NotApplicable("the view holds no keys that work on a ciphertext")
+    if every[0].echelon.columns > MOST:
+        raise NotApplicable(f"images of more than {MOST} pixels: the lattice was not reduced")
+    values = blank(relations, every[0].echelon.columns)
+    for system in every:
+        _fill(values, system, prior)
+    found = int(np.isfinite(values[:, 0]).sum())
+    notes = {"keys_used": [_used(system) for system in every][:8], "solved_in_integers": found}
+    last = max(system.ranks[-1][0] for system in every) if found == len(values) else None
+    return Reconstruction(Quantity.IMAGES, np.arange(len(values)), values, last, notes=notes)
+
+
+def _used(system: System) -> int:
+    """Equations that are used: half of the pixels determine an image, and fewer make a larger lattice."""
+    return min(system.rank, (system.echelon.columns + 1) // 2)
+
+
+def _fill(values: NDArray[np.float32], system: System, prior: Prior) -> None:
+    """The samples of one system, by as many of its equations as are of use."""
+    guess, spread = _expected(prior)
+    rows = system.vectors[: _used(system)].astype(np.int64)
+    coset = Coset.of(rows, spread)
+    for number, block in enumerate(system.blocks):
+        z = system.products(number, np.arange(len(block)))[:, : len(rows)].astype(np.int64)
+        x, inside = coset.within(z, guess, prior.x_max)
+        values[block[inside]] = x[inside] / prior.x_max
+
+
+def _expected(prior: Prior) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and spread of each pixel, in quanta; of an even spread where no image is public."""
+    guess = prior.guess() * prior.x_max
+    if prior.public is None or len(prior.public) < 2:
+        return guess, np.full(len(guess), prior.x_max / np.sqrt(12.0))
+    spread = prior.public.std(axis=0) * prior.x_max
+    return guess, np.sqrt(spread**2 + _LEAST_SPREAD**2)
