@@ -1,11 +1,12 @@
 """Whole pixels from few keys: W x = z has whole solutions in a lattice, the image near the guess.
 
 Over the reals r < n equations bound a sample and no more. Pixels are short whole numbers: an observation of
-this project, derived in `solvers/lattice.py`. Every function key works on every ciphertext, so that the keys
-of one step are r = h equations on each sample. Assumes the prior's mean and spread of each pixel (public
-images), or nothing but the pixel range. What is returned satisfies every equation that was used and lies in
-the pixel range; that nothing else does is likely, not proven. Costs one lattice reduction for each system and a
-nearest plane a sample; limited to images of `MOST` pixels, beyond which the reduction takes too long here.
+this project, derived in `solvers/lattice.py`. Every function key works on every ciphertext, so that the
+keys of one step are r = h equations on each sample. Assumes the prior's mean and spread of each pixel
+(public images), or nothing but the pixel range. What is returned satisfies every equation that was used and
+lies in the pixel range; that nothing else does is likely, not proven. Costs one lattice reduction for each
+system and a nearest plane a sample; limited to images of `MOST` pixels, beyond which the reduction takes
+too long here.
 """
 
 from __future__ import annotations
