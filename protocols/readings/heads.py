@@ -27,11 +27,12 @@ from protocols.language.head_relations import (
     SealedHeads,
 )
 from protocols.language.relations import Array, Later, Opaque, Own, Relation, Without
-from protocols.language.roles import KEY_AUTHORITY, SERVER, role_of
+from protocols.language.roles import DATA_OWNER, KEY_AUTHORITY, SERVER, role_of
 from protocols.language.view import Kind, Row, View
 from protocols.network.head_config import HeadConfig
 from protocols.network.head_integers import quantise_features, quantise_head
 from protocols.network.public_base import LABEL, FrozenBase, base_of
+from protocols.readings.samples import owned
 
 _TRIED = 4  # rows of ciphertexts that are opened, to prove that the key fits
 _QUERIES = 4096  # that equations are made of
@@ -72,8 +73,11 @@ def answers(view: View) -> Iterator[Relation]:
     config: HeadConfig = view.config
     asked = _inputs(view)
     sk, encrypted = _key(view), list(view.rows("r", Kind.RECEIVED))
-    if encrypted and sk is not None and _opens(sk, view.value(encrypted[0])):
-        opened = lambda: _by_owner(config, [_decrypted(sk, view.value(r)) for r in encrypted])  # noqa: E731
+    if encrypted and _reads(view, sk, encrypted[0]):
+
+        def opened() -> Array:
+            return _by_owner(config, [_decrypted(_need(sk), view.value(row)) for row in encrypted])
+
         what = "logits" if config.depth == "one" else "pre-activations"
         yield _logits(view, what, encrypted, opened, config.rows, asked, decrypted=True)
     told = [row for row in view.rows("logits", Kind.RECEIVED) if role_of(row.receiver) is SERVER]
@@ -88,6 +92,7 @@ def answers(view: View) -> Iterator[Relation]:
         yield HeadDecisions(owners, count, config.classes, asked is not None, labels=("decision",))
     if any(role_of(party) is KEY_AUTHORITY for party in view.parties):
         yield Own("secret key", KEY_AUTHORITY.value, "drawn by the authority itself")
+    yield from owned("head", DATA_OWNER.value, view, "trained by itself; its samples and coins repeat it")
     yield Without(HeadService, _LATER)
     yield Opaque(labels=("r", "pk"), why="ciphertexts without the key")
 
@@ -155,6 +160,20 @@ def _key(view: View) -> PaillierSecretKey | None:
         return None
     pk, sk = paillier.setup(view.config.params, Coins(coins[0].tobytes()))
     return sk if pk == view.value(rows[0]) else None
+
+
+def _reads(view: View, sk: PaillierSecretKey | None, row: Row) -> bool:
+    """Whether the authority's key is in the view and opens a message, as far as payloads were recorded."""
+    if view.has_payloads():
+        return sk is not None and _opens(sk, view.value(row))
+    return any(role_of(party) is KEY_AUTHORITY for party in view.parties)
+
+
+def _need(sk: PaillierSecretKey | None) -> PaillierSecretKey:
+    """The key, where it could be drawn again."""
+    if sk is None:
+        raise SchemeError("the key cannot be drawn again: payloads were not recorded")
+    return sk
 
 
 def _opens(sk: PaillierSecretKey, ct: Any) -> bool:

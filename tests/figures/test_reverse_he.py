@@ -8,7 +8,9 @@ import pytest
 
 from parties import party
 from parties.adversary.adversary import Adversary
+from parties.adversary.attack import Relations
 from parties.adversary.catalogue import ATTACKS
+from parties.adversary.heads.knowledge import lines as lines_about
 from parties.adversary.knowledge import learned
 from parties.party import fresh_state
 from parties.record.transcript import Transcript
@@ -19,6 +21,7 @@ from protocols.crypto import paillier
 from protocols.crypto.coins import Coins, derive
 from protocols.crypto.paillier_keys import PaillierFloats, PaillierLogits
 from protocols.language.errors import BoundError, ConfigError, MalformedError, StepError
+from protocols.language.head_relations import HeadService
 from protocols.language.options import from_plain
 from protocols.language.session import Session
 from protocols.network.head import Protect
@@ -122,14 +125,61 @@ def test_the_encrypted_layer_is_in_no_transcript(runs, options):
 
 def test_who_learned_what(runs):
     run, _ = runs("reverse_he")
-    assert known(run, "server") == [("queries", "clear"), ("head", "nothing found")]
-    assert known(run, "key_authority") == [("logits", "exact"), ("secret key", "own")]
-    assert known(run, "consumer") == [("decision", "clear")]
-    assert known(run, "querier") == []
-    assert known(run, "data_owner:0") == [("samples", "own"), ("labels", "own")]
+    sealed = [("head", "nothing found"), ("samples", "nothing found")]
+    assert known(run, "server") == [("queries", "clear"), *sealed]
+    assert known(run, "key_authority") == [
+        ("logits", "exact"), ("head", "bounded"), ("samples", "bounded"), ("secret key", "own"),
+        ("decision", "own"),
+    ]  # fmt: skip
+    assert known(run, "consumer") == [("decision", "clear"), ("head", "bounded"), ("samples", "bounded")]
+    assert known(run, "querier") == [("queries", "own")]
+    assert known(run, "data_owner:0") == [("head", "own"), ("samples", "own"), ("labels", "own")]
     for other in ("server", "querier"):
         assert ("head", "exact") in known(run, other, "key_authority")
         assert ("head", "bounded") in known(run, other, "consumer")
+
+
+def images(run, *parties):
+    """What is said of the training images: how, and by what."""
+    lines = Adversary(run.view_sources(parties)).learned()
+    (found,) = [(item.how, item.detail) for item in lines if item.quantity == "samples"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("options", "parties", "attack"),
+    [
+        ({}, ("server", "key_authority"), "whitebox"),
+        ({}, ("key_authority", "querier"), "logits"),
+        ({"release": Release.LOGITS}, ("server",), "logits"),
+        ({"release": Release.DECISION}, ("server",), "blackbox"),
+        ({}, ("querier", "consumer"), "blackbox"),
+        (FLOAT, ("server",), "exponents"),
+        ({"record": Record.HEADERS}, ("server", "key_authority"), "whitebox"),
+    ],
+    ids=str,
+)
+def test_whatever_is_known_of_a_head_bounds_its_training_images(runs, options, parties, attack):
+    how, detail = images(runs("reverse_he", **options)[0], *parties)
+    assert how == "bounded" and f"attack {attack}" in detail
+
+
+def test_images_of_an_opaque_head_are_said_with_what_was_tried(runs):
+    how, detail = images(runs("reverse_he")[0], "server")
+    assert how == "nothing found" and "whitebox on its ciphertexts" in detail
+
+
+def test_nothing_is_said_of_the_images_of_an_owner_of_the_coalition(runs):
+    lines = Adversary(runs("reverse_he")[0].view_sources(("server", "data_owner:0"))).learned()
+    assert [item.how for item in lines if item.quantity == "samples"] == ["own"]
+
+
+def test_a_service_that_still_answers_bounds_head_and_images():
+    service = HeadService(np.arange(2), 100, decide=lambda owner, x: np.zeros(len(x), np.int64))
+    lines = list(lines_about(Relations(lambda: [service], ("querier",))))
+    assert [(line.quantity, line.of, line.how) for line in lines] == [
+        ("head", "2 owners", "bounded"), ("samples", "2 owners", "bounded"),
+    ]  # fmt: skip
 
 
 def test_floats_bound_the_head_and_fed_back_answers_too(runs):
