@@ -1,10 +1,11 @@
 """Who learned what, derived from the relations of a view: nothing here is declared by the author of a
 protocol.
 
-Words: `own` for a party's own secrets; `clear` for what crossed as plain numbers; `exact` for what the
-relations determine, and what was then solved for, on some samples at least; `bounded` for what they constrain
-without determining it; `nothing found` for what is declared opaque and no rule opens, with what was tried;
-`not analysed` for a label that no relation is read from.
+Words: `own` for a party's own inputs and secrets, and for plain numbers that it sent; `clear` for what
+crossed as plain numbers; `exact` for what the relations determine, and what was then solved for, on some
+samples at least; `bounded` for what they constrain without determining it; `nothing found` for what is
+declared opaque and no rule opens, with what was tried; `not analysed` for a label that no relation is read
+from.
 
 The rules (`rules.py`) say what follows from some types of relations, whatever these are of; a larger view has
 more relations, and is told no less. A rule that is added there is a row of `RULES`.
@@ -23,6 +24,7 @@ from parties.adversary.solvers.exact import solve_exactly
 from parties.adversary.solvers.systems import gather
 from parties.record.view import Kind, Row, View
 from protocols.language.relations import Asked, Instance, Labels, Opaque, Own, Plain, Samples
+from protocols.language.roles import DATA_OWNER, role_of
 
 _TRIED = 64  # samples that are solved for, to confirm what the rank says
 
@@ -74,14 +76,57 @@ def _of_labels(view: View, sight: Sight) -> Iterator[Learned]:
 
 
 def _own(view: View, sight: Sight) -> Iterator[Learned]:
-    """The secrets of the parties themselves."""
+    """What the parties have themselves: secrets, inputs, and the plain numbers that they sent."""
     for secret in sight.relations.of(Own):
         yield Learned(", ".join(view.parties), secret.quantity, secret.party, "own", secret.detail, 0)
-    kinds: tuple[tuple[type[Samples | Labels], str], ...] = ((Samples, "samples"), (Labels, "labels"))
-    for kind, quantity in kinds:
-        count = sum(len(relation.samples) for relation in sight.relations.of(kind) if relation.own)
-        if count:
-            yield Learned(", ".join(view.parties), quantity, f"{count} of its own", "own", "its input", 0)
+    inputs = list(_inputs(view))
+    yield from inputs
+    known = {line.quantity for line in inputs} | {secret.quantity for secret in sight.relations.of(Own)}
+    yield from (line for line in _sent(view, sight) if line.quantity not in known)
+
+
+_INPUTS = {"images": ("samples", "queries"), "labels": ("labels", "labels of queries")}
+
+
+def _inputs(view: View) -> Iterator[Learned]:
+    """The inputs of the parties, as the view has them, whatever the protocol states: a line for each kind."""
+    after = any(row.phase == "predict" for row in view.rows())  # the training: samples are queries
+    found: dict[str, list[Row]] = {}
+    for row in view.rows(None, Kind.INPUT):
+        if row.label in _INPUTS:
+            asks = after or role_of(row.party) is not DATA_OWNER
+            found.setdefault(_INPUTS[row.label][asks], []).append(row)
+    for quantity, rows in found.items():
+        parts = _columns(view, rows)
+        count = (max if parts else sum)(row.shape[0] for row in rows)
+        detail = "its input: columns of them" if parts else "its input"
+        yield Learned(", ".join(view.parties), quantity, f"{count} of its own", "own", detail, 0)
+
+
+def _columns(view: View, rows: list[Row]) -> bool:
+    """Whether inputs are parts of images."""
+    config = view.config
+    pixels = int(np.prod(getattr(config, "shape", ()) or (config.features,)))
+    return any(len(row.shape) == 2 and row.shape[1] < pixels for row in rows)
+
+
+def _sent(view: View, sight: Sight) -> Iterator[Learned]:
+    """A line for each label of plain numbers that was sent, unless a line says that it was received."""
+    relations = sight.relations
+    of_inputs = {label for r in relations if isinstance(r, Samples | Labels) and r.own for label in r.labels}
+    opaque = {label for relation in relations.of(Opaque) for label in relation.labels}
+    related = {label for relation in relations for label in relation.labels}
+    received = {row.label for row in view.rows(None, Kind.RECEIVED)}
+    left_out = of_inputs | opaque | received & related
+    named = {label: plain.quantity or label for plain in relations.of(Plain) for label in plain.labels}
+    groups: dict[str, list[Row]] = {}
+    for row in view.rows(None, Kind.SENT):
+        if row.label not in left_out and _numbers(row.dtype):
+            groups.setdefault(row.label, []).append(row)
+    for label, rows in groups.items():
+        said = f"{len(rows)} messages that it sent, the first {rows[0].dtype} {tuple(rows[0].shape)}"
+        since = max(rows[0].round, 0) if rows[0].phase == "step" else 0
+        yield Learned(", ".join(view.parties), named.get(label, label), _senders(rows), "own", said, since)
 
 
 def queried(training: Relations, query: Relations, payloads: bool) -> list[Learned]:

@@ -83,7 +83,7 @@ class Known:
     quantity: str = derived("the label under which it crossed, or samples, labels, master key")
     of: str = derived("whose it is, or of how many samples")
     how: How = derived(
-        "own: drawn or held by the party itself; clear: crossed as plain numbers; exact: determined and "
+        "own: drawn, held or sent by the party; clear: crossed as plain numbers; exact: determined and "
         "solved for; up to: "
         "determined but for what is named; bounded: constrained; nothing found: no more than ciphertexts, as "
         "far as was "

@@ -9,6 +9,8 @@ import pytest
 from parties.adversary.adversary import Adversary
 from parties.record.transcript import Record
 from protocols.network.config import Gradient, Labels, Scheme
+from scenarios.run.catalogue import find_protocol
+from tests.conftest import TINY
 from tests.scenarios.test_attacks import ENOUGH, attacked
 
 
@@ -62,8 +64,29 @@ def test_without_protection_the_cloud_sees_everything_in_the_clear(runs):
 
 def test_an_owner_learns_the_gradients_of_its_own_batches(runs):
     items = known(runs("plain_fe", owners=3)[0], "data_owner:1")
-    assert items["dz1"].how == "clear" and set(items) == {"dz1", "samples", "labels"}
-    assert items["samples"].how == items["labels"].how == "own"
+    assert items["dz1"].how == "clear" and set(items) == {"dz1", "dw1", "samples", "labels"}
+    assert items["samples"].how == items["labels"].how == items["dw1"].how == "own"
+
+
+@pytest.mark.parametrize("scenario", ["plain", "plain_fe", "mitig1"])
+def test_inputs_are_said_once_and_also_where_a_protocol_states_no_relation(runs, monkeypatch, scenario):
+    run, _ = runs(scenario, **TINY)
+    for stated in (True, False):
+        if not stated:
+            monkeypatch.setattr(find_protocol(scenario), "relations", lambda view: iter(()))
+        lines = Adversary(run.view_sources(("data_owner:0",))).learned()
+        for quantity in ("samples", "labels"):
+            (line,) = [item for item in lines if item.quantity == quantity and item.how == "own"]
+            assert line.of == "16 of its own"
+
+
+def test_a_party_knows_the_plain_numbers_that_it_sent(runs, monkeypatch):
+    run, _ = runs("plain_fe", gradient=Gradient.FE)
+    assert known(run, "cloud_trainer")["w1"].how == "own"
+    monkeypatch.setattr(find_protocol("plain_fe"), "relations", lambda view: iter(()))
+    assert known(run, "cloud_trainer")["w1"].how == "own"
+    both = Adversary(run.view_sources(("cloud_trainer", "key_authority"))).learned()
+    assert "own" in [item.how for item in both if item.quantity == "w1"], "together no less than alone"
 
 
 def test_the_authority_sees_p_in_the_requests_for_label_keys(runs):
