@@ -24,7 +24,7 @@ QUANTITIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("samples", ("samples", "x")),
     ("labels", ("labels",)),
     ("weights", ("weights", "w1", "w1_mean", "w1_copy", "head")),
-    ("master key", ("master key", "msk")),
+    ("master key", ("master key", "msk", "secret key")),
     ("gram", ("gram", "samples", "x")),
 )
 _STRENGTH = ("not analysed", "nothing found", "own", "bounded", "up to", "exact", "clear")
@@ -104,16 +104,12 @@ def strongest(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str,
     """Of a party's lines about a quantity, the one that says most: first how sure, then of how many, then how
     early.
     """
-    mine = [row for row in rows if row["quantity"] in names and (names[0] != "gram" or _gives_gram(row))]
+    mine = [row for row in rows if row["quantity"] in names]
     return min(mine, key=_rank, default=None)
 
 
 def _rank(row: dict[str, Any]) -> tuple[int, bool, int]:
     return -_STRENGTH.index(row["how"]), not row["of"].startswith("all "), row["since_round"] or 0
-
-
-def _gives_gram(row: dict[str, Any]) -> bool:
-    return row["quantity"] == "gram" or row["how"] in ("exact", "clear")
 
 
 def _candidates(run: RunFolder) -> Iterator[Coalition]:

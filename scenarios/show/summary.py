@@ -168,7 +168,7 @@ MEANINGS = {
 }
 _PRIVATE = ("samples", "labels", "master key", "x", "head")
 _HOW = {
-    "own": "a party's own secret",
+    "own": "a party's own input or secret, or what it sent",
     "clear": "crossed as plain numbers",
     "exact": "solved for",
     "bounded": "constrained, not determined",
@@ -214,7 +214,8 @@ def matrix_table(learned: list[dict[str, Any]], parties: list[str]) -> Renderabl
         table.add_row(party, *(_cell(strongest(mine, names), rest) for _, names in QUANTITIES))
     told = (
         "nothing found: no message of the view says anything of it, or only ciphertexts do; not analysed: "
-        "messages of which the protocol states no relation; images that are known give their Gram matrix"
+        "messages of which the protocol states no relation; what is known of samples is known of their Gram "
+        "matrix too"
     )
     return Group(table, _legend(told))
 
@@ -234,7 +235,7 @@ def coalition_table(rows: list[dict[str, Any]], width: int = _WIDE) -> Renderabl
     columns = ["coalition", "reads", "how", "since step", *(["derivation"] if width >= _WIDE else [])]
     table = _table("smallest coalitions that read another owner's samples exactly", *columns)
     for row in rows:
-        line = row["line"] or {"of": "no other owner's samples", "how": "", "since_round": None, "detail": ""}
+        line = row["line"] or {"of": "no exact samples found", "how": "", "since_round": None, "detail": ""}
         since = "" if line["since_round"] is None else str(line["since_round"])
         cells = (", ".join(row["coalition"]), line["of"], line["how"], since)
         table.add_row(

@@ -56,6 +56,23 @@ def test_the_matrix_takes_the_strongest_and_the_earliest_line():
     assert strongest(rows, ("samples", "x"))["since_round"] == 3 and strongest(rows, ("labels",)) is None
 
 
+def test_the_matrix_finds_the_key_of_an_authority_of_heads_and_grams_of_what_is_known():
+    row = {"how": "own", "since_round": 0, "of": "key_authority"}
+    names = dict(QUANTITIES)
+    assert strongest([{"quantity": "secret key", **row}], names["master key"])["how"] == "own"
+    assert strongest([{"quantity": "samples", **row, "how": "bounded"}], names["gram"])["how"] == "bounded"
+
+
+def test_coalitions_that_read_nothing_exactly_are_said_to_have_found_no_exact_samples(runs, capsys):
+    from scenarios.cli import app
+
+    for args in ((), ("--json",)):
+        with pytest.raises(SystemExit):
+            app(["coalitions", str(runs("reverse_he")[0].path), *args])
+        said = capsys.readouterr().out
+        assert "no other owner" not in said and ("no exact" in said or args)
+
+
 def test_a_coalition_knows_at_least_what_its_members_know(runs):
     run, _ = runs("mitig2", **MANY)
     order = ["own", "bounded", "exact", "clear"]

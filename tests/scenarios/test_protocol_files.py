@@ -14,6 +14,7 @@ from parties import registry
 from scenarios import load_run
 from scenarios.cli import app
 from scenarios.run.catalogue import asked_for
+from scenarios.run.learned import QUANTITIES, strongest
 from scenarios.run.result import result_schema
 from tests.scenarios.test_cli import one_line
 
@@ -191,6 +192,17 @@ def test_owners_hold_columns_and_the_first_one_labels(tmp_path):
     one_line(
         keyhole("run", COLUMNS, "--owners", "65", "--samples", "100", "--runtime", "inline"), 2, "at most 64"
     )
+
+
+def test_the_matrix_says_what_a_party_of_a_users_protocol_sent_and_holds(stored, tmp_path):
+    def cell(folder, party, names):
+        return strongest([row for row in folder.result["learned"] if row["party"] == party], names)
+
+    quantities = dict(QUANTITIES)
+    assert cell(stored, "cloud_trainer", quantities["weights"])["how"] == "own", "the cloud drew and sent W1"
+    assert cell(stored, "data_owner:0", quantities["samples"])["of"] == "48 of its own"
+    held = cell(run(COLUMNS, tmp_path / "run", "--owners", "3"), "data_owner:0", quantities["samples"])
+    assert (held["how"], held["of"]) == ("own", "48 of its own") and "columns" in held["detail"]
 
 
 def test_protocols_of_installed_packages_are_known(monkeypatch):
