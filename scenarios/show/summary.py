@@ -12,6 +12,7 @@ from rich.text import Text
 
 from scenarios.run.folder import RunFolder
 from scenarios.run.learned import QUANTITIES, strongest
+from scenarios.show.printable import printable
 
 _WIDE = 110  # columns from which on a derivation stands beside what it derives
 
@@ -252,7 +253,7 @@ _COALITION_LEGEND = (
 
 def meaning(quantity: str) -> str:
     """A quantity of result.json in words."""
-    return MEANINGS.get(quantity, quantity)
+    return MEANINGS.get(quantity) or printable(quantity)
 
 
 def attack_table(attacks: list[dict[str, Any]], security: str = "", width: int = _WIDE) -> RenderableType:
