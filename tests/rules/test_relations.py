@@ -9,8 +9,11 @@ from parties.adversary.adversary import Adversary
 from parties.record.view import Kind
 from protocols.language import relations as r
 from protocols.language.relations import now
+from protocols.network.head_config import HeadConfig
 from scenarios.run.catalogue import PROTOCOLS, find_protocol
 from scenarios.run.folder import load_run
+from tests.rules import head_truth
+from tests.rules.head_truth import HeadTruth
 from tests.rules.test_digests import LINES
 
 PARTIES = ("cloud_trainer", "key_authority", "data_owner:0")
@@ -39,6 +42,12 @@ class Truth:
         self.maps = {k.map: (now(k.value), k.noise) for k in reversed(known) if k.map.name in ("w1", "copy")}
         if wrong:
             self.x, self.y = self.x[::-1], self.y + 1
+            self.maps = {name: (value[::-1], noise) for name, (value, noise) in self.maps.items()}
+
+
+def truth_of(run, wrong=False):
+    """What a run's relations are held against; something else if `wrong`."""
+    return (HeadTruth if isinstance(run.config(), HeadConfig) else Truth)(run, wrong)
 
 
 def check(relation, truth):
@@ -126,6 +135,14 @@ def replay(p, truth):
     return count > 0
 
 
+def known_map(k, truth):
+    """Whoever holds a map holds the one by which the products of the run were made."""
+    if k.map not in truth.maps:
+        return False
+    value, noise = truth.maps[k.map]
+    assert np.abs(now(k.value) - value).max() <= k.noise + noise
+
+
 CHECKS = {
     r.Samples: samples,
     r.Labels: labels,
@@ -137,23 +154,36 @@ CHECKS = {
     r.Instance: instance,
     r.MasterKey: master_key,
     r.Replay: replay,
+    r.KnownMap: known_map,
+    **head_truth.CHECKS,
 }
+
+
+def holds_master_keys(line):
+    """Whether the authority of a line draws keys, and does not only average."""
+    return line.startswith(("plain-fe", "mitig1", "reverse-he")) and "--authority owner" not in line
 
 
 @pytest.mark.parametrize("line", [line for _, line in LINES])
 def test_relations_are_true_and_cover_every_label(line, finished):
     run = load_run(finished(line))
-    truth = Truth(run) if not line.startswith("reverse-he") else None
+    truth, checked = truth_of(run), set()
     for parties in coalitions(run):
         found, tried = every(run, parties), {}
-        for relation in found if truth else ():
+        for relation in found:
             tried.setdefault(type(relation), []).append(relation)
-        for some in tried.values():
+        for kind, some in tried.items():
             for relation in (*some[:_TRIED], *some[_TRIED:][-2:]):
-                check(relation, truth)
+                if check(relation, truth):
+                    checked.add(kind)
         covered = {label for relation in found for label in relation.labels}
         received = {row.label for row in run.view(*parties).rows(None, Kind.RECEIVED)}
         assert received <= covered, (parties, received - covered)
+        if parties == ("key_authority",) and holds_master_keys(line):
+            assert any(isinstance(relation, r.Own | r.MasterKey) for relation in found), (
+                "its secret is its own"
+            )
+    assert len(checked) >= 2, f"only {checked} could be held against the truth"
 
 
 # Lines that between them hold every type of relation that has a check.
@@ -164,6 +194,8 @@ MUTATED = (
     "mitig1",
     "mitig2 --init shared --momentum 0",
     "mitig2 --owners 4 --batch 4 --epochs 2",
+    "reverse-he --release logits --head 24-6-5",
+    "reverse-he --encoding float",
 )
 
 
@@ -172,7 +204,7 @@ def test_a_relation_is_false_of_other_samples(finished):
     seen = set()
     for line in MUTATED:
         run = load_run(finished(line))
-        right, wrong = Truth(run), Truth(run, wrong=True)
+        right, wrong = truth_of(run), truth_of(run, wrong=True)
         for relation in every(run, tuple(run.sources)):
             if type(relation) in seen or not check(relation, right):
                 continue
