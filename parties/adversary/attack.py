@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from types import UnionType
 from typing import Any, Protocol, TypeVar
 
@@ -39,13 +40,17 @@ class NotApplicable(KeyholeError):
 
 
 class Relations:
-    """The relations of a view, listed anew each time that they are asked for."""
+    """The relations of a view, listed once; what is dear of them is read when it is asked for."""
 
     def __init__(self, listed: Callable[[], Iterable[Relation]], parties: tuple[str, ...] = ()) -> None:
         self._listed, self.parties = listed, parties
 
     def __iter__(self) -> Iterator[Relation]:
-        return iter(self._listed())
+        return iter(self._all)
+
+    @cached_property
+    def _all(self) -> tuple[Relation, ...]:
+        return tuple(self._listed())
 
     def of(self, kind: type[R]) -> Iterator[R]:
         """Those of one type, in order."""

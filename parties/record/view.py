@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import Any
 
 from parties.record.transcript import Record, Transcript
@@ -83,7 +84,7 @@ class View:
         """The name of the protocol, which is public."""
         return self._open(self._sources[0][0]).meta("protocol")
 
-    @property
+    @cached_property
     def config(self) -> Any:
         """The configuration of the run, which is public: of the protocol's own class."""
         path = self._sources[0][0]
