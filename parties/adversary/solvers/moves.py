@@ -72,12 +72,12 @@ def between_known(relations: Relations, rounded: bool = False) -> list[Update]:
         times = sorted(
             (which for which in at if which in known and which.owner < 0), key=lambda which: which.time
         )
+        since: dict[Map, int] = {}
+        for update in updates:
+            since[update.after] = max(update.since, since.get(update.after, 0))
         for before, after in pairwise(times):
-            moved = [u for u in updates if u.after == after]
-            since, steps = max(u.since for u in moved) if moved else 0, updates[0].steps
-            found.append(
-                Update(before, after, at[after] - at[before], steps, after.time - before.time, since=since)
-            )
+            terms, apart = at[after] - at[before], after.time - before.time
+            found.append(Update(before, after, terms, updates[0].steps, apart, since=since.get(after, 0)))
     return [u for u in found if len(np.setdiff1d(samples_of(u), mine))]
 
 
