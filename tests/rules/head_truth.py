@@ -1,4 +1,4 @@
-"""Relations of encrypted heads, held against heads that are trained again from each owner's own inputs and coins."""
+"""Relations of encrypted heads, held against heads that are trained again from what their owners put in."""
 
 import numpy as np
 
