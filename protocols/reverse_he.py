@@ -60,6 +60,7 @@ from protocols.network.fixedpoint import FixedPoint
 from protocols.network.head import Protect, coin_noise, train_heads
 from protocols.network.head_config import Encoding, HeadConfig, Release
 from protocols.network.head_integers import integer_logits, quantise_features, quantise_head
+from protocols.network.precision import real
 from protocols.network.public_base import base_of, fingerprint
 from protocols.readings import heads, samples
 
@@ -154,12 +155,12 @@ def check_base(state: State) -> None:
 def phi(state: State, images: NDArray[Any]) -> NDArray[np.float32]:
     """O, C: features (m, d) of images; `MalformedError` or `BoundError` for what is no image."""
     config: HeadConfig = state.config
-    if images.dtype.kind not in "iu" or images.shape[1:] != (config.pixels,):
-        raise MalformedError(f"images are integers (m, {config.pixels}), got {images.dtype} {images.shape}")
+    if images.dtype.kind not in "iuf" or images.shape[1:] != (config.pixels,):
+        raise MalformedError(f"images are numbers (m, {config.pixels}), got {images.dtype} {images.shape}")
     if images.size and (images.min() < 0 or images.max() > config.x_max):
         raise BoundError(f"a pixel lies outside of [0, {config.x_max}]")
     base = base_of(state.inputs, config.shape, config.pool)
-    return base.phi(base.inputs(images / np.float32(config.x_max)))
+    return base.phi(base.inputs(images / real()(config.x_max)))
 
 
 def train_head(state: State) -> None:
@@ -189,11 +190,9 @@ def encoded_last_layer(layer: NDArray[np.float32], config: HeadConfig) -> NDArra
     """A second layer as it crosses."""
     if config.encoding is Encoding.FLOAT:
         return layer.astype(np.float64)
-    weights = config.form.weight.quantise(layer[:, :-1], "a weight of the last layer").astype(np.int64)
-    biases = FixedPoint(config.last_bias_scale, config.form.weight_bound).quantise(
-        layer[:, -1:], "a bias of the last layer"
-    )
-    return np.hstack([weights, biases.astype(np.int64)])
+    form = FixedPoint(config.last_bias_scale, config.form.weight_bound)
+    weights = config.form.weight.integers(layer[:, :-1], "a weight of the last layer")
+    return np.hstack([weights, form.integers(layer[:, -1:], "a bias of the last layer")])
 
 
 def forget_head(state: State) -> None:
@@ -213,7 +212,7 @@ def keep_heads(state: State, heads: list[Any]) -> None:
 def keep_last_layers(state: State, layers: list[NDArray[Any]]) -> None:
     """A, with a hidden layer: keep the second ones, if they are that."""
     config: HeadConfig = state.config
-    kind = np.float64 if config.encoding is Encoding.FLOAT else np.int64
+    kind = np.float64 if config.encoding is Encoding.FLOAT else FixedPoint.WIDE
     for layer in layers:
         if layer.dtype != kind or layer.shape != (config.classes, config.rows + 1):
             raise MalformedError(
@@ -264,7 +263,7 @@ def decrypted(state: State, r: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     if floats and tuple(r.shape)[1:] != (config.rows,):
         raise MalformedError(f"expected {config.rows} encrypted floats an answer, got {tuple(r.shape)[1:]}")
     opened: Any = paillier.decrypt_float if floats else paillier.decrypt
-    found = np.zeros((len(r.elements), config.rows), np.float64 if floats else np.int64)
+    found = np.zeros((len(r.elements), config.rows), np.float64 if floats else FixedPoint.WIDE)
     fine = np.zeros(len(found), dtype=np.bool_)
     for i in range(len(found)):
         try:

@@ -21,6 +21,7 @@ from scenarios.run.new_command import new
 from scenarios.run.options import RuntimeName
 from scenarios.show.learned_command import coalitions, learned
 from scenarios.show.terminal import OneLine, console, dashed, reported, show_tracebacks
+from scenarios.study.audit_command import Audits
 from scenarios.study.matrix_command import matrix
 from scenarios.study.sweep_command import sweep
 
@@ -48,10 +49,18 @@ runs = typer.Typer(
 app.add_typer(runs, name="run")
 app.add_typer(new, name="new")
 
+audits = typer.Typer(cls=Audits, help="Say what each view determines, on a small instance.", no_args_is_help=True)
+app.add_typer(audits, name="audit")
+
 
 @runs.callback()
 def _run() -> None:
     """Options are the scenario's own: `keyhole run SCENARIO --help`."""
+
+
+@audits.callback()
+def _audit() -> None:
+    """Options are the protocol's own: `keyhole audit PROTOCOL --help`."""
 
 
 @app.callback()

@@ -234,12 +234,12 @@ def header(transfer: Transfer, i: int) -> Header:
 
 def _party(spec: HostSpec, name: str, key: bytes, transcript: TranscriptWriter) -> Party:
     party = Party(name, spec.config, key, transcript, spec.bound)
-    for label, array in {**_samples(spec, party.state.index), **dict(spec.public)}.items():
+    for label, array in {**inputs_of(spec, party.state.index), **dict(spec.public)}.items():
         party.give_input(label, array)
     return party
 
 
-def _samples(spec: HostSpec, index: int) -> dict[str, NDArray[Any]]:
+def inputs_of(spec: HostSpec, index: int) -> dict[str, NDArray[Any]]:
     """The private input of a party: what it asks about, without labels; its share; or nothing."""
     if spec.data is None:
         return {}

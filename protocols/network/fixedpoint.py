@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ class FixedPoint:
 
     scale: int
     bound: float
+
+    WIDE: ClassVar[Any] = np.int64  # of `integers`
 
     @property
     def limit(self) -> int:
@@ -47,6 +49,10 @@ class FixedPoint:
                 "raise --weight-bound or lower --lr"
             )
         return steps.astype(self.dtype)
+
+    def integers(self, x: NDArray[Any], what: str = "a value") -> NDArray[np.int64]:
+        """The same in 64 bits."""
+        return self.quantise(x, what).astype(self.WIDE)
 
     def restore(self, steps: NDArray[Any]) -> NDArray[np.float64]:
         """The reals that integers stand for."""

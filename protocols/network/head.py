@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from protocols.crypto.coins import Stream
 from protocols.language.errors import ConfigError
+from protocols.network.precision import one_hot, real
 
 Float = NDArray[np.float32]
 Noise = Callable[[tuple[int, ...]], NDArray[np.float32]]
@@ -105,7 +106,7 @@ class Heads:
 
     def logits(self, features: Float) -> Float:
         """(V, m, k) for features (m, d), the same for all heads."""
-        a = np.broadcast_to(np.asarray(features, np.float32), (len(self), *features.shape))
+        a = np.broadcast_to(np.asarray(features, real()), (len(self), *features.shape))
         return _forward(self.layers, a)[-1]
 
 
@@ -122,18 +123,17 @@ def train_heads(
     `rng` draws the first weights, and the noise of dp where `noise` is not given; a protocol gives
     `coin_noise(stream)`.
     """
-    if features.ndim != 3 or labels.shape != features.shape[:2] or not features.shape[1]:
+    if features.ndim != 3 or labels.shape[:2] != features.shape[:2] or not features.shape[1]:
         raise ConfigError(
             f"expected features (V, N, d) and labels (V, N), got {features.shape} and {labels.shape}"
         )
-    drawn: Noise = noise or (lambda shape: rng.standard_normal(shape, dtype=np.float32))
-    targets = np.eye(classes, dtype=np.float32)
+    drawn: Noise = noise or (lambda shape: rng.standard_normal(shape, dtype=real()))
     parts = [_first_layers(min(_CHUNK, len(features) - at), features.shape[2], classes, recipe, rng)
              for at in range(0, len(features), _CHUNK)]  # fmt: skip
     for at, layers in zip(range(0, len(features), _CHUNK), parts, strict=True):
-        x = np.ascontiguousarray(features[at : at + _CHUNK], dtype=np.float32)
+        x = np.ascontiguousarray(features[at : at + _CHUNK], dtype=real())
         for step in range(recipe.steps):
-            _step(layers, x, targets[labels[at : at + _CHUNK]], recipe, step, drawn)
+            _step(layers, x, one_hot(labels[at : at + _CHUNK], classes), recipe, step, drawn)
     return Heads(tuple(np.concatenate(layer) for layer in zip(*parts, strict=True)))
 
 
@@ -141,7 +141,7 @@ def coin_noise(stream: Stream) -> Noise:
     """Standard normal noise from a party's coins, rounded to multiples of 2^-24."""
 
     def draw(shape: tuple[int, ...]) -> Float:
-        return (stream.rounded_gaussian(_NOISE_SCALE, *shape) / _NOISE_SCALE).astype(np.float32)
+        return (stream.rounded_gaussian(_NOISE_SCALE, *shape) / _NOISE_SCALE).astype(real())
 
     return draw
 
@@ -162,9 +162,9 @@ def _first_layers(
     """Layers at the start of training, biases zero."""
     layers = []
     for inputs, out in pairwise((into, *recipe.hidden, classes)):
-        layer = rng.standard_normal((count, out, inputs + 1), dtype=np.float32) * np.float32(recipe.init)
+        layer = rng.standard_normal((count, out, inputs + 1), dtype=real()) * real()(recipe.init)
         if recipe.hidden:
-            layer = (rng.random((count, out, inputs + 1), dtype=np.float32) * 2 - 1) / np.float32(
+            layer = (rng.random((count, out, inputs + 1), dtype=real()) * 2 - 1) / real()(
                 np.sqrt(inputs)
             )
         layer[:, :, -1] = 0
@@ -184,13 +184,13 @@ def _step(layers: list[Float], x: Float, targets: Float, recipe: Recipe, step: i
         )
         factors = np.minimum(1, recipe.clip / np.sqrt(np.maximum(squares, 1e-30)))
         deltas = [delta * factors[:, :, None] for delta in deltas]
-    rate = np.float32(recipe.lr / x.shape[1])
+    rate = real()(recipe.lr / x.shape[1])
     for layer, delta, a in zip(layers, deltas, inputs, strict=True):
         turned = delta.transpose(0, 2, 1)
         layer[:, :, :-1] -= rate * (turned @ a)
         layer[:, :, -1] -= rate * turned.sum(2)
         if recipe.protect is Protect.DP:
-            layer -= np.float32(rate * recipe.sigma * recipe.clip) * noise(layer.shape)
+            layer -= real()(rate * recipe.sigma * recipe.clip) * noise(layer.shape)
 
 
 def _forward(layers: tuple[Float, ...] | list[Float], x: Float) -> list[Float]:
@@ -228,4 +228,4 @@ def _relaxed(p: Float, targets: Float, level: float, step: int) -> Float:
     if step % 2 == 0:
         return np.where(loss < level, targets - p, p - targets)
     flat = np.where(targets > 0, p, (1 - (p * targets).sum(2, keepdims=True)) / (p.shape[2] - 1))
-    return np.where(loss < level, p - flat, p - targets).astype(np.float32)
+    return np.where(loss < level, p - flat, p - targets).astype(real())

@@ -66,14 +66,14 @@ def quantise_head(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Integer weights (k, d) and bias (k,); `BoundError` beyond the bounds."""
     return (
-        form.weight.quantise(weights, "a weight of the head").astype(np.int64),
-        form.bias.quantise(bias, "a bias of the head").astype(np.int64),
+        form.weight.integers(weights, "a weight of the head"),
+        form.bias.integers(bias, "a bias of the head"),
     )
 
 
 def quantise_features(features: NDArray[np.floating], form: HeadFormat) -> NDArray[np.int64]:
     """Integer features (m, d); `BoundError` beyond the bound."""
-    return form.feature.quantise(features, "a feature").astype(np.int64)
+    return form.feature.integers(features, "a feature")
 
 
 def integer_logits(

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from protocols.network import conv
+from protocols.network import conv, precision
 from protocols.network.config import Activation, Loss, Optimizer, Training
 from protocols.network.conv import Convolution
+from protocols.network.precision import real, torch_real
 
 Float = NDArray[np.float32]
 Ints = NDArray[Any]
@@ -66,14 +67,14 @@ def draw_public(config: Training) -> Weight:
     """W1 as `draw_first` draws it, from a public seed: everybody can compute it."""
     bound = 1.0 / np.sqrt(config.features)
     generator = torch.Generator().manual_seed(_PUBLIC_SEED)
-    empty = torch.empty(config.layers[0], config.features, dtype=torch.float32)
+    empty = torch.empty(config.layers[0], config.features, dtype=torch_real())
     return track(empty.uniform_(-bound, bound, generator=generator), config)
 
 
 def draw_layers(sizes: tuple[int, ...], config: Training, rng: np.random.Generator) -> list[Layer]:
     """Layers between widths `sizes`, weights as W1, biases zero."""
     weights = [_draw(rng, out, into) for into, out in pairwise(sizes)]
-    return [Layer(track(w, config), track(torch.zeros(len(w)), config)) for w in weights]
+    return [Layer(track(w, config), track(torch.zeros(len(w), dtype=torch_real()), config)) for w in weights]
 
 
 def track(value: torch.Tensor, config: Training) -> Weight:
@@ -158,12 +159,12 @@ def descend(weight: Weight, gradient: torch.Tensor, config: Training) -> None:
 
 def one_hot(labels: Ints, classes: int) -> torch.Tensor:
     """Y (B, k) of labels (B,)."""
-    return torch.nn.functional.one_hot(torch.as_tensor(np.array(labels, dtype=np.int64)), classes).float()
+    return torch.from_numpy(precision.one_hot(labels, classes))
 
 
 def scaled(x: Ints, unit: int) -> torch.Tensor:
     """Integer pixels (B, n) as the network takes them: divided by `unit`, which is x_max or 1."""
-    pixels = torch.from_numpy(np.array(x, dtype=np.float32))
+    pixels = torch.from_numpy(np.array(x, dtype=real()))
     return pixels if unit == 1 else pixels / unit
 
 
@@ -183,7 +184,7 @@ def first_layer_gradient(
     """
     if layer is None:
         return dz1.T @ scaled(x, unit) / len(dz1)
-    total = torch.zeros(layer.kernels, layer.length)
+    total = torch.zeros(layer.kernels, layer.length, dtype=torch_real())
     for some in conv.parts(len(x), layer):
         rows = (
             dz1[some].reshape(-1, layer.kernels, layer.positions).transpose(0, 1).reshape(layer.kernels, -1)
@@ -213,7 +214,7 @@ def _loaded(weight: Float, bias: Float) -> Layer:
 
 def _draw(rng: np.random.Generator, out: int, into: int) -> torch.Tensor:
     bound = 1.0 / np.sqrt(into)
-    return torch.from_numpy(rng.uniform(-bound, bound, (out, into)).astype(np.float32))
+    return torch.from_numpy(rng.uniform(-bound, bound, (out, into)).astype(real()))
 
 
 def _activate(z: torch.Tensor, activation: Activation) -> torch.Tensor:
@@ -221,4 +222,4 @@ def _activate(z: torch.Tensor, activation: Activation) -> torch.Tensor:
 
 
 def _slope(z: torch.Tensor, a: torch.Tensor, activation: Activation) -> torch.Tensor:
-    return (z > 0).float() if activation is Activation.RELU else a * (1 - a)
+    return (z > 0).to(torch_real()) if activation is Activation.RELU else a * (1 - a)

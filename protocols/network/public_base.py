@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.language.errors import ConfigError
+from protocols.network.precision import real
 
 Float = NDArray[np.float32]
 
@@ -56,7 +57,7 @@ class FrozenBase:
         )
 
     def _phi(self, a: NDArray[np.floating]) -> Float:
-        a = np.asarray(a, np.float32)
+        a = np.asarray(a, real())
         for layer in self.layers:
             a = np.maximum(a @ layer[:, :-1].T + layer[:, -1], 0)
         return a
@@ -74,7 +75,7 @@ class FrozenBase:
 
     def scaled(self, factor: float) -> FrozenBase:
         """The base whose features are `factor` times these."""
-        return FrozenBase((*self.layers[:-1], self.layers[-1] * np.float32(factor)), self.shape, self.pool)
+        return FrozenBase((*self.layers[:-1], self.layers[-1] * real()(factor)), self.shape, self.pool)
 
 
 def base_inputs(base: FrozenBase) -> tuple[tuple[str, Float], ...]:
@@ -122,6 +123,6 @@ def pooled_shape(shape: tuple[int, ...], pool: int) -> tuple[int, ...]:
 def pooled(pixels: NDArray[np.floating], shape: tuple[int, ...], pool: int) -> Float:
     """Images (m, n) with every square of pixels replaced by its mean, (m, n / pool^2)."""
     rows, columns, *rest = pooled_shape(shape, pool)
-    squares = np.asarray(pixels, np.float32).reshape(len(pixels), rows, pool, columns, pool, *rest)
+    squares = np.asarray(pixels, real()).reshape(len(pixels), rows, pool, columns, pool, *rest)
     small: Float = squares.mean(axis=(2, 4)).reshape(len(pixels), -1)
     return small

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from protocols.language.state import Owner, State
 from protocols.network import nn
 from protocols.network.config import Rounded, RoundedLabels, Training
+from protocols.network.precision import real
 from protocols.network.schedule import Batch
 
 
@@ -95,7 +96,7 @@ def quantise(values: NDArray[Any], config: Rounded, what: str) -> NDArray[Any]:
 
 def dequantise(products: NDArray[np.int64], config: Rounded) -> torch.Tensor:
     """Reals of products of weights and pixels: one division by both scales, in float64, then float32."""
-    return torch.from_numpy((products / (config.weight_scale * config.pixel_unit)).astype(np.float32))
+    return torch.from_numpy((products / (config.weight_scale * config.pixel_unit)).astype(real()))
 
 
 def forward_upper(state: State, z1: torch.Tensor) -> torch.Tensor:
@@ -117,6 +118,8 @@ def rounded_p(p: torch.Tensor, config: RoundedLabels) -> NDArray[Any]:
 
 def rounded_labels(labels: NDArray[Any], config: RoundedLabels) -> NDArray[np.int64]:
     """One-hot Y (B, k) as integers, `label_scale` steps a unit."""
+    if labels.dtype.kind == "f":  # rows of reals, in an audit
+        return labels * config.label_scale
     hot: NDArray[np.int64] = np.eye(config.classes, dtype=np.int64)[labels] * config.label_scale
     return hot
 
@@ -128,7 +131,7 @@ def output_error(p: torch.Tensor, labels: NDArray[Any], config: Training) -> tor
 
 def restored_error(y_minus_p: NDArray[np.int64], config: RoundedLabels) -> torch.Tensor:
     """P - Y (B, k) as reals from the integers Y - P that FEBO decrypts to."""
-    return torch.from_numpy((-y_minus_p / config.label_scale).astype(np.float32))
+    return torch.from_numpy((-y_minus_p / config.label_scale).astype(real()))
 
 
 def backward_upper(state: State, error: torch.Tensor) -> NDArray[np.float32]:
@@ -201,4 +204,4 @@ def batch_slice(values: NDArray[Any], batch: Batch) -> NDArray[Any]:
 
 def tensor(values: NDArray[np.float32]) -> torch.Tensor:
     """A tensor of its own from an array that arrived (those are read-only)."""
-    return torch.from_numpy(np.array(values, dtype=np.float32))
+    return torch.from_numpy(np.array(values, dtype=real()))

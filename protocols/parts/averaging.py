@@ -31,6 +31,7 @@ from protocols.language.session import At, Session
 from protocols.language.state import Authority, Owner
 from protocols.network import training
 from protocols.network.config import Aggregation, Init
+from protocols.network.precision import real
 from protocols.network.schedule import Rounds, Visit
 
 Float = NDArray[np.float32]
@@ -183,7 +184,7 @@ def mean(copies: list[Float]) -> Float:
     total = np.zeros(copies[0].shape)
     for copy in copies:
         total += copy
-    return (total / len(copies)).astype(np.float32)
+    return (total / len(copies)).astype(real())
 
 
 # -- O --
@@ -228,7 +229,7 @@ def average_copies(state: Authority, name: str, copies: list[Float]) -> None:
 def average_masked(state: Authority, name: str, copies: list[NDArray[np.uint64]]) -> None:
     """A: a layer <- mean of the copies, from their sum, in which the masks cancel."""
     total = aggregate.restore(aggregate.total(copies))
-    HELD[name].take(state, (total / len(copies)).astype(np.float32))
+    HELD[name].take(state, (total / len(copies)).astype(real()))
 
 
 AVERAGES: MappingProxyType[tuple[str, Aggregation], type[Alone]] = MappingProxyType({

@@ -21,6 +21,7 @@ from protocols.language.options import derived
 from protocols.language.session import At, Located
 from protocols.language.state import Owner
 from protocols.network.config import Training
+from protocols.network.precision import real
 
 Float = NDArray[np.float32]
 
@@ -62,7 +63,7 @@ class Uniform:
 
 def add_noise(state: Owner, z1: Float, bound: float) -> Float:
     """O: Z1 with noise drawn anew."""
-    return (z1 + state.coins.stream("noise").uniform(bound, *z1.shape)).astype(np.float32)
+    return (z1 + state.coins.stream("noise").uniform(bound, *z1.shape)).astype(real())
 
 
 def described(config: Options) -> dict[str, str]:

@@ -1,0 +1,218 @@
+"""What the view of every party, and of every pair, determines of what the others put in and drew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.audit import quantities
+from parties.audit.determined import DETERMINED, OPEN, STEP, Moment, Seen, Spectrum, residuals, seen, spectra
+from parties.audit.draws import INPUT, Unknown
+from parties.audit.instance import Instance
+from parties.audit.quantities import Layout, Quantity
+from parties.audit.watch import Trace
+
+Reals = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How many of `total` quantities of a kind a view determines, from which moment on, and how sure that is.
+
+    `since`: when the first and when the last of them followed. `undecided`: those whose gradients lie neither in
+    the row space nor clearly outside.
+    """
+
+    name: str
+    total: int
+    determined: int
+    undecided: int
+    since: tuple[Moment, Moment] | None
+    residual: float
+    curve: tuple[int, ...] = ()  # how many are determined after each moment of the finding
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        if self.undecided:
+            return "undecided"
+        return "determined" if self.determined == self.total else "in part" if self.determined else "nothing found"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a coalition can tell: rank of what it saw among `unknowns`, the gap below it, and the answers.
+
+    `steps`: labels of messages that depend on what it does not know in steps only, which no derivative sees.
+    """
+
+    coalition: tuple[str, ...]
+    unknowns: int
+    rank: int
+    gap: float
+    decided: bool
+    answers: tuple[Answer, ...]
+    steps: tuple[str, ...]
+    moments: tuple[Moment, ...]  # at which it saw something
+
+
+@dataclass(frozen=True)
+class Report:
+    """The findings of an audit, and its moments in order."""
+
+    moments: tuple[Moment, ...]
+    findings: tuple[Finding, ...]
+    runs: int
+
+
+def coalitions(instance: Instance) -> list[tuple[str, ...]]:
+    """Every party and every pair; of many of one role the first, and the first two together."""
+    first = [name for name in instance.parties if name.partition(":")[2] in ("", "0", "1")]
+    alone = [name for name in first if not name.endswith(":1")]
+    pairs = [pair for pair in combinations(first, 2)
+             if pair[0] in alone and (pair[1] in alone or pair[1].partition(":")[0] == pair[0].partition(":")[0])]
+    return [(name,) for name in alone] + [pair for pair in pairs if set(pair) != set(instance.parties)]
+
+
+def audit(
+    instance: Instance,
+    asked: Sequence[tuple[str, ...]] | None = None,
+    observe: Callable[[int, int], None] = lambda done, all: None,
+) -> Report:
+    """Differentiate a run by every unknown and answer for every coalition."""
+    derivative = Derivative(instance, observe)
+    groups = list(asked) if asked is not None else coalitions(instance)
+    findings = tuple(derivative.finding(group) for group in groups)
+    return Report(derivative.moments, findings, derivative.runs)
+
+
+class Derivative:
+    """Runs of an instance with each unknown moved up and down, and with each input replaced."""
+
+    def __init__(self, instance: Instance, observe: Callable[[int, int], None]) -> None:
+        self.instance = instance
+        self.base, found = instance.run()
+        self.unknowns = list(found.values())
+        size, self.runs = sum(each.values.size for each in self.unknowns), 1
+        self.moved: dict[tuple[str, int], tuple[Trace, Trace]] = {}
+        for each in self.unknowns:
+            for entry in range(each.values.size):
+                self.moved[each.name, entry] = self._run(each, entry, STEP), self._run(each, entry, -STEP)
+                observe(len(self.moved), size)
+        self.replaced = {each.name: self._replaced(each) for each in self.unknowns if each.kind == INPUT}
+        self.moments = tuple(dict.fromkeys((m.phase, m.round) for m in self.base.messages))
+
+    def _run(self, each: Unknown, entry: int, by: float) -> Trace:
+        moved = np.zeros(each.values.shape)
+        moved.reshape(-1)[entry] = by * each.unit
+        self.runs += 1
+        return self.instance.run({each.name: moved})[0]
+
+    def _replaced(self, each: Unknown) -> Trace:
+        """With all rows of an input in another order: what depends on it in steps shows now."""
+        self.runs += 1
+        return self.instance.run({each.name: each.values[::-1] - each.values})[0]
+
+    def finding(self, parties: tuple[str, ...]) -> Finding:
+        """The answers for a coalition."""
+        coalition = frozenset(parties)
+        layout = Layout(self.unknowns, coalition)
+        base = seen(self.base, coalition)
+        rows = self._derivative(layout, base, coalition)
+        found = spectra(list(_by_moment(base, rows)), layout.size)
+        answers = tuple(self._answer(quantity, found) for quantity in self._quantities(layout, coalition))
+        last = found[-1] if found else Spectrum(("", 0), np.zeros((0, layout.size)), np.zeros(0))
+        steps = self._steps(layout, base, rows, coalition)
+        moments = tuple(each.moment for each in found)
+        return Finding(parties, layout.size, last.rank, last.gap, last.decided, answers, steps, moments)
+
+    def _derivative(self, layout: Layout, base: list[Seen], coalition: frozenset[str]) -> list[Reals]:
+        """For each thing that was seen its derivative (numbers, u), in units of what it measures."""
+        columns = []
+        for each in layout.unknowns:
+            for entry in range(each.values.size):
+                up, down = (seen(trace, coalition) for trace in self.moved[each.name, entry])
+                columns.append([(a.numbers - b.numbers) / (2 * STEP) for a, b in zip(up, down, strict=True)])
+        scales = [max(float(np.abs(item.numbers).max(initial=0.0)), 1e-12) for item in base]
+        if not columns:
+            return [np.zeros((len(item.numbers), 0)) for item in base]
+        return [np.stack(parts, axis=1) / scale for parts, scale in zip(zip(*columns, strict=True), scales, strict=True)]
+
+    def _quantities(self, layout: Layout, coalition: frozenset[str]) -> Iterator[Quantity]:
+        merged: dict[str, list[Reals]] = {}
+        for quantity in quantities.entries(layout):
+            merged.setdefault(quantity.name, []).append(quantity.gradients)
+        for name, gradients in merged.items():
+            yield Quantity(name, quantities.some(np.vstack(gradients)))
+        yield from quantities.of_samples(layout)
+        yield from self._weights(layout, coalition)
+        function = getattr(self.instance.protocol, "quantities", None)
+        if function is not None:
+            inputs = [each for each in self.unknowns if each.kind == INPUT]
+            yield from quantities.of_function(layout, function, inputs, STEP)
+
+    def _weights(self, layout: Layout, coalition: frozenset[str]) -> Iterator[Quantity]:
+        """What each party outside revealed last to the experimenter: its trained weights."""
+        last: dict[str, tuple[str, str, int]] = {}
+        for key in self.base.outputs:
+            if key[0] not in coalition:
+                last[key[0]] = key
+        for party, key in last.items():
+            columns = [
+                (up.outputs[key] - down.outputs[key]) / (2 * STEP)
+                for each in layout.unknowns for entry in range(each.values.size)
+                for up, down in [self.moved[each.name, entry]]
+            ]  # fmt: skip
+            if columns:
+                gradients = np.stack(columns, axis=1)
+                gradients = gradients[np.abs(gradients).max(axis=1) > 1e-9]
+                if len(gradients):
+                    yield Quantity(f"trained weights of {party}", quantities.some(gradients))
+
+    def _answer(self, quantity: Quantity, found: list[Spectrum]) -> Answer:
+        total = len(quantity.gradients)
+        if not found:
+            return Answer(quantity.name, total, 0, 0, None, 1.0)
+        last = residuals(quantity.gradients, found[-1])
+        fixed = last < DETERMINED
+        undecided = (last >= DETERMINED) & (last <= OPEN)
+        if not found[-1].decided:
+            undecided |= ~fixed
+        since, curve = None, (0,) * len(found)
+        if fixed.any():
+            counts = [int((residuals(quantity.gradients[fixed], each) < DETERMINED).sum()) for each in found]
+            curve = tuple(counts)
+            first = next(i for i, count in enumerate(counts) if count)
+            whole = next(i for i, count in enumerate(counts) if count == fixed.sum())
+            since = found[first].moment, found[whole].moment
+        median = float(np.median(last))
+        return Answer(quantity.name, total, int(fixed.sum()), int(undecided.sum()), since, median, curve)
+
+    def _steps(
+        self, layout: Layout, base: list[Seen], rows: list[Reals], coalition: frozenset[str]
+    ) -> tuple[str, ...]:
+        """Labels of what changes when an input is replaced, but not when it is moved."""
+        flat = [np.abs(derivative).max(initial=0.0) < 1e-12 for derivative in rows]
+        found = []
+        for each in layout.unknowns:
+            if each.kind != INPUT:
+                continue
+            other = seen(self.replaced[each.name], coalition)
+            for item, moved, still in zip(base, other, flat, strict=False):
+                same = item.numbers.shape == moved.numbers.shape and np.array_equal(item.numbers, moved.numbers)
+                if still and not same:
+                    found.append(item.label)
+        return tuple(dict.fromkeys(found))
+
+
+def _by_moment(base: list[Seen], rows: list[Reals]) -> Iterator[tuple[Moment, Reals]]:
+    moments: dict[Moment, list[Reals]] = {}
+    for item, derivative in zip(base, rows, strict=True):
+        moments.setdefault(item.moment, []).append(derivative)
+    for moment, parts in moments.items():
+        yield moment, np.vstack(parts)

@@ -1,0 +1,88 @@
+"""A small instance of a protocol as a function: from all that its parties put in and draw to what each of them sees.
+
+Pixels are reals, labels one-hot rows of reals, arithmetic is float64, schemes are ideal functionalities over the
+reals (`protocols/crypto/ideal.py`). No line here belongs to a protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from parties.audit.draws import INPUT, AuditCoins, Generator, Unknown, Unknowns
+from parties.audit.substitution import ideal_schemes
+from parties.audit.watch import Trace, Watch
+from parties.party import fresh_state
+from protocols.language.protocol import ProtocolFile
+from protocols.language.roles import Role, party_name
+from protocols.language.session import Session, opened
+from protocols.network.precision import Precision, computed_in
+
+Reals = NDArray[np.float64]
+LABELS = "labels"
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a party is given: private inputs by label, and the public arrays that everybody has."""
+
+    key: bytes
+    inputs: Mapping[str, NDArray[Any]]
+
+
+class Instance:
+    """A protocol, its configuration, how many parties play each role, and what each of them is given."""
+
+    def __init__(
+        self,
+        protocol: ProtocolFile,
+        config: Any,
+        counts: Mapping[Role, int],
+        given: Mapping[str, Given],
+        public: Mapping[str, NDArray[Any]],
+        classes: int,
+        x_max: float,
+    ) -> None:
+        self.protocol, self.config, self.counts = protocol, config, dict(counts)
+        self.given, self.public, self.classes, self.x_max = given, public, classes, x_max
+        self.parties = [party_name(role, i) for role, count in counts.items() for i in range(count)]
+
+    def run(self, moved: Mapping[str, Reals] | None = None) -> tuple[Trace, dict[str, Unknown]]:
+        """Carry out the protocol, with some unknowns moved; what happened, and the unknowns that it met."""
+        unknowns = Unknowns(moved)
+        with computed_in(Precision.DOUBLE), ideal_schemes(unknowns) as drawn:
+            threads = torch.get_num_threads()
+            torch.set_num_threads(1)
+            try:
+                states = {name: self._state(name, unknowns) for name in self.parties}
+                watch = Watch(states, drawn)
+                session = Session(watch, self.protocol.FIGURE, self.counts, self.config)
+                for revealed in self.protocol.run(session, self.config):
+                    opened(revealed)
+            finally:
+                torch.set_num_threads(threads)
+        return watch.trace, unknowns.found
+
+    def _state(self, name: str, unknowns: Unknowns) -> Any:
+        given = self.given[name]
+        state = fresh_state(name, self.config, given.key)
+        state.coins = AuditCoins(state.coins.key, party=name, unknowns=unknowns)
+        state.rng = Generator(state.rng, name, unknowns)
+        for label, array in given.inputs.items():
+            state.inputs[label] = self._unknown(name, label, array, unknowns)
+        state.inputs |= self.public
+        return state
+
+    def _unknown(self, name: str, label: str, array: NDArray[Any], unknowns: Unknowns) -> Reals:
+        hot = label == LABELS and array.ndim == 1 and array.dtype.kind in "iu"
+        values = np.eye(self.classes)[array] if hot else np.asarray(array, np.float64)
+        unit = 1.0 if hot else self.x_max
+        met = unknowns.meet(frozenset({name}), f"{name} {label}", INPUT, values, unit)
+        met.flags.writeable = False
+        return met

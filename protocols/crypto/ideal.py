@@ -1,0 +1,251 @@
+"""Ideal functionalities of every scheme, over the reals: NO cryptography. They exist for `keyhole audit` alone.
+
+An audit asks what a view determines, and differentiates what a party sees by what it does not see. Ciphertexts
+cannot be differentiated and need not be: whoever holds keys and ciphertexts of one instance learns what every
+key gives on every ciphertext, and by the scheme's security nothing else. So here an encryption is a `Sealed`
+array, whose numbers no view reads, and `opened` is all that the sealed arrays of a view allow together:
+
+    inner products     a `key` and `samples` of one instance: all products. Keys of a function-hiding scheme
+                       are sealed themselves, others show their vectors
+    FEBO               a `label key` opens the entries whose commitments it was made for
+    Paillier           whoever holds the `master` opens; so does whoever drew it
+    secure sum         pads are reals here, unknown to all but the two parties that share them
+
+Rounding falls away (`FixedPoint.quantise` scales only), since what is a step function has no derivative.
+`parties/audit/substitution.py` puts all of this in the place of the schemes for as long as an audit lasts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.crypto import paillier
+from protocols.crypto.coins import Coins
+from protocols.crypto.febo import Operation
+from protocols.crypto.integers.rank import Echelon
+from protocols.crypto.paillier_keys import PaillierFloats, PaillierLogits
+from protocols.network.fixedpoint import FixedPoint
+
+Reals = NDArray[np.float64]
+
+_TAG = 8  # bytes that tell instances apart
+SAMPLES, KEY, MASTER, ENTRIES, ENTRY_KEY, NUMBERS = "samples", "key", "master", "entries", "entry key", "numbers"
+
+
+class Sealed(np.ndarray):
+    """Numbers under an instance: `tag` says which, `what` how they open, `ids` which entry each one is."""
+
+    tag: bytes
+    what: str
+    ids: NDArray[Any] | None
+
+    def __array_finalize__(self, source: Any) -> None:
+        self.tag = getattr(source, "tag", b"")
+        self.what = getattr(source, "what", "")
+        self.ids = getattr(source, "ids", None)
+
+
+def sealed(values: Any, tag: bytes, what: str, ids: NDArray[Any] | None = None) -> Sealed:
+    """`values` as float64 under the instance `tag`."""
+    found = np.array(values, dtype=np.float64).view(Sealed)
+    found.tag, found.what, found.ids = tag, what, ids
+    return found
+
+
+def opened(new: Sealed, other: Sealed) -> Reals | None:
+    """What two sealed arrays of a view give together, or None."""
+    if new.tag != other.tag:
+        return None
+    by = {new.what: new, other.what: other}
+    if MASTER in by and len(by) == 2:
+        (rest,) = (each for what, each in by.items() if what != MASTER)
+        return np.asarray(rest)
+    if SAMPLES in by and KEY in by:
+        return np.asarray(by[SAMPLES]) @ np.asarray(by[KEY]).T
+    if ENTRIES in by and ENTRY_KEY in by:
+        return _entries(by[ENTRIES], by[ENTRY_KEY])
+    return None
+
+
+def _entries(ct: Sealed, key: Sealed) -> Reals | None:
+    """x - y or x + y of the entries that a key was made for."""
+    assert ct.ids is not None and key.ids is not None
+    places = {bytes(name): value for name, value in zip(_flat(ct.ids), np.asarray(ct).ravel(), strict=True)}
+    pairs = [(places[bytes(name)], y) for name, y in zip(_flat(key.ids), np.asarray(key).ravel(), strict=True)
+             if bytes(name) in places]  # fmt: skip
+    return np.array([x + y for x, y in pairs]) if pairs else None
+
+
+def _flat(ids: NDArray[Any]) -> NDArray[Any]:
+    return ids.reshape(-1, ids.shape[-1])
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Ciphertexts or keys (rows, columns) of an instance; `y` are vectors that a key shows."""
+
+    elements: Sealed
+    y: Reals | None = None
+    commitments: NDArray[np.uint8] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.elements.shape
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """A public key: its parameters and its tag."""
+
+    params: Any
+    tag: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Master:
+    """A master key: whoever has it opens all of its instance."""
+
+    params: Any
+    secret: Sealed
+
+
+def setup(params: Any, coins: Coins) -> tuple[Instance, Master]:
+    """An instance."""
+    tag = coins.stream("ideal").bytes(_TAG)
+    return Instance(params, tag), Master(params, sealed(np.zeros(0), tag, MASTER))
+
+
+def check(key: Any, params: Any) -> Any:
+    """The key."""
+    return key
+
+
+def encrypt(key: Instance | Master, x: Any, coins: Coins) -> Batch:
+    """The rows of x (N, n)."""
+    return Batch(sealed(x, _tag(key), SAMPLES))
+
+
+def load(key: Instance, ct: Batch) -> Batch:
+    """The ciphertexts."""
+    return ct
+
+
+def rows(batch: Batch, start: int, stop: int) -> Batch:
+    """The vectors start, ..., stop - 1; entries of FEBO with their commitments."""
+    part = batch.elements[start:stop]
+    if batch.commitments is None:
+        return replace(batch, elements=part)
+    commitments = batch.commitments[start:stop]
+    return Batch(sealed(part, part.tag, part.what, commitments), None, commitments)
+
+
+def key_derive(msk: Master, y: Any) -> Batch:
+    """A key for every row of y (h, n), which it shows."""
+    shown = np.array(y, dtype=np.float64)
+    return Batch(sealed(shown, msk.secret.tag, KEY), shown)
+
+
+def hiding_key_derive(msk: Master, y: Any, coins: Coins) -> Batch:
+    """A key for every row of y (h, n), which it hides."""
+    return Batch(sealed(y, msk.secret.tag, KEY))
+
+
+def decrypt(key: Instance, sk: Batch, ct: Batch, workers: int = 1) -> Reals:
+    """The inner products (N, h)."""
+    found = opened(sk.elements, ct.elements)
+    assert found is not None, "a key of another instance"
+    return found
+
+
+def encrypt_entries(key: Instance, x: Any, coins: Coins) -> Batch:
+    """FEBO: every entry of x (N, k), each under a commitment of its own."""
+    names = np.frombuffer(coins.stream("ideal entries").bytes(_TAG * x.size), np.uint8).reshape(*x.shape, _TAG)
+    return Batch(sealed(x, key.tag, ENTRIES, names), None, names)
+
+
+def entry_key_derive(msk: Master, commitments: NDArray[np.uint8], operation: Operation, y: Any) -> Batch:
+    """FEBO: one key per entry of y (N, k), for the commitment at the same place."""
+    sign = -1 if operation is Operation.SUB else 1
+    return Batch(sealed(sign * y, msk.secret.tag, ENTRY_KEY, commitments))
+
+
+def decrypt_entries(key: Instance, sk: Batch, ct: Batch) -> Reals:
+    """FEBO: x - y or x + y (N, k)."""
+    found = opened(sk.elements, ct.elements)
+    assert found is not None
+    return found.reshape(ct.elements.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """Paillier: an encrypted head, one row (W, b) per class; `exponents` are those that floats show."""
+
+    elements: Sealed
+    tables: None = None
+
+
+def encrypt_head(pk: Instance, weights: Any, bias: Any, coins: Coins) -> Head:
+    """Paillier: weights (k, d) and bias (k,)."""
+    return Head(sealed(np.hstack([weights, np.asarray(bias)[:, None]]), pk.tag, NUMBERS))
+
+
+def linear(pk: Instance, head: Head, features: Any, coins: Coins, tables: bool | None = None) -> Any:
+    """Paillier: logits (m, k) of features (m, d)."""
+    layer = np.asarray(head.elements)
+    found = np.asarray(features) @ layer[:, :-1].T + layer[:, -1]
+    return PaillierLogits(pk.tag, sealed(found, pk.tag, NUMBERS))
+
+
+def decrypt_logits(sk: Master, ct: Any) -> Reals:
+    """Paillier: the logits (m, k)."""
+    return np.asarray(ct.elements)
+
+
+def encrypt_float(pk: Instance, weights: Any, bias: Any, coins: Coins) -> PaillierFloats:
+    """Paillier: the same of phe's floats, whose exponents are in the clear."""
+    matrix = np.hstack([weights, np.asarray(bias)[:, None]])
+    return PaillierFloats(pk.tag, sealed(matrix, pk.tag, NUMBERS), paillier.float_exponents(matrix))
+
+
+def linear_float(pk: Instance, head: PaillierFloats, features: Any, coins: Coins) -> PaillierFloats:
+    """Paillier: logits of floats."""
+    layer = np.asarray(head.elements)
+    found = np.asarray(features) @ layer[:, :-1].T + layer[:, -1]
+    return PaillierFloats(pk.tag, sealed(found, pk.tag, NUMBERS), paillier.float_exponents(found))
+
+
+SHAPE = property(lambda batch: batch.elements.shape)  # of a Paillier record whose elements are sealed numbers
+
+
+def quantise(form: FixedPoint, x: Any, what: str = "a value") -> Reals:
+    """Reals as they are, in steps of the format."""
+    return np.asarray(x, dtype=np.float64) * form.scale
+
+
+class RealRank(Echelon):
+    """The rank of real rows, for budgets on keys."""
+
+    def __init__(self, columns: int) -> None:
+        super().__init__(columns)
+        self._rows: Reals = np.zeros((0, columns))
+
+    @property
+    def rank(self) -> int:
+        return int(np.linalg.matrix_rank(self._rows)) if len(self._rows) else 0
+
+    def copy(self) -> RealRank:
+        twin = RealRank(self.columns)
+        twin._rows = self._rows
+        return twin
+
+    def add(self, rows: Any) -> NDArray[np.int64]:
+        self._rows = np.vstack([self._rows, rows])
+        return np.zeros(0, np.int64)
+
+
+def _tag(key: Instance | Master) -> bytes:
+    return key.tag if isinstance(key, Instance) else key.secret.tag

@@ -1,0 +1,53 @@
+"""The floating-point type in which networks compute: float32, unless a run or an audit asks for float64; and
+one-hot labels in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+
+class Precision(Enum):
+    """How exactly networks compute, and how exactly what they compute crosses."""
+
+    SINGLE = "float32"
+    DOUBLE = "float64"
+
+
+_CURRENT: ContextVar[Precision] = ContextVar("precision", default=Precision.SINGLE)
+
+
+@contextmanager
+def computed_in(precision: Precision) -> Iterator[None]:
+    """Networks compute in this type inside the block."""
+    before = _CURRENT.set(precision)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(before)
+
+
+def real() -> Any:
+    """numpy's type of reals."""
+    return np.float32 if _CURRENT.get() is Precision.SINGLE else np.float64
+
+
+def torch_real() -> torch.dtype:
+    """torch's type of reals."""
+    return torch.float32 if _CURRENT.get() is Precision.SINGLE else torch.float64
+
+
+def one_hot(labels: NDArray[Any], classes: int) -> NDArray[Any]:
+    """Y (..., k) of integer labels (...); what is rows of reals already, as in an audit, stays as it is."""
+    if labels.dtype.kind == "f":
+        return labels
+    found: NDArray[Any] = np.eye(classes, dtype=real())[labels]
+    return found
