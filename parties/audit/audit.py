@@ -11,13 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.audit import quantities
-from parties.audit.determined import DETERMINED, OPEN, STEP, Moment, Seen, Spectrum, residuals, seen, spectra
+from parties.audit.determined import (
+    DETERMINED,
+    OPEN,
+    STENCIL,
+    STEP,
+    Moment,
+    Seen,
+    Spectrum,
+    residuals,
+    seen,
+    slope,
+    spectra,
+)
 from parties.audit.draws import INPUT, Unknown
 from parties.audit.instance import Instance
 from parties.audit.quantities import Layout, Quantity
 from parties.audit.watch import Trace
+from protocols.crypto.ideal import KEY, NUMBERS
+
+HIDDEN = (NUMBERS, KEY)
 
 Reals = NDArray[np.float64]
+_STILL = 1e-9  # a derivative below is none
 
 
 @dataclass(frozen=True)
@@ -99,10 +115,10 @@ class Derivative:
         self.base, found = instance.run()
         self.unknowns = list(found.values())
         size, self.runs = sum(each.values.size for each in self.unknowns), 1
-        self.moved: dict[tuple[str, int], tuple[Trace, Trace]] = {}
+        self.moved: dict[tuple[str, int], tuple[Trace, ...]] = {}
         for each in self.unknowns:
             for entry in range(each.values.size):
-                self.moved[each.name, entry] = self._run(each, entry, STEP), self._run(each, entry, -STEP)
+                self.moved[each.name, entry] = tuple(self._run(each, entry, by) for by in STENCIL)
                 observe(len(self.moved), size)
         self.replaced = {each.name: self._replaced(each) for each in self.unknowns if each.kind == INPUT}
         self.moments = tuple(dict.fromkeys((m.phase, m.round) for m in self.base.messages))
@@ -136,8 +152,8 @@ class Derivative:
         columns = []
         for each in layout.unknowns:
             for entry in range(each.values.size):
-                up, down = (seen(trace, coalition) for trace in self.moved[each.name, entry])
-                columns.append([(a.numbers - b.numbers) / (2 * STEP) for a, b in zip(up, down, strict=True)])
+                there = (seen(trace, coalition) for trace in self.moved[each.name, entry])
+                columns.append([slope([item.numbers for item in items]) for items in zip(*there, strict=True)])
         scales = [max(float(np.abs(item.numbers).max(initial=0.0)), 1e-12) for item in base]
         if not columns:
             return [np.zeros((len(item.numbers), 0)) for item in base]
@@ -151,6 +167,7 @@ class Derivative:
             yield Quantity(name, quantities.some(np.vstack(gradients)))
         yield from quantities.of_samples(layout)
         yield from self._weights(layout, coalition)
+        yield from self._under_keys(layout, coalition)
         function = getattr(self.instance.protocol, "quantities", None)
         if function is not None:
             inputs = [each for each in self.unknowns if each.kind == INPUT]
@@ -164,15 +181,31 @@ class Derivative:
                 last[key[0]] = key
         for party, key in last.items():
             columns = [
-                (up.outputs[key] - down.outputs[key]) / (2 * STEP)
+                slope([trace.outputs[key] for trace in self.moved[each.name, entry]])
                 for each in layout.unknowns for entry in range(each.values.size)
-                for up, down in [self.moved[each.name, entry]]
             ]  # fmt: skip
             if columns:
                 gradients = np.stack(columns, axis=1)
-                gradients = gradients[np.abs(gradients).max(axis=1) > 1e-9]
+                gradients = gradients[np.abs(gradients).max(axis=1) > _STILL]
                 if len(gradients):
                     yield Quantity(f"trained weights of {party}", quantities.some(gradients))
+
+    def _under_keys(self, layout: Layout, coalition: frozenset[str]) -> Iterator[Quantity]:
+        """What others encrypted, or hid in keys, apart from inputs as they are."""
+        labels: dict[str, list[int]] = {}
+        for i, message in enumerate(self.base.messages):
+            if message.sender not in coalition and any(each.what in HIDDEN for each in message.sealed):
+                labels.setdefault(message.label, []).append(i)
+        for label, places in labels.items():
+            columns = [
+                slope([_plaintexts(trace, places) for trace in self.moved[each.name, entry]])
+                for each in layout.unknowns for entry in range(each.values.size)
+            ]  # fmt: skip
+            if columns:
+                gradients = np.stack(columns, axis=1)
+                gradients = gradients[np.abs(gradients).max(axis=1) > _STILL]
+                if len(gradients):
+                    yield Quantity(f"what {label} hides", quantities.some(gradients))
 
     def _answer(self, quantity: Quantity, found: list[Spectrum]) -> Answer:
         total = len(quantity.gradients)
@@ -208,6 +241,12 @@ class Derivative:
                 if still and not same:
                     found.append(item.label)
         return tuple(dict.fromkeys(found))
+
+
+def _plaintexts(trace: Trace, places: list[int]) -> Reals:
+    """What is hidden in some messages."""
+    found = [np.asarray(each).ravel() for i in places for each in trace.messages[i].sealed if each.what in HIDDEN]
+    return np.concatenate(found)
 
 
 def _by_moment(base: list[Seen], rows: list[Reals]) -> Iterator[tuple[Moment, Reals]]:

@@ -6,8 +6,8 @@ as in system identification; for leakage of training see Hannun, Guo, van der Ma
 Local: up to discrete symmetries, and for this instance, which stands for all that have no accident in it. Whole numbers
 can only add to it.
 
-The derivative is taken by central differences, so singular values below about 1e-9 of the largest are noise. Where no
-gap separates the two, the answer is "undecided", never "nothing".
+The derivative is taken by differences of the fourth order, so singular values below about 1e-11 of the largest are
+noise. Where no gap separates the two, the answer is "undecided", never "nothing".
 """
 
 from __future__ import annotations
@@ -24,12 +24,20 @@ from protocols.crypto.ideal import MASTER, Sealed, opened
 
 Reals = NDArray[np.float64]
 
-STEP = 1e-5  # of an unknown's unit, by which it is moved
+STEP = 3e-4  # of an unknown's unit, by which it is moved
+STENCIL = (-2 * STEP, -STEP, STEP, 2 * STEP)
 _NOISE = 1e-8  # singular values beyond this share of the largest may be noise
 _GAP = 1e3  # what separates the smallest that counts from noise
 DETERMINED, OPEN = 1e-5, 1e-2  # residuals below and above which a gradient lies in the row space, or does not
 
 Moment = tuple[str, int]  # phase and round
+
+
+def slope(values: Sequence[Reals]) -> Reals:
+    """The derivative at 0 from values at the points of `STENCIL`, up to its fourth power."""
+    a, b, c, d = values
+    found: Reals = (a - 8 * b + 8 * c - d) / (12 * STEP)
+    return found
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from protocols.crypto.coins import Coins, Stream, derive
 
 Reals = NDArray[np.float64]
 
-INPUT, DRAW, COIN, PAD = "input", "first weights and noise", "coins", "pad"
+INPUT, DRAW, COIN, PAD = "input", "first weights", "drawn noise", "pads"
 
 
 @dataclass(frozen=True)

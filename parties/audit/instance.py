@@ -26,6 +26,7 @@ from protocols.network.precision import Precision, computed_in
 
 Reals = NDArray[np.float64]
 LABELS = "labels"
+_INSIDE = 0.9
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,9 @@ class Instance:
 
     def _unknown(self, name: str, label: str, array: NDArray[Any], unknowns: Unknowns) -> Reals:
         hot = label == LABELS and array.ndim == 1 and array.dtype.kind in "iu"
-        values = np.eye(self.classes)[array] if hot else np.asarray(array, np.float64)
         unit = 1.0 if hot else self.x_max
+        # Inside of their range, so that they can be moved both ways.
+        values = np.eye(self.classes)[array] if hot else _INSIDE * array + (1 - _INSIDE) / 2 * unit
         met = unknowns.meet(frozenset({name}), f"{name} {label}", INPUT, values, unit)
         met.flags.writeable = False
         return met

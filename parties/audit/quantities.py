@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.audit.draws import INPUT, Unknown
+from protocols.language.roles import DATA_OWNER
 
 Reals = NDArray[np.float64]
 _MOST = 400  # gradients of a kind: beyond, an even choice of them
@@ -106,7 +107,7 @@ def _inputs(
         if each is moved:
             values.reshape(-1)[entry] += by
         (party,) = each.owners
-        found.setdefault(party, {})[label_of(each)] = values
+        found.setdefault(party, {})[each.name.partition(" ")[2]] = values
     return found
 
 
@@ -116,8 +117,10 @@ def some(gradients: Reals) -> Reals:
 
 
 def label_of(each: Unknown) -> str:
-    """The label of an input."""
-    return each.name.partition(" ")[2]
+    """The label of an input; with its role, where that is no data owner."""
+    party, _, label = each.name.partition(" ")
+    role = party.partition(":")[0]
+    return label if role == DATA_OWNER.value else f"{label} of {role}"
 
 
 def named(each: Unknown) -> str:

@@ -33,7 +33,8 @@ from protocols.network.fixedpoint import FixedPoint
 Reals = NDArray[np.float64]
 
 _TAG = 8  # bytes that tell instances apart
-SAMPLES, KEY, MASTER, ENTRIES, ENTRY_KEY, NUMBERS = "samples", "key", "master", "entries", "entry key", "numbers"
+SAMPLES, NUMBERS, ENTRIES = "samples", "numbers", "entries"
+KEY, SHOWN_KEY, ENTRY_KEY, MASTER = "key", "shown key", "entry key", "master"
 
 
 class Sealed(np.ndarray):
@@ -64,8 +65,9 @@ def opened(new: Sealed, other: Sealed) -> Reals | None:
     if MASTER in by and len(by) == 2:
         (rest,) = (each for what, each in by.items() if what != MASTER)
         return np.asarray(rest)
-    if SAMPLES in by and KEY in by:
-        return np.asarray(by[SAMPLES]) @ np.asarray(by[KEY]).T
+    for key in (KEY, SHOWN_KEY):
+        if SAMPLES in by and key in by:
+            return np.asarray(by[SAMPLES]) @ np.asarray(by[key]).T
     if ENTRIES in by and ENTRY_KEY in by:
         return _entries(by[ENTRIES], by[ENTRY_KEY])
     return None
@@ -146,7 +148,7 @@ def rows(batch: Batch, start: int, stop: int) -> Batch:
 def key_derive(msk: Master, y: Any) -> Batch:
     """A key for every row of y (h, n), which it shows."""
     shown = np.array(y, dtype=np.float64)
-    return Batch(sealed(shown, msk.secret.tag, KEY), shown)
+    return Batch(sealed(shown, msk.secret.tag, SHOWN_KEY), shown)
 
 
 def hiding_key_derive(msk: Master, y: Any, coins: Coins) -> Batch:

@@ -159,7 +159,7 @@ def descend(weight: Weight, gradient: torch.Tensor, config: Training) -> None:
 
 def one_hot(labels: Ints, classes: int) -> torch.Tensor:
     """Y (B, k) of labels (B,)."""
-    return torch.from_numpy(precision.one_hot(labels, classes))
+    return torch.from_numpy(np.array(precision.one_hot(labels, classes)))
 
 
 def scaled(x: Ints, unit: int) -> torch.Tensor:

@@ -111,8 +111,9 @@ def update_from_owner(state: Cloud, dw1: Float) -> None:
 def rounded_dz1(state: Cloud, dz1: Float) -> NDArray[Any]:
     """C: the rows of dZ1 (h, B) as integers, zeros beyond a smaller batch."""
     config: Options = state.config
-    rows = np.zeros((config.width, config.batch), dtype=config.weights.dtype)
-    rows[:, : len(dz1)] = training.quantise(dz1, config, "dZ1").T
+    found = training.quantise(dz1, config, "dZ1").T
+    rows = np.zeros((config.width, config.batch), dtype=found.dtype)
+    rows[:, : len(dz1)] = found
     return rows
 
 

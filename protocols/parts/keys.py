@@ -245,8 +245,8 @@ def encrypt_batches(state: Owner, part: int, rows: int) -> list[Any]:
     scheme, mpk = scheme_of(config), state.held["mpk", "batch"][0]
     x, cts = training.own_samples(state, part, rows), []
     for start in range(0, len(x), config.batch):
-        block = np.zeros((config.features, config.batch), dtype=np.int64)
         columns = x[start : start + config.batch].T
+        block = np.zeros((config.features, config.batch), dtype=np.result_type(x, np.int64))
         block[:, : columns.shape[1]] = columns
         cts.append(scheme.encrypt(mpk, block, state.coins))
     return cts

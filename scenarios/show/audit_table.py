@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +16,61 @@ _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#
 
 
 def show_audit(out: Console, content: dict[str, Any]) -> None:
-    """Print the findings, one line per view and quantity."""
+    """Print the findings: for each view what it determines, in a line what it does not."""
     config = content["config"]
     sizes = ", ".join(f"{name} {config[name]}" for name in ("features", "counts", "layers", "batch", "epochs")
                       if name in config)  # fmt: skip
-    out.print(f"{content['protocol']}: {sizes}; {content['arithmetic']}; {content['runs']} runs, "
-              f"{content['seconds']:.1f} s", soft_wrap=True)  # fmt: skip
-    out.print(table(("view", "quantity of the others", ">determined", "since", ">residual"), _rows(content)))
+    out.print(f"{content['protocol']}: {sizes}", soft_wrap=True)
+    out.print(f"{content['arithmetic']}; {content['runs']} runs, {content['seconds']:.1f} s", soft_wrap=True)
     for each in content["findings"]:
-        if each["steps_only"]:
-            labels = ", ".join(map(printable, each["steps_only"]))
-            out.print(f"{_name(each)}: {labels} depends on what it does not know in steps, which no derivative sees",
-                      soft_wrap=True)  # fmt: skip
-    out.print("Local: up to discrete symmetries, for reals. Whole numbers can only add to it.", soft_wrap=True)
+        out.print()
+        out.print(f"{_name(each)}: {_rank(each)}", style="bold", soft_wrap=True)
+        known = [q for q in each["quantities"] if q["determined"] or q["undecided"]]
+        if known:
+            out.print(table(("  what of the others", ">determined", "since", ">residual"), map(_row, known)))
+        nothing = [printable(q["name"]) for q in each["quantities"] if q not in known]
+        if nothing:
+            out.print(f"  nothing found: {', '.join(nothing)}", soft_wrap=True)
+        if each["in_steps"]:
+            labels = ", ".join(map(printable, each["in_steps"]))
+            out.print(f"  undecided: {labels} changes in steps, which no derivative sees", soft_wrap=True)
+    _show_rebuilt(out, content["rebuilt"])
+    _show_influence(out, content["influence"])
+    out.print()
+    out.print("Determined: locally, up to discrete symmetries, over the reals. Whole numbers can only add to it.",
+              soft_wrap=True)  # fmt: skip
 
 
-def _rows(content: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    for each in content["findings"]:
-        first = f"{_name(each)}: rank {each['rank']} of {each['unknowns']}, gap {each['gap']:.0e}"
-        first += "" if each["decided"] else " (undecided)"
-        yield first, "", "", "", ""
-        for quantity in each["quantities"]:
-            yield "", printable(quantity["name"]), _count(quantity), _since(quantity), f"{quantity['residual']:.0e}"
+def _show_rebuilt(out: Console, rebuilt: list[dict[str, Any]]) -> None:
+    if rebuilt:
+        out.print()
+        out.print("found by Gauss-Newton from random starts", style="bold")
+    for each in rebuilt:
+        said = ", ".join(f"{count} x {words}" for words, count in Counter(s["said"] for s in each["starts"]).items())
+        out.print(f"  {_name(each)}: {said}", soft_wrap=True)
+
+
+def _show_influence(out: Console, lines: list[dict[str, Any]]) -> None:
+    if not lines:
+        return
+    out.print()
+    out.print("what one secret changes in messages, same coins", style="bold")
+    rows = ((f"  {each['secret']}", f"{each['sender']} -> {each['receiver']}", printable(each["label"]),
+             ", ".join(each["changes"]) + (": SIDE CHANNEL" if each["side_channel"] else "")) for each in lines)  # fmt: skip
+    out.print(table(("  secret", "from, to", "label", "changes in"), rows))
+
+
+def _rank(finding: dict[str, Any]) -> str:
+    if not finding["unknowns"]:
+        return "knows everything itself"
+    if not finding["rank"]:
+        return f"rank 0 of {finding['unknowns']}: what it sees depends on nothing that it does not know"
+    said = f"rank {finding['rank']} of {finding['unknowns']}, gap {finding['gap']:.0e}"
+    return said if finding["decided"] else f"{said}: UNDECIDED, no gap tells rank from noise"
+
+
+def _row(quantity: dict[str, Any]) -> tuple[str, ...]:
+    return f"  {printable(quantity['name'])}", _count(quantity), _since(quantity), f"{quantity['residual']:.0e}"
 
 
 def _name(finding: dict[str, Any]) -> str:
@@ -49,7 +82,7 @@ def _count(quantity: dict[str, Any]) -> str:
         return f"all {quantity['total']}"
     if quantity["undecided"]:
         return f"{quantity['determined']} of {quantity['total']}, {quantity['undecided']} undecided"
-    return f"{quantity['determined']} of {quantity['total']}" if quantity["determined"] else "nothing found"
+    return f"{quantity['determined']} of {quantity['total']}"
 
 
 def _since(quantity: dict[str, Any]) -> str:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from parties.audit.audit import Finding, audit
+from parties.audit.rebuild import rebuild
 from protocols.language.options import as_plain
 from scenarios.run.catalogue import asked_for
 from scenarios.run.command import Scenarios, command
 from scenarios.run.experiment import Scenario
 from scenarios.show.terminal import console, reported
-from scenarios.study.audit_instance import audit_options, small_instance
+from scenarios.study.audit_influence import influence
+from scenarios.study.audit_instance import audit_options, sizes_of, small_experiment, small_instance
+
+_ARITHMETIC = "float64, rounding left out, schemes by their ideal functionality over the reals"
+_SECRETS = {"images": "one image", "labels": "one label"}
 
 
 class Audits(Scenarios):
@@ -24,48 +32,69 @@ class Audits(Scenarios):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         with reported():
             scenario = asked_for(cmd_name)
-            about = f"What each view determines: {scenario.protocol.SUMMARY}"
+            about = f"What each view determines of: {scenario.protocol.SUMMARY}"
             return command(cmd_name, audit_options(scenario), partial(audit_scenario, scenario), about)
 
 
 def audit_scenario(scenario: Scenario, given: dict[str, Any]) -> None:
-    """Audit, and print or write what was found."""
-    from parties.audit.audit import audit
+    """Audit, and print or draw what was found."""
     from scenarios.show.audit_table import draw_audit, show_audit
 
-    as_json, out = given.pop("json", None), given.pop("out", None)
-    began = time.perf_counter()
-    instance, experiment = small_instance(scenario, given)
-    report = audit(instance)
-    content = as_content(scenario, experiment, report, time.perf_counter() - began)
-    if out is not None:
-        draw_audit(out, content)
-    if as_json:
+    content = audited(scenario, given)
+    if given.get("out") is not None:
+        draw_audit(given["out"], content)
+    if given.get("json"):
         print(json.dumps(content, indent=1))
     else:
         show_audit(console(), content)
 
 
-def as_content(scenario: Scenario, experiment: Any, report: Any, seconds: float) -> dict[str, Any]:
-    """The findings as plain data."""
+def audited(scenario: Scenario, given: dict[str, Any]) -> dict[str, Any]:
+    """What an audit says, as plain data."""
+    began, sizes = time.perf_counter(), sizes_of(scenario, given)
+    with tempfile.TemporaryDirectory(prefix="keyhole-audit-") as name:
+        folder = Path(name)
+        experiment = small_experiment(scenario, given, folder)
+        instance = small_instance(experiment)
+        report = audit(instance)
+        found = {} if not sizes.influence else {
+            _SECRETS[what]: small_experiment(scenario, given, folder, what) for what in _SECRETS
+        }  # fmt: skip
+        lines = influence(experiment, found, folder) if found else []
+        rebuilt = {
+            each.coalition: rebuild(instance, each.coalition, sizes.rebuild)
+            for each in report.findings if sizes.rebuild and worth_rebuilding(each)
+        }  # fmt: skip
     return {
         "protocol": scenario.protocol.NAME,
         "config": as_plain(experiment.config),
-        "arithmetic": "float64, ideal functionalities over the reals: no cryptography was run",
+        "arithmetic": _ARITHMETIC,
         "runs": report.runs,
-        "seconds": round(seconds, 2),
+        "seconds": round(time.perf_counter() - began, 2),
         "findings": [_finding(each) for each in report.findings],
-    }
+        "rebuilt": [{"parties": list(parties), "starts": [_start(start) for start in starts]}
+                    for parties, starts in rebuilt.items()],
+        "influence": [{**as_plain(each), "side_channel": each.side_channel} for each in lines],
+    }  # fmt: skip
 
 
-def _finding(found: Any) -> dict[str, Any]:
+def worth_rebuilding(finding: Finding) -> bool:
+    """Whether something that was put in follows from what was seen."""
+    return finding.rank > 0 and any(each.determined for each in finding.answers)
+
+
+def _start(start: Any) -> dict[str, Any]:
+    return {"fits": start.fits, "residual": start.residual, "errors": start.errors, "said": start.said()}
+
+
+def _finding(found: Finding) -> dict[str, Any]:
     return {
         "parties": list(found.coalition),
         "unknowns": found.unknowns,
         "rank": found.rank,
-        "gap": found.gap,
+        "gap": None if found.rank == 0 else found.gap,
         "decided": found.decided,
-        "steps_only": list(found.steps),
+        "in_steps": list(found.steps),
         "moments": [list(moment) for moment in found.moments],
         "quantities": [
             {

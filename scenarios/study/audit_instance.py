@@ -5,28 +5,30 @@ of the protocol.
 from __future__ import annotations
 
 import math
-import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from parties.audit.instance import Given, Instance
 from parties.runtime.host import inputs_of
-from protocols.language.errors import ConfigError
-from protocols.language.options import option, options_of
-from protocols.network.config import Activation, Training
+from protocols.language.options import Declared, option, options_of
+from protocols.network.config import Activation
 from scenarios.run.experiment import Experiment, Scenario, prepare
 from scenarios.run.folder import RunFolder
 from scenarios.run.hosts import host_specs
-from scenarios.run.options import RUN_OPTIONS, RuntimeName
+from scenarios.run.options import RUN_OPTIONS, RuntimeName, given_only
 
 _PANEL = "Instance"
-_DEFAULTS = {"layers": (6,), "batch": 3, "epochs": 4, "lr": 0.5, "activation": Activation.SIGMOID}
-_FORBIDDEN = ("preset", "dataset", "data_dir", "gray", "runtime", "address", "record", "attack", "corrupt", "malicious",
-              "period", "threshold", "known", "quiet")  # fmt: skip
+_OF_RUNS = ("owners", "split", "seed", "defence", "json")  # the options of runs that an audit has too
+_SMALL = {"layers": (6,), "batch": 3, "epochs": 4, "lr": 0.5, "activation": Activation.SIGMOID}
+_HEADS = {"classes": 5, "queries": 12}  # a base knows some of them; enough queries to solve for a head
+_HELD_OUT = 30
+_PIXEL = 255
 
 
 @dataclass(frozen=True)
@@ -35,67 +37,85 @@ class AuditOptions:
 
     samples: int = option(6, "Training samples of all owners.", panel=_PANEL, least=1, most=64)
     features: int = option(8, "Pixels of a sample.", panel=_PANEL, least=1, most=256)
-    classes: int = option(3, "Classes.", panel=_PANEL, least=2, most=10)
-    rebuild: int = option(0, "Look for the unknowns by Gauss-Newton from so many random starts.", panel="Audit", least=0)
-    influence: bool = option(False, "Also replace each secret and say which messages change.", panel="Audit")
+    classes: int | None = option(None, "Classes: 3; 5 for heads.", panel=_PANEL, least=2, most=10)
+    rebuild: int = option(
+        0, "Look for what is not known by Gauss-Newton, from so many random starts.", panel="Audit", least=0
+    )
+    influence: bool = option(
+        False, "Run with one secret replaced, and say which messages change, and in what.", panel="Audit"
+    )
+    out: Path | None = option(None, "Write a picture here, a panel for each view (.png).", panel="Audit")
 
 
-def audit_options(scenario: Scenario) -> dict[str, Any]:
+def audit_options(scenario: Scenario) -> dict[str, Declared]:
     """What may be asked for: the protocol's own options, and those of the instance."""
-    own = {name: each for name, each in scenario.options().items() if name not in _FORBIDDEN}
+    own = {name: each for name, each in scenario.options().items() if name not in RUN_OPTIONS or name in _OF_RUNS}
     return {**own, **options_of(AuditOptions)}
 
 
-def small_instance(scenario: Scenario, given: dict[str, Any]) -> tuple[Instance, Experiment]:
-    """The instance that was asked for; `ConfigError` with one line where it makes no sense."""
-    sizes = AuditOptions(**{each.name: given[each.name] for each in fields(AuditOptions)
-                            if given.get(each.name) is not None})  # fmt: skip
-    known = scenario.options()
-    asked = {name: value for name, value in given.items() if name in known and value not in (None, ())}
-    if "hidden" in asked or "layers" in asked or "rounds" in asked:
-        defaults = {name: value for name, value in _DEFAULTS.items() if name not in ("layers",) or not
-                    ({"hidden", "layers"} & set(asked))}
-    else:
-        defaults = dict(_DEFAULTS)
-    if "rounds" in asked:
-        defaults.pop("epochs")
-    filled = {**{name: value for name, value in defaults.items() if name in known}, **asked}
-    with tempfile.TemporaryDirectory(prefix="keyhole-audit-") as folder:
-        file = Path(folder) / "instance.npz"
-        _written(file, sizes)
-        filled |= {"dataset": str(file), "samples": sizes.samples, "runtime": RuntimeName.INLINE, "seed": asked.get("seed", 0)}
-        if scenario.task is not None:
-            filled.pop("samples")
-            filled.setdefault("base", _base(Path(folder), sizes.features))
-            filled.setdefault("queries", 4)
-        experiment = prepare(scenario, filled)
-        _ = experiment.bound
-        specs = host_specs(experiment, RunFolder(Path(folder)))
-        given_to = {
-            name: Given(key, inputs_of(spec, index))
-            for spec in specs for index, (name, key) in _numbered(spec)
-        }  # fmt: skip
+def sizes_of(scenario: Scenario, given: Mapping[str, Any]) -> AuditOptions:
+    """The size that was asked for."""
+    named = {each.name: given[each.name] for each in fields(AuditOptions) if given.get(each.name) is not None}
+    classes = _HEADS["classes"] if scenario.task is not None else 3
+    return AuditOptions(**{"classes": classes, **named})
+
+
+def small_experiment(
+    scenario: Scenario, given: Mapping[str, Any], folder: Path, replaced: str = ""
+) -> Experiment:
+    """The experiment on random samples in `folder`, one of which may be replaced: its `images` or its `labels`.
+
+    `ConfigError` with one line where what was asked for makes no sense.
+    """
+    sizes, known = sizes_of(scenario, given), scenario.options()
+    asked = {name: value for name, value in given_only(given).items() if name in known}
+    instead = {"layers": ("layers", "hidden"), "epochs": ("epochs", "rounds")}
+    filled = {name: value for name, value in {**_SMALL, **_HEADS}.items()
+              if name in known and not set(instead.get(name, (name,))) & set(asked)}  # fmt: skip
+    file = folder / f"instance-{replaced}.npz"
+    _write(file, sizes, asked.get("owners", 1), replaced)
+    filled |= {"dataset": str(file), "runtime": RuntimeName.INLINE, "seed": 0, **asked}
+    if scenario.task is None:
+        filled["samples"] = sizes.samples
+    elif "base" not in asked:
+        filled["base"] = _base(folder, sizes.features)
+    return prepare(scenario, filled)
+
+
+def small_instance(experiment: Experiment) -> Instance:
+    """The same as a function of all that its parties put in and draw."""
+    specs = host_specs(experiment, RunFolder(Path()))
+    given = {
+        name: Given(key, inputs_of(spec, int(name.partition(":")[2] or 0)))
+        for spec in specs for name, key in zip(spec.parties, spec.keys, strict=True)
+    }  # fmt: skip
     public = next((dict(spec.public) for spec in specs if spec.public), {})
     counts = {role: len(experiment.players(role)) for role in experiment.roles}
-    return Instance(experiment.protocol, experiment.config, counts, given_to, public, sizes.classes,
-                    float(experiment.config.x_max)), experiment  # fmt: skip
+    config = experiment.config
+    return Instance(experiment.protocol, config, counts, given, public, config.classes, float(config.x_max))
 
 
-def _numbered(spec: Any) -> Any:
-    pairs = zip(spec.parties, spec.keys, strict=True)
-    return ((int(name.partition(":")[2] or 0), (name, key)) for name, key in pairs)
-
-
-def _written(file: Path, sizes: AuditOptions) -> None:
-    """Random images and labels, every class among them; a few held-out ones, where somebody asks."""
-    rng = np.random.default_rng(0)
+def _write(file: Path, sizes: AuditOptions, owners: int, replaced: str) -> None:
+    """Random images, every class among them, and as many held-out ones as anybody asks about."""
+    assert sizes.classes is not None
+    rng, count = np.random.default_rng(0), max(sizes.samples, sizes.classes * owners)
     rows = next(r for r in range(math.isqrt(sizes.features), 0, -1) if sizes.features % r == 0)
-    count = max(sizes.samples, sizes.classes) + 8
-    images = rng.integers(0, 256, (count, rows, sizes.features // rows)).astype(np.uint8)
-    images[0].flat[0] = 255
-    labels = np.arange(count) % sizes.classes
-    held = max(sizes.samples, sizes.classes)
-    np.savez(file, images=images[:held], labels=labels[:held], test_images=images[held:], test_labels=labels[held:])
+    shape = rows, sizes.features // rows
+    images = rng.integers(0, _PIXEL + 1, (count, *shape)).astype(np.uint8)
+    labels, others = np.arange(count) % sizes.classes, np.arange(_HELD_OUT) % sizes.classes
+    images[0].flat[0] = _PIXEL
+    arrays = {"images": images, "labels": labels}
+    arrays["test_images"] = rng.integers(0, _PIXEL + 1, (len(others), *shape)).astype(np.uint8)
+    if replaced:
+        arrays[replaced] = _other(arrays[replaced], sizes.classes)
+    np.savez(file, **arrays, test_labels=others)
+
+
+def _other(array: NDArray[Any], classes: int) -> NDArray[Any]:
+    """The same with its last row replaced: an image by a darker one, a label by another."""
+    other = array.copy()
+    other[-1] = array[-1] // 2 if array.ndim > 1 else (array[-1] + 1) % classes
+    return other
 
 
 def _base(folder: Path, features: int) -> Path:
