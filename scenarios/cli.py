@@ -49,7 +49,9 @@ runs = typer.Typer(
 app.add_typer(runs, name="run")
 app.add_typer(new, name="new")
 
-audits = typer.Typer(cls=Audits, help="Say what each view determines, on a small instance.", no_args_is_help=True)
+audits = typer.Typer(
+    cls=Audits, help="Say what each view determines, on a small instance.", no_args_is_help=True
+)
 app.add_typer(audits, name="audit")
 
 

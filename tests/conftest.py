@@ -23,7 +23,8 @@ from tests.shared_state import fingerprint
 
 RESULT_SCHEMA = schema_of_results()
 
-SMALL: dict[str, Any] = {"samples": 48, "hidden": 8, "batch": 16, "epochs": 1, "seed": 7, "runtime": "inline"}
+SMALL: dict[str, Any] = {"samples": 48, "hidden": 8, "batch": 16, "epochs": 1, "seed": 7, "runtime": "inline",
+                         "no_audit": True}  # fmt: skip
 
 TINY: dict[str, Any] = {
     "samples": 16,
@@ -34,7 +35,8 @@ MANY: dict[str, Any] = {"owners": 4, "samples": 48, "batch": 4, "epochs": 2}  # 
 
 
 # For reverse_he: a key that protects nothing, and a small base that nobody trained.
-HEAD: dict[str, Any] = {"seed": 7, "runtime": "inline", "queries": 40, "key_bits": 512, "toy": True}
+HEAD: dict[str, Any] = {"seed": 7, "runtime": "inline", "queries": 40, "key_bits": 512, "toy": True,
+                        "no_audit": True}  # fmt: skip
 
 
 def small(scenario: str = "plain_fe", **options: Any) -> Experiment:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from parties.audit import quantities
 from parties.audit.determined import (
     DETERMINED,
+    LINEAR,
     OPEN,
     STENCIL,
     STEP,
@@ -24,7 +24,7 @@ from parties.audit.determined import (
     slope,
     spectra,
 )
-from parties.audit.draws import INPUT, Unknown
+from parties.audit.draws import INPUT, PAD, Unknown
 from parties.audit.instance import Instance
 from parties.audit.quantities import Layout, Quantity
 from parties.audit.watch import Trace
@@ -40,8 +40,8 @@ _STILL = 1e-9  # a derivative below is none
 class Answer:
     """How many of `total` quantities of a kind a view determines, from which moment on, and how sure that is.
 
-    `since`: when the first and when the last of them followed. `undecided`: those whose gradients lie neither in
-    the row space nor clearly outside.
+    `since`: when the first and when the last of them followed. `undecided`: those whose gradients lie neither
+    in the row space nor clearly outside.
     """
 
     name: str
@@ -57,7 +57,13 @@ class Answer:
         """In words."""
         if self.undecided:
             return "undecided"
-        return "determined" if self.determined == self.total else "in part" if self.determined else "nothing found"
+        return (
+            "determined"
+            if self.determined == self.total
+            else "in part"
+            if self.determined
+            else "nothing found"
+        )
 
 
 @dataclass(frozen=True)
@@ -90,8 +96,11 @@ def coalitions(instance: Instance) -> list[tuple[str, ...]]:
     """Every party and every pair; of many of one role the first, and the first two together."""
     first = [name for name in instance.parties if name.partition(":")[2] in ("", "0", "1")]
     alone = [name for name in first if not name.endswith(":1")]
-    pairs = [pair for pair in combinations(first, 2)
-             if pair[0] in alone and (pair[1] in alone or pair[1].partition(":")[0] == pair[0].partition(":")[0])]
+    pairs = [
+        pair
+        for pair in combinations(first, 2)
+        if pair[0] in alone and (pair[1] in alone or pair[1].partition(":")[0] == pair[0].partition(":")[0])
+    ]
     return [(name,) for name in alone] + [pair for pair in pairs if set(pair) != set(instance.parties)]
 
 
@@ -110,7 +119,9 @@ def audit(
 class Derivative:
     """Runs of an instance with each unknown moved up and down, and with each input replaced."""
 
-    def __init__(self, instance: Instance, observe: Callable[[int, int], None]) -> None:
+    def __init__(
+        self, instance: Instance, observe: Callable[[int, int], None] = lambda done, all: None
+    ) -> None:
         self.instance = instance
         self.base, found = instance.run()
         self.unknowns = list(found.values())
@@ -118,7 +129,8 @@ class Derivative:
         self.moved: dict[tuple[str, int], tuple[Trace, ...]] = {}
         for each in self.unknowns:
             for entry in range(each.values.size):
-                self.moved[each.name, entry] = tuple(self._run(each, entry, by) for by in STENCIL)
+                points = LINEAR if each.kind == PAD else STENCIL
+                self.moved[each.name, entry] = tuple(self._run(each, entry, by) for by in points)
                 observe(len(self.moved), size)
         self.replaced = {each.name: self._replaced(each) for each in self.unknowns if each.kind == INPUT}
         self.moments = tuple(dict.fromkeys((m.phase, m.round) for m in self.base.messages))
@@ -152,12 +164,15 @@ class Derivative:
         columns = []
         for each in layout.unknowns:
             for entry in range(each.values.size):
-                there = (seen(trace, coalition) for trace in self.moved[each.name, entry])
-                columns.append([slope([item.numbers for item in items]) for items in zip(*there, strict=True)])
+                there = (aligned(base, seen(trace, coalition)) for trace in self.moved[each.name, entry])
+                columns.append([slope(values) for values in zip(*there, strict=True)])
         scales = [max(float(np.abs(item.numbers).max(initial=0.0)), 1e-12) for item in base]
         if not columns:
             return [np.zeros((len(item.numbers), 0)) for item in base]
-        return [np.stack(parts, axis=1) / scale for parts, scale in zip(zip(*columns, strict=True), scales, strict=True)]
+        return [
+            np.stack(parts, axis=1) / scale
+            for parts, scale in zip(zip(*columns, strict=True), scales, strict=True)
+        ]
 
     def _quantities(self, layout: Layout, coalition: frozenset[str]) -> Iterator[Quantity]:
         merged: dict[str, list[Reals]] = {}
@@ -237,15 +252,30 @@ class Derivative:
                 continue
             other = seen(self.replaced[each.name], coalition)
             for item, moved, still in zip(base, other, flat, strict=False):
-                same = item.numbers.shape == moved.numbers.shape and np.array_equal(item.numbers, moved.numbers)
+                same = item.numbers.shape == moved.numbers.shape and np.array_equal(
+                    item.numbers, moved.numbers
+                )
                 if still and not same:
                     found.append(item.label)
         return tuple(dict.fromkeys(found))
 
 
+def aligned(base: Sequence[Seen], moved: Sequence[Seen]) -> list[Reals]:
+    """The numbers of a moved run in the places of the run; where it sent something else, those of the run: what
+    comes and goes has no derivative, and is found by `_steps`.
+    """
+    there = [*moved, *[None] * len(base)]
+    return [
+        item.numbers if other is None or other.numbers.shape != item.numbers.shape else other.numbers
+        for item, other in zip(base, there, strict=False)
+    ]
+
+
 def _plaintexts(trace: Trace, places: list[int]) -> Reals:
     """What is hidden in some messages."""
-    found = [np.asarray(each).ravel() for i in places for each in trace.messages[i].sealed if each.what in HIDDEN]
+    found = [
+        np.asarray(each).ravel() for i in places for each in trace.messages[i].sealed if each.what in HIDDEN
+    ]
     return np.concatenate(found)
 
 

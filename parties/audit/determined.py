@@ -1,31 +1,31 @@
 """Which quantities a coalition's view determines, by the rank of the derivative of all that it sees.
 
-With K(theta) everything that a coalition sees, as a function of what it does not know, and J = dK/dtheta: a quantity
-g(theta) is *locally determined* iff its gradient lies in the row space of J (local identifiability by sensitivity rank,
-as in system identification; for leakage of training see Hannun, Guo, van der Maaten, UAI 2021, on Fisher information).
-Local: up to discrete symmetries, and for this instance, which stands for all that have no accident in it. Whole numbers
-can only add to it.
+With K(theta) everything that a coalition sees, as a function of what it does not know, and J = dK/dtheta: a
+quantity g(theta) is *locally determined* iff its gradient lies in the row space of J (local identifiability
+by sensitivity rank, as in system identification; for leakage of training see Hannun, Guo, van der Maaten, UAI
+2021, on Fisher information). Local: up to discrete symmetries, and for this instance, which stands for all
+that have no accident in it. Whole numbers can only add to it.
 
-The derivative is taken by differences of the fourth order, so singular values below about 1e-11 of the largest are
-noise. Where no gap separates the two, the answer is "undecided", never "nothing".
+The derivative is taken by differences of the fourth order, so singular values below about 1e-11 of the
+largest are noise. Where no gap separates the two, the answer is "undecided", never "nothing".
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from parties.audit.watch import Trace
-from protocols.crypto.ideal import MASTER, Sealed, opened
+from protocols.crypto.ideal import opened
 
 Reals = NDArray[np.float64]
 
 STEP = 3e-4  # of an unknown's unit, by which it is moved
 STENCIL = (-2 * STEP, -STEP, STEP, 2 * STEP)
+LINEAR = (-STEP, STEP)  # of pads, which are added and fall away
 _NOISE = 1e-8  # singular values beyond this share of the largest may be noise
 _GAP = 1e3  # what separates the smallest that counts from noise
 DETERMINED, OPEN = 1e-5, 1e-2  # residuals below and above which a gradient lies in the row space, or does not
@@ -34,7 +34,9 @@ Moment = tuple[str, int]  # phase and round
 
 
 def slope(values: Sequence[Reals]) -> Reals:
-    """The derivative at 0 from values at the points of `STENCIL`, up to its fourth power."""
+    """The derivative at 0 from values at the points of `STENCIL`, up to its fourth power; or of what is linear."""
+    if len(values) == len(LINEAR):
+        return (values[1] - values[0]) / (2 * STEP)
     a, b, c, d = values
     found: Reals = (a - 8 * b + 8 * c - d) / (12 * STEP)
     return found
@@ -42,7 +44,9 @@ def slope(values: Sequence[Reals]) -> Reals:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a coalition learns at one moment from one message, or from two sealed arrays that it has by then."""
+    """What a coalition learns at one moment from one message, or from two sealed arrays that it has by
+    then.
+    """
 
     moment: Moment
     label: str
@@ -68,7 +72,9 @@ def seen(trace: Trace, coalition: frozenset[str]) -> list[Seen]:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Rank of what was seen up to a moment: `rows` (rank, u) span it; `gap` is what separates it from noise."""
+    """Rank of what was seen up to a moment: `rows` (rank, u) span it; `gap` is what separates it from
+    noise.
+    """
 
     moment: Moment
     rows: Reals
@@ -99,7 +105,7 @@ def spectra(derivative: Sequence[tuple[Moment, Reals]], unknowns: int) -> list[S
     for moment, rows in derivative:
         if not len(rows):
             continue
-        triangle = np.linalg.qr(np.vstack([triangle, rows]), mode="r")
+        triangle = np.asarray(np.linalg.qr(np.vstack([triangle, rows]), mode="r"))
         found.append(_spectrum(moment, triangle))
     return found
 

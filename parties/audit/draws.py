@@ -24,7 +24,9 @@ INPUT, DRAW, COIN, PAD = "input", "first weights", "drawn noise", "pads"
 
 @dataclass(frozen=True)
 class Unknown:
-    """An array of unknowns: who knows it, its name, its values in the run, and what an entry is measured in."""
+    """An array of unknowns: who knows it, its name, its values in the run, and what an entry is measured
+    in.
+    """
 
     owners: frozenset[str]
     name: str

@@ -1,15 +1,15 @@
-"""A small instance of a protocol as a function: from all that its parties put in and draw to what each of them sees.
+"""A small instance of a protocol as a function: from all that its parties put in and draw to what each of
+them sees.
 
-Pixels are reals, labels one-hot rows of reals, arithmetic is float64, schemes are ideal functionalities over the
-reals (`protocols/crypto/ideal.py`). No line here belongs to a protocol.
+Pixels are reals, labels one-hot rows of reals, arithmetic is float64, schemes are ideal functionalities over
+the reals (`protocols/crypto/ideal.py`). No line here belongs to a protocol.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -74,7 +74,7 @@ class Instance:
         given = self.given[name]
         state = fresh_state(name, self.config, given.key)
         state.coins = AuditCoins(state.coins.key, party=name, unknowns=unknowns)
-        state.rng = Generator(state.rng, name, unknowns)
+        state.rng = cast(np.random.Generator, Generator(state.rng, name, unknowns))
         for label, array in given.inputs.items():
             state.inputs[label] = self._unknown(name, label, array, unknowns)
         state.inputs |= self.public

@@ -1,8 +1,9 @@
 """What an audit asks for: quantities of unknowns, each with its gradient.
 
-Of every input: its entries; of rows (samples) also norms, inner products, differences and means. Of every draw its
-entries, of every network that is revealed to the experimenter the weights. A protocol adds its own by a function
-`quantities(inputs)`, from inputs by party and label to arrays by name, which is differentiated like all the rest.
+Of every input: its entries; of rows (samples) also norms, inner products, differences and means. Of every
+draw its entries, of every network that is revealed to the experimenter the weights. A protocol adds its own
+by a function `quantities(inputs)`, from inputs by party and label to arrays by name, which is differentiated
+like all the rest.
 """
 
 from __future__ import annotations
@@ -82,8 +83,10 @@ def of_samples(layout: Layout) -> Iterator[Quantity]:
 
 
 def of_function(
-    layout: Layout, function: Callable[[Mapping[str, Mapping[str, Reals]]], Mapping[str, Reals]],
-    inputs: Sequence[Unknown], step: float,
+    layout: Layout,
+    function: Callable[[Mapping[str, Mapping[str, Reals]]], Mapping[str, Reals]],
+    inputs: Sequence[Unknown],
+    step: float,
 ) -> Iterator[Quantity]:
     """What a protocol adds."""
     names: dict[str, list[Reals]] = {}
@@ -98,9 +101,7 @@ def of_function(
         yield Quantity(name, np.stack(columns, axis=1))
 
 
-def _inputs(
-    inputs: Sequence[Unknown], moved: Unknown, entry: int, by: float
-) -> dict[str, dict[str, Reals]]:
+def _inputs(inputs: Sequence[Unknown], moved: Unknown, entry: int, by: float) -> dict[str, dict[str, Reals]]:
     found: dict[str, dict[str, Reals]] = {}
     for each in inputs:
         values = each.values.copy()

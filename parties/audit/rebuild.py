@@ -1,7 +1,8 @@
 """Is what a view determines locally also found? Gauss-Newton on what was seen, from random starts.
 
-Local determination leaves room for discrete symmetries, such as a permutation of units or classes, and says nothing of
-how hard it is to solve. Here the unknowns of a coalition are fitted to what it saw by `scipy.optimize.least_squares`.
+Local determination leaves room for discrete symmetries, such as a permutation of units or classes, and says
+nothing of how hard it is to solve. Here the unknowns of a coalition are fitted to what it saw by
+`scipy.optimize.least_squares`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ _TRIES = 60  # evaluations with a derivative each
 
 @dataclass(frozen=True)
 class Start:
-    """What came of one start: how well it fits, and the largest error of each input and of its inner products."""
+    """What came of one start: how well it fits, and the largest error of each input and of its inner
+    products.
+    """
 
     residual: float
     errors: dict[str, float]
@@ -44,7 +47,9 @@ class Start:
         turned = [name.partition(":")[0] for name in found if name.endswith(": inner products")]
         words = [name for name in found if not name.endswith(": inner products")]
         words += [f"{name} up to a rotation" for name in turned if name not in words]
-        missed = [name for name in self.errors if ":" not in name and name not in found and name not in turned]
+        missed = [
+            name for name in self.errors if ":" not in name and name not in found and name not in turned
+        ]
         words += [f"other {name} fit as well" for name in missed]
         return "; ".join(words)
 
@@ -73,7 +78,11 @@ def rebuild(instance: Instance, parties: tuple[str, ...], starts: int, seed: int
 
 def _begin(values: Reals, rng: np.random.Generator) -> Reals:
     """Where a start begins: uniform where inputs lie, normal where draws do."""
-    return rng.uniform(0, 1, values.shape) if values.min() >= 0 else rng.standard_normal(values.shape) * values.std()
+    return (
+        rng.uniform(0, 1, values.shape)
+        if values.min() >= 0
+        else rng.standard_normal(values.shape) * values.std()
+    )
 
 
 def _moved(layout: Layout, theta: Reals) -> dict[str, Reals]:

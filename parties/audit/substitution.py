@@ -1,4 +1,6 @@
-"""Puts ideal functionalities in the place of all schemes, in this process and for as long as an audit lasts."""
+"""Puts ideal functionalities in the place of all schemes, in this process and for as long as an audit
+lasts.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +18,24 @@ from protocols.network.fixedpoint import FixedPoint
 from protocols.parts import budget
 
 _CHECKED = {"check": ideal.check}
-_PRODUCTS = {**_CHECKED, "load": ideal.load, "rows": ideal.rows, "encrypt": ideal.encrypt, "decrypt": ideal.decrypt}
+_PRODUCTS = {
+    **_CHECKED,
+    "load": ideal.load,
+    "rows": ideal.rows,
+    "encrypt": ideal.encrypt,
+    "decrypt": ideal.decrypt,
+}
 _SUBSTITUTES: tuple[tuple[Any, dict[str, Any]], ...] = (
     (ipfe_lwe, {**_PRODUCTS, "key_derive": ideal.key_derive}),
     (ipfe_ddh, {**_PRODUCTS, "key_derive": ideal.key_derive}),
     (fhipe, {**_PRODUCTS, "key_derive": ideal.hiding_key_derive, "check_msk": ideal.check}),
     (febo, {
-        **_CHECKED, "rows": ideal.rows, "encrypt": ideal.encrypt_entries, "key_derive": ideal.entry_key_derive,
-        "decrypt": ideal.decrypt_entries,
+        **_CHECKED, "rows": ideal.rows, "encrypt": ideal.encrypt_entries,
+        "key_derive": ideal.entry_key_derive, "decrypt": ideal.decrypt_entries,
     }),
     (paillier, {
-        **_CHECKED, "load": ideal.load, "encrypt": ideal.encrypt_head, "linear": ideal.linear, "decrypt": ideal.decrypt_logits,
-        "blinding": lambda *_: [],
+        **_CHECKED, "load": ideal.load, "blinding": lambda *_: [],
+        "encrypt": ideal.encrypt_head, "linear": ideal.linear, "decrypt": ideal.decrypt_logits,
         "encrypt_float": ideal.encrypt_float, "linear_float": ideal.linear_float,
         "decrypt_float": ideal.decrypt_logits,
     }),

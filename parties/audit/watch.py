@@ -1,4 +1,6 @@
-"""A runtime that carries out a script in memory and notes every message: what an audit runs again and again."""
+"""A runtime that carries out a script in memory and notes every message: what an audit runs again and
+again.
+"""
 
 from __future__ import annotations
 
@@ -66,9 +68,8 @@ class Watch:
             try:
                 result = function(self._states[name], *values)
             except Exception as cause:
-                raise StepError(
-                    f"{name}: {step.step} cannot be audited in phase {step.phase}: {type(cause).__name__}: {cause}"
-                ) from cause
+                why = f"{type(cause).__name__}: {cause}"
+                raise StepError(f"{name}: {step.step} cannot be audited in {step.phase}: {why}") from cause
             self.trace.masters += [(name, master) for master in self._drawn]
             self._drawn.clear()
             heap.update(zip(step.outs, result if step.split else (result,), strict=True))

@@ -1,9 +1,11 @@
-"""Ideal functionalities of every scheme, over the reals: NO cryptography. They exist for `keyhole audit` alone.
+"""Ideal functionalities of every scheme, over the reals: NO cryptography. They exist for `keyhole audit`
+alone.
 
-An audit asks what a view determines, and differentiates what a party sees by what it does not see. Ciphertexts
-cannot be differentiated and need not be: whoever holds keys and ciphertexts of one instance learns what every
-key gives on every ciphertext, and by the scheme's security nothing else. So here an encryption is a `Sealed`
-array, whose numbers no view reads, and `opened` is all that the sealed arrays of a view allow together:
+An audit asks what a view determines, and differentiates what a party sees by what it does not see.
+Ciphertexts cannot be differentiated and need not be: whoever holds keys and ciphertexts of one instance
+learns what every key gives on every ciphertext, and by the scheme's security nothing else. So here an
+encryption is a `Sealed` array, whose numbers no view reads, and `opened` is all that the sealed arrays of a
+view allow together:
 
     inner products     a `key` and `samples` of one instance: all products. Keys of a function-hiding scheme
                        are sealed themselves, others show their vectors
@@ -67,7 +69,8 @@ def opened(new: Sealed, other: Sealed) -> Reals | None:
         return np.asarray(rest)
     for key in (KEY, SHOWN_KEY):
         if SAMPLES in by and key in by:
-            return np.asarray(by[SAMPLES]) @ np.asarray(by[key]).T
+            found: Reals = np.asarray(by[SAMPLES]) @ np.asarray(by[key]).T
+            return found
     if ENTRIES in by and ENTRY_KEY in by:
         return _entries(by[ENTRIES], by[ENTRY_KEY])
     return None
@@ -138,7 +141,7 @@ def load(key: Instance, ct: Batch) -> Batch:
 
 def rows(batch: Batch, start: int, stop: int) -> Batch:
     """The vectors start, ..., stop - 1; entries of FEBO with their commitments."""
-    part = batch.elements[start:stop]
+    part: Any = batch.elements[start:stop]
     if batch.commitments is None:
         return replace(batch, elements=part)
     commitments = batch.commitments[start:stop]
@@ -165,7 +168,9 @@ def decrypt(key: Instance, sk: Batch, ct: Batch, workers: int = 1) -> Reals:
 
 def encrypt_entries(key: Instance, x: Any, coins: Coins) -> Batch:
     """FEBO: every entry of x (N, k), each under a commitment of its own."""
-    names = np.frombuffer(coins.stream("ideal entries").bytes(_TAG * x.size), np.uint8).reshape(*x.shape, _TAG)
+    names = np.frombuffer(coins.stream("ideal entries").bytes(_TAG * x.size), np.uint8).reshape(
+        *x.shape, _TAG
+    )
     return Batch(sealed(x, key.tag, ENTRIES, names), None, names)
 
 

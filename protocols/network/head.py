@@ -164,9 +164,7 @@ def _first_layers(
     for inputs, out in pairwise((into, *recipe.hidden, classes)):
         layer = rng.standard_normal((count, out, inputs + 1), dtype=real()) * real()(recipe.init)
         if recipe.hidden:
-            layer = (rng.random((count, out, inputs + 1), dtype=real()) * 2 - 1) / real()(
-                np.sqrt(inputs)
-            )
+            layer = (rng.random((count, out, inputs + 1), dtype=real()) * 2 - 1) / real()(np.sqrt(inputs))
         layer[:, :, -1] = 0
         layers.append(layer)
     return layers

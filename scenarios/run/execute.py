@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
+from parties.adversary.attack import Learned
 from parties.record.log import open_log
 from parties.record.transcript import Record
 from protocols.language.errors import ConfigError, KeyholeError
@@ -21,7 +22,7 @@ from scenarios.run.experiment import FULL_LIMIT_NBYTES, Experiment
 from scenarios.run.folder import RunFolder, new_folder, write_json
 from scenarios.run.hosts import Runtimes, host_specs, runtime_named
 from scenarios.run.json_schema import plain
-from scenarios.run.learned import learned, learned_rows
+from scenarios.run.learned import held_against_audit, learned, learned_rows
 from scenarios.run.report import Epoch, accuracy, baseline, report
 from scenarios.run.result import Result, Seconds
 from scenarios.show.charts import draw_knowledge
@@ -72,7 +73,7 @@ def _carried_out(
     result = report(experiment, run, epochs, clock.seconds())
     clock.lap("report")
     result = replace(
-        result, learned=learned_rows(learned(run, make.adversary)), seconds=Seconds(**clock.seconds())
+        result, learned=learned_rows(_learned(experiment, run, make)), seconds=Seconds(**clock.seconds())
     )
     written(run, result)  # whatever becomes of the attacks
     draw_knowledge(run.path, result.learned)
@@ -84,6 +85,12 @@ def _carried_out(
     result = replace(result, accuracy=replace(result.accuracy, baseline_test=baseline(experiment)))
     clock.lap("report")
     return result
+
+
+def _learned(experiment: Experiment, run: RunFolder, make: Runtimes) -> list[Learned]:
+    """Who learned what; unless it was declined, never less than a small instance determines."""
+    lines = learned(run, make.adversary)
+    return lines if experiment.no_audit else held_against_audit(run, lines)
 
 
 def written(run: RunFolder, result: Result) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from protocols.language.errors import DataError
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, SERVER, party_name
 from protocols.network.schedule import Rounds
 from scenarios.run.attacks import AdversaryHandle, MakeAdversary
+from scenarios.run.catalogue import find_scenario
+from scenarios.run.determined import with_audit
 from scenarios.run.folder import RunFolder
 
 Coalition = tuple[str, ...]
@@ -27,7 +29,9 @@ QUANTITIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("master key", ("master key", "msk", "secret key")),
     ("gram", ("gram", "samples", "x")),
 )
-_STRENGTH = ("not analysed", "nothing found", "own", "bounded", "up to", "exact", "clear")
+_STRENGTH = (
+    "not analysed", "nothing found", "undecided", "own", "bounded", "determined", "up to", "exact", "clear"
+)  # fmt: skip
 _OWNERS_THAT_COLLUDE = 2  # owners are alike to a protocol: two of them stand for any two
 _LARGEST = 3
 
@@ -50,6 +54,16 @@ def learned(run: RunFolder, make: MakeAdversary, coalition: Coalition = ()) -> l
         return found + [item for pair in _pairs(run) for item in _of(run, adversary, pair)]
     finally:
         adversary.close()
+
+
+def held_against_audit(run: RunFolder, lines: Sequence[Learned]) -> list[Learned]:
+    """Lines of parties and coalitions, each with what an audit of a small instance adds to it."""
+    scenario, config = find_scenario(run.view(next(iter(run.sources))).protocol), run.config()
+    found: list[Learned] = []
+    for party in dict.fromkeys(line.party for line in lines):
+        mine = [line for line in lines if line.party == party]
+        found += with_audit(scenario, config, tuple(party.split(", ")), mine)
+    return found
 
 
 def learned_rows(items: Sequence[Learned]) -> list[dict[str, Any]]:
@@ -80,7 +94,9 @@ def smallest_coalitions(run: RunFolder, make: MakeAdversary) -> list[Found]:
     try:
         for coalition in _candidates(run):
             if not any(set(old.coalition) <= set(coalition) for old in found if old.line is not None):
-                lines = [item for item in _of(run, adversary, coalition) if reads(item)]
+                lines = [
+                    item for item in held_against_audit(run, _of(run, adversary, coalition)) if reads(item)
+                ]
                 found.append(Found(coalition, lines[0] if lines else None))
     finally:
         adversary.close()
@@ -96,8 +112,8 @@ def _complete(run: RunFolder) -> None:
 
 
 def reads(item: Learned) -> bool:
-    """Whether a line says that samples of somebody else are read."""
-    return item.quantity in ("samples", "x") and item.how in ("exact", "clear")
+    """Whether a line says that samples of somebody else are read, or that they follow from the view."""
+    return item.quantity in ("samples", "x") and item.how in ("exact", "clear", "determined")
 
 
 def strongest(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any] | None:

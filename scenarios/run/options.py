@@ -64,6 +64,11 @@ class RunOptions:
     out: Path | None = option(None, "The run folder itself.", panel="Run")
     json: bool = option(False, "Print result.json and nothing else.", panel="Run")
     quiet: bool = option(False, "No progress bar.", panel="Run")
+    no_audit: bool = option(
+        False,
+        "Do not ask a small instance what it determines: seconds less, and the ledger may say less.",
+        panel="Run",
+    )
     defence: tuple[str, ...] = option((), "NAME or NAME:VALUE, as `keyhole list` has them; repeatable.")
     corrupt: tuple[str, ...] = option(
         (), "Corrupted parties, such as cloud_trainer,data_owner:2.", panel="Attack", metavar="PARTY,..."

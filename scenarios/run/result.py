@@ -18,7 +18,9 @@ from scenarios.run.options import RunOptions, RuntimeName
 
 SCHEMA = 1
 _SHARE: dict[str, float] = {"least": 0, "most": 1}
-How = Literal["own", "clear", "exact", "up to", "bounded", "nothing found", "not analysed"]
+How = Literal[
+    "own", "clear", "exact", "up to", "determined", "bounded", "undecided", "nothing found", "not analysed"
+]
 
 
 def maybe(help: str, **more: Any) -> Any:
@@ -84,10 +86,10 @@ class Known:
     of: str = derived("whose it is, or of how many samples")
     how: How = derived(
         "own: drawn, held or sent by the party; clear: crossed as plain numbers; exact: determined and "
-        "solved for; up to: "
-        "determined but for what is named; bounded: constrained; nothing found: no more than ciphertexts, as "
-        "far as was "
-        "tried; not analysed: nobody said what it is"
+        "solved for; up to: determined but for what is named; determined: by an audit of a small instance "
+        "with the same switches, not computed here; bounded: constrained; undecided: the audit could not "
+        "tell; nothing found: no more than ciphertexts, as far as was tried; not analysed: nobody said what "
+        "it is"
     )
     detail: str = derived("the derivation in words")
     since_round: int | None = derived("training step since when, 0 for before or in the first")

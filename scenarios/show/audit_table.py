@@ -14,6 +14,11 @@ from scenarios.show.tables import table
 
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#000000")
 
+_MEANING = (
+    "Determined: locally, up to discrete symmetries, over the reals. Whole numbers can only add to it; what "
+    "noise hides may still be estimated."
+)
+
 
 def show_audit(out: Console, content: dict[str, Any]) -> None:
     """Print the findings: for each view what it determines, in a line what it does not."""
@@ -37,8 +42,7 @@ def show_audit(out: Console, content: dict[str, Any]) -> None:
     _show_rebuilt(out, content["rebuilt"])
     _show_influence(out, content["influence"])
     out.print()
-    out.print("Determined: locally, up to discrete symmetries, over the reals. Whole numbers can only add to it.",
-              soft_wrap=True)  # fmt: skip
+    out.print(_MEANING, soft_wrap=True)
 
 
 def _show_rebuilt(out: Console, rebuilt: list[dict[str, Any]]) -> None:
@@ -46,7 +50,9 @@ def _show_rebuilt(out: Console, rebuilt: list[dict[str, Any]]) -> None:
         out.print()
         out.print("found by Gauss-Newton from random starts", style="bold")
     for each in rebuilt:
-        said = ", ".join(f"{count} x {words}" for words, count in Counter(s["said"] for s in each["starts"]).items())
+        said = ", ".join(
+            f"{count} x {words}" for words, count in Counter(s["said"] for s in each["starts"]).items()
+        )
         out.print(f"  {_name(each)}: {said}", soft_wrap=True)
 
 
@@ -55,8 +61,15 @@ def _show_influence(out: Console, lines: list[dict[str, Any]]) -> None:
         return
     out.print()
     out.print("what one secret changes in messages, same coins", style="bold")
-    rows = ((f"  {each['secret']}", f"{each['sender']} -> {each['receiver']}", printable(each["label"]),
-             ", ".join(each["changes"]) + (": SIDE CHANNEL" if each["side_channel"] else "")) for each in lines)  # fmt: skip
+    rows = (
+        (
+            f"  {each['secret']}",
+            f"{each['sender']} -> {each['receiver']}",
+            printable(each["label"]),
+            ", ".join(each["changes"]) + (": SIDE CHANNEL" if each["side_channel"] else ""),
+        )
+        for each in lines
+    )
     out.print(table(("  secret", "from, to", "label", "changes in"), rows))
 
 
@@ -70,7 +83,12 @@ def _rank(finding: dict[str, Any]) -> str:
 
 
 def _row(quantity: dict[str, Any]) -> tuple[str, ...]:
-    return f"  {printable(quantity['name'])}", _count(quantity), _since(quantity), f"{quantity['residual']:.0e}"
+    return (
+        f"  {printable(quantity['name'])}",
+        _count(quantity),
+        _since(quantity),
+        f"{quantity['residual']:.0e}",
+    )
 
 
 def _name(finding: dict[str, Any]) -> str:
@@ -106,9 +124,14 @@ def draw_audit(path: Path, content: dict[str, Any]) -> None:
             names = [_moment(moment) for moment in each["moments"]]
             for i, quantity in enumerate(each["quantities"]):
                 shares = [count / quantity["total"] for count in quantity["curve"]]
-                axes.step(range(len(names)), shares, where="post", label=quantity["name"],
-                          color=_COLOURS[i % len(_COLOURS)], linestyle="-" if i < len(_COLOURS) else "--")  # fmt: skip
-            axes.set_title(f"{_name(each)}: rank {each['rank']} of {each['unknowns']}", fontsize=9.5, loc="left")
+                style = {
+                    "color": _COLOURS[i % len(_COLOURS)],
+                    "linestyle": "-" if i < len(_COLOURS) else "--",
+                }
+                axes.step(range(len(names)), shares, where="post", label=quantity["name"], **style)
+            axes.set_title(
+                f"{_name(each)}: rank {each['rank']} of {each['unknowns']}", fontsize=9.5, loc="left"
+            )
             shown = range(0, len(names), max(1, len(names) // 10))
             axes.set_xticks(list(shown), [names[i] for i in shown], fontsize=7)
             axes.set_ylim(-0.04, 1.06)

@@ -22,6 +22,7 @@ def learned(
             "--corrupt", help="A coalition, such as cloud_trainer,data_owner:2; every role by itself without."
         ),
     ] = None,
+    no_audit: Annotated[bool, typer.Option("--no-audit", help="Do not ask a small instance.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the lines as JSON.")] = False,
 ) -> None:
     """Say what each party learned, since which step, of how much, computed anew from the views."""
@@ -34,7 +35,8 @@ def learned(
 
         folder = load_run(run_folder)
         coalition = () if corrupt is None else parties_named((corrupt,))
-        rows = knowledge.learned_rows(knowledge.learned(folder, Adversary, coalition))
+        lines = knowledge.learned(folder, Adversary, coalition)
+        rows = knowledge.learned_rows(lines if no_audit else knowledge.held_against_audit(folder, lines))
         if as_json:
             print(json.dumps(rows, indent=1))
             return

@@ -172,7 +172,9 @@ _HOW = {
     "own": "a party's own input or secret, or what it sent",
     "clear": "crossed as plain numbers",
     "exact": "solved for",
-    "bounded": "constrained, not determined",
+    "determined": "by an audit of a small instance, not computed here",
+    "bounded": "constrained; no rule determines it",
+    "undecided": "an audit of a small instance could not tell",
     "nothing found": "ciphertexts or masked values that nothing here opens",
     "not analysed": "the protocol states no relation of it",
 }

@@ -15,9 +15,9 @@ from protocols.language.options import as_plain
 from scenarios.run.catalogue import asked_for
 from scenarios.run.command import Scenarios, command
 from scenarios.run.experiment import Scenario
+from scenarios.run.small import audit_options, sizes_of, small_experiment, small_instance
 from scenarios.show.terminal import console, reported
 from scenarios.study.audit_influence import influence
-from scenarios.study.audit_instance import audit_options, sizes_of, small_experiment, small_instance
 
 _ARITHMETIC = "float64, rounding left out, schemes by their ideal functionality over the reals"
 _SECRETS = {"images": "one image", "labels": "one label"}

@@ -1,8 +1,8 @@
-"""What one secret changes on the wire: the same run, real cryptography and the same coins, with one sample or one label
-replaced.
+"""What one secret changes on the wire: the same run, real cryptography and the same coins, with one sample or
+one label replaced.
 
-Content may change: that is what a protocol computes. A change in size, in type or in the number of messages tells of
-the secret whoever only watches the wire, and is a side channel.
+Content may change: that is what a protocol computes. A change in size, in type or in the number of messages
+tells of the secret whoever only watches the wire, and is a side channel.
 """
 
 from __future__ import annotations

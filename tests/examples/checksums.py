@@ -7,7 +7,11 @@ from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER
 from protocols.network import training
 from protocols.network.config import Training
 
-NAME, SUMMARY, SECURITY = "checksums", "padded samples, checked by the sum of their pads", "pads that come back"
+NAME, SUMMARY, SECURITY = (
+    "checksums",
+    "padded samples, checked by the sum of their pads",
+    "pads that come back",
+)
 ROLES = (DATA_OWNER, CLOUD_TRAINER)
 FIGURE = (
     Arrow("step", DATA_OWNER, CLOUD_TRAINER, "padded", "X + pad, a fresh pad each step"),

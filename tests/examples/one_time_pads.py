@@ -1,4 +1,6 @@
-"""A secure sum: every owner pads its samples, with pads of the helper that cancel; the cloud adds up what arrives."""
+"""A secure sum: every owner pads its samples, with pads of the helper that cancel; the cloud adds up what
+arrives.
+"""
 
 from dataclasses import dataclass
 

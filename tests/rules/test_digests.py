@@ -43,7 +43,14 @@ def carry_out(line: str, runtime: str, folder: Path) -> Path:
     if scenario == "reverse-he":
         common["--base"] = str(base(folder))
     out = folder / "run"
-    words = [*given, *(word for pair in common.items() for word in pair), "--runtime", runtime, "--json"]
+    words = [
+        *given,
+        *(word for pair in common.items() for word in pair),
+        "--runtime",
+        runtime,
+        "--json",
+        "--no-audit",
+    ]
     outcome = CliRunner().invoke(app, ["run", scenario, *words, "--out", str(out)])
     assert outcome.exit_code == 0, outcome.output
     return out

@@ -1,5 +1,5 @@
-"""The small instance that an audit differentiates: random samples, and the configuration that follows from the options
-of the protocol.
+"""The small instance that an audit differentiates: random samples, and the configuration that follows from
+the options of the protocol.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from parties.audit.instance import Given, Instance
 from parties.runtime.host import inputs_of
 from protocols.language.options import Declared, option, options_of
-from protocols.network.config import Activation
+from protocols.network.config import Activation, Aggregation
+from protocols.network.head import Protect
 from scenarios.run.experiment import Experiment, Scenario, prepare
 from scenarios.run.folder import RunFolder
 from scenarios.run.hosts import host_specs
@@ -29,6 +30,12 @@ _SMALL = {"layers": (6,), "batch": 3, "epochs": 4, "lr": 0.5, "activation": Acti
 _HEADS = {"classes": 5, "queries": 12}  # a base knows some of them; enough queries to solve for a head
 _HELD_OUT = 30
 _PIXEL = 255
+_SIZES = frozenset(
+    "layers batch epochs lr activation rounds per_round local_steps first shape key_budget "
+    "gradient_budget".split()
+)
+_MOST_OWNERS = 3
+_CONVOLVED = 4  # rows and columns of an image for a convolution
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,9 @@ class AuditOptions:
 
 def audit_options(scenario: Scenario) -> dict[str, Declared]:
     """What may be asked for: the protocol's own options, and those of the instance."""
-    own = {name: each for name, each in scenario.options().items() if name not in RUN_OPTIONS or name in _OF_RUNS}
+    own = {
+        name: each for name, each in scenario.options().items() if name not in RUN_OPTIONS or name in _OF_RUNS
+    }
     return {**own, **options_of(AuditOptions)}
 
 
@@ -63,11 +72,12 @@ def sizes_of(scenario: Scenario, given: Mapping[str, Any]) -> AuditOptions:
 def small_experiment(
     scenario: Scenario, given: Mapping[str, Any], folder: Path, replaced: str = ""
 ) -> Experiment:
-    """The experiment on random samples in `folder`, one of which may be replaced: its `images` or its `labels`.
+    """The experiment on random samples in `folder`, one of which may be replaced: its `images` or its
+    `labels`.
 
     `ConfigError` with one line where what was asked for makes no sense.
     """
-    sizes, known = sizes_of(scenario, given), scenario.options()
+    sizes, known = sizes_of(scenario, given), scenario.options(derived=True)
     asked = {name: value for name, value in given_only(given).items() if name in known}
     instead = {"layers": ("layers", "hidden"), "epochs": ("epochs", "rounds")}
     filled = {name: value for name, value in {**_SMALL, **_HEADS}.items()
@@ -80,6 +90,46 @@ def small_experiment(
     elif "base" not in asked:
         filled["base"] = _base(folder, sizes.features)
     return prepare(scenario, filled)
+
+
+def small_of(scenario: Scenario, config: Any) -> dict[str, Any]:
+    """The options of a small instance with the switches of a configuration: who does what as there, sizes as
+    here.
+    """
+    if scenario.task is not None:
+        return _small_head(config)
+    declared, switches = scenario.options(derived=True), vars(config)
+    given = {name: switches[each.field] for name, each in declared.items() if name not in RUN_OPTIONS
+             and each.field not in _SIZES and switches[each.field] != each.default}  # fmt: skip
+    owners = min(len(config.counts), _MOST_OWNERS)
+    secure = switches.get("aggregation") is Aggregation.SECURE  # every entry of a pad is an unknown
+    given |= {"owners": owners, "samples": 2 * max(2, owners), "features": 6}
+    sizes = {
+        "batch": 2, "layers": (4,) * len(switches.get("layers", ())), "activation": Activation.SIGMOID,
+        "rounds" if switches.get("rounds") else "epochs": 3 if secure else 4,
+        "per_round": min(switches.get("per_round", 0), max(1, owners - 1)),
+        "local_steps": min(switches.get("local_steps", 1), 2),
+        "key_budget": 5 if switches.get("key_budget") else 0,
+        "gradient_budget": 1 if switches.get("gradient_budget") else 0,
+    }  # fmt: skip
+    given |= {
+        name: value for name, value in sizes.items() if name in declared and value != declared[name].default
+    }
+    if switches.get("first"):
+        given |= {"features": _CONVOLVED**2, "first": "conv:2x3x3"}
+    return given
+
+
+def _small_head(config: Any) -> dict[str, Any]:
+    hidden = "".join(f"-{6}" for _ in config.recipe.hidden)
+    given = {"release": config.release, "encoding": config.encoding, "head": f"8{hidden}-2", "key_bits": 2048,
+             "owners": min(len(config.counts), _MOST_OWNERS)}  # fmt: skip
+    protect = config.recipe.protect
+    if protect is Protect.DP:
+        given["defence"] = ("dp:10",)
+    elif protect is Protect.RELAXLOSS:
+        given["defence"] = (f"relaxloss:{config.recipe.level}",)
+    return given
 
 
 def small_instance(experiment: Experiment) -> Instance:
@@ -104,11 +154,12 @@ def _write(file: Path, sizes: AuditOptions, owners: int, replaced: str) -> None:
     images = rng.integers(0, _PIXEL + 1, (count, *shape)).astype(np.uint8)
     labels, others = np.arange(count) % sizes.classes, np.arange(_HELD_OUT) % sizes.classes
     images[0].flat[0] = _PIXEL
-    arrays = {"images": images, "labels": labels}
+    arrays: dict[str, NDArray[Any]] = {"images": images, "labels": labels}
     arrays["test_images"] = rng.integers(0, _PIXEL + 1, (len(others), *shape)).astype(np.uint8)
     if replaced:
         arrays[replaced] = _other(arrays[replaced], sizes.classes)
-    np.savez(file, **arrays, test_labels=others)
+    arrays["test_labels"] = others
+    np.savez(file, allow_pickle=False, **arrays)
 
 
 def _other(array: NDArray[Any], classes: int) -> NDArray[Any]:

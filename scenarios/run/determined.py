@@ -1,0 +1,134 @@
+"""What views determine by an audit of a small instance with the same switches: the ledger never says less.
+
+What an adversary computes at full size it can prove. What it cannot, or what nobody wrote a rule for, is
+asked here of a small instance of the same protocol (`parties/audit`), and said in these words: "determined",
+by an audit, not computed here. The audit knows the public configuration alone.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from parties.adversary.attack import Learned
+from parties.audit.audit import Answer, Derivative, Finding
+from protocols.language.errors import KeyholeError
+from protocols.language.roles import DATA_OWNER
+from scenarios.run.experiment import Scenario
+from scenarios.run.small import small_experiment, small_instance, small_of
+
+Coalition = tuple[str, ...]
+
+# What a quantity of an audit is called in the ledger.
+_NAMES = {
+    "images": "samples",
+    "images: inner products": "gram",
+    "images of querier": "queries",
+    "what head hides": "head",
+}
+_NAMED_ALIKE = {
+    "samples": ("samples", "x", "images"), "labels": ("labels",), "gram": ("gram", "samples", "x", "images"),
+    "queries": ("queries", "x"),
+    "head": ("head",), "weights": ("weights", "w1", "w1_mean", "w1_copy"),
+}  # fmt: skip
+_STRONG = ("clear", "exact", "up to", "determined")
+_OF_ALL = ("clear", "determined")  # what is said in these words is said of everybody's
+_LEFT_OUT = (
+    "images: norms",
+    "images: differences",
+    "images: mean",
+)  # follow from, or go with, what is said of images
+
+
+def missing(finding: Finding, coalition: Coalition, lines: Sequence[Learned]) -> list[Learned]:
+    """What lines of a coalition do not say although an audit found it determined: none of a ledger that holds."""
+    found = (_line(finding, answer, coalition, lines) for answer in finding.answers)
+    return [line for line in found if line is not None]
+
+
+def with_audit(
+    scenario: Scenario, config: Any, coalition: Coalition, lines: Sequence[Learned]
+) -> list[Learned]:
+    """The lines of a coalition, and those that an audit adds; a line where there could be no audit."""
+    finding, found = audited(scenario, config, coalition), list(lines)
+    if finding is None:
+        why = f"a small instance cannot be audited: {why_not(scenario, config)}"
+        return [*found, Learned(", ".join(coalition), "audit", "others", "not analysed", why, None)]
+    for answer in finding.answers:
+        line = _line(finding, answer, coalition, found)
+        found += [] if line is None else [line]
+    return found
+
+
+def audited(scenario: Scenario, config: Any, coalition: Coalition) -> Finding | None:
+    """What a small instance says of a coalition of parties with these names; None where it cannot be audited."""
+    derivative = _derivative(scenario, tuple(sorted(small_of(scenario, config).items())))
+    if isinstance(derivative, str):
+        return None
+    return derivative.finding(_there(coalition, derivative.instance.parties, len(config.counts)))
+
+
+def why_not(scenario: Scenario, config: Any) -> str | None:
+    """Why a protocol cannot be audited, if it cannot."""
+    derivative = _derivative(scenario, tuple(sorted(small_of(scenario, config).items())))
+    return derivative if isinstance(derivative, str) else None
+
+
+@lru_cache(maxsize=8)
+def _derivative(scenario: Scenario, given: tuple[tuple[str, Any], ...]) -> Derivative | str:
+    """The derivative of a small instance, one for all coalitions; or why there is none."""
+    with tempfile.TemporaryDirectory(prefix="keyhole-audit-") as folder:
+        try:
+            experiment = small_experiment(scenario, dict(given), Path(folder))
+            return Derivative(small_instance(experiment))
+        except KeyholeError as cause:
+            return str(cause)
+
+
+def _there(coalition: Coalition, parties: Sequence[str], owners: int) -> Coalition:
+    """The parties of a small instance that stand for a coalition: of its owners as many, but all only for
+    all.
+    """
+    role = DATA_OWNER.value
+    there = [name for name in parties if name.startswith(role)]
+    mine = [name for name in coalition if name.startswith(role)]
+    count = len(there) if len(mine) == owners else min(len(mine), max(1, len(there) - 1))
+    return (*there[: count if mine else 0], *(name for name in coalition if not name.startswith(role)))
+
+
+def _line(finding: Finding, answer: Answer, coalition: Coalition, lines: Sequence[Learned]) -> Learned | None:
+    """What an answer adds to the lines of a coalition."""
+    quantity = _quantity(answer.name)
+    if quantity is None or not (answer.determined or (answer.undecided and not finding.decided)):
+        return None
+    whole = answer.determined == answer.total
+    for line in lines:
+        if line.quantity in _NAMED_ALIKE.get(quantity, (quantity,)) and line.how in _STRONG:
+            part = (
+                quantity in ("samples", "gram") and not line.of.startswith("all ") and line.how not in _OF_ALL
+            )
+            if not (whole and part):
+                return None
+    party = ", ".join(coalition)
+    if not answer.determined:
+        return Learned(party, quantity, "others", "undecided", "audit of a small instance: no gap", None)
+    how_many = f"all {answer.total}" if whole else f"{answer.determined} of {answer.total}"
+    since = "" if answer.since is None else f" since {_moment(answer.since[1])} there"
+    detail = f"{answer.name}: {how_many}{since}, by an audit of a small instance; not computed here"
+    return Learned(party, quantity, "others", "determined", detail, None)
+
+
+def _quantity(name: str) -> str | None:
+    if name in _LEFT_OUT or name.startswith("images of querier:"):
+        return None
+    if name.startswith("trained weights") or name == "first weights":
+        return "weights"
+    return _NAMES.get(name, name.removeprefix("what ").removesuffix(" hides"))
+
+
+def _moment(moment: tuple[str, int]) -> str:
+    phase, round_ = moment
+    return phase if round_ < 0 else f"{phase} {round_}"
