@@ -261,8 +261,8 @@ class Derivative:
 
 
 def aligned(base: Sequence[Seen], moved: Sequence[Seen]) -> list[Reals]:
-    """The numbers of a moved run in the places of the run; where it sent something else, those of the run: what
-    comes and goes has no derivative, and is found by `_steps`.
+    """The numbers of a moved run in the places of the run; where it sent something else, those of the run:
+    what comes and goes has no derivative, and is found by `_steps`.
     """
     there = [*moved, *[None] * len(base)]
     return [

@@ -34,7 +34,9 @@ Moment = tuple[str, int]  # phase and round
 
 
 def slope(values: Sequence[Reals]) -> Reals:
-    """The derivative at 0 from values at the points of `STENCIL`, up to its fourth power; or of what is linear."""
+    """The derivative at 0 from values at the points of `STENCIL`, up to its fourth power; or of what is
+    linear.
+    """
     if len(values) == len(LINEAR):
         return (values[1] - values[0]) / (2 * STEP)
     a, b, c, d = values

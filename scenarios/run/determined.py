@@ -44,7 +44,9 @@ _LEFT_OUT = (
 
 
 def missing(finding: Finding, coalition: Coalition, lines: Sequence[Learned]) -> list[Learned]:
-    """What lines of a coalition do not say although an audit found it determined: none of a ledger that holds."""
+    """What lines of a coalition do not say although an audit found it determined: none of a ledger that
+    holds.
+    """
     found = (_line(finding, answer, coalition, lines) for answer in finding.answers)
     return [line for line in found if line is not None]
 
@@ -64,7 +66,9 @@ def with_audit(
 
 
 def audited(scenario: Scenario, config: Any, coalition: Coalition) -> Finding | None:
-    """What a small instance says of a coalition of parties with these names; None where it cannot be audited."""
+    """What a small instance says of a coalition of parties with these names; None where it cannot be
+    audited.
+    """
     derivative = _derivative(scenario, tuple(sorted(small_of(scenario, config).items())))
     if isinstance(derivative, str):
         return None

@@ -112,9 +112,8 @@ def small_of(scenario: Scenario, config: Any) -> dict[str, Any]:
         "key_budget": 5 if switches.get("key_budget") else 0,
         "gradient_budget": 1 if switches.get("gradient_budget") else 0,
     }  # fmt: skip
-    given |= {
-        name: value for name, value in sizes.items() if name in declared and value != declared[name].default
-    }
+    given |= {name: value for name, value in sizes.items()
+              if name in declared and value != declared[name].default}  # fmt: skip
     if switches.get("first"):
         given |= {"features": _CONVOLVED**2, "first": "conv:2x3x3"}
     return given

@@ -1,4 +1,6 @@
-"""What views determine on small instances: the table that was derived by hand, planted leaks, and what leaks nothing."""
+"""What views determine on small instances: the table that was derived by hand, planted leaks, and what leaks
+nothing.
+"""
 
 import json
 
@@ -33,8 +35,8 @@ def ask(tmp_path_factory):
     return of
 
 
-# Sizes of the derivation by hand: N = 6, n = 8, h = 6, B = 3. Rank with the labels, 18 unknowns that cross; how many
-# of 48 pixels and of 15 inner products follow, and with which step.
+# Sizes of the derivation by hand: N = 6, n = 8, h = 6, B = 3. Rank with the labels, 18 unknowns that cross;
+# how many of 48 pixels and of 15 inner products follow, and with which step.
 DERIVED = [
     ("mitig2", {"epochs": 1}, 18 + 36, (0, None), (0, None)),
     ("mitig2", {"epochs": 2}, 18 + 57, (0, None), (15, 3)),
@@ -199,7 +201,7 @@ def test_the_command_names_side_channels_and_draws(tmp_path):
     assert line["side_channel"] and "size" in line["changes"]
     (cloud,) = [each for each in found["findings"] if each["parties"] == ["cloud_trainer"]]
     assert cloud["in_steps"] == ["dark"]
-    printed = CliRunner().invoke(app, words[:-3] + ["--epochs", "1"])
+    printed = CliRunner().invoke(app, [*words[:-3], "--epochs", "1"])
     assert "SIDE CHANNEL" in printed.stdout and "undecided: dark changes in steps" in printed.stdout
 
 

@@ -1,5 +1,5 @@
-"""The ledger never says less than a small instance with the same switches determines, for every protocol and every
-switch that changes messages.
+"""The ledger never says less than a small instance with the same switches determines, for every protocol and
+every switch that changes messages.
 """
 
 from dataclasses import replace
@@ -15,8 +15,9 @@ from tests.rules.test_digests import LINES
 
 # Switches that leave the messages as they are: the group, the rounding, the optimizer's numbers, sizes.
 SAME = (
-    "plain-fe --scheme ddh", "plain-fe --scheme ddh --group bn254", "plain-fe --malicious unit-keys --epochs 3",
-    "plain --weight-scale 256 --labels febo --gradient fe", "plain-fe --optimizer adam --pixels raw --lr 0.001",
+    "plain-fe --scheme ddh", "plain-fe --scheme ddh --group bn254",
+    "plain-fe --malicious unit-keys --epochs 3", "plain-fe --optimizer adam --pixels raw --lr 0.001",
+    "plain --weight-scale 256 --labels febo --gradient fe",
     "reverse-he --encoding float", "plain-fe --defence fresh-keys --epochs 2",
 )  # fmt: skip
 CHANGED = [line for _, line in LINES if line not in SAME]
