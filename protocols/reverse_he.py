@@ -50,6 +50,7 @@ from protocols.crypto import paillier
 from protocols.crypto.paillier_keys import PaillierFloats, PaillierHead, PaillierLogits, PaillierPublicKey
 from protocols.language.errors import BoundError, ConfigError, MalformedError
 from protocols.language.figure import Arrow, Integers
+from protocols.language.precision import real
 from protocols.language.relations import Plain, Relation
 from protocols.language.roles import CONSUMER, DATA_OWNER, KEY_AUTHORITY, QUERIER, SERVER
 from protocols.language.session import Located, Session
@@ -60,7 +61,6 @@ from protocols.network.fixedpoint import FixedPoint
 from protocols.network.head import Protect, coin_noise, train_heads
 from protocols.network.head_config import Encoding, HeadConfig, Release
 from protocols.network.head_integers import integer_logits, quantise_features, quantise_head
-from protocols.network.precision import real
 from protocols.network.public_base import base_of, fingerprint
 from protocols.readings import heads, samples
 

@@ -99,6 +99,7 @@ class Quantity(Enum):
     """What an attack rebuilds; decides how it is scored."""
 
     IMAGES = "images"
+    UNORDERED_IMAGES = "unordered_images"
     CLASS_IMAGES = "class_images"
     LABELS = "labels"
     MASTER_KEY = "master_key"

@@ -93,6 +93,8 @@ _MODULES = (
     "known_samples",
     "labels",
     "lattice",
+    "lattice_gram",
+    "lattice_span",
     "master_key",
     "update",
 )

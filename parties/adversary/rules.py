@@ -27,8 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable, Prior, Relations
-from parties.adversary.attacks import gradient, gram, known_maps, master_key, update
+from parties.adversary.attacks import gradient, gram, known_maps, lattice, master_key, update
 from parties.adversary.solvers import intervals
+from parties.adversary.solvers.lattice import LATTICE
 from parties.adversary.solvers.moves import between_known, computable, own, placed, samples_of
 from parties.adversary.solvers.portions import Portions, whole
 from parties.adversary.solvers.products import Stack
@@ -160,6 +161,7 @@ def by_keys(sight: Sight) -> Iterator[Told]:
         f" of a batch ({len(full)} of {len(every)} batches have as many as pixels)" if len(every) > 1 else ""
     )
     rank = f"rank {best.rank} of {best.echelon.columns}"
+    yield from _in_whole_numbers(sight, every, best, data)
     if len(full) < len(every):
         pinned, bounds = _pixel_intervals(sight, best)
         detail = f"at least {best.rank} equations a sample: {rank} of the keys for W1{which}{pinned}"
@@ -173,16 +175,32 @@ def by_keys(sight: Sight) -> Iterator[Told]:
     yield from _master_keys(told)
 
 
+def _in_whole_numbers(
+    sight: Sight, every: list[System], best: System, data: dict[str, Any]
+) -> Iterator[Told]:
+    """Samples of which fewer equations than pixels leave one whole solution in the pixel range."""
+    if best.echelon.columns > LATTICE or not best.rank:
+        return
+    solved, tried, few = lattice.confirmed(best, sight.prior, _TRIED)
+    if not solved:
+        return
+    others = best.rank - few
+    proof = f"the other {others} equations agree" if others else "no equation is left to confirm it"
+    detail = f"{few} equations and whole pixels: {solved} of {tried} tried are solved; {proof}"
+    whole = solved == tried and len(every) == 1
+    since = max(system.reached(min(few, system.rank)) for system in every)
+    yield Told("samples", sight.all if whole else f"{solved} of {tried} tried", "exact", detail, since, data)
+
+
 def _master_keys(told: list[Instance]) -> Iterator[Told]:
     """The master keys that n independent keys of their own determine."""
     every = [gather([instance]) for instance in told]
-    steps = [
-        system.ranks[-1][0] for system in every if system.full and master_key.proven_key(system) is not None
-    ]
-    if steps:
-        detail = "solved from the function keys, matches the public key"
-        detail += f"; {len(steps)} of {len(every)}" if len(every) > 1 else ""
-        yield Told("master key", "key_authority", "exact", detail, min(steps))
+    found = [key for system in every if (key := master_key.proven_key(system)) is not None]
+    if found:
+        first = min(found, key=lambda key: key.since)
+        detail = f"solved from {first.keys} function keys, matches the public key"
+        detail += f"; {len(found)} of {len(every)}" if len(every) > 1 else ""
+        yield Told("master key", "key_authority", "exact", detail, first.since)
 
 
 def _pixel_intervals(sight: Sight, system: System) -> tuple[str, dict[str, list[list[float | None]]]]:

@@ -19,10 +19,10 @@ from parties.audit.draws import INPUT, AuditCoins, Generator, Unknown, Unknowns
 from parties.audit.substitution import ideal_schemes
 from parties.audit.watch import Trace, Watch
 from parties.party import fresh_state
+from protocols.language.precision import Precision, computed_in
 from protocols.language.protocol import ProtocolFile
 from protocols.language.roles import Role, party_name
 from protocols.language.session import Session, opened
-from protocols.network.precision import Precision, computed_in
 
 Reals = NDArray[np.float64]
 LABELS = "labels"

@@ -69,7 +69,7 @@ SECURITY = (
 
 DIMENSION = 2048
 SIGMA = 3.2 * 2**10  # of E, E0 and E1; the secrets S and R have variance 1
-_LARGEST_SECRET = 2
+LARGEST_SECRET = 2
 _MARGIN = 18  # standard deviations of the noise that fit into Delta
 _TAIL = 10  # expected standard deviations beyond which decryption takes the noise for that of a wrong key
 _FAILURE_BITS = math.floor((_MARGIN**2 / 8 - math.log(2)) / math.log(2))  # of 2 exp(-(_MARGIN / 2)^2 / 2)
@@ -112,7 +112,7 @@ class LwePublicKey(Record):
     def limbs(self) -> Limbs:
         """(A | B) cut for products with R, whose rows have an absolute sum of at most 2 d."""
         both = np.hstack([expand(self.seed, self.params.dimension), self.b])
-        return limbs(both, limb_width(_LARGEST_SECRET * self.params.dimension))
+        return limbs(both, limb_width(LARGEST_SECRET * self.params.dimension))
 
 
 @record
@@ -147,7 +147,7 @@ class LweFunctionKey(Record):
 def parameters(bounds: Bounds, dimension: int = DIMENSION) -> LweParams:
     """Parameters for these bounds; `BoundError` if not even a key of norm 1 would decrypt."""
     params = LweParams(bounds, dimension)
-    if params.delta <= _MARGIN * params.unit_noise or bounds.length * bounds.y * _LARGEST_SECRET >= 1 << 31:
+    if params.delta <= _MARGIN * params.unit_noise or bounds.length * bounds.y * LARGEST_SECRET >= 1 << 31:
         raise BoundError(
             f"inner products up to {bounds.inner} leave no room for the noise in 64 bits; {_REMEDY}"
         )
@@ -241,7 +241,7 @@ def decrypt(mpk: LwePublicKey, sk: LweFunctionKey, ct: LweCiphertext) -> NDArray
 def check_master_key(mpk: LwePublicKey, s: NDArray[Any]) -> bool:
     """Whether s (n, d) explains the public key: no other small s makes every entry of B - A S^T small."""
     right = s.shape == (mpk.params.bounds.length, mpk.params.dimension)
-    if not right or np.abs(s).max(initial=0) > _LARGEST_SECRET:
+    if not right or np.abs(s).max(initial=0) > LARGEST_SECRET:
         return False
     rest = (mpk.b - wide_times_small(expand(mpk.seed, mpk.params.dimension), s.T)).view(np.int64)
     return bool(np.abs(rest).max() < _TAIL * SIGMA)

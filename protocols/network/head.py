@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from protocols.crypto.coins import Stream
 from protocols.language.errors import ConfigError
-from protocols.network.precision import one_hot, real
+from protocols.language.precision import one_hot, real
 
 Float = NDArray[np.float32]
 Noise = Callable[[tuple[int, ...]], NDArray[np.float32]]

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from protocols.network import conv, precision
+from protocols.language import precision
+from protocols.language.precision import real, torch_real
+from protocols.network import conv
 from protocols.network.config import Activation, Loss, Optimizer, Training
 from protocols.network.conv import Convolution
-from protocols.network.precision import real, torch_real
 
 Float = NDArray[np.float32]
 Ints = NDArray[Any]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.language.errors import ConfigError
-from protocols.network.precision import real
+from protocols.language.precision import real
 
 Float = NDArray[np.float32]
 

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from protocols.language.precision import real
 from protocols.language.state import Owner, State
 from protocols.network import nn
 from protocols.network.config import Rounded, RoundedLabels, Training
-from protocols.network.precision import real
 from protocols.network.schedule import Batch
 
 

@@ -26,12 +26,12 @@ from protocols.crypto import aggregate
 from protocols.language.errors import ConfigError
 from protocols.language.figure import Arrow, Bytes, Reals, Words
 from protocols.language.options import derived, option
+from protocols.language.precision import real
 from protocols.language.roles import DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import At, Session
 from protocols.language.state import Authority, Owner
 from protocols.network import training
 from protocols.network.config import Aggregation, Init
-from protocols.network.precision import real
 from protocols.network.schedule import Rounds, Visit
 
 Float = NDArray[np.float32]

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from protocols.language.errors import ConfigError
 from protocols.language.options import derived
+from protocols.language.precision import real
 from protocols.language.session import At, Located
 from protocols.language.state import Owner
 from protocols.network.config import Training
-from protocols.network.precision import real
 
 Float = NDArray[np.float32]
 

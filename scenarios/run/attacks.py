@@ -16,7 +16,15 @@ from parties.adversary.catalogue import PRESETS, find_target
 from scenarios.run.folder import RunFolder
 from scenarios.run.json_schema import plain
 from scenarios.run.result import AttackRow
-from scenarios.score.metrics import Truth, baseline_guess, baseline_projection, gain, nearest_of_class, score
+from scenarios.score.metrics import (
+    Truth,
+    baseline_guess,
+    baseline_projection,
+    gain,
+    matched,
+    nearest_of_class,
+    score,
+)
 from scenarios.show.pictures import COLUMNS, grid
 
 _LISTED = 100
@@ -83,9 +91,13 @@ class Scorer:
 
 
 def _placed(attacked: Attacked, truth: Truth) -> Attacked:
-    """The same, with images of classes as samples."""
+    """The same, with images of classes, and those in no order, as samples."""
     rebuilt = attacked.reconstruction
-    return attacked if rebuilt is None else replace(attacked, reconstruction=nearest_of_class(rebuilt, truth))
+    return (
+        attacked
+        if rebuilt is None
+        else replace(attacked, reconstruction=matched(nearest_of_class(rebuilt, truth), truth))
+    )
 
 
 def preset_named(name: str) -> str:

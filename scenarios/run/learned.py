@@ -73,12 +73,17 @@ def learned_rows(items: Sequence[Learned]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Found:
-    """A coalition of the search: whether it reads samples of an owner outside of it, and the line that says
-    so.
+    """A coalition of the search, and the line that says most of samples of an owner outside of it: that they
+    are read, or that they are determined by an audit.
     """
 
     coalition: Coalition
     line: Learned | None
+
+    @property
+    def reads(self) -> bool:
+        """Whether it reads samples, which was carried out."""
+        return self.line is not None and self.line.how != "determined"
 
 
 def smallest_coalitions(run: RunFolder, make: MakeAdversary) -> list[Found]:
@@ -93,11 +98,10 @@ def smallest_coalitions(run: RunFolder, make: MakeAdversary) -> list[Found]:
     adversary = make(run.view_sources((next(iter(run.sources)),)))
     try:
         for coalition in _candidates(run):
-            if not any(set(old.coalition) <= set(coalition) for old in found if old.line is not None):
-                lines = [
-                    item for item in held_against_audit(run, _of(run, adversary, coalition)) if reads(item)
-                ]
-                found.append(Found(coalition, lines[0] if lines else None))
+            if not any(set(old.coalition) <= set(coalition) for old in found if old.reads):
+                lines = filter(reads, held_against_audit(run, _of(run, adversary, coalition)))
+                best = min(lines, key=lambda line: line.how == "determined", default=None)
+                found.append(Found(coalition, best))
     finally:
         adversary.close()
     return found

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 from skimage.metrics import structural_similarity
 
 from parties.adversary.attack import Prior, Quantity, Reconstruction
@@ -60,6 +61,22 @@ def nearest_of_class(recon: Reconstruction, truth: Truth) -> Reconstruction:
     return replace(recon, quantity=Quantity.IMAGES, index=np.array(found, np.int64))
 
 
+def matched(recon: Reconstruction, truth: Truth) -> Reconstruction:
+    """The same with images in no order at the places of the samples that they come nearest to, one each.
+
+    One matching on the mean squared error (H. Kuhn, 1955) for all metrics; the adversary does not know it.
+    """
+    if recon.quantity is not Quantity.UNORDERED_IMAGES:
+        return recon
+    rows = np.asarray(recon.values)[np.isfinite(recon.values).all(axis=1)]
+    true = truth.pixels(recon.index)
+    far = ((rows**2).sum(axis=1)[:, None] - 2 * rows @ true.T + (true**2).sum(axis=1)) / true.shape[1]
+    mine, theirs = linear_sum_assignment(far)
+    values = np.full((len(recon.index), true.shape[1]), np.nan)
+    values[theirs] = rows[mine]
+    return replace(recon, quantity=Quantity.IMAGES, values=values)
+
+
 def score(recon: Reconstruction, truth: Truth, prior: Prior, seed: int) -> dict[str, Any]:
     """Score a reconstruction by index; plain data with the metric names of result.json.
 
@@ -69,6 +86,7 @@ def score(recon: Reconstruction, truth: Truth, prior: Prior, seed: int) -> dict[
     `pairs` (share that it determines); always `samples`, `failures`, `solved_at_step`, and nothing else where
     there is no sample.
     """
+    recon = matched(recon, truth)
     common = {"samples": len(recon.index), "failures": 0, "solved_at_step": recon.solved_at_step}
     if recon.quantity is Quantity.MASTER_KEY:
         return {**common, "failures": int(recon.solved_at_step is None)}
@@ -124,6 +142,7 @@ def gain(recon: Reconstruction, truth: Truth, prior: Prior) -> dict[str, Any] | 
     Images: guess's MSE less the attack's, mean over images. Labels: the attack's share less that of the most
     frequent class. Above zero by more than the interval, the attack found something.
     """
+    recon = matched(recon, truth)
     if recon.quantity is Quantity.IMAGES and len(recon.index) > 1:
         guess = np.broadcast_to(prior.guess(), (len(recon.index), truth.images.shape[1]))
         return _interval(

@@ -61,7 +61,7 @@ def coalitions(
         from scenarios.show.summary import coalition_table
 
         found = smallest_coalitions(load_run(run_folder), Adversary)
-        rows = [{"coalition": list(f.coalition), "reads": f.line is not None,
+        rows = [{"coalition": list(f.coalition), "reads": f.reads,
                  "line": None if f.line is None else learned_rows([f.line])[0]} for f in found]  # fmt: skip
         if as_json:
             print(json.dumps(rows, indent=1))

@@ -21,6 +21,7 @@ from protocols.crypto import paillier
 from protocols.crypto.coins import Coins, derive
 from protocols.crypto.paillier_keys import PaillierFloats, PaillierLogits
 from protocols.language.errors import BoundError, ConfigError, MalformedError, StepError
+from protocols.language.figure import fits
 from protocols.language.head_relations import HeadService
 from protocols.language.options import from_plain
 from protocols.language.session import Session
@@ -300,9 +301,11 @@ def test_the_server_computes_on_images_only():
     for bad in (np.full((1, 64), 17), np.full((1, 64), -1)):
         with pytest.raises(BoundError):
             reverse_he.phi(state, bad)
-    for bad in (np.zeros((1, 63), np.uint8), np.zeros((1, 64))):
+    for bad in (np.zeros((1, 63), np.uint8), np.full((1, 64), "0")):
         with pytest.raises(MalformedError):
             reverse_he.phi(state, bad)
+    (x,) = [arrow for arrow in reverse_he.FIGURE if arrow.label == "x"]
+    assert fits(np.zeros((1, 64), np.uint8), x.type) and not fits(np.zeros((1, 64)), x.type)
 
 
 def test_no_image_can_exceed_the_bounds():

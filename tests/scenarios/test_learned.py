@@ -14,7 +14,7 @@ from tests.scenarios.test_attacks import ENOUGH
 
 
 def readers(run):
-    return {found.coalition for found in smallest_coalitions(run, Adversary) if found.line is not None}
+    return {found.coalition for found in smallest_coalitions(run, Adversary) if found.reads}
 
 
 def test_under_plain_fe_the_cloud_alone_reads_every_sample(runs):

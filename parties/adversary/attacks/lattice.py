@@ -5,7 +5,7 @@ this project, derived in `solvers/lattice.py`. Every function key works on every
 keys of one step are r = h equations on each sample. Assumes the prior's mean and spread of each pixel
 (public images), or nothing but the pixel range. What is returned satisfies every equation that was used and
 lies in the pixel range; that nothing else does is likely, not proven. Costs one lattice reduction for each
-system and a nearest plane a sample; limited to images of `MOST` pixels, beyond which the reduction takes
+system and a nearest plane a sample; limited to images of `LATTICE` pixels, beyond which the reduction takes
 too long here.
 """
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction, Relations
 from parties.adversary.attacks.all_keys import blank, told
-from parties.adversary.solvers.lattice import Coset
+from parties.adversary.solvers.lattice import LATTICE, Coset
 from parties.adversary.solvers.systems import System, systems
 from protocols.language.relations import Instance
 
@@ -24,7 +24,6 @@ NAME = "lattice"
 SUMMARY = "whole pixels from fewer keys than pixels: the lattice of whole solutions, near the prior's guess"
 CONSUMES = (Instance,)
 
-MOST = 144  # pixels
 _LEAST_SPREAD = 0.2  # of a pixel that never varies in public images, in quanta
 
 
@@ -34,18 +33,18 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
     every = [system for system in systems(told(relations)) if system.rank]
     if not every:
         raise NotApplicable("the view holds no keys that work on a ciphertext")
-    if every[0].echelon.columns > MOST:
-        raise NotApplicable(f"images of more than {MOST} pixels: the lattice was not reduced")
+    if every[0].echelon.columns > LATTICE:
+        raise NotApplicable(f"images of more than {LATTICE} pixels: the lattice was not reduced")
     values = blank(relations, every[0].echelon.columns)
     for system in every:
         _fill(values, system, prior)
     found = int(np.isfinite(values[:, 0]).sum())
-    notes = {"keys_used": [_used(system) for system in every][:8], "solved_in_integers": found}
-    last = max(system.ranks[-1][0] for system in every) if found == len(values) else None
+    notes = {"keys_used": [used(system) for system in every][:8], "solved_in_integers": found}
+    last = max(system.reached(used(system)) for system in every) if found == len(values) else None
     return Reconstruction(Quantity.IMAGES, np.arange(len(values)), values, last, notes=notes)
 
 
-def _used(system: System) -> int:
+def used(system: System) -> int:
     """Equations that are used: half of the pixels determine an image, and fewer make a larger lattice."""
     return min(system.rank, (system.echelon.columns + 1) // 2)
 
@@ -53,12 +52,24 @@ def _used(system: System) -> int:
 def _fill(values: NDArray[np.float32], system: System, prior: Prior) -> None:
     """The samples of one system, by as many of its equations as are of use."""
     guess, spread = _expected(prior)
-    rows = system.vectors[: _used(system)].astype(np.int64)
+    rows = system.vectors[: used(system)].astype(np.int64)
     coset = Coset.of(rows, spread)
     for number, block in enumerate(system.blocks):
         z = system.products(number, np.arange(len(block)))[:, : len(rows)].astype(np.int64)
         x, inside = coset.within(z, guess, prior.x_max)
         values[block[inside]] = x[inside] / prior.x_max
+
+
+def confirmed(system: System, prior: Prior, tried: int) -> tuple[int, int, int]:
+    """Of how many of the first samples the lattice gives whole pixels that satisfy every equation that there
+    is: (how many, of how many tried, by how many equations).
+    """
+    guess, spread = _expected(prior)
+    rows, which = system.vectors, np.arange(min(tried, len(system.blocks[0])))
+    z, few = system.products(0, which).astype(np.int64), used(system)
+    x, inside = Coset.of(rows[:few].astype(np.int64), spread).within(z[:, :few], guess, prior.x_max)
+    right = inside & (x @ rows.T.astype(np.int64) == z).all(axis=1)
+    return int(right.sum()), len(which), few
 
 
 def _expected(prior: Prior) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -2,25 +2,33 @@
 from the authority's coins.
 
 Holds for every stateless inner-product scheme of this shape (Abdalla et al., PKC 2015, eprint 2015/017,
-security is against fewer than n keys that span everything). DDH: a linear system mod q. LWE: S is small and S
-Y = SK holds over the integers. The key is then proven against the public one, and it opens every ciphertext,
-past and future. Costs one n x n inverse. Where there is an instance for each epoch or batch, each needs n
-independent keys of its own, and its master key is tried on the others. A coalition with the authority needs
-no function key: the coins of its view, put through the scheme's own Setup, are the key.
+security is against fewer than n keys that span everything). DDH: a linear system mod q. LWE: S is small and Y
+S = SK holds over the integers, so that far fewer keys do: a column of S is the shortest whole solution of its
+equations, in the kernel lattice of the keys' vectors (`solvers/lattice.py`). Keys of a fresh row have about 9
+bits of a column that has 2 n; half as many keys as pixels are taken. In the scheme of 2015/017 S is uniform,
+and n - k of its dimensions stay open; it is short here because the compact public key needs it, which
+Agrawal, Libert, Stehle (CRYPTO 2016, eprint 2015/608) answer with an S that is short and wide. The key is
+then proven against the public one, and it opens every ciphertext, past and future. Costs one n x n inverse.
+Where there is an instance for each epoch or batch, each needs n independent keys of its own, and its master
+key is tried on the others. A coalition with the authority needs no function key: the coins of its view, put
+through the scheme's own Setup, are the key.
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction, Relations
 from parties.adversary.attacks.all_keys import blank, told
 from parties.adversary.solvers.exact import solve_exactly, solve_modulo
+from parties.adversary.solvers.lattice import LATTICE, Coset
 from parties.adversary.solvers.systems import System, gather
-from protocols.crypto import ipfe_ddh
+from protocols.crypto import ipfe_ddh, ipfe_lwe
 from protocols.crypto.coins import Coins
 from protocols.crypto.groups.named import get_group
 from protocols.language.relations import Equations, Instance, MasterKey
@@ -38,32 +46,29 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
     if held:
         return _with(relations, held, prior, rng)
     every = [gather([instance]) for instance in told(relations)]
-    full = [system for system in every if system.full]
-    if not full:
-        best = max(every, key=lambda system: system.rank)
-        raise NotApplicable(
-            f"the keys have rank {best.rank} of {best.echelon.columns}: "
-            "the function keys do not determine the master key"
-        )
-    proven = [(system, secret) for system in full if (secret := proven_key(system)) is not None]
+    proven = [key for system in every if (key := proven_key(system)) is not None]
     if not proven:
-        raise NotApplicable("the key that solves the equations does not match the public key")
-    values = blank(relations, full[0].echelon.columns)
-    for system, secret in proven:
+        best = max(every, key=lambda system: system.rank)
+        short = " and short secrets are not found" if best.instances[0].scheme is ipfe_lwe else ""
+        raise NotApplicable(
+            "the key that solves the equations does not match the public key"
+            if best.full
+            else f"the keys have rank {best.rank} of {best.echelon.columns}: "
+            f"the function keys do not determine the master key{short}"
+        )
+    values = blank(relations, proven[0].system.echelon.columns)
+    for system, secret in ((key.system, key.secret) for key in proven):
         if np.isnan(
             values[np.concatenate(system.blocks), 0]
         ).any():  # else they lay under another epoch's key too
             _open(system.instances[0], opener(system.instances[0], secret), values, prior)
-    first, secret = proven[0]
-    step = (
-        max(system.since or 0 for system, _ in proven)
-        if np.isnan(values).any() or _parted(every)
-        else first.since
-    )
+    first, secret, since = proven[0].system, proven[0].secret, proven[0].since
+    step = max(key.since for key in proven) if np.isnan(values).any() or _parted(every) else since
     notes = {
         **_proof(first.instances[0], opener(first.instances[0], secret), prior, rng),
         "from": "function keys",
-        "samples_not_yet_used": not_yet_used(relations, step or 0),
+        "keys_used": proven[0].keys,
+        "samples_not_yet_used": not_yet_used(relations, step),
     }
     if len(every) > 1:
         others = [system.instances[0] for system in every if system is not first][:_TRIED]
@@ -82,11 +87,40 @@ def _parted(every: list[System]) -> bool:
     return len({system.blocks[0].tobytes() for system in every}) > 1
 
 
-def proven_key(system: System) -> Any:
-    """The master key that determines the keys of an instance, if it matches its public key; else None."""
-    instance, secret = system.instances[0], solve_master_key(system)
-    right = secret is not None and instance.scheme.check_master_key(instance.mpk(), secret)
-    return secret if right else None
+@dataclass(frozen=True)
+class Proven:
+    """A master key that matches the public key, how many keys gave it, and since which round."""
+
+    system: System
+    secret: Any
+    keys: int
+    since: int
+
+
+def proven_key(system: System) -> Proven | None:
+    """The master key that the keys of an instance give, if it matches its public key; else None."""
+    instance, few = system.instances[0], min(system.rank, (system.echelon.columns + 1) // 2)
+    if instance.scheme is ipfe_lwe and few and system.echelon.columns <= LATTICE:
+        secret = _short_master_key(system, few)
+        if secret is not None and instance.scheme.check_master_key(instance.mpk(), secret):
+            return Proven(system, secret, few, system.reached(few))
+    secret = solve_master_key(system) if system.full else None
+    if secret is None or not instance.scheme.check_master_key(instance.mpk(), secret):
+        return None
+    return Proven(system, secret, system.rank, system.ranks[-1][0])
+
+
+def _short_master_key(system: System, few: int) -> NDArray[np.int64] | None:
+    """S (n, d) as the shortest whole solution of the equations of the first keys; None where it is not
+    short.
+    """
+    stacked = np.vstack([np.asarray(keys.sk, dtype=np.int64) for _, keys, _ in system.parts])[:few]
+    n = system.echelon.columns
+    try:
+        columns, solvable = Coset.of(system.vectors[:few], np.ones(n)).nearest(stacked.T, np.zeros(n))
+    except OverflowError:
+        return None
+    return columns.T if solvable.all() and np.abs(columns).max() <= ipfe_lwe.LARGEST_SECRET else None
 
 
 def solve_master_key(system: System) -> Any:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 Whole = NDArray[np.int64]
 Reals = NDArray[np.float64]
 
+LATTICE = 144  # unknowns of a lattice that is reduced here; more take too long
 _HEAVY = 40  # bits by which equations outweigh everything else in a basis, so that LLL solves them first
 _SCALE = 64  # of the weights of unknowns, which LLL wants whole
 
@@ -196,29 +197,124 @@ def _complement(rows: Reals, width: int) -> Reals:
     return right[int((values > 0.5).sum()) :].reshape(-1, width)
 
 
-def rows_of_span(matrix: Reals, samples: int, x_max: int) -> tuple[Whole, float]:
-    """Whole vectors in 0..x_max in the row span of D X (h, n), D unknown; and the gap that tells if any.
+@dataclass(frozen=True)
+class Expected:
+    """Where a whole vector is looked for: near `guess` (n,), from which entries deviate by about `spread`
+    (n,), in 0..x_max.
+    """
+
+    guess: Reals
+    spread: Reals
+    x_max: int
+
+
+def rows_of_span(matrix: Reals, samples: int, expected: Expected) -> tuple[Whole, float]:
+    """Whole vectors (m, n) in range in the row span of D X (h, n), D unknown; and how well they span it.
 
     b = `samples`. The right singular vectors V of D X span the samples. Whole vectors k with k V ~ 0 are
-    found by LLL on [1 | scaled V] and are the kernel lattice of X; the whole vectors orthogonal to them are
-    X up to a unimodular mixing, and of their combinations with coefficients in {-1, 0, 1} those in range
-    are the samples. The gap is that between lengths in and outside the kernel. An observation of this
-    project; neighbours: hidden subset sums (Nguyen, Stern 1999; Coron, Gini 2020), arXiv:2409.14260.
+    found by LLL on [1 | scaled V] and are the kernel lattice of X; the whole vectors orthogonal to them are X
+    up to a unimodular mixing, a lattice of dimension b, and the samples are its points in range. Where there
+    are more than b of them, those that could stand for each other are left out: what is returned is in every
+    choice of b that generates the lattice. That it is the right one is checked: it has to explain D X up to
+    noise, in which V is off by about a unit (the second result, of which `_SPANNED` is passed). An
+    observation of this project; neighbours: hidden subset sums (Nguyen, Stern 1999; Coron, Gini 2020),
+    arXiv:2409.14260.
+    """
+    nothing = np.zeros((0, matrix.shape[1]), dtype=np.int64)
+    if min(matrix.shape) < samples or not matrix.any():
+        return nothing, np.inf
+    best = np.inf
+    for scale in _SCALES:
+        mixed = _span_lattice(matrix, samples, scale)
+        off = _unexplained(matrix, mixed, samples)
+        best = min(best, off)
+        if off < _SPANNED:
+            return _found(mixed, samples, expected), off
+    return nothing, best
+
+
+def _span_lattice(matrix: Reals, samples: int, scale: float) -> Whole:
+    """A reduced basis (b, n) of the whole vectors in the span of a matrix (h, n), as far as noise lets
+    tell.
     """
     _, values, right = np.linalg.svd(matrix, full_matrices=False)
     features, span = matrix.shape[1], right[:samples]
-    error = max(values[samples:].max(initial=0.0) / values[samples - 1], 1e-15)
-    whole = np.rint(span.T * 0.3 / error).astype(np.int64)
+    error = max(values[samples:].max(initial=0.0) / values[samples - 1], 1e-12)
+    whole = np.rint(span.T * scale / error).astype(np.int64)
     basis = reduced(np.hstack([np.eye(features, dtype=np.int64), whole]))
-    lengths = np.sqrt((basis.astype(np.float64) ** 2).sum(axis=1))
-    gap = float(lengths[features - samples] / max(lengths[: features - samples].max(), 1.0))
-    if gap < 10:
-        return np.zeros((0, features), dtype=np.int64), gap
-    return _in_range(kernel(_narrow(basis[: features - samples, :features])), x_max), gap
+    return kernel(_narrow(basis[: features - samples, :features]))
+
+
+def _unexplained(matrix: Reals, rows: Whole, samples: int) -> float:
+    """What rows leave of a matrix, over what its own b leading directions leave."""
+    if len(rows) != samples:
+        return np.inf
+    _, values, right = np.linalg.svd(matrix, full_matrices=True)
+    q = np.linalg.qr(rows.T.astype(np.float64))[0]
+    left = np.linalg.norm(matrix - (matrix @ q) @ q.T)
+    noise = np.linalg.norm(values[samples:]) + 1e-12 * values[0]
+    return float(left / noise)
+
+
+def _found(mixed: Whole, samples: int, expected: Expected) -> Whole:
+    """The points in range of a lattice (b, n) that are in every choice of b that generates it."""
+    points = np.zeros((0, mixed.shape[1]), dtype=np.int64)
+    for _ in range(_ROUNDS):  # what was found makes a shorter basis for what was not
+        points = np.vstack([points, _points(mixed, expected), _in_range(mixed, expected.x_max)])
+        points = np.unique(points[points.any(axis=1)], axis=0)
+        chosen = _independent(points, expected, samples)
+        if len(chosen) == samples:
+            return chosen[_certain(chosen, points)]
+        longer = reduced(np.vstack([chosen, mixed]))
+        mixed = _narrow(longer[(longer != 0).any(axis=1)])
+    return points[:0]
+
+
+_SCALES = (0.3, 1.0, 3.0, 0.1)  # of V in the lattice, over its error
+_SPANNED = 3.0
+_ROUNDS, _WIDTH, _MULTIPLES = 3, 4000, np.array([0.0, 1.0, -1.0, 2.0, -2.0])
+_MEET = 16  # dimension up to which all combinations with coefficients in {-1, 0, 1} are tried
+
+
+def _points(basis: Whole, expected: Expected) -> Whole:
+    """Points of a lattice (b, n) in range near the guess, plane by plane (K-best sphere decoding)."""
+    weights = 1.0 / expected.spread
+    q, r = np.linalg.qr((basis * weights).T)
+    found, cost = np.zeros((1, basis.shape[1]), dtype=np.int64), np.zeros(1)
+    for i in reversed(range(len(basis))):
+        at = ((expected.guess - found) * weights) @ q[:, i] / r[i, i]
+        steps = np.rint(at)[:, None] + _MULTIPLES
+        costs = (cost[:, None] + ((at[:, None] - steps) * r[i, i]) ** 2).ravel()
+        kept = np.argsort(costs, kind="stable")[:_WIDTH]
+        move = steps.ravel()[kept].astype(np.int64)[:, None] * basis[i]
+        found, cost = found[kept // len(_MULTIPLES)] + move, costs[kept]
+    return found[_inside(found, expected.x_max)]
+
+
+def _independent(rows: Whole, expected: Expected, most: int) -> Whole:
+    """The rows nearest to the guess of which none is a combination of those before it."""
+    far = (((rows - expected.guess) / expected.spread) ** 2).sum(axis=1)
+    kept = rows[:0]
+    for row in rows[np.argsort(far, kind="stable")]:
+        longer = np.vstack([kept, row])
+        if np.linalg.matrix_rank(longer.astype(np.float64)) == len(longer):
+            kept = longer
+        if len(kept) == most:
+            break
+    return kept
+
+
+def _certain(chosen: Whole, points: Whole) -> NDArray[np.bool_]:
+    """Which of the chosen points no other one can stand for: it is part of no other one."""
+    parts = np.linalg.lstsq(chosen.T.astype(np.float64), points.T.astype(np.float64), rcond=None)[0]
+    others = (np.abs(parts) > 1e-6).sum(axis=0) > 1
+    return np.asarray(~(np.abs(parts[:, others]) > 1e-6).any(axis=1), dtype=np.bool_)
 
 
 def _in_range(basis: Whole, x_max: int) -> Whole:
     """Combinations of rows (b, n) with coefficients in {-1, 0, 1} within 0..x_max: meet in the middle."""
+    if len(basis) > _MEET:
+        return basis[:0]
     half = len(basis) // 2
     one, two = (_combinations(part) for part in (basis[:half], basis[half:]))
     found = []

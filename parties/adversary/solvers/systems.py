@@ -68,6 +68,10 @@ class System:
         """The round in which they came to determine every sample."""
         return self.ranks[-1][0] if self.full and self.ranks else None
 
+    def reached(self, count: int) -> int:
+        """The round in which there were so many equations."""
+        return next(round_ for round_, rank in self.ranks if rank >= count)
+
     def take(self, instance: Instance, keys: Keys, vectors: Integers) -> None:
         """Add those of some keys that say something new."""
         fresh = self.echelon.add(vectors)

@@ -1,0 +1,82 @@
+"""Images from nothing but their inner products: pixels are whole numbers.
+
+`gram` gives X X^T from how Z1 changes in training, and over the reals that is X up to a rotation, a ceiling
+that cannot be passed (R. Ye et al., arXiv:2210.06771). Over the whole numbers the rotation goes: an
+observation of this project, derived in `solvers/lattice.py`. Inner products of whole pixels are whole, so
+they are rounded; the rotated unit vectors are the shortest of the lattice that the samples generate, and each
+gives one pixel of all samples. Which pixel it is follows from public images of the same kind
+(`solvers/order.py`).
+
+Where not all inner products round right, the samples whose products are most nearly whole give the columns,
+and least squares the pixels of all others. Assumes no known sample; public images for the order; few gray
+levels, as x_max^2 times the relative error of the inner products must stay below 1/2; enough visits, (E - 1)
+h >= N; batches that come back; SGD. Costs one lattice reduction and one quadratic assignment.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction, Relations
+from parties.adversary.attacks import gram
+from parties.adversary.solvers.lattice import LATTICE, Columns, columns_of_gram
+from parties.adversary.solvers.order import placed
+
+NAME = "lattice_gram"
+SUMMARY = (
+    "images from the Gram matrix alone, without a known sample: its whole columns, ordered by public images"
+)
+CONSUMES = gram.CONSUMES
+
+_CHOSEN = 110  # samples that generate all of Z^n, for images of up to about 64 pixels that vary
+_WHOLE = 0.25  # how far from a whole number an inner product may be
+
+Reals = NDArray[np.float64]
+
+
+def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
+    """Images of all samples with all their inner products."""
+    if prior.pixels > LATTICE:
+        raise NotApplicable(f"images of more than {LATTICE} pixels: the lattice was not reduced")
+    if prior.public is None:
+        raise NotApplicable("no public images: the pixel of a column would not be known")
+    found = gram.gram(relations, prior.x_max)
+    (index,) = np.nonzero(np.isfinite(found.values).sum(axis=1) > _CHOSEN // 2)
+    index = index[np.isfinite(found.values[np.ix_(index, index)]).all(axis=1)]
+    products = found.values[np.ix_(index, index)] * prior.x_max**2
+    columns, notes = whole_columns(products)
+    images, pixel = placed(columns.values, prior.public * prior.x_max, rng)
+    notes |= {"columns": len(pixel), "columns_that_there_are": columns.rank, "ordered_by": len(prior.public)}
+    values = np.clip(images, 0, prior.x_max).astype(np.float32) / prior.x_max
+    return Reconstruction(Quantity.IMAGES, index, values, found.since, notes=notes)
+
+
+def whole_columns(products: Reals) -> tuple[Columns, dict[str, object]]:
+    """Columns (N, c) behind real inner products (N, N), and what was chosen; `NotApplicable` where none is
+    found.
+    """
+    off = np.abs(products - np.rint(products))
+    notes: dict[str, object] = {"products_that_are_whole": float((off < _WHOLE).mean())}
+    if not len(products):
+        raise NotApplicable("no sample has all its inner products determined")
+    chosen = np.arange(len(products)) if (off < _WHOLE).all() else nearest_whole(off)
+    found = columns_of_gram(np.rint(products[np.ix_(chosen, chosen)]).astype(np.int64))
+    if not found.values.shape[1]:
+        raise NotApplicable(
+            f"no whole column: {notes['products_that_are_whole']:.0%} of the products are whole"
+        )
+    if len(chosen) < len(products):
+        part = found.values.astype(np.float64)
+        rest = products[:, chosen] @ part @ np.linalg.inv(part.T @ part)
+        found = Columns(np.rint(rest).astype(np.int64), found.rank)
+    return found, {**notes, "samples_in_the_lattice": len(chosen)}
+
+
+def nearest_whole(off: Reals) -> NDArray[np.int64]:
+    """The samples whose products with each other are most nearly whole, by leaving out the worst in turn."""
+    kept = np.arange(len(off))
+    while len(kept) > _CHOSEN:
+        worst = off[np.ix_(kept, kept)].mean(axis=1)
+        kept = np.sort(kept[np.argsort(worst)[: max(_CHOSEN, len(kept) * 9 // 10)]])
+    return kept

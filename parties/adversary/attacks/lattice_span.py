@@ -1,0 +1,95 @@
+"""Images from the space that an update spans: pixels are whole numbers.
+
+A party that sees W before and after an owner's training knows W - W' = D X, with D unknown: over the reals
+the samples up to mixing, which `update` returns as a span. The whole vectors of that space are a lattice of
+dimension b, and the images are its points in the pixel range: an observation of this project, derived in
+`solvers/lattice.py`. So it goes for the authority alone with each owner's copy, and under secure aggregation
+with the sum over all owners: for the authority, and for an owner with two averages in a row.
+
+What is returned is in every set of b points in range that generates the lattice; points that could stand for
+each other are left out, and counted. In no order, so scored by one matching. Assumes b <= h and b of about 24
+at most, few gray levels, float32 or better; public images, if there are any, say where to look first. Costs
+two lattice reductions (n + b columns) and a search for each change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction, Relations
+from parties.adversary.attacks.update import Change
+from parties.adversary.solvers.lattice import LATTICE, Expected, rows_of_span
+from parties.adversary.solvers.moves import changes, own, samples_of
+from protocols.language.relations import KnownMap, Samples, Update, now
+
+NAME = "lattice_span"
+SUMMARY = "many owners: images from the span of an update alone, as its whole points in the pixel range"
+CONSUMES = (KnownMap, Update)
+
+_MOST = 24  # dimension of a lattice that is searched
+_LEAST_SPREAD = 0.2  # of a pixel that never varies in public images, in quanta
+
+
+def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
+    """The samples of every change between two known maps that has few enough of them, each sample once."""
+    del rng  # nothing here is drawn
+    if prior.pixels > LATTICE:
+        raise NotApplicable(f"images of more than {LATTICE} pixels: the lattice was not reduced")
+    every, mine = changes(relations), own(relations)
+    if not every:
+        raise NotApplicable("the view holds no two maps in a row that samples of others moved")
+    held = {
+        row.tobytes() for s in relations.of(Samples) if s.own for row in np.asarray(now(s.values), np.int64)
+    }
+    expected, done, parts, unexplained = expected_of(prior), np.zeros(0, np.int64), [], []
+    for moved, change, since in together(every):
+        index = np.setdiff1d(moved, mine)
+        if len(np.intersect1d(index, done)) or len(moved) > min(_MOST, len(change)):
+            continue
+        rows, off = rows_of_span(change, len(moved), expected)
+        rows = rows[[row.tobytes() not in held for row in rows]]
+        done, unexplained = np.union1d(done, index), [*unexplained, off]
+        parts.append((index, rows, since))
+    if not parts:
+        most = min(len(samples_of(update)) for update, _, _ in every)
+        raise NotApplicable(
+            f"every change sums up at least {most} samples: at most {_MOST}, and no more than h"
+        )
+    index = np.concatenate([index for index, _, _ in parts])
+    values = np.full((len(index), prior.pixels), np.nan, dtype=np.float32)
+    at = 0
+    for positions, rows, _ in parts:
+        values[at : at + len(rows)] = rows / prior.x_max
+        at += len(positions)
+    found = int(np.isfinite(values[:, 0]).sum())
+    notes = {
+        "solved": found,
+        "left_out_or_not_found": len(index) - found,
+        "unexplained_over_noise": [round(off, 2) for off in unexplained[:16]],
+    }
+    last = max(since for _, _, since in parts) if found == len(index) else None
+    return Reconstruction(Quantity.UNORDERED_IMAGES, index, values, last, notes=notes)
+
+
+def together(every: list[Change]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64], int]]:
+    """Changes that the same samples moved, one above the other, in units of their noise: (samples, matrix,
+    the last round).
+    """
+    groups: dict[bytes, list[Change]] = {}
+    for change in sorted(every, key=lambda c: (c[0].since, c[0].after.owner)):
+        groups.setdefault(samples_of(change[0]).tobytes(), []).append(change)
+    for group in groups.values():
+        stacked = np.vstack([change / noise for _, change, noise in group])
+        yield samples_of(group[0][0]), stacked, max(update.since for update, _, _ in group)
+
+
+def expected_of(prior: Prior) -> Expected:
+    """Where samples are looked for: near the mean of public images, or in the middle of the range."""
+    guess: NDArray[np.float64] = prior.guess() * prior.x_max
+    if prior.public is None or len(prior.public) < 2:
+        return Expected(guess, np.full(len(guess), prior.x_max / np.sqrt(12.0)), prior.x_max)
+    spread = prior.public.std(axis=0) * prior.x_max
+    return Expected(guess, np.sqrt(spread**2 + _LEAST_SPREAD**2), prior.x_max)
