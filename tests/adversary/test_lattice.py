@@ -20,7 +20,7 @@ def spread():
 def test_half_and_fewer_equations_give_every_image(equations):
     a = np.random.default_rng(0).normal(0, 80, (equations, 64)).round().astype(np.int64)
     guess, deviation = spread()
-    x, found = lattice.Coset.of(a, deviation).within(SECRET @ a.T, guess, x_max=16)
+    x, found = lattice.Coset.of(a, deviation).within(SECRET @ a.T, guess, 0, 16)
     assert found.all() and np.array_equal(x, SECRET)
 
 

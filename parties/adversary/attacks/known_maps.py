@@ -29,10 +29,11 @@ from numpy.typing import NDArray
 
 from parties.adversary.attack import LIMIT, NotApplicable, Prior, Quantity, Reconstruction, Relations
 from parties.adversary.solvers import smooth
+from parties.adversary.solvers.lattice import LATTICE, expected_of, near_solutions
 from parties.adversary.solvers.moves import computable, own, placed
 from parties.adversary.solvers.polytope import equations
 from parties.adversary.solvers.portions import Portions
-from parties.adversary.solvers.products import Stack
+from parties.adversary.solvers.products import Stack, rounding
 from parties.adversary.solvers.systems import gather
 from protocols.language.relations import (
     Array,
@@ -46,6 +47,8 @@ from protocols.language.relations import (
     now,
 )
 
+_FEWEST = 5  # pixels for each equation, beyond which no lattice is tried
+_ROUNDINGS = 4.0  # in the bound on the error of Z1, of which about one deviation is taken
 PRODUCTS = 10_000  # of pairings that an attack decrypts, at 5 to 8 ms each: about a minute
 
 Reals = NDArray[np.float64]
@@ -106,11 +109,23 @@ def on_products(relations: Relations, prior: Prior, maps: dict[Map, Any], replay
         batch.z.append(now(products.values))
         batch.noise = max(batch.noise, products.noise)
         x = Stack.of(batch.w).solved(np.hstack(batch.z), prior.x_max, batch.noise)
+        x = _in_whole_numbers(batch, prior) if x is None else x
         if x is not None:
             found.learn(batch.index, x)
             last = products.since
     used = [np.zeros(0, np.int64), *(p.samples[p.samples >= 0] for p in relations.of(Products))]
     return _put_together(prior, found, list(met.values()), np.setdiff1d(np.concatenate(used), mine), last)
+
+
+def _in_whole_numbers(batch: _Batch, prior: Prior) -> Integers | None:
+    """The samples of a batch from fewer equations than pixels: the whole solutions near the guess, if all
+    have one.
+    """
+    w, z = np.vstack(batch.w), np.hstack(batch.z).astype(np.float64)
+    if w.shape[1] > LATTICE or not w.shape[1] / _FEWEST <= len(w) < w.shape[1]:
+        return None
+    x, found = near_solutions(w, z, max(rounding(z) / _ROUNDINGS, batch.noise), expected_of(prior))
+    return x if found.all() else None
 
 
 def followed(relations: Relations, maps: dict[Map, Any], found: Portions) -> Iterator[tuple[Products, Array]]:

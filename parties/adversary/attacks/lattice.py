@@ -16,15 +16,13 @@ from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction, Relations
 from parties.adversary.attacks.all_keys import blank, told
-from parties.adversary.solvers.lattice import LATTICE, Coset
+from parties.adversary.solvers.lattice import LATTICE, Coset, expected_of
 from parties.adversary.solvers.systems import System, systems
 from protocols.language.relations import Instance
 
 NAME = "lattice"
 SUMMARY = "whole pixels from fewer keys than pixels: the lattice of whole solutions, near the prior's guess"
 CONSUMES = (Instance,)
-
-_LEAST_SPREAD = 0.2  # of a pixel that never varies in public images, in quanta
 
 
 def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
@@ -51,12 +49,12 @@ def used(system: System) -> int:
 
 def _fill(values: NDArray[np.float32], system: System, prior: Prior) -> None:
     """The samples of one system, by as many of its equations as are of use."""
-    guess, spread = _expected(prior)
+    expected = expected_of(prior)
     rows = system.vectors[: used(system)].astype(np.int64)
-    coset = Coset.of(rows, spread)
+    coset = Coset.of(rows, expected.spread)
     for number, block in enumerate(system.blocks):
         z = system.products(number, np.arange(len(block)))[:, : len(rows)].astype(np.int64)
-        x, inside = coset.within(z, guess, prior.x_max)
+        x, inside = coset.within(z, expected.guess, 0, prior.x_max)
         values[block[inside]] = x[inside] / prior.x_max
 
 
@@ -64,18 +62,11 @@ def confirmed(system: System, prior: Prior, tried: int) -> tuple[int, int, int]:
     """Of how many of the first samples the lattice gives whole pixels that satisfy every equation that there
     is: (how many, of how many tried, by how many equations).
     """
-    guess, spread = _expected(prior)
+    expected = expected_of(prior)
     rows, which = system.vectors, np.arange(min(tried, len(system.blocks[0])))
     z, few = system.products(0, which).astype(np.int64), used(system)
-    x, inside = Coset.of(rows[:few].astype(np.int64), spread).within(z[:, :few], guess, prior.x_max)
+    x, inside = Coset.of(rows[:few].astype(np.int64), expected.spread).within(
+        z[:, :few], expected.guess, 0, prior.x_max
+    )
     right = inside & (x @ rows.T.astype(np.int64) == z).all(axis=1)
     return int(right.sum()), len(which), few
-
-
-def _expected(prior: Prior) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and spread of each pixel, in quanta; of an even spread where no image is public."""
-    guess = prior.guess() * prior.x_max
-    if prior.public is None or len(prior.public) < 2:
-        return guess, np.full(len(guess), prior.x_max / np.sqrt(12.0))
-    spread = prior.public.std(axis=0) * prior.x_max
-    return guess, np.sqrt(spread**2 + _LEAST_SPREAD**2)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction, Relations
 from parties.adversary.attacks.update import Change
-from parties.adversary.solvers.lattice import LATTICE, Expected, rows_of_span
+from parties.adversary.solvers.lattice import LATTICE, expected_of, rows_of_span
 from parties.adversary.solvers.moves import changes, own, samples_of
 from protocols.language.relations import KnownMap, Samples, Update, now
 
@@ -30,7 +30,6 @@ SUMMARY = "many owners: images from the span of an update alone, as its whole po
 CONSUMES = (KnownMap, Update)
 
 _MOST = 24  # dimension of a lattice that is searched
-_LEAST_SPREAD = 0.2  # of a pixel that never varies in public images, in quanta
 
 
 def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
@@ -44,7 +43,8 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
     held = {
         row.tobytes() for s in relations.of(Samples) if s.own for row in np.asarray(now(s.values), np.int64)
     }
-    expected, done, parts, unexplained = expected_of(prior), np.zeros(0, np.int64), [], []
+    expected, done, parts = expected_of(prior), np.zeros(0, np.int64), []
+    unexplained: list[float] = []
     for moved, change, since in together(every):
         index = np.setdiff1d(moved, mine)
         if len(np.intersect1d(index, done)) or len(moved) > min(_MOST, len(change)):
@@ -84,12 +84,3 @@ def together(every: list[Change]) -> Iterator[tuple[NDArray[np.int64], NDArray[n
     for group in groups.values():
         stacked = np.vstack([change / noise for _, change, noise in group])
         yield samples_of(group[0][0]), stacked, max(update.since for update, _, _ in group)
-
-
-def expected_of(prior: Prior) -> Expected:
-    """Where samples are looked for: near the mean of public images, or in the middle of the range."""
-    guess: NDArray[np.float64] = prior.guess() * prior.x_max
-    if prior.public is None or len(prior.public) < 2:
-        return Expected(guess, np.full(len(guess), prior.x_max / np.sqrt(12.0)), prior.x_max)
-    spread = prior.public.std(axis=0) * prior.x_max
-    return Expected(guess, np.sqrt(spread**2 + _LEAST_SPREAD**2), prior.x_max)

@@ -20,12 +20,35 @@ import numpy as np
 from flint import fmpz_mat
 from numpy.typing import NDArray
 
+from parties.adversary.attack import Prior
+
 Whole = NDArray[np.int64]
 Reals = NDArray[np.float64]
 
 LATTICE = 144  # unknowns of a lattice that is reduced here; more take too long
 _HEAVY = 40  # bits by which equations outweigh everything else in a basis, so that LLL solves them first
+_LEAST_SPREAD = 0.2  # of a pixel that never varies in public images, in quanta
 _SCALE = 64  # of the weights of unknowns, which LLL wants whole
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Where a whole vector is looked for: near `guess` (n,), from which entries deviate by about `spread`
+    (n,), in 0..x_max.
+    """
+
+    guess: Reals
+    spread: Reals
+    x_max: int
+
+
+def expected_of(prior: Prior) -> Expected:
+    """Where samples are looked for: near the mean of public images, or in the middle of the range."""
+    guess: Reals = prior.guess() * prior.x_max
+    if prior.public is None or len(prior.public) < 2:
+        return Expected(guess, np.full(len(guess), prior.x_max / np.sqrt(12.0)), prior.x_max)
+    spread = prior.public.std(axis=0) * prior.x_max
+    return Expected(guess, np.sqrt(spread**2 + _LEAST_SPREAD**2), prior.x_max)
 
 
 def reduced(rows: NDArray[np.object_] | Whole) -> NDArray[np.object_]:
@@ -83,17 +106,19 @@ class Coset:
             x = x - steps[:, None] * self.basis[i]
         return x, solvable
 
-    def within(self, z: Whole, guess: Reals, x_max: int, width: int = 512) -> tuple[Whole, NDArray[np.bool_]]:
-        """The same with every entry in 0..x_max, and for which z one was found: a search where Babai fails.
+    def within(
+        self, z: Whole, guess: Reals, low: Whole | int, high: Whole | int, width: int = 512
+    ) -> tuple[Whole, NDArray[np.bool_]]:
+        """The same with every entry in low..high, and for which z one was found: a search where Babai fails.
 
         At each plane the `width` candidates nearest so far go on, each with its three nearest multiples
         (K-best sphere decoding).
         """
         x, solvable = self.nearest(z, guess)
-        good = solvable & _inside(x, x_max)
+        good = solvable & _inside(x, low, high)
         for j in np.flatnonzero(solvable & ~good):
             near = self._searched(x[j], guess, width)
-            inside = near[_inside(near, x_max)]
+            inside = near[_inside(near, low, high)]
             if len(inside):
                 x[j], good[j] = inside[0], True
         return x, good
@@ -125,9 +150,34 @@ class Coset:
         return _narrow(factors.T @ self.particular.astype(object)), solvable
 
 
-def _inside(x: Whole, x_max: int) -> NDArray[np.bool_]:
-    """Which rows of x (m, n) lie in 0..x_max."""
-    return np.asarray(np.all((x >= 0) & (x <= x_max), axis=1), dtype=np.bool_)
+def _inside(x: Whole, low: Whole | int, high: Whole | int) -> NDArray[np.bool_]:
+    """Which rows of x (m, n) lie in low..high."""
+    return np.asarray(np.all((x >= low) & (x <= high), axis=1), dtype=np.bool_)
+
+
+def near_solutions(w: Reals, z: Reals, noise: float, expected: Expected) -> tuple[Whole, NDArray[np.bool_]]:
+    """Whole X (m, n) in range with W x = z up to errors of about `noise`, for real W (k, n) and z (m, k);
+    which were found.
+
+    The errors are unknowns of their own: [S W | 1] (x, e) = S z in whole numbers, with S so large that
+    rounding W adds less than the noise. Float32 carries 24 bits an equation.
+    """
+    k, n = w.shape
+    scale = 2.0 ** np.ceil(np.log2(n * expected.x_max / noise))
+    a = np.hstack([np.rint(w * scale).astype(np.int64), np.eye(k, dtype=np.int64)])
+    error = np.full(k, noise * scale)
+    spread, guess = np.concatenate([expected.spread, error]), np.concatenate([expected.guess, np.zeros(k)])
+    far = np.rint(_TAIL * error).astype(np.int64)
+    low, high = (
+        np.concatenate([np.zeros(n, np.int64), -far]),
+        np.concatenate([np.full(n, expected.x_max), far]),
+    )
+    whole = np.rint(z * scale).astype(np.int64)
+    x, found = Coset.of(a, spread).within(whole, guess, low, high)
+    return x[:, :n], found
+
+
+_TAIL = 8  # standard deviations of an error that are still one
 
 
 @dataclass(frozen=True)
@@ -195,17 +245,6 @@ def _complement(rows: Reals, width: int) -> Reals:
     """An orthonormal basis of what orthonormal rows leave of R^width."""
     _, values, right = np.linalg.svd(rows, full_matrices=True)
     return right[int((values > 0.5).sum()) :].reshape(-1, width)
-
-
-@dataclass(frozen=True)
-class Expected:
-    """Where a whole vector is looked for: near `guess` (n,), from which entries deviate by about `spread`
-    (n,), in 0..x_max.
-    """
-
-    guess: Reals
-    spread: Reals
-    x_max: int
 
 
 def rows_of_span(matrix: Reals, samples: int, expected: Expected) -> tuple[Whole, float]:
@@ -288,7 +327,7 @@ def _points(basis: Whole, expected: Expected) -> Whole:
         kept = np.argsort(costs, kind="stable")[:_WIDTH]
         move = steps.ravel()[kept].astype(np.int64)[:, None] * basis[i]
         found, cost = found[kept // len(_MULTIPLES)] + move, costs[kept]
-    return found[_inside(found, expected.x_max)]
+    return found[_inside(found, 0, expected.x_max)]
 
 
 def _independent(rows: Whole, expected: Expected, most: int) -> Whole:
