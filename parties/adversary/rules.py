@@ -27,9 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable, Prior, Relations
-from parties.adversary.attacks import gradient, gram, known_maps, lattice, master_key, update
+from parties.adversary.attacks import gradient, gram, known_maps, lattice, lattice_gram, master_key, update
 from parties.adversary.solvers import intervals
-from parties.adversary.solvers.lattice import LATTICE
+from parties.adversary.solvers.lattice import LATTICE, expected_of, rows_of_span
 from parties.adversary.solvers.moves import between_known, computable, own, placed, samples_of
 from parties.adversary.solvers.portions import Portions, whole
 from parties.adversary.solvers.products import Stack
@@ -64,6 +64,7 @@ _GRAM_ERROR = (
     0.001  # expected relative error up to which it counts as exact: the estimate can be some times too low
 )
 
+_SPANNED = 16  # samples in a sum up to which the lattice of its span is searched at the end of every run
 _OUT = "come out as integers"
 
 Reals = NDArray[np.float64]
@@ -287,7 +288,7 @@ def _change(
     if not computable(first.terms, first.steps):
         noise = float(np.finfo(np.float32).eps) * float(np.abs(after).max()) * float(np.sqrt(first.roundings))
         dimensions = min(len(index), len(update.span(before - after, noise)))
-        return "bounded", f"W1 - W1' spans {dimensions} dimensions of their space"
+        return _of_span(sight, before - after, len(samples_of(first)), dimensions)
     weights, change = placed(first.terms, first.steps, sum(sight.counts)), before - after
     for mine in sight.relations.of(Samples):
         change = change - weights[mine.samples].T @ now(mine.values)
@@ -295,6 +296,18 @@ def _change(
     share = whole(np.linalg.pinv(weights[index].T) @ change, sight.prior.x_max).mean()
     detail = f"W1 - W1' and dZ1: rank {rank} for {len(index)} samples; {share:.0%} of the pixels {_OUT}"
     return ("exact" if rank == len(index) and share == 1.0 else "bounded"), detail
+
+
+def _of_span(sight: Sight, change: Reals, samples: int, dimensions: int) -> tuple[str, str]:
+    """(how, detail) of a span: its whole points in the pixel range, where they are found."""
+    said = f"W1 - W1' spans {dimensions} dimensions of their space"
+    if sight.prior.pixels > LATTICE or samples > min(_SPANNED, len(change)):
+        return "bounded", f"{said}; no lattice tried: {samples} samples in one sum"
+    rows, _ = rows_of_span(change, samples, expected_of(sight.prior))
+    if not len(rows):
+        return "bounded", f"{said}; the lattice of its whole vectors was not found in this one change"
+    found = f"{said}, of whose whole points {len(rows)} of {samples} are certain"
+    return ("exact" if len(rows) == samples else "up to"), f"{found} (lattice-span)"
 
 
 def known_products(sight: Sight) -> Iterator[Told]:
@@ -388,7 +401,30 @@ def hidden(sight: Sight) -> Iterator[Told]:
     noise = f", under noise of {products.noise:.3g}" if products is not None and products.noise else ""
     detail = f"Z1 = W1 x with W1 unknown: {sight.config.width} numbers a step, {seen}{noise}"
     yield Told("samples", sight.all, "bounded", detail)
+    if keyed is None and sight.payloads:
+        yield from _columns(sight)
     yield _gram(sight, dear=keyed is not None)
+
+
+def _columns(sight: Sight) -> Iterator[Told]:
+    """Samples whose inner products are known: over the reals up to a rotation, in whole pixels up to the
+    order of the columns, which public images tell.
+    """
+    if sight.prior.pixels > LATTICE:
+        return
+    try:
+        found = gram.gram(sight.relations, sight.prior.x_max, samples=_GRAM_SAMPLES)
+        index, products = lattice_gram.whole_block(found, sight.prior.x_max)
+        columns, _ = lattice_gram.whole_columns(products)
+    except NotApplicable:
+        return
+    count = columns.values.shape[1]
+    detail = (
+        f"the order of pixels, and with {count} of {columns.rank} columns found in whole numbers; "
+        "public images end the order (lattice-gram)"
+    )
+    of = sight.all if len(index) == sum(sight.counts) else f"{len(index)} samples"
+    yield Told("samples", of, "up to", detail, found.since, {"columns": count, "rank": columns.rank})
 
 
 def _gram(sight: Sight, dear: bool) -> Told:

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from parties.adversary.adversary import Adversary
 from parties.adversary.solvers import lattice
 from parties.adversary.solvers.order import placed
+from protocols.network.config import Init
 from tests.scenarios.test_attacks import attacked
 
 DIGITS = load_digits().data.astype(np.int64)[np.random.default_rng(3).permutation(1797)]
@@ -46,17 +48,41 @@ def test_columns_of_a_gram_matrix_without_any_known_sample():
     assert all(tuple(column) in truth for column in found.values.T)
 
 
+def expected():
+    return lattice.Expected(*spread(), 16)
+
+
 def test_samples_behind_a_span_whose_mixing_is_unknown():
     mixed = np.random.default_rng(1).normal(0, 0.01, (32, 8)) @ SECRET[:8]
-    found, gap = lattice.rows_of_span(mixed.astype(np.float32).astype(np.float64), 8, 16)
-    assert gap > 100 and {tuple(row) for row in found} == {tuple(row) for row in SECRET[:8]}
+    found, off = lattice.rows_of_span(mixed.astype(np.float32).astype(np.float64), 8, expected())
+    assert off < 3 and {tuple(row) for row in found} == {tuple(row) for row in SECRET[:8]}
+
+
+def test_points_that_could_stand_for_each_other_are_left_out():
+    """Any three of a, b, c, a - b + c generate the same lattice: which of them is false is not told."""
+    a, c, step = SECRET[0], SECRET[1], np.random.default_rng(0).integers(-1, 2, 64)
+    b = np.clip(a + step, 0, 16)
+    c = np.where((a - b + c < 0) | (a - b + c > 16), np.clip(c, 1, 15), c)
+    rows = np.vstack([a, b, c, SECRET[3:6]])
+    assert ((a - b + c >= 0) & (a - b + c <= 16)).all()
+    found, _ = lattice.rows_of_span(np.random.default_rng(1).normal(0, 0.01, (32, 6)) @ rows, 6, expected())
+    assert {tuple(row) for row in found} == {tuple(row) for row in SECRET[3:6]}
 
 
 def test_noise_gives_no_span_and_says_so():
     rng = np.random.default_rng(1)
     mixed = rng.normal(0, 0.01, (32, 8)) @ SECRET[:8] + rng.normal(0, 0.01, (32, 64))
-    found, gap = lattice.rows_of_span(mixed, 8, 16)
-    assert gap < 10 and not len(found)
+    found, off = lattice.rows_of_span(mixed, 8, expected())
+    assert off > 3 and not len(found)
+
+
+def test_known_maps_in_float32_give_images_from_a_quarter_of_the_equations():
+    w = np.random.default_rng(2).uniform(-0.125, 0.125, (16, 64)).astype(np.float32)
+    z = (SECRET[:8].astype(np.float32) @ w.T).astype(np.float64)
+    x, found = lattice.near_solutions(w.astype(np.float64), z, 3e-6, expected())
+    assert found.all() and np.array_equal(x, SECRET[:8])
+    wrong, found = lattice.near_solutions(w.astype(np.float64), z + 0.3, 3e-6, expected())
+    assert not (found & (wrong == SECRET[:8]).all(axis=1)).any()
 
 
 def test_columns_find_their_pixels_by_public_images():
@@ -68,3 +94,43 @@ def test_columns_find_their_pixels_by_public_images():
 def test_keys_of_one_step_give_every_image_that_a_budget_was_to_protect(runs):
     row = attacked(runs("plain_fe", hidden=32, defence=("key_budget:32",))[0], "lattice")
     assert row["metrics"]["exact_pixels"] == 1.0 and row["metrics"]["solved_at_step"] == 0
+
+
+@pytest.mark.parametrize(
+    ("scenario", "options", "corrupt", "attack", "solved", "of"),
+    [
+        ("mitig2", {"owners": 4, "samples": 32, "batch": 8, "hidden": 32, "epochs": 1}, "key_authority",
+         "lattice_span", 32, 32),
+        ("mitig2", {"owners": 4, "samples": 16, "batch": 4, "hidden": 32, "epochs": 4,
+                    "defence": ("secure_aggregation",)}, "data_owner:1", "lattice_span", 12, 12),
+        ("mitig2", {"owners": 4, "samples": 64, "batch": 16, "hidden": 16, "epochs": 1},
+         "cloud_trainer,data_owner:0", "known_average", 48, 48),
+        ("mitig2", {"init": Init.SHARED, "hidden": 16}, "cloud_trainer", "known_init", 48, 48),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_honest_parties_read_whole_images_that_are_open_over_the_reals(
+    runs, scenario, options, corrupt, attack, solved, of
+):
+    row = attacked(runs(scenario, **options)[0], attack, tuple(corrupt.split(",")))
+    assert row["metrics"]["exact_images"] == solved and row["samples"] == of
+
+
+def test_the_cloud_alone_reads_images_from_inner_products_without_a_known_sample(runs):
+    run = runs("mitig2", samples=140, hidden=32, epochs=12, seed=51)[0]
+    row = attacked(run, "lattice_gram")
+    assert row["metrics"]["exact_pixels"] > 0.98 > 0.5 > row["baseline"]["guess"]["exact_pixels"]
+
+
+@pytest.mark.parametrize("hidden", [32, 24])
+def test_few_keys_give_the_short_secret_of_lwe(runs, hidden):
+    run = runs("plain_fe", hidden=hidden, defence=(f"key_budget:{hidden}",))[0]
+    row = attacked(run, "master_key")
+    assert row["metrics"]["exact_pixels"] == 1.0 and row["metrics"]["solved_at_step"] == 0
+    assert row["notes"]["matches_public_key"] and row["notes"]["keys_used"] == hidden
+
+
+def test_the_ledger_names_the_step_of_the_first_keys(runs):
+    view = runs("plain_fe", hidden=32)[0].view_sources(("cloud_trainer",))
+    found = {(line.quantity, line.since_round) for line in Adversary(view).learned() if line.how == "exact"}
+    assert ("samples", 0) in found and ("master key", 0) in found

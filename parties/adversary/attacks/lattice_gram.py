@@ -42,14 +42,20 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
     if prior.public is None:
         raise NotApplicable("no public images: the pixel of a column would not be known")
     found = gram.gram(relations, prior.x_max)
-    (index,) = np.nonzero(np.isfinite(found.values).sum(axis=1) > _CHOSEN // 2)
-    index = index[np.isfinite(found.values[np.ix_(index, index)]).all(axis=1)]
-    products = found.values[np.ix_(index, index)] * prior.x_max**2
+    index, products = whole_block(found, prior.x_max)
     columns, notes = whole_columns(products)
     images, pixel = placed(columns.values, prior.public * prior.x_max, rng)
     notes |= {"columns": len(pixel), "columns_that_there_are": columns.rank, "ordered_by": len(prior.public)}
     values = np.clip(images, 0, prior.x_max).astype(np.float32) / prior.x_max
     return Reconstruction(Quantity.IMAGES, index, values, found.since, notes=notes)
+
+
+def whole_block(found: gram.Gram, x_max: int) -> tuple[NDArray[np.int64], Reals]:
+    """Samples of which all products with each other are determined, and these, of whole pixels."""
+    known = np.isfinite(found.values)
+    (index,) = np.nonzero(known.sum(axis=1) > len(known) // 2)
+    index = index[known[np.ix_(index, index)].all(axis=1)]
+    return index, found.values[np.ix_(index, index)] * x_max**2
 
 
 def whole_columns(products: Reals) -> tuple[Columns, dict[str, object]]:
