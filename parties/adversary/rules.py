@@ -173,7 +173,7 @@ def by_keys(sight: Sight) -> Iterator[Told]:
         detail = f"{rank}{which}; {solved} of {len(tried)} tried are solved in integers"
         how = "exact" if solved else "bounded"
         yield Told("samples", sight.all, how, detail, max(system.ranks[-1][0] for system in every), data)
-    yield from _master_keys(told)
+    yield from _master_keys(sight, told)
 
 
 def _in_whole_numbers(
@@ -183,7 +183,7 @@ def _in_whole_numbers(
     if best.echelon.columns > LATTICE or not best.rank:
         return
     solved, tried, few = lattice.confirmed(best, sight.prior, _TRIED)
-    if not solved:
+    if not solved or (best.full and solved < tried):
         return
     others = best.rank - few
     proof = f"the other {others} equations agree" if others else "no equation is left to confirm it"
@@ -193,7 +193,7 @@ def _in_whole_numbers(
     yield Told("samples", sight.all if whole else f"{solved} of {tried} tried", "exact", detail, since, data)
 
 
-def _master_keys(told: list[Instance]) -> Iterator[Told]:
+def _master_keys(sight: Sight, told: list[Instance]) -> Iterator[Told]:
     """The master keys that n independent keys of their own determine."""
     every = [gather([instance]) for instance in told]
     found = [key for system in every if (key := master_key.proven_key(system)) is not None]
@@ -202,6 +202,9 @@ def _master_keys(told: list[Instance]) -> Iterator[Told]:
         detail = f"solved from {first.keys} function keys, matches the public key"
         detail += f"; {len(found)} of {len(every)}" if len(every) > 1 else ""
         yield Told("master key", "key_authority", "exact", detail, first.since)
+        if len(found) == len(every) and not all(key.system.full for key in found):
+            said = f"opened by the master key that {first.keys} function keys give"
+            yield Told("samples", sight.all, "exact", said, max(key.since for key in found))
 
 
 def _pixel_intervals(sight: Sight, system: System) -> tuple[str, dict[str, list[list[float | None]]]]:
@@ -339,8 +342,12 @@ def _first_batch(sight: Sight, same: list[Products], maps: dict[Map, Any]) -> To
         if sum(map(len, w)) >= n and Stack.of(w).numerical_rank() == n:
             x = Stack.of(w).least_squares(np.hstack(z))
             break
+    few = known_maps.in_whole_numbers(w[:1], z[:1], same[0].noise, sight.prior)
     of, rank = f"the first batch of {sight.owner(int(same[0].samples[0]))}", Stack.of(w).numerical_rank()
     detail = f"Z1 = W1 x with W1 known: rank {rank} of {n}"
+    if few is not None:
+        said = f"Z1 = W1 x with W1 known: {len(w[0])} equations and whole pixels, solved"
+        return Told("samples", of, "exact", said, same[0].since)
     if x is None:
         return Told("samples", of, "bounded", detail, same[0].since)
     share = whole(x, sight.prior.x_max).mean()
@@ -356,6 +363,8 @@ def _replayed(sight: Sight) -> Iterator[Told]:
         if found.solved[products.samples].all():
             continue
         x = Stack.of([w]).solved(now(products.values), prior.x_max, products.noise)
+        if x is None:
+            x = known_maps.in_whole_numbers([w], [now(products.values)], products.noise, prior)
         if x is not None:
             found.learn(products.samples, x)
             last = products.since

@@ -34,15 +34,15 @@ def test_visits_of_the_same_batch_are_stacked_until_their_rank_suffices(runs):
 
 
 def test_with_fewer_equations_images_are_smoothed(runs):
-    run, _ = runs("mitig2", **{**MANY, "hidden": 30, "epochs": 1})
+    run, _ = runs("mitig2", **{**MANY, "hidden": 10, "epochs": 1})
     found, truth = attack(run), run.truth()
     assert found.notes["smoothed"] == 20 and found.solved_at_step is None
     mse = score(found, truth, run.prior(), 0)["mse"]
-    assert mse < 0.4 * ((run.prior().guess() - truth.pixels(found.index)) ** 2).mean()
+    assert mse < ((run.prior().guess() - truth.pixels(found.index)) ** 2).mean()
 
 
 def test_local_steps_after_an_unsolved_one_are_left_out(runs):
-    run, _ = runs("mitig2", **{**MANY, "hidden": 30, "epochs": 1, "local_steps": 3})
+    run, _ = runs("mitig2", **{**MANY, "hidden": 10, "epochs": 1, "local_steps": 3})
     found = attack(run)
     assert set(found.index) <= {*range(4), *range(24, 28), *range(36, 40)} and found.notes["used"] == 36
 

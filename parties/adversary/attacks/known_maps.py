@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from parties.adversary.attack import LIMIT, NotApplicable, Prior, Quantity, Reconstruction, Relations
 from parties.adversary.solvers import smooth
-from parties.adversary.solvers.lattice import LATTICE, expected_of, near_solutions
+from parties.adversary.solvers.lattice import LATTICE, SURE, expected_of, near_solutions, surplus
 from parties.adversary.solvers.moves import computable, own, placed
 from parties.adversary.solvers.polytope import equations
 from parties.adversary.solvers.portions import Portions
@@ -109,7 +109,7 @@ def on_products(relations: Relations, prior: Prior, maps: dict[Map, Any], replay
         batch.z.append(now(products.values))
         batch.noise = max(batch.noise, products.noise)
         x = Stack.of(batch.w).solved(np.hstack(batch.z), prior.x_max, batch.noise)
-        x = _in_whole_numbers(batch, prior) if x is None else x
+        x = in_whole_numbers(batch.w, batch.z, batch.noise, prior) if x is None else x
         if x is not None:
             found.learn(batch.index, x)
             last = products.since
@@ -117,14 +117,17 @@ def on_products(relations: Relations, prior: Prior, maps: dict[Map, Any], replay
     return _put_together(prior, found, list(met.values()), np.setdiff1d(np.concatenate(used), mine), last)
 
 
-def _in_whole_numbers(batch: _Batch, prior: Prior) -> Integers | None:
-    """The samples of a batch from fewer equations than pixels: the whole solutions near the guess, if all
-    have one.
+def in_whole_numbers(w: list[Reals], z: list[Reals], noise: float, prior: Prior) -> Integers | None:
+    """Samples (m, n) from fewer equations than pixels, W x = z of several times: the whole solutions near the
+    guess, if every sample has one.
     """
-    w, z = np.vstack(batch.w), np.hstack(batch.z).astype(np.float64)
-    if w.shape[1] > LATTICE or not w.shape[1] / _FEWEST <= len(w) < w.shape[1]:
+    a, b = np.vstack(w), np.hstack(z).astype(np.float64)
+    if a.shape[1] > LATTICE or not a.shape[1] / _FEWEST <= len(a) < a.shape[1]:
         return None
-    x, found = near_solutions(w, z, max(rounding(z) / _ROUNDINGS, batch.noise), expected_of(prior))
+    expected, error = expected_of(prior), max(rounding(b) / _ROUNDINGS, noise)
+    if surplus(a, expected, error) < SURE:
+        return None
+    x, found = near_solutions(a, b, error, expected)
     return x if found.all() else None
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction, Relations
 from parties.adversary.attacks.all_keys import blank, told
-from parties.adversary.solvers.lattice import LATTICE, Coset, expected_of
+from parties.adversary.solvers.lattice import LATTICE, SURE, Coset, expected_of, surplus
 from parties.adversary.solvers.systems import System, systems
 from protocols.language.relations import Instance
 
@@ -33,6 +33,10 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
         raise NotApplicable("the view holds no keys that work on a ciphertext")
     if every[0].echelon.columns > LATTICE:
         raise NotApplicable(f"images of more than {LATTICE} pixels: the lattice was not reduced")
+    expected = expected_of(prior)
+    every = [system for system in every if surplus(_rows(system), expected) >= 0]
+    if not every:
+        raise NotApplicable("the keys say less than is open of an image: many whole images satisfy them all")
     values = blank(relations, every[0].echelon.columns)
     for system in every:
         _fill(values, system, prior)
@@ -58,6 +62,10 @@ def _fill(values: NDArray[np.float32], system: System, prior: Prior) -> None:
         values[block[inside]] = x[inside] / prior.x_max
 
 
+def _rows(system: System) -> NDArray[np.float64]:
+    return system.vectors[: used(system)].astype(np.float64)
+
+
 def confirmed(system: System, prior: Prior, tried: int) -> tuple[int, int, int]:
     """Of how many of the first samples the lattice gives whole pixels that satisfy every equation that there
     is: (how many, of how many tried, by how many equations).
@@ -69,4 +77,6 @@ def confirmed(system: System, prior: Prior, tried: int) -> tuple[int, int, int]:
         z[:, :few], expected.guess, 0, prior.x_max
     )
     right = inside & (x @ rows.T.astype(np.int64) == z).all(axis=1)
+    if len(rows) == few and surplus(_rows(system), expected) < SURE:
+        right[:] = False  # nothing confirms them
     return int(right.sum()), len(which), few

@@ -62,10 +62,10 @@ def whole_columns(products: Reals) -> tuple[Columns, dict[str, object]]:
     """Columns (N, c) behind real inner products (N, N), and what was chosen; `NotApplicable` where none is
     found.
     """
-    off = np.abs(products - np.rint(products))
-    notes: dict[str, object] = {"products_that_are_whole": float((off < _WHOLE).mean())}
     if not len(products):
         raise NotApplicable("no sample has all its inner products determined")
+    off = np.abs(products - np.rint(products))
+    notes: dict[str, object] = {"products_that_are_whole": float((off < _WHOLE).mean())}
     chosen = np.arange(len(products)) if (off < _WHOLE).all() else nearest_whole(off)
     found = columns_of_gram(np.rint(products[np.ix_(chosen, chosen)]).astype(np.int64))
     if not found.values.shape[1]:

@@ -51,6 +51,24 @@ def expected_of(prior: Prior) -> Expected:
     return Expected(guess, np.sqrt(spread**2 + _LEAST_SPREAD**2), prior.x_max)
 
 
+def surplus(w: Reals, expected: Expected, noise: float = 0.0) -> float:
+    """By how many bits equations W x = z with W (k, n) say more than is open of x: below zero, about
+    2^-surplus whole vectors satisfy them all, and one that is found need not be the right one.
+
+    Open are the entropies of the entries, at most log2(x_max + 1) each; what z says of them is that of a
+    Gaussian, 1/2 log2 det(1 + W S W^T / s^2), with s the noise, or for whole numbers the step of 1 that they
+    are known to.
+    """
+    open_bits = np.clip(np.log2(expected.spread * _UNIT), 0.0, np.log2(expected.x_max + 1)).sum()
+    step = noise or 1.0 / _UNIT
+    seen = np.eye(len(w)) + (w * expected.spread**2) @ w.T / step**2
+    return float(np.linalg.slogdet(seen)[1] / (2 * np.log(2.0)) - open_bits)
+
+
+_UNIT = float(np.sqrt(2 * np.pi * np.e))  # log2 of it times the deviation is the entropy of a Gaussian
+SURE = 20.0  # bits of surplus from which a solution is taken for the only one
+
+
 def reduced(rows: NDArray[np.object_] | Whole) -> NDArray[np.object_]:
     """An LLL-reduced basis, by rows (m, n) of Python integers; dependent rows come first, as zeros."""
     basis = fmpz_mat([[int(v) for v in row] for row in rows]).lll()
@@ -260,7 +278,8 @@ def rows_of_span(matrix: Reals, samples: int, expected: Expected) -> tuple[Whole
     arXiv:2409.14260.
     """
     nothing = np.zeros((0, matrix.shape[1]), dtype=np.int64)
-    if min(matrix.shape) < samples or not matrix.any():
+    values = np.linalg.svd(matrix, compute_uv=False)
+    if len(values) < samples or values[samples - 1] <= _RANK * values[0]:
         return nothing, np.inf
     best = np.inf
     for scale in _SCALES:
@@ -311,6 +330,7 @@ def _found(mixed: Whole, samples: int, expected: Expected) -> Whole:
 
 _SCALES = (0.3, 1.0, 3.0, 0.1)  # of V in the lattice, over its error
 _SPANNED = 3.0
+_RANK = 1e-9  # singular values below this share of the largest are none
 _ROUNDS, _WIDTH, _MULTIPLES = 3, 4000, np.array([0.0, 1.0, -1.0, 2.0, -2.0])
 _MEET = 16  # dimension up to which all combinations with coefficients in {-1, 0, 1} are tried
 
