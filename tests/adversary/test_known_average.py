@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from parties.adversary.attack import NotApplicable
+from parties.adversary.attacks import known_maps
 from parties.adversary.solvers.products import Stack
 from protocols.network.config import Optimizer
 from scenarios.score.metrics import score
@@ -33,16 +34,18 @@ def test_visits_of_the_same_batch_are_stacked_until_their_rank_suffices(runs):
     assert found.notes["solved"] == 36 and score(found, run.truth(), run.prior(), 0)["exact_pixels"] == 1.0
 
 
-def test_with_fewer_equations_images_are_smoothed(runs):
-    run, _ = runs("mitig2", **{**MANY, "hidden": 10, "epochs": 1})
+def test_with_fewer_equations_images_too_large_for_a_lattice_are_smoothed(runs, monkeypatch):
+    monkeypatch.setattr(known_maps, "LATTICE", 0)
+    run, _ = runs("mitig2", **{**MANY, "hidden": 30, "epochs": 1})
     found, truth = attack(run), run.truth()
     assert found.notes["smoothed"] == 20 and found.solved_at_step is None
     mse = score(found, truth, run.prior(), 0)["mse"]
-    assert mse < ((run.prior().guess() - truth.pixels(found.index)) ** 2).mean()
+    assert mse < 0.4 * ((run.prior().guess() - truth.pixels(found.index)) ** 2).mean()
 
 
-def test_local_steps_after_an_unsolved_one_are_left_out(runs):
-    run, _ = runs("mitig2", **{**MANY, "hidden": 10, "epochs": 1, "local_steps": 3})
+def test_local_steps_after_an_unsolved_one_are_left_out(runs, monkeypatch):
+    monkeypatch.setattr(known_maps, "LATTICE", 0)
+    run, _ = runs("mitig2", **{**MANY, "hidden": 30, "epochs": 1, "local_steps": 3})
     found = attack(run)
     assert set(found.index) <= {*range(4), *range(24, 28), *range(36, 40)} and found.notes["used"] == 36
 
