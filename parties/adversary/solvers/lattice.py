@@ -21,6 +21,7 @@ from flint import fmpz_mat
 from numpy.typing import NDArray
 
 from parties.adversary.attack import Prior
+from parties.adversary.solvers.exact import Echelon
 
 Whole = NDArray[np.int64]
 Reals = NDArray[np.float64]
@@ -396,3 +397,44 @@ def _combinations(rows: Whole) -> Whole:
     for row in rows:
         sums = np.concatenate([sums, sums + row, sums - row])
     return sums
+
+
+def from_known(z: Whole, known: Whole, expected: Expected) -> tuple[Whole, NDArray[np.bool_]]:
+    """X (m, n) of the other samples from Z = X W^T (k + m, K) of all, W unknown and whole, and the first k
+    samples `known` (k, n); and which satisfy everything. Pixels that no known sample shows are taken for
+    zero.
+
+    The rows of Z^T generate the lattice of the pixel columns of all samples (a hidden subset sum: Nguyen,
+    Stern 1999; Coron, Gini 2020), of which LLL gives a reduced basis B = U X^T, U whole of determinant 1. For
+    known samples U X_k^T is known, k equations on each row of U, which is short as B is: its nearest plane to
+    zero. With U each other sample is a whole solution of U x = b in the pixel range. An observation of this
+    project.
+    """
+    k, (shown,) = len(known), np.nonzero(known.any(axis=0))
+    x = np.zeros((len(z) - k, known.shape[1]), dtype=np.int64)
+    basis = reduced(z.T)
+    rows = _narrow(basis[(basis != 0).any(axis=1)])
+    coset, origin = (
+        Coset.of(known[_pivots(known[:, shown])][:, shown], np.ones(len(shown))),
+        np.zeros(len(shown)),
+    )
+    short, solvable = coset.nearest(rows[:, _pivots(known[:, shown])], origin)
+    if not solvable.all():
+        return x, np.zeros(len(x), dtype=np.bool_)
+    for i, row in enumerate(short):
+        near = coset._searched(row, origin, _SHORT)
+        short[i] = near[np.argmin((near**2).sum(axis=1))]
+    order = np.argsort((short**2).sum(axis=1), kind="stable")
+    used = order[_pivots(short[order])]
+    guess, spread = expected.guess[shown], expected.spread[shown]
+    found, good = Coset.of(short[used], spread).within(rows[used][:, k:].T, guess, 0, expected.x_max)
+    x[:, shown] = found
+    return x, good & (found @ short.T == rows[:, k:].T).all(axis=1)
+
+
+_SHORT = 500  # candidates for a row of U
+
+
+def _pivots(rows: Whole) -> Whole:
+    """Positions of the rows that are independent of those before them."""
+    return Echelon(rows.shape[1]).add(rows)
