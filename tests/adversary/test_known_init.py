@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from parties.adversary.attack import NotApplicable
+from parties.adversary.attacks import known_maps
 from parties.adversary.solvers.products import Stack
 from protocols.language.errors import ConfigError
 from protocols.network import nn
@@ -37,7 +38,10 @@ def test_with_h_at_least_n_every_batch_is_exact_at_its_first_use(runs, options):
     assert sorted(found.index) == list(range(48)) and found.solved_at_step is not None
 
 
-def test_with_fewer_neurons_the_first_batch_is_smoothed_and_there_it_stops(runs):
+def test_with_fewer_neurons_a_first_batch_too_large_for_a_lattice_is_smoothed_and_there_it_stops(
+    runs, monkeypatch
+):
+    monkeypatch.setattr(known_maps, "LATTICE", 0)
     run, _ = runs("mitig2", **{**WIDE, "hidden": 40})
     found, truth = attack(run), run.truth()
     assert list(found.index) == list(range(16)) and found.solved_at_step is None

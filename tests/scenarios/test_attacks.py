@@ -47,7 +47,12 @@ def test_every_pixel_is_exact_once_the_rank_is_full(runs, name, options):
     run, _ = runs("plain_fe", **ENOUGH, **options)
     row = attacked(run, name)
     assert row["applicable"] and row["samples"] == 64 and row["metrics"]["exact_pixels"] == 1.0
-    assert row["metrics"]["solved_at_step"] == next(systems(list(stated(run).of(Instance)))).since >= 3
+    full = next(systems(list(stated(run).of(Instance)))).since
+    assert full >= 3
+    if name == "master_key" and "scheme" not in options:  # the secret of LWE is short: half of the keys do
+        assert row["metrics"]["solved_at_step"] < full and row["notes"]["keys_used"] == 32
+    else:
+        assert row["metrics"]["solved_at_step"] == full
     assert row["baseline"]["swapped"]["exact_pixels"] < 0.6 and row["baseline"]["guess"]["mse"] > 0.02
 
 
