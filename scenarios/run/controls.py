@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from parties.adversary.adversary import Adversary
-from parties.adversary.attack import Prior
+from parties.adversary.attack import Prior, Quantity
 from parties.record.log import open_log
 from protocols.crypto.coins import derive
 from protocols.language.errors import ConfigError
@@ -32,6 +32,7 @@ from scenarios.run.options import RuntimeName
 
 CONTROLS = ("swapped", "ideal")
 _SEED = 0
+_SAME_SET = "images in no order: the samples in other places are the same set"
 
 
 def with_controls(run: RunFolder, rows: list[dict[str, Any]], prior: Prior) -> list[dict[str, Any]]:
@@ -42,7 +43,7 @@ def with_controls(run: RunFolder, rows: list[dict[str, Any]], prior: Prior) -> l
         with tempfile.TemporaryDirectory(prefix="keyhole-") as scratch:
             again = rerun(run, control, Path(scratch))
             for row, scores in zip(applicable, found, strict=True):
-                scores[control] = _attacked(again, row, prior, scorer)
+                scores[control] = _attacked(again, control, row, prior, scorer)
     scored = iter(found)
     return [row | ({"controls": next(scored)} if row["applicable"] else {}) for row in rows]
 
@@ -84,9 +85,15 @@ def _stand_in(control: str, config: Any) -> str:
     return "relabelled" if config.labels is Labels.CLEAR else "drawn"
 
 
-def _attacked(run: RunFolder, row: dict[str, Any], prior: Prior, scorer: Scorer) -> dict[str, Any]:
+def _attacked(
+    run: RunFolder, control: str, row: dict[str, Any], prior: Prior, scorer: Scorer
+) -> dict[str, Any]:
     adversary = Adversary(run.view_sources(tuple(row["corrupted"])))
     try:
-        return scorer.control(adversary.attack(row["attack"], prior, _SEED))
+        found = adversary.attack(row["attack"], prior, _SEED)
+        rebuilt = found.reconstruction
+        if control == "swapped" and rebuilt is not None and rebuilt.quantity is Quantity.UNORDERED_IMAGES:
+            found = replace(found, reconstruction=None, why=_SAME_SET)
+        return scorer.control(found)
     finally:
         adversary.close()
