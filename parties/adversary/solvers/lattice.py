@@ -29,6 +29,7 @@ Reals = NDArray[np.float64]
 LATTICE = 144  # unknowns of a lattice that is reduced here; more take too long
 _HEAVY = 40  # bits by which equations outweigh everything else in a basis, so that LLL solves them first
 _LEAST_SPREAD = 0.2  # of a pixel that never varies in public images, in quanta
+_WIDTHS = ((512, None), (8192, 32))  # candidates, and for how many vectors at most
 _SCALE = 64  # of the weights of unknowns, which LLL wants whole
 
 
@@ -126,20 +127,21 @@ class Coset:
         return x, solvable
 
     def within(
-        self, z: Whole, guess: Reals, low: Whole | int, high: Whole | int, width: int = 512
+        self, z: Whole, guess: Reals, low: Whole | int, high: Whole | int
     ) -> tuple[Whole, NDArray[np.bool_]]:
         """The same with every entry in low..high, and for which z one was found: a search where Babai fails.
 
-        At each plane the `width` candidates nearest so far go on, each with its three nearest multiples
-        (K-best sphere decoding).
+        At each plane the candidates nearest so far go on, each with its three nearest multiples (K-best
+        sphere decoding): 512 of them, and more where this fails for few.
         """
         x, solvable = self.nearest(z, guess)
         good = solvable & _inside(x, low, high)
-        for j in np.flatnonzero(solvable & ~good):
-            near = self._searched(x[j], guess, width)
-            inside = near[_inside(near, low, high)]
-            if len(inside):
-                x[j], good[j] = inside[0], True
+        for width, most in _WIDTHS:
+            for j in np.flatnonzero(solvable & ~good)[:most]:
+                near = self._searched(x[j], guess, width)
+                inside = near[_inside(near, low, high)]
+                if len(inside):
+                    x[j], good[j] = inside[0], True
         return x, good
 
     def _searched(self, x: Whole, guess: Reals, width: int) -> Whole:
