@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.record.transcript import Frame
-from parties.record.writer import TranscriptWriter
+from parties.record.writer import Recorder
 from protocols.crypto.coins import Coins, derive
 from protocols.language.confine import check_step
 from protocols.language.errors import FigureError, KeyholeError, StepError
@@ -23,6 +24,16 @@ from protocols.language.state import State
 from protocols.language.view import Kind
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """What all randomness of a party follows from, 32 bytes each: its `coins`, and what its generator for
+    `weights` starts from.
+    """
+
+    coins: bytes = field(repr=False)
+    weights: bytes = field(repr=False)
+
+
 class Party:
     """One party, in whatever process carries it.
 
@@ -30,16 +41,14 @@ class Party:
     its view.
     """
 
-    def __init__(
-        self, name: str, config: Any, key: bytes, transcript: TranscriptWriter, bound: str = ""
-    ) -> None:
-        """`key` is the party's own (32 bytes), from which no other follows; `bound`: see `fresh_state`."""
+    def __init__(self, name: str, config: Any, drawn: Drawn, transcript: Recorder) -> None:
+        """`drawn` is the party's own, from which no other's follows."""
         self.name = name
         self._transcript = transcript
         self._heap: dict[int, Any] = {}
-        self.state = fresh_state(name, config, key, bound)
-        for label, drawn in (("coins", self.state.coins.key), ("weights", weights_seed(key))):
-            transcript.note(name, Kind.COINS, label, np.frombuffer(drawn, np.uint8))
+        self.state = _state(name, config, drawn)
+        for label, key in (("coins", drawn.coins), ("weights", drawn.weights)):
+            transcript.note(name, Kind.COINS, label, np.frombuffer(key, np.uint8))
 
     def give_input(self, label: str, value: NDArray[Any]) -> None:
         """Put an array into the party's private input and into its view."""
@@ -124,25 +133,32 @@ class Party:
 def fresh_state(name: str, config: Any, key: bytes, bound: str = "") -> State:
     """The state that a party starts with; with its inputs, a scorer can repeat what it computed.
 
+    `key` (32 bytes) and `bound` as in `drawn_from`.
+    """
+    return _state(name, config, drawn_from(key, bound))
+
+
+def drawn_from(key: bytes, bound: str = "") -> Drawn:
+    """What a party with this key (32 bytes) draws from.
+
     Its coins belong to its key and to what the run protects, of which `bound` is a digest: under one seed,
     ciphertexts of two data sets with the same coins would differ by Delta (x - x'), which anybody can read.
     First weights follow from the key alone, so that runs of one seed begin alike.
     """
+    return Drawn(derive(key, "coins", bound), derive(key, "weights"))
+
+
+def _state(name: str, config: Any, drawn: Drawn) -> State:
     return State(
         party=name,
         role=role_of(name),
         index=index_of(name),
         config=config,
         inputs={},
-        coins=Coins(derive(key, "coins", bound)),
-        rng=np.random.default_rng(list(weights_seed(key))),
+        coins=Coins(drawn.coins),
+        rng=np.random.default_rng(list(drawn.weights)),
         held={},
     )
-
-
-def weights_seed(key: bytes) -> bytes:
-    """What a party's generator for weights starts from."""
-    return derive(key, "weights")
 
 
 @cache

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from parties.record.transcript import SCHEMA, TABLES, Frame, Record
 from protocols.language.errors import TranscriptError
@@ -28,6 +28,14 @@ _COMMIT_BYTES = 32 << 20
 _WAITING_BYTES = 64 << 20  # what may wait for the writer before the parties do
 _ROW_BYTES = 512  # what a row without its payload counts for
 _PAGE_BYTES = 1 << 14  # payloads of 150 kB are written in half the time of 4 kB pages
+
+
+class Recorder(Protocol):
+    """What a party tells of its view, entry by entry, as it comes about."""
+
+    def note(self, party: str, kind: Kind, label: str, value: Any) -> None: ...
+    def message(self, party: str, kind: Kind, header: Header, value: Any, frame: Frame) -> None: ...
+    def step(self, party: str, step: str, header: Header, public: list[Any], frame: Frame) -> None: ...
 
 
 class TranscriptWriter:

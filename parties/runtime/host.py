@@ -1,7 +1,7 @@
 """A host: the parties of one role that share a process, and the transcript they write.
 
-Every runtime drives hosts with the same instructions, so what a party computes and what its view holds do not
-depend on where it runs. A host moves frames (the canonical bytes of messages) and never looks into them.
+Every runtime drives hosts with the same instructions (`crew.py`), so what a party computes and what its view
+holds do not depend on where it runs.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from parties.data.datasets import DataSpec, Split
 from parties.data.shares import owned, queried
-from parties.party import Party
+from parties.party import Party, drawn_from
 from parties.record.log import open_log
 from parties.record.transcript import Frame, Record
 from parties.record.writer import TranscriptWriter
 from parties.registry import Source, find_protocol
+from parties.runtime.crew import Crew
 from protocols.language.errors import DataError, EncodingError
-from protocols.language.message import Header, decode, encode
-from protocols.language.roles import EXPERIMENTER, Role
-from protocols.language.session import DoStep, Group, Publish, Reveal, Transfer
+from protocols.language.message import decode, encode
+from protocols.language.roles import Role
+from protocols.language.session import DoStep, Reveal, Transfer
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class HostSpec:
         return f"HostSpec({self.name}, {len(self.parties)} parties)"
 
 
-class Host:
-    """Carries parties and moves their messages."""
+class Host(Crew):
+    """A crew that writes a transcript and a log."""
 
     def __init__(self, spec: HostSpec) -> None:
         torch.set_num_threads(
@@ -75,103 +75,37 @@ class Host:
         self.name = spec.name
         self._log = open_log(Path(spec.log)).bind(host=spec.name)
         self._transcript = TranscriptWriter(spec.transcript, spec.record, spec.protocol, spec.config)
-        self._parties = {
-            name: _party(spec, name, key, self._transcript)
-            for name, key in zip(spec.parties, spec.keys, strict=True)
-        }
+        keys = zip(spec.parties, spec.keys, strict=True)
+        super().__init__({name: _party(spec, name, key, self._transcript) for name, key in keys})
         self._spec = spec
         if spec.restored is not None:
             self._restore(Path(spec.restored))
-        self._groups: dict[int, tuple[tuple[int, Party], ...]] = {}
         self._said: set[tuple[str, str]] = set()
         self._took: dict[str, list[tuple[float, float]]] = {}
         self._log.info(
             "parties_started", role=spec.role.value, parties=len(spec.parties), record=spec.record.value
         )
 
-    def members(self, group: Group) -> tuple[tuple[int, Party], ...]:
-        """(position in the group, party) of the members that live here."""
-        if group.id not in self._groups:
-            here = tuple((i, self._parties[m]) for i, m in enumerate(group.members) if m in self._parties)
-            self._groups[group.id] = here
-        return self._groups[group.id]
-
     def do(self, step: DoStep) -> None:
-        """Run a step at every member of its group that lives here."""
         began, before = time.perf_counter(), time.thread_time()
-        frame, who = np.frombuffer(step.told, np.uint8), EXPERIMENTER.value
-        for i, party in self.members(step.group):
-            party.call(
-                step, Header(step.seq + i, step.phase, step.round, who, party.name, "arguments"), frame
-            )
+        super().do(step)
         self._took.setdefault(step.step, []).append(
             (time.perf_counter() - began, time.thread_time() - before)
         )
 
     def emit(self, transfer: Transfer) -> list[tuple[int, Frame]]:
-        """(index, frame) of each message of a transfer that is sent here; a broadcast is encoded once."""
-        frames = []
-        alone = len(transfer.senders.members) == 1
-        for i, party in self.members(transfer.senders):
-            if not alone:
-                frames.append((i, party.emit(header(transfer, i), transfer.source)))
-            elif transfer.parts:
-                count = range(transfer.count)
-                frames += [(j, party.emit(header(transfer, j), transfer.source, j)) for j in count]
-            else:
-                frames.append((0, self._broadcast(transfer, party)))
+        frames = super().emit(transfer)
         self._note("message_sent", transfer, frames)
         return frames
 
-    def _broadcast(self, transfer: Transfer, party: Party) -> Frame:
-        frame = party.emit(header(transfer, 0), transfer.source)
-        value = party.value(transfer.source)
-        for j in range(1, transfer.count):
-            party.record_sent(header(transfer, j), value, frame)
-        return frame
-
     def receive(self, transfer: Transfer, frames: Sequence[tuple[int, Frame]]) -> None:
-        """Hand frames to the receivers here; that with index 0 serves all receivers of a broadcast."""
-        by_index = dict(frames)
-        broadcast = len(transfer.senders.members) == 1 and not transfer.parts
-        for i, party in self.members(transfer.receivers):
-            if transfer.collect:
-                items = [
-                    party.receive(header(transfer, j), by_index[j], transfer.type)
-                    for j in range(transfer.count)
-                ]
-                party.keep(transfer.target, items)
-            else:
-                frame = by_index[0 if broadcast else i]
-                party.keep(transfer.target, party.receive(header(transfer, i), frame, transfer.type))
+        super().receive(transfer, frames)
         self._note("message_received", transfer, frames)
 
     def reveal(self, reveal: Reveal) -> Frame:
-        """Encode a value for the experimenter."""
-        ((_, party),) = self.members(reveal.group)
-        head = Header(reveal.seq, reveal.phase, reveal.round, party.name, EXPERIMENTER.value, reveal.label)
-        self._log.info(
-            "value_revealed", party=party.name, why=reveal.label, phase=reveal.phase, round=reveal.round
-        )
-        return party.output(head, reveal.source)
-
-    def publish(self, publish: Publish) -> None:
-        """Hand a value of the experimenter's to the members of a group that live here."""
-        for i, party in self.members(publish.group):
-            place = (
-                publish.seq + i,
-                publish.phase,
-                publish.round,
-                EXPERIMENTER.value,
-                party.name,
-                publish.label,
-            )
-            party.keep(publish.target, party.receive(Header(*place), publish.frame, publish.type))
-
-    def free(self, group: Group, handle: int) -> None:
-        """Forget a value at the members of a group."""
-        for _, party in self.members(group):
-            party.free(handle)
+        (name,) = reveal.group.members
+        self._log.info("value_revealed", party=name, why=reveal.label, phase=reveal.phase, round=reveal.round)
+        return super().reveal(reveal)
 
     def keep_state(self) -> None:
         """Write what each party keeps of the run into a file that only its owner may read."""
@@ -219,21 +153,8 @@ class Host:
             )  # fmt: skip
 
 
-def header(transfer: Transfer, i: int) -> Header:
-    """The header of message i of a transfer."""
-    senders, receivers = transfer.senders.members, transfer.receivers.members
-    return Header(
-        seq=transfer.seq + i,
-        phase=transfer.phase,
-        round=transfer.round,
-        sender=senders[i if len(senders) > 1 else 0],
-        receiver=receivers[i if len(receivers) > 1 else 0],
-        label=transfer.label,
-    )
-
-
 def _party(spec: HostSpec, name: str, key: bytes, transcript: TranscriptWriter) -> Party:
-    party = Party(name, spec.config, key, transcript, spec.bound)
+    party = Party(name, spec.config, drawn_from(key, spec.bound), transcript)
     for label, array in {**inputs_of(spec, party.state.index), **dict(spec.public)}.items():
         party.give_input(label, array)
     return party

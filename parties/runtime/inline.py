@@ -6,9 +6,10 @@ Messages are encoded, recorded and decoded exactly as between processes; only th
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from parties.runtime.crew import Crew
 from parties.runtime.host import Host, HostSpec
 from protocols.language.errors import TranscriptError
 from protocols.language.message import decode
@@ -17,39 +18,50 @@ from protocols.language.session import DoStep, Group, Publish, Reveal, Transfer
 Progress = Callable[[str, int], None]
 
 
-class InlineRuntime:
-    """Carries out instructions at once."""
+class AtOnce:
+    """Carries out instructions at once, at the crews that are concerned."""
 
-    def __init__(self, specs: Sequence[HostSpec], progress: Progress | None = None) -> None:
-        self._hosts = [Host(spec) for spec in specs]
-        self._home = {
-            party: host for spec, host in zip(specs, self._hosts, strict=True) for party in spec.parties
-        }
-        self._progress = progress
+    def __init__(self, home: Mapping[str, Crew], progress: Progress | None = None) -> None:
+        """`home`: the crew of each party."""
+        self._home, self._progress = dict(home), progress
 
     def do(self, step: DoStep) -> None:
-        for host in self._hosts_of(step.group):
-            host.do(step)
+        for crew in self._crews_of(step.group):
+            crew.do(step)
 
     def transfer(self, transfer: Transfer) -> None:
-        frames = [frame for host in self._hosts_of(transfer.senders) for frame in host.emit(transfer)]
-        for host in self._hosts_of(transfer.receivers):
-            host.receive(transfer, frames)
+        frames = [frame for crew in self._crews_of(transfer.senders) for frame in crew.emit(transfer)]
+        for crew in self._crews_of(transfer.receivers):
+            crew.receive(transfer, frames)
 
     def reveal(self, reveal: Reveal) -> Any:
         return decode(self._home[reveal.group.members[0]].reveal(reveal))
 
     def publish(self, publish: Publish) -> None:
-        for host in self._hosts_of(publish.group):
-            host.publish(publish)
+        for crew in self._crews_of(publish.group):
+            crew.publish(publish)
 
     def free(self, group: Group, handle: int) -> None:
-        for host in self._hosts_of(group):
-            host.free(group, handle)
+        for crew in self._crews_of(group):
+            crew.free(group, handle)
 
     def end_phase(self, phase: str, round: int) -> None:
         if self._progress:
             self._progress(phase, round)
+
+    def _crews_of(self, group: Group) -> list[Crew]:
+        if len(group.members) == 1:
+            return [self._home[group.members[0]]]
+        return list(dict.fromkeys(self._home[member] for member in group.members))
+
+
+class InlineRuntime(AtOnce):
+    """Every host in this process."""
+
+    def __init__(self, specs: Sequence[HostSpec], progress: Progress | None = None) -> None:
+        self._hosts = [Host(spec) for spec in specs]
+        homes = zip(specs, self._hosts, strict=True)
+        super().__init__({party: host for spec, host in homes for party in spec.parties}, progress)
 
     def settle(self) -> None:
         """Nothing is ever queued here."""
@@ -66,8 +78,3 @@ class InlineRuntime:
         for host in self._hosts:
             with contextlib.suppress(TranscriptError):
                 host.close()
-
-    def _hosts_of(self, group: Group) -> list[Host]:
-        if len(group.members) == 1:
-            return [self._home[group.members[0]]]
-        return list(dict.fromkeys(self._home[member] for member in group.members))

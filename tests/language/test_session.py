@@ -8,7 +8,7 @@ from enum import Enum
 import numpy as np
 import pytest
 
-from parties.party import Party
+from parties.party import Party, drawn_from
 from parties.record.verify import transcript_digest, verify
 from parties.record.view import Kind, Record, View
 from parties.record.writer import TranscriptWriter
@@ -44,7 +44,8 @@ class ToyHost(Host):
         self.name, self._said, self._groups, self._took = names[0], set(), {}, {}
         self._transcript = TranscriptWriter(path, Record.FULL)
         self._parties = {
-            name: Party(name, None, name.encode().ljust(32, b"."), self._transcript) for name in names
+            name: Party(name, None, drawn_from(name.encode().ljust(32, b".")), self._transcript)
+            for name in names
         }
         self._note, self.keep_state = lambda *args: None, lambda: None
         self._log = type("Log", (), {"info": lambda self, *args, **kwargs: None})()
