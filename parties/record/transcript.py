@@ -18,7 +18,7 @@ import hashlib
 import json
 import re
 import sqlite3
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
@@ -91,7 +91,7 @@ class Transcript:
         self._left -= 1
         return self._left < 0
 
-    def query(self, statement: str, *args: Any) -> Iterator[tuple[Any, ...]]:
+    def query(self, statement: str, *args: Any) -> Generator[tuple[Any, ...], None, None]:
         """The records of a query; `DataError` if the file is damaged there, or has more than it can hold."""
         self._most = 1000 + self._nbytes() // _ROW_BYTES
         yield from self._records(statement, args)
@@ -137,7 +137,7 @@ class Transcript:
             raise DataError(f"{self.path}: a transcript is damaged: it names a party that cannot be one")
         return parties
 
-    def rows(self, where: str, *args: Any) -> Iterator[Row]:
+    def rows(self, where: str, *args: Any) -> Generator[Row, None, None]:
         """The rows for which a condition holds, in the order that it states."""
         for record in self.query(f"SELECT {', '.join(Row._fields)} FROM rows WHERE {where}", *args):
             yield _row(record)

@@ -87,34 +87,41 @@ def report(
     experiment: Experiment, run: RunFolder, epochs: Sequence[Epoch], seconds: Mapping[str, float]
 ) -> Result:
     """What follows from the configuration and the transcripts."""
-    scoring, measured = experiment.scenario.scoring, experiment.as_plain()
+    scoring = experiment.scenario.scoring
     scores: Scored = (
         scored(experiment, epochs) if scoring is None else scoring.scored(experiment, run, epochs)
     )
-    edges, parties = traffic(run)
     return Result(
-        scenario=measured["scenario"],
-        protocol=measured["protocol"],
-        security=security(experiment),
-        seed=experiment.seed,
-        config={
+        **stated(experiment, run),
+        versions=versions(),
+        accuracy=scores.accuracy,
+        steps=scores.steps,
+        head=scores.head,
+        seconds=Seconds(**seconds),
+    )
+
+
+def stated(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
+    """The keys of a result that follow from configuration and transcripts alone, without any measurement."""
+    measured, (edges, parties) = experiment.as_plain(), traffic(run)
+    return {
+        "scenario": measured["scenario"],
+        "protocol": measured["protocol"],
+        "security": security(experiment),
+        "seed": experiment.seed,
+        "config": {
             **measured["data"],
             **measured["config"],
             "runtime": measured["runtime"],
             "record": measured["record"],
             "deviation": experiment.malicious or "none",
         },
-        versions=versions(),
-        transcript_digest=run.digest(),
-        accuracy=scores.accuracy,
-        steps=scores.steps,
-        head=scores.head,
-        published=PUBLISHED[experiment.preset] if experiment.preset else None,
-        malicious=malicious(experiment, run),
-        traffic=edges,
-        parties=parties,
-        seconds=Seconds(**seconds),
-    )
+        "transcript_digest": run.digest(),
+        "published": PUBLISHED[experiment.preset] if experiment.preset else None,
+        "malicious": malicious(experiment, run),
+        "traffic": edges,
+        "parties": parties,
+    }
 
 
 def scored(experiment: Experiment, epochs: Sequence[Epoch]) -> Scored:

@@ -69,10 +69,10 @@ def clear_heads(experiment: Experiment) -> list[ClearHead]:
 
 def scored(experiment: Experiment, run: RunFolder, rounds: Sequence[Epoch]) -> Scored:
     """Accuracy of the decisions, and what is measured of the heads; of many owners the mean."""
-    heads, (x, y) = clear_heads(experiment), _queries(experiment)
-    decisions = np.concatenate([np.stack(entry.revealed["decisions"]) for entry in rounds], axis=1)
+    heads, (x, _) = clear_heads(experiment), _queries(experiment)
+    revealed = [entry.revealed for entry in rounds]
+    decisions, test = _decisions(revealed), decided(experiment, revealed)
     in_float = np.stack([head.float_logits(x).argmax(1) for head in heads])
-    test = float(np.mean(decisions == y))
     accuracy = Accuracy(
         train=float(np.mean([_on_own_samples(head) for head in heads])),
         test=test,
@@ -90,10 +90,22 @@ def scored(experiment: Experiment, run: RunFolder, rounds: Sequence[Epoch]) -> S
     return Scored(accuracy=accuracy, steps=reverse_he.steps(experiment.config), head=measured)
 
 
+def decided(experiment: Experiment, revealed: Sequence[Any]) -> float:
+    """The share of the decisions that are right, mean over owners, from what each message of queries
+    revealed.
+    """
+    return float(np.mean(_decisions(revealed) == _queries(experiment)[1]))
+
+
 def baseline(experiment: Experiment) -> float:
     """The share of the queries about which the float head in the clear decides rightly, mean over owners."""
     x, y = _queries(experiment)
     return float(np.mean([head.float_logits(x).argmax(1) == y for head in clear_heads(experiment)]))
+
+
+def _decisions(revealed: Sequence[Any]) -> NDArray[Any]:
+    """(owners, queries)."""
+    return np.concatenate([np.stack(told["decisions"]) for told in revealed], axis=1)
 
 
 def _on_own_samples(head: ClearHead) -> float:

@@ -1,0 +1,147 @@
+"""A run carried out again from what its transcripts hold: the coins and inputs of every party, and the
+script.
+
+They determine every message. Each is computed anew, in this process, and held against the stored one; no
+data set is read, nothing is written, and no other process is needed. It costs about what the run did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from parties.party import Drawn, Party
+from parties.record.transcript import Frame, Transcript
+from parties.record.witness import Departed, Ended, Witness
+from parties.runtime.crew import Crew
+from parties.runtime.inline import AtOnce
+from protocols.language.errors import DataError, KeyholeError
+from protocols.language.protocol import ProtocolFile
+from protocols.language.roles import Role
+from protocols.language.session import Reveal, Session, Step, Transfer, opened
+from protocols.language.state import State
+from protocols.language.view import Kind
+
+_KEY_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What came of it: what departs, how many messages were compared, what the script yielded, and the states
+    of the parties at its end.
+
+    `ended` says where the stored entries end before the script does, as those of a run that was stopped do;
+    empty if they do not.
+    """
+
+    faults: tuple[str, ...]
+    ended: str
+    messages: int
+    yielded: tuple[Any, ...]
+    states: Mapping[str, State]
+
+
+class ReplayedCrew(Crew):
+    """A crew whose messages go on as they are stored, where what it computes is something else."""
+
+    def __init__(self, parties: Mapping[str, Party], witness: Witness) -> None:
+        super().__init__(parties)
+        self._witness = witness
+
+    def emit(self, transfer: Transfer) -> list[tuple[int, Frame]]:
+        frames = super().emit(transfer)
+        return [(i, self._witness.stored(transfer.seq + i, frame)) for i, frame in frames]
+
+    def reveal(self, reveal: Reveal) -> Frame:
+        return self._witness.stored(reveal.seq, super().reveal(reveal))
+
+
+def replay(
+    paths: Sequence[Path],
+    protocol: ProtocolFile,
+    config: Any,
+    counts: dict[Role, int],
+    instead: Mapping[tuple[Role, Step], Step],
+) -> Replay:
+    """Carry out a protocol on stored coins and inputs; the transcripts hold payloads.
+
+    `counts` and `instead` as `Session` takes them.
+    """
+    yielded: list[Any] = []
+    parties: dict[str, Party] = {}
+    ended, stopped = "", []
+    with ExitStack() as stack:
+        stack.enter_context(_one_thread())
+        witnesses = {path: stack.enter_context(closing(Witness(path))) for path in paths}
+        try:
+            runtime = AtOnce(_home(witnesses, config, parties))
+            session = Session(runtime, protocol.FIGURE, counts, config, instead)
+            yielded.extend(opened(revealed) for revealed in protocol.run(session, config))
+            for witness in witnesses.values():
+                witness.finish()
+        except Ended as cause:
+            ended = str(cause)
+        except Exception as cause:  # of a script on a stranger's inputs, whatever it is
+            stopped = [_why(cause)]
+        faults = [fault for witness in witnesses.values() for fault in witness.faults()]
+        messages = sum(witness.messages for witness in witnesses.values())
+    states = {name: party.state for name, party in parties.items()}
+    return Replay((*faults, *stopped), ended, messages, tuple(yielded), states)
+
+
+def _home(witnesses: Mapping[Path, Witness], config: Any, parties: dict[str, Party]) -> dict[str, Crew]:
+    """The crew of each party, one crew a transcript; the parties are added to `parties`."""
+    home: dict[str, Crew] = {}
+    for path, witness in witnesses.items():
+        here = {party.name: party for party in _parties(path, config, witness)}
+        parties |= here
+        home |= dict.fromkeys(here, ReplayedCrew(here, witness))
+    return home
+
+
+def _parties(path: Path, config: Any, witness: Witness) -> Iterator[Party]:
+    """The parties of a transcript as they were when the run began, in the order in which they were made."""
+    inputs: dict[str, dict[str, NDArray[Any]]] = {}
+    drawn: dict[str, dict[str, bytes]] = {}
+    with closing(Transcript(path)) as transcript:
+        found = list(transcript.rows("kind IN ('input', 'coins') ORDER BY id"))
+        for row in found:
+            value = transcript.value(row)
+            if not isinstance(value, np.ndarray):
+                raise DataError(f"{row.party}: its {row.kind.value} {row.label} is no array")
+            if row.kind is Kind.COINS:
+                drawn.setdefault(row.party, {})[row.label] = value.tobytes()
+            else:
+                inputs.setdefault(row.party, {})[row.label] = value
+    for name, keys in drawn.items():
+        if set(keys) != {"coins", "weights"} or any(len(key) != _KEY_BYTES for key in keys.values()):
+            raise DataError(f"{name}: its coins are not two keys of {_KEY_BYTES} bytes")
+        party = Party(name, config, Drawn(**keys), witness)
+        for label, array in inputs.get(name, {}).items():
+            party.give_input(label, array)
+        yield party
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """As hosts compute: float sums depend on the number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _why(cause: Exception) -> str:
+    if isinstance(cause, Departed):
+        return str(cause)
+    said = str(cause) if isinstance(cause, KeyholeError) else type(cause).__name__
+    return f"the script cannot be carried out on the stored inputs and coins: {said}"
