@@ -132,7 +132,7 @@ def show(
         Path | None, typer.Option("--dump", help="Write the first matching payload here (.npy, else JSON).")
     ] = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Check payloads, both ends and the digest.")
+        bool, typer.Option("--verify", help="Check the files against each other, then replay the run.")
     ] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Rows to print.")] = 40,
 ) -> None:

@@ -23,6 +23,7 @@ from scenarios.run.folder import RunFolder, new_folder, write_json
 from scenarios.run.hosts import Runtimes, host_specs, runtime_named
 from scenarios.run.json_schema import plain
 from scenarios.run.learned import held_against_audit, learned, learned_rows
+from scenarios.run.manifest import write_manifest
 from scenarios.run.report import Epoch, accuracy, baseline, report
 from scenarios.run.result import Result, Seconds
 from scenarios.show.charts import draw_knowledge
@@ -60,7 +61,11 @@ def execute(
         log.error("run_failed", reason=str(cause) if known else type(cause).__name__)
         raise
     content = written(run, replace(result, seconds=Seconds(**clock.seconds())))
-    log.info("run_finished", digest=result.transcript_digest[:16], seconds=content["seconds"]["total"])
+    manifest = write_manifest(run)
+    log.info(
+        "run_finished", digest=result.transcript_digest[:16], manifest=manifest,
+        seconds=content["seconds"]["total"],
+    )  # fmt: skip
     return run, content
 
 

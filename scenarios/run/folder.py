@@ -63,12 +63,12 @@ class RunFolder:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """What config.json says; `DataError` if it does not say what is read of it."""
-        return _read_json(self.path / "config.json", _SETTINGS)
+        return read_json(self.path / "config.json", _SETTINGS)
 
     @cached_property
     def result(self) -> dict[str, Any]:
         """What result.json says; `DataError` if the run did not get so far, or it does not fit."""
-        return _read_json(self.path / "result.json", object_of(Result))
+        return read_json(self.path / "result.json", object_of(Result))
 
     @cached_property
     def sources(self) -> dict[str, str]:
@@ -295,7 +295,7 @@ _SETTINGS = {
 }
 
 
-def _read_json(path: Path, schema: dict[str, Any]) -> dict[str, Any]:
+def read_json(path: Path, schema: dict[str, Any]) -> dict[str, Any]:
     if not path.is_file():
         raise DataError(f"{path}: missing")
     try:

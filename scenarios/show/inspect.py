@@ -15,9 +15,11 @@ from rich.table import Table
 
 from parties.record.view import Kind, Row, View
 from protocols.language.errors import ConfigError, DataError
+from scenarios.run.certify import certify
 from scenarios.run.folder import RunFolder, private_file
+from scenarios.run.manifest import stored_hash
 from scenarios.show.printable import printable
-from scenarios.show.summary import size
+from scenarios.show.summary import plural, size
 
 
 def rows_table(run: RunFolder, party: str | None, label: str | None, limit: int) -> Table:
@@ -100,13 +102,14 @@ def _plain(value: Any) -> Any:
 
 
 def verified(run: RunFolder, console: Console) -> None:
-    """Check the run; prints the digest, or every fault, and then exits with status 1."""
-    faults = run.faults()
-    for fault in faults[:20]:
+    """Certify the run; prints what was checked, or every fault, and then exits with status 1."""
+    found = certify(run)
+    for fault in found.faults[:20]:
         console.print(f"altered: {printable(fault)}", highlight=False, soft_wrap=True)
-    if faults:
-        console.print(f"{len(faults)} faults", highlight=False)
+    if found.faults:
+        console.print(plural(len(found.faults), "fault"), highlight=False)
         raise typer.Exit(1)
-    console.print(
-        f"intact: {len(run.sources)} parties, digest {run.digest()}", highlight=False, soft_wrap=True
-    )
+    manifest = stored_hash(run)
+    told = f"intact: {len(run.sources)} parties, digest {run.digest()}"
+    for line in (told, *([f"manifest {manifest}"] if manifest else []), *found.told):
+        console.print(printable(line), highlight=False, soft_wrap=True)

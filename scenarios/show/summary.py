@@ -12,6 +12,7 @@ from rich.text import Text
 
 from scenarios.run.folder import RunFolder
 from scenarios.run.learned import QUANTITIES, strongest
+from scenarios.run.manifest import stored_hash
 from scenarios.show.printable import printable
 
 _WIDE = 110  # columns from which on a derivation stands beside what it derives
@@ -20,14 +21,14 @@ _WIDE = 110  # columns from which on a derivation stands beside what it derives
 def show_result(console: Console, run: RunFolder, result: dict[str, Any]) -> None:
     """Print accuracy, time, traffic, who learned what, and what attacks rebuilt."""
     console.print(Text(headline(result), style="bold"), highlight=False)
-    console.print(_indented(Group(figures(result), security_lines(result))))
+    console.print(_indented(Group(figures(result, stored_hash(run)), security_lines(result))))
     if result["learned"]:
         console.print(_indented(learned_table(result["learned"], console.width), above=1))
     if result["attacks"]:
         console.print(_indented(attack_table(result["attacks"], protection(result), console.width), above=1))
     pictures = [row["figure"] for row in result["attacks"] if row.get("figure")]
     pictures += ["figures/knowledge.png"] if (run.path / "figures" / "knowledge.png").exists() else []
-    _listed(console, run.path, "transcripts", "result.json", *pictures)
+    _listed(console, run.path, "transcripts", "result.json", "manifest.json", *pictures)
 
 
 def show_prediction(console: Console, folder: RunFolder, result: dict[str, Any]) -> None:
@@ -83,8 +84,8 @@ def protection(result: dict[str, Any]) -> str:
     return line.partition(":")[0].split(", selective")[0]
 
 
-def figures(result: dict[str, Any]) -> Table:
-    """Accuracy, time and traffic."""
+def figures(result: dict[str, Any], manifest: str | None) -> Table:
+    """Accuracy, time and traffic, and the hash of the manifest, to be noted elsewhere."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     accuracy, seconds = result["accuracy"], result["seconds"]
     nbytes = sum(edge["bytes"] for edge in result["traffic"])
@@ -108,6 +109,8 @@ def figures(result: dict[str, Any]) -> Table:
         table.add_row(name, line)
     table.add_row("time", laps)
     table.add_row("traffic", f"{size(nbytes)} in {plural(messages, 'message')}")
+    if manifest is not None:
+        table.add_row("manifest", manifest)
     return table
 
 

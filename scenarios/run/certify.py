@@ -1,0 +1,211 @@
+"""Whether a run folder is what came of its run: its files against each other, then the run once more.
+
+Three stages, each if the one before found nothing: payloads, ends and digests; the manifest, the
+configuration and every figure that follows from rows; and a replay from the stored coins and inputs, which
+every message, every step and the accuracy must follow from. Who replaces a part is named by the first of
+them. Who replaces all parts by those of another run has another run: the hash of the manifest tells, to
+those who noted it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parties.data.shares import owned
+from parties.party import drawn_from
+from parties.record.transcript import Record, Transcript
+from parties.record.view import Kind
+from parties.runtime.replay import Replay, replay
+from protocols.crypto.coins import derive
+from protocols.language.errors import DataError, KeyholeError
+from protocols.language.message import digest, encode
+from protocols.language.roles import DATA_OWNER, party_name
+from scenarios.run.catalogue import find_scenario
+from scenarios.run.experiment import Experiment, run_key
+from scenarios.run.folder import RunFolder
+from scenarios.run.json_schema import plain
+from scenarios.run.manifest import manifest_faults
+from scenarios.run.options import Preset, RuntimeName
+from scenarios.run.report import Epoch, accuracy, scored, stated, versions
+
+_NEVER = "who learned what (keyhole learned), attacks (keyhole attack), the baseline's accuracy, seconds"
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What does not fit, and, if everything does, what was checked and what was not; a line each."""
+
+    faults: tuple[str, ...]
+    told: tuple[str, ...] = ()
+
+
+def certify(run: RunFolder) -> Certificate:
+    """Check a run folder; raises `DataError` or `ConfigError` for one that cannot be read."""
+    faults = run.faults()
+    if faults:
+        return Certificate(tuple(faults))
+    if "asked" in run.settings:
+        return Certificate((), ("a prediction: its parties begin from the state of the run that trained, so "
+                                "it is not replayed",))  # fmt: skip
+    finished = (run.path / "result.json").exists()
+    experiment = stored_experiment(run)
+    faults = [*_files(run, experiment, finished), *_seeded(run, experiment)]
+    if faults:
+        return Certificate(tuple(faults))
+    if not all(_full(path) for path in run.transcripts):
+        return Certificate((), _headers_only(finished))
+    return _replayed(run, experiment, finished)
+
+
+def stored_experiment(run: RunFolder) -> Experiment:
+    """The experiment of a stored run, without its keys."""
+    (spec, how), said = run.spec(), run.settings
+    try:
+        return Experiment(
+            scenario=find_scenario(said["scenario"]), spec=spec, split=how, config=run.config(),
+            runtime=RuntimeName(said["runtime"]), record=Record(said["record"]), seed=said["seed"],
+            preset=None if said["preset"] is None else Preset(said["preset"]), malicious=said["malicious"],
+            corrupt=tuple(said["corrupted"]), attack=tuple(said["attacks"]), run_key=bytes(32),
+            **{name: said["prior"][name] for name in ("period", "threshold", "known")},
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError):
+        raise DataError(f"{run.path / 'config.json'}: does not say what a run is made of") from None
+
+
+def _files(run: RunFolder, experiment: Experiment, finished: bool) -> Iterator[str]:
+    """What the files of a run say differently."""
+    if finished:
+        yield from manifest_faults(run)
+    now = json.loads(json.dumps({**experiment.as_plain(), "parties": experiment.parties}))
+    for key in run.settings:
+        if now.get(key) != run.settings.get(key):
+            yield f"config: {key} in config.json is not what follows from the rest of it"
+    if set(experiment.parties) != set(run.sources):
+        yield "config: the parties of the transcripts are not those of config.json"
+    for path in run.transcripts:
+        yield from _of_transcript(path, now)
+    if finished:
+        for key, value in plain(stated(experiment, run)).items():
+            if value != run.result.get(key):
+                yield f"result: {key} in result.json is not what follows from config.json and the transcripts"
+        if run.result["steps"] != experiment.steps:
+            yield "result: steps in result.json is not what follows from config.json"
+
+
+def _of_transcript(path: Path, said: dict[str, Any]) -> Iterator[str]:
+    """What a transcript says of the run, against config.json."""
+    with closing(Transcript(path)) as transcript:
+        for key in ("protocol", "record"):
+            if transcript.meta(key) != said[key]:
+                yield f"config: {path.name} names another {key} than config.json"
+        try:
+            config = json.loads(transcript.meta("config"))
+        except (ValueError, RecursionError):
+            config = None
+        if config != said["config"]:
+            yield f"config: {path.name} holds another configuration than config.json"
+
+
+def _seeded(run: RunFolder, experiment: Experiment) -> Iterator[str]:
+    """Parties of a seeded run whose first weights do not follow from the seed; of its other coins the data
+    set has a part.
+    """
+    if experiment.seed is None:
+        return
+    key = run_key(experiment.seed)
+    for party in run.sources:
+        expected = digest(encode(np.frombuffer(drawn_from(derive(key, party)).weights, np.uint8)))
+        with closing(run.view(party)) as view:
+            if [row.sha256 for row in view.rows("weights", Kind.COINS)] != [expected]:
+                yield f"coins: those of {party} do not follow from the seed in config.json"
+
+
+def _full(path: Path) -> bool:
+    with closing(Transcript(path)) as transcript:
+        return transcript.full
+
+
+def _headers_only(finished: bool) -> tuple[str, ...]:
+    checked = "both ends of every message, their digest, the configuration"
+    more = ", commitments to inputs, coins, steps and order, and the figures that follow from headers"
+    return (
+        f"headers only: checked {checked}{more if finished else ''}",
+        "not replayed, as no payloads are recorded: that messages follow from inputs and coins, accuracy",
+    )
+
+
+def _replayed(run: RunFolder, experiment: Experiment, finished: bool) -> Certificate:
+    """Carry the run out once more."""
+    counts = {role: len(experiment.players(role)) for role in experiment.roles}
+    instead = experiment.behaviour.INSTEAD if experiment.behaviour else {}
+    found = replay(run.transcripts, experiment.protocol, experiment.config, counts, instead)
+    faults = [*found.faults, *([found.ended] if finished and found.ended else [])]
+    if faults:
+        return Certificate((*faults, *_other_versions(run, finished)))
+    told = [f"replayed: {found.messages} messages and all steps follow from coins, inputs and config"]
+    if not finished:
+        where = f"; {found.ended}" if found.ended else ""
+        return Certificate((), (*told, f"the run did not finish: no result, no manifest{where}"))
+    faults += _kept(run, experiment, found)
+    wrong, line = _scored(run, experiment, found)
+    return Certificate((*faults, *wrong), (*told, line, f"not computed again: {_NEVER}"))
+
+
+def _other_versions(run: RunFolder, finished: bool) -> Iterator[str]:
+    """Why floats may differ that nobody altered."""
+    then = run.result["versions"] if finished else {}
+    now = versions()
+    other = [f"{name} {now.get(name)}, then {then[name]}" for name in then if now.get(name) != then[name]]
+    if other:
+        yield f"replayed with other versions than the run's, so floats may differ: {'; '.join(other)}"
+
+
+def _kept(run: RunFolder, experiment: Experiment, found: Replay) -> Iterator[str]:
+    """What a party is said to have kept for predictions, and did not."""
+    for party, state in found.states.items():
+        path, kept = run.path / "state" / party, experiment.protocol.kept(state)
+        if path.is_file() and path.read_bytes() != (encode(kept).tobytes() if kept else b""):
+            yield f"state: what {party} kept for predictions is not what the run left it with"
+
+
+def _scored(run: RunFolder, experiment: Experiment, found: Replay) -> tuple[list[str], str]:
+    """The accuracy of what was revealed: what is wrong, and what was done."""
+    why = _other_data(run, experiment)
+    if why:
+        return [], f"not computed again: accuracy ({why})"
+    then = run.result["accuracy"]
+    now = _accuracy(experiment, found)
+    wrong = [f"result: accuracy, {name}, in result.json is not that of what was revealed"
+             for name, value in now.items() if then.get(name) != value]  # fmt: skip
+    return wrong, f"computed again: accuracy ({', '.join(now).replace('_', ' ')}), traffic, digest"
+
+
+def _accuracy(experiment: Experiment, found: Replay) -> dict[str, Any]:
+    """The keys of `accuracy` that follow from what was revealed."""
+    if experiment.scenario.scoring is not None:
+        told: float = experiment.scenario.scoring.decided(experiment, found.yielded)
+        return {"test": told, "test_by_epoch": [told]}
+    epochs = [Epoch(revealed, accuracy(experiment, revealed), 0.0) for revealed in found.yielded]
+    whole: dict[str, Any] = plain(scored(experiment, epochs).accuracy)
+    return {name: whole[name] for name in ("train", "test", "test_by_epoch")}
+
+
+def _other_data(run: RunFolder, experiment: Experiment) -> str:
+    """Why accuracy cannot be measured here; empty if it can: the owners' inputs are of the data set here."""
+    try:
+        for i in range(len(experiment.config.counts)):
+            with closing(run.view(party_name(DATA_OWNER, i))) as view:
+                held = {row.label: row.sha256 for row in view.rows(None, Kind.INPUT)}
+            share = owned(experiment.spec, len(experiment.config.counts), experiment.split, i)
+            if any(held.get(label) != digest(encode(array)) for label, array in share.items()):
+                return "the data set here is not the one of the run"
+    except KeyholeError as cause:
+        return str(cause)
+    return ""
