@@ -36,6 +36,7 @@ from scenarios.run.options import Preset, RuntimeName
 from scenarios.run.report import Epoch, accuracy, scored, stated, versions
 
 _NEVER = "who learned what (keyhole learned), attacks (keyhole attack), the baseline's accuracy, seconds"
+_OF_A_HEAD = "the accuracy on training samples, what is measured of the head"
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,8 @@ def _replayed(run: RunFolder, experiment: Experiment, finished: bool) -> Certifi
         return Certificate((), (*told, f"the run did not finish: no result, no manifest{where}"))
     faults += _kept(run, experiment, found)
     wrong, line = _scored(run, experiment, found)
-    return Certificate((*faults, *wrong), (*told, line, f"not computed again: {_NEVER}"))
+    never = _NEVER if experiment.scenario.scoring is None else f"{_NEVER}, {_OF_A_HEAD}"
+    return Certificate((*faults, *wrong), (*told, line, f"not computed again: {never}"))
 
 
 def _other_versions(run: RunFolder, finished: bool) -> Iterator[str]:

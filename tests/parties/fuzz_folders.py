@@ -67,8 +67,7 @@ class Mutator:
         kind = self._below(6)
         if kind < 3:
             return (self._pages, self._cell, self._state)[kind](folder)
-        name = "result.json" if kind == 3 else "config.json"
-        return self._json(folder / name)
+        return self._json(folder / ("result.json", "config.json", "manifest.json")[kind - 3])
 
     def _below(self, n: int) -> int:
         return int(self._rng.integers(max(n, 1)))
