@@ -8,9 +8,10 @@ owner O sends Z1 = W1 X_B^T, the cloud C runs the layers above and returns dZ1, 
     first      conv:FxRxC      W1 is F kernels, and Z1 has a number for each kernel and position
 
 What the parties learn by design: C learns Z1 and its own weights, and the labels (U-shaped: it sees the
-gradient of the last hidden layer instead, from which classes may still be told apart; with one hidden layer
-it then holds no weights at all). W1 and the samples never leave O. Nothing hides more than that: training
-lasts many steps, in which C sees how W1 x changes, and what follows from it is what this project computes.
+gradient of the last hidden layer instead, whose direction tells the classes apart, up to a renaming: the
+attack `label_clusters`; with one hidden layer it then holds no weights at all). W1 and the samples never
+leave O. Nothing hides more than that: training lasts many steps, in which C sees how W1 x changes, and what
+follows from it is what this project computes.
 
 With many owners each trains a copy of W1, and the authority A averages the copies (`split.py`). What this
 adds:

@@ -102,6 +102,7 @@ class Quantity(Enum):
     UNORDERED_IMAGES = "unordered_images"
     CLASS_IMAGES = "class_images"
     LABELS = "labels"
+    CLASSES = "classes"
     MASTER_KEY = "master_key"
     GRAM = "gram"
     SPAN = "span"
@@ -174,11 +175,12 @@ class Reconstruction:
     """What an attack rebuilt, in the order of the ciphertexts (or values) in the view.
 
     `index` (m,): position of each rebuilt sample among all; scored by it. `values`: (m, n) in [0, 1] for
-    images, (m,) integers for labels, empty for a key; (m, m) inner products of images in [0, 1] for a Gram
-    matrix; (d, n) orthonormal rows for a span, which `index` says whose samples it holds. `projection`: the
-    same shape as the images, for attacks on one observation: the least-norm correction of a constant image
-    onto the same equations. `per_sample` holds arrays of length m (for example how far a sample's constraints
-    were relaxed; NaN rows in `values` are failures). `notes` is plain data and goes to result.json as it is.
+    images, (m,) integers for labels, and for classes, which are labels up to a renaming; empty for a key; (m,
+    m) inner products of images in [0, 1] for a Gram matrix; (d, n) orthonormal rows for a span, which `index`
+    says whose samples it holds. `projection`: the same shape as the images, for attacks on one observation:
+    the least-norm correction of a constant image onto the same equations. `per_sample` holds arrays of length
+    m (for example how far a sample's constraints were relaxed; NaN rows in `values` are failures). `notes` is
+    plain data and goes to result.json as it is.
     """
 
     quantity: Quantity

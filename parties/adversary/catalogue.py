@@ -91,6 +91,8 @@ _MODULES = (
     "gram",
     "inversion",
     "known_samples",
+    "label_clusters",
+    "label_outputs",
     "labels",
     "lattice",
     "lattice_gram",

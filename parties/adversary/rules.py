@@ -485,7 +485,10 @@ def labelled(sight: Sight) -> Iterator[Told]:
         return
     errors = next(sight.relations.of(LabelErrors), None)
     if errors is not None and not any(True for _ in sight.relations.of(Labels)):
-        detail = f"{', '.join(errors.labels)} of each sample depends on its label; not solved for here"
+        tells = "is what the network says of it (label-outputs)"
+        if not errors.outputs:
+            tells = "points as its class does, up to a renaming of the classes (label-clusters)"
+        detail = f"{', '.join(errors.labels)} of each sample depends on its label: it {tells}"
         yield Told("labels", sight.all, "bounded", detail, errors.since)
 
 

@@ -172,12 +172,15 @@ class Labels(Relation):
 
 @dataclass(frozen=True, eq=False)
 class LabelErrors(Relation):
-    """Numbers (m, c) that depend on the labels of samples: what the network said of them, or the gradient of
-    its loss.
+    """Numbers (m, c) that depend on the labels of samples: the gradient of the loss of each by something, or
+    with `outputs` what the network said of them, an entry for each class. `classes`: how many there are, as
+    everybody knows; 0 where that is not said.
     """
 
     samples: Positions
     values: Later
+    classes: int = 0
+    outputs: bool = False
 
 
 @dataclass(frozen=True, eq=False)

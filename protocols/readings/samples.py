@@ -110,7 +110,8 @@ def under_febo(view: View, upload_rows: int) -> Iterator[Relation]:
     epoch = list(batches(config))
     for step, row in asked.items():
         index = of_batch(config, epoch[step % len(epoch)])
-        yield LabelErrors(index, _outputs(view, row, config), labels=("p",), since=step)
+        p = _outputs(view, row, config)
+        yield LabelErrors(index, p, config.classes, outputs=True, labels=("p",), since=step)
     if asked:
         yield Plain(labels=("p",))
     mpk = next(iter(view.rows("mpk_labels", Kind.RECEIVED)), None)

@@ -249,7 +249,8 @@ def rest(view: View) -> Iterator[Relation]:
         )
     for row in view.rows("da", Kind.RECEIVED):
         index = positions(view.config, row.round, index_of(row.sender))
-        yield LabelErrors(index, _scaled(view, row, 1.0), labels=("da",), since=row.round)
+        values = _scaled(view, row, 1.0)
+        yield LabelErrors(index, values, view.config.classes, labels=("da",), since=row.round)
     yield from owned("weights", DATA_OWNER.value, view, "W1 of its own copy")
     yield from _cloud(view)
 

@@ -90,7 +90,8 @@ def _criterion(row: dict[str, Any]) -> tuple[str, Met | None]:
 
 
 def _exact(metrics: dict[str, Any]) -> bool:
-    return bool(max(metrics.get("exact_pixels", 0.0), metrics.get("labels_right", 0.0)) >= 0.99)
+    shares = (metrics.get(name, 0.0) for name in ("exact_pixels", "labels_right", "classes_right"))
+    return bool(max(shares) >= 0.99)
 
 
 def _bisect(count: int, holds: Callable[[int], bool]) -> int | None:

@@ -113,6 +113,9 @@ class Metrics:
     exact_pixels: float | None = maybe("share of pixels that are exact after rounding", **_SHARE)
     exact_images: int | None = maybe("images of which every pixel is exact", least=0)
     labels_right: float | None = maybe("share of labels that are right", **_SHARE)
+    classes_right: float | None = maybe(
+        "share of labels that are right when classes are renamed to fit best", **_SHARE
+    )
     relative_error: float | None = maybe("Frobenius, of a Gram matrix or a span")
     pairs: float | None = maybe("share of the inner products that were found", **_SHARE)
 

@@ -23,6 +23,7 @@ PSNR_CAP_DB = 99.0  # an exact image has an infinite PSNR, which would drown a q
 SSIM_IMAGES = 1000
 _SSIM_WINDOW = 7
 _BLOCK = 4096
+_SHUFFLES = 100  # of clusters over samples, for what a renaming that fits best is worth by itself
 
 Images = NDArray[np.float64]
 
@@ -82,9 +83,9 @@ def score(recon: Reconstruction, truth: Truth, prior: Prior, seed: int) -> dict[
 
     `mse`, `mse_median`, `mse_iqr` ([first, third quartile] over images), `psnr` (dB, median over images, each
     capped at 99), `ssim` (mean over at most 1000 images drawn by `seed`), `exact_pixels` (share in [0, 1]);
-    for labels `labels_right` (share); for a Gram matrix and a span `relative_error`, for the former also
-    `pairs` (share that it determines); always `samples`, `failures`, `solved_at_step`, and nothing else where
-    there is no sample.
+    for labels `labels_right` (share), for classes `classes_right`, the same under the renaming that fits
+    best; for a Gram matrix and a span `relative_error`, for the former also `pairs` (share that it
+    determines); always `samples`, `failures`, `solved_at_step`, and nothing else where there is no sample.
     """
     recon = matched(recon, truth)
     common = {"samples": len(recon.index), "failures": 0, "solved_at_step": recon.solved_at_step}
@@ -101,18 +102,23 @@ def score(recon: Reconstruction, truth: Truth, prior: Prior, seed: int) -> dict[
         return common
     if recon.quantity is Quantity.LABELS:
         return {**common, "labels_right": labels_right(recon.values, truth.labels[recon.index])}
+    if recon.quantity is Quantity.CLASSES:
+        return {**common, "classes_right": labels_right(renamed(recon, truth), truth.labels[recon.index])}
     return {**common, **_score_images(recon, truth, prior, seed)}
 
 
 def baseline_guess(recon: Reconstruction, truth: Truth, prior: Prior, seed: int = 0) -> dict[str, Any]:
     """The same metrics for the best guess from the prior alone, for the samples of a reconstruction.
 
-    Images: one image for all, `Prior.guess`. Labels: the most frequent class. Gram matrix: that of images
-    that are the guess and vary about it as the public ones do. Span: the principal directions of the public
-    images, as many as the attack found.
+    Images: one image for all, `Prior.guess`. Labels: the most frequent class. Classes, which are renamed to
+    fit best: that too, or the same clusters over samples at random, if that fits better. Gram matrix: that of
+    images that are the guess and vary about it as the public ones do. Span: the principal directions of the
+    public images, as many as the attack found.
     """
     if recon.quantity is Quantity.LABELS:
         return {"labels_right": _majority(recon, truth)}
+    if recon.quantity is Quantity.CLASSES:
+        return {"classes_right": _by_chance(recon, truth, seed)}
     if recon.quantity is Quantity.MASTER_KEY or not len(recon.index):
         return {}
     return score(replace(recon, values=_guessed(recon, prior), solved_at_step=None), truth, prior, seed)
@@ -135,12 +141,37 @@ def _majority(recon: Reconstruction, truth: Truth) -> float:
     return float(np.bincount(truth.labels[recon.index]).max(initial=0) / max(1, len(recon.index)))
 
 
+def renamed(recon: Reconstruction, truth: Truth) -> NDArray[np.int64]:
+    """Classes (m,) under the names that fit best, one to one (H. Kuhn, 1955); a cluster beyond the last class
+    has none, -1.
+    """
+    found, labels = np.asarray(recon.values), truth.labels[recon.index]
+    both = np.zeros((int(found.max(initial=0)) + 1, int(truth.labels.max()) + 1), np.int64)
+    np.add.at(both, (found, labels), 1)
+    mine, theirs = linear_sum_assignment(both, maximize=True)
+    names = np.full(len(both), -1)
+    names[mine] = theirs
+    renaming: NDArray[np.int64] = names[found]
+    return renaming
+
+
+def _by_chance(recon: Reconstruction, truth: Truth, seed: int) -> float:
+    """The share that clusters of these sizes get right without the secret, mean over shuffles; or one cluster
+    for all.
+    """
+    rng, labels, shares = np.random.default_rng(seed), truth.labels[recon.index], []
+    for _ in range(_SHUFFLES):
+        guess = replace(recon, values=rng.permutation(np.asarray(recon.values)))
+        shares.append(labels_right(renamed(guess, truth), labels))
+    return max(_majority(recon, truth), float(np.mean(shares)) if len(labels) else 0.0)
+
+
 def gain(recon: Reconstruction, truth: Truth, prior: Prior) -> dict[str, Any] | None:
     """How much better than the prior's guess a reconstruction is, with a 95 % interval; None for what is one
     number.
 
-    Images: guess's MSE less the attack's, mean over images. Labels: the attack's share less that of the most
-    frequent class. Above zero by more than the interval, the attack found something.
+    Images: guess's MSE less the attack's, mean over images. Labels and classes: the attack's share less that
+    of the guess. Above zero by more than the interval, the attack found something.
     """
     recon = matched(recon, truth)
     if recon.quantity is Quantity.IMAGES and len(recon.index) > 1:
@@ -151,6 +182,9 @@ def gain(recon: Reconstruction, truth: Truth, prior: Prior) -> dict[str, Any] | 
     if recon.quantity is Quantity.LABELS and len(recon.index) > 1:
         right = (np.asarray(recon.values) == truth.labels[recon.index]).astype(np.float64)
         return _interval(right - _majority(recon, truth))
+    if recon.quantity is Quantity.CLASSES and len(recon.index) > 1:
+        right = (renamed(recon, truth) == truth.labels[recon.index]).astype(np.float64)
+        return _interval(right - _by_chance(recon, truth, 0))
     return None
 
 

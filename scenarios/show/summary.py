@@ -360,9 +360,11 @@ def verdict(row: dict[str, Any], control: dict[str, Any], how: str) -> str:
 
 
 def measure(metrics: dict[str, Any]) -> str:
-    """The metric that says most: `labels`, `pixels` where most are exact, else `mse`; empty for none."""
+    """The metric that says most: labels, `pixels` where most are exact, else `mse`; empty for none."""
     if "labels_right" in metrics:
         return "labels"
+    if "classes_right" in metrics:
+        return "labels up to a renaming of classes"
     if metrics.get("exact_pixels", 0.0) > 0.5:
         return "pixels"
     return next((name for name in ("mse", "error") if _KEYS[name] in metrics), "")
@@ -386,7 +388,8 @@ def outcome(row: dict[str, Any]) -> str:
     return f"{how} {value(row['metrics'], how)}" if how else "nothing to score"
 
 
-_KEYS = {"labels": "labels_right", "pixels": "exact_pixels", "mse": "mse", "error": "relative_error"}
+_KEYS = {"labels": "labels_right", "labels up to a renaming of classes": "classes_right",
+         "pixels": "exact_pixels", "mse": "mse", "error": "relative_error"}  # fmt: skip
 
 
 def _table(title: str, *columns: str, gap: int = 2) -> Table:

@@ -105,6 +105,24 @@ def test_ssim_draws_at_most_1000_images_by_seed():
     assert ssim(rebuilt, true, (3, 3), 0) == ssim(rebuilt, true, (3, 3), 0) != ssim(rebuilt, true, (3, 3), 1)
 
 
+def test_classes_are_scored_under_the_renaming_that_fits_best_and_so_is_their_guess():
+    labels = np.repeat(np.arange(4), 25)
+    truth = Truth(np.zeros((100, 4), int), labels, 4, (2, 2))
+    right = Reconstruction(Quantity.CLASSES, np.arange(100), np.array([2, 0, 3, 1])[labels])
+    wrong = Reconstruction(Quantity.CLASSES, np.arange(100), np.tile(np.arange(4), 25))
+    assert score(right, truth, PRIOR, 0)["classes_right"] == 1.0
+    guess = baseline_guess(wrong, truth, PRIOR)["classes_right"]
+    assert 0.25 < guess < 0.4 and abs(score(wrong, truth, PRIOR, 0)["classes_right"] - guess) < 0.1
+    assert gain(right, truth, PRIOR)["interval"][0] > 0.5 > 0 >= gain(wrong, truth, PRIOR)["interval"][0]
+
+
+def test_one_cluster_for_all_is_worth_the_most_frequent_class():
+    truth = Truth(np.zeros((4, 4), int), np.array([1, 1, 1, 0]), 4, (2, 2))
+    one = Reconstruction(Quantity.CLASSES, np.arange(4), np.zeros(4, int))
+    assert score(one, truth, PRIOR, 0)["classes_right"] == 0.75
+    assert baseline_guess(one, truth, PRIOR)["classes_right"] == 0.75
+
+
 def test_labels_right_is_a_share_by_index():
     recon = Reconstruction(Quantity.LABELS, np.array([3, 4, 5, 0]), np.array([0, 1, 0, 0]))
     assert (
