@@ -24,7 +24,8 @@ adds:
   first batch of the round.
 * U-shaped with many owners, A also sees the last layers.
 
-Defences, and what they leave open: `parts/noise.py`, `parts/order.py`, `parts/averaging.py`.
+Defences, and what they leave open: `parts/noise.py`, `parts/order.py`, `parts/averaging.py`,
+`parts/pixels.py`, `parts/revisits.py`.
 
 Deviations from the paper: its code divides gradients by 10 B and seeds both sides alike; here the mean over
 the batch and a generator of each party's own. Many owners and the U-shape are additions.
@@ -51,7 +52,7 @@ from protocols.language.view import View
 from protocols.network import inference, nn, training
 from protocols.network.config import Aggregation, Convolved, Labels, Order, Training, carried
 from protocols.network.schedule import Visit
-from protocols.parts import averaging, noise, order, split
+from protocols.parts import averaging, noise, order, pixels, revisits, split
 from protocols.parts.averaging import InClear, Masked
 from protocols.parts.noise import NOISES
 from protocols.parts.split import UPPER, AtCloud, UShaped
@@ -65,8 +66,8 @@ ROLES = (DATA_OWNER, KEY_AUTHORITY, CLOUD_TRAINER)
 
 
 @dataclass(frozen=True)
-class Options(averaging.Options, noise.Options, Convolved):
-    """What a run is made of: training, rounds and averages, labels, noise, order."""
+class Options(averaging.Options, noise.Options, pixels.Options, revisits.Options, Convolved):
+    """What a run is made of: training, rounds and averages, labels, noise, order, dither, revisits."""
 
     labels: Labels = option(Labels.CLEAR, "How labels reach the cloud.")
     order: Order = derived("in which order owners use their samples", Order.FIXED)
@@ -98,6 +99,7 @@ def run(s: Session, config: Options) -> Iterator[Any]:
     with s.phase("setup"):
         upper.upload(s, 0, max(config.counts))
         upper.set_up(s)
+        pixels.set_up(s, config)
     yield from split.train(s, config, upper, partial(train_step, s, noisy, upper))
 
 
@@ -108,13 +110,19 @@ def train_step(s: Session, noisy: Any, upper: AtCloud, o: At, visit: Visit) -> N
     z1 = noisy.on(o, o.do(first_layer, visit))                          # O: Z1 = W1 X_B^T, and noise
     z1 = s.gather(o.send(c, z1=z1))
     dz1 = upper.backward(s, o, z1, visit)                               # C, U-shaped O too: backward
-    o.do(split.update_first, c.send(o, dz1=s.scatter(dz1, o)), visit)   # O: W1 <- W1 - lr dZ1 X_B / B
+    o.do(update_first, c.send(o, dz1=s.scatter(dz1, o)), visit)   # O: W1 <- W1 - lr dZ1 X_B / B
     # fmt: on
 
 
 def first_layer(state: Owner, visit: Visit) -> split.Float:
     """O: Z1 (B, h) of its batch, in float32."""
-    return z1_of(state, order.own_rows(state, visit))
+    return z1_of(state, pixels.own_rows(state, visit))
+
+
+def update_first(state: Owner, dz1: split.Float, visit: Visit) -> None:
+    """O: W1 <- W1 - lr dZ1 X_B / B, by the optimizer, while the budget of revisits lasts."""
+    if revisits.learns(state.config, visit):
+        split.descend(state, dz1, pixels.own_rows(state, visit))
 
 
 def predict(s: Session, config: Options, count: int) -> Iterator[Any]:
@@ -150,7 +158,7 @@ def unprotected(config: Training) -> tuple[str, Training]:
     """The baseline: where owners train copies that are averaged, the same without defences; else `plain`."""
     if config.owners == "one":
         return plain.unprotected(config)
-    off = {"noise": 0.0, "order": Order.FIXED, "aggregation": Aggregation.CLEAR}
+    off = {"noise": 0.0, "order": Order.FIXED, "aggregation": Aggregation.CLEAR, "revisits": 0}
     return NAME, carried(Options, config, **off)
 
 
@@ -158,13 +166,15 @@ def check(config: Options) -> None:
     """Refuse, before anything is started, a configuration that makes no sense here."""
     split.check(config)
     order.check(config)
+    pixels.check(config)
     if config.labels is Labels.FEBO:
         raise ConfigError("mitig2 encrypts and rounds nothing: --labels clear or owner")
 
 
 def describe(config: Options) -> dict[str, str]:
     """What protects this run, a line each."""
-    return {**split.described(config, UPPER[config.labels]), **noise.described(config)}
+    lines = {**split.described(config, UPPER[config.labels]), **noise.described(config)}
+    return {**lines, **pixels.described(config), **revisits.described(config)}
 
 
 def relations(view: View) -> Iterator[relation.Relation]:

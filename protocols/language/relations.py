@@ -90,12 +90,17 @@ class Combinations(Relation):
 
 @dataclass(frozen=True, eq=False)
 class Products(Relation):
-    """What a map made of samples: X[samples] W^T = `values` (m, h), up to errors of about `noise`."""
+    """What a map made of samples: X[samples] W^T = `values` (m, h), up to errors of about `noise`.
+
+    With a `dither`, X here and wherever its map was trained on it is whole pixels plus the same reals within
+    +-`dither` in every use.
+    """
 
     samples: Positions
     values: Later
     map: Map
     noise: float = 0.0
+    dither: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

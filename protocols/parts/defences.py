@@ -51,6 +51,10 @@ DEFENCES: MappingProxyType[str, Defence] = MappingProxyType({
         "owners permute their samples each epoch, as everybody knows"),
     "unlinkable": Defence("order", Order.PRIVATE, ("mitig2",),
         "owners permute their samples in private; needs --labels owner"),
+    "dither": Defence("dither", float, ("mitig2",),
+        "uniform noise within +-value, below 1, on every pixel, drawn once before training"),
+    "revisit_budget": Defence("revisits", int, ("mitig2",),
+        "W1 is frozen once each sample was seen under so many of its values"),
     "secure_aggregation": Defence("aggregation", Aggregation.SECURE, _SPLIT,
         "A learns only the sum of the copies; many owners"),
     "private_init": Defence("init", Init.OWNER, ("plain", *_SPLIT),
@@ -65,6 +69,8 @@ _OWN = (
     "keys_for",
     "noise",
     "order",
+    "dither",
+    "revisits",
     "aggregation",
 )  # set by defences and nothing else
 

@@ -188,7 +188,12 @@ def last_layer(state: Owner, a: Float, visit: Visit) -> Float:
 
 def update_first(state: Owner, dz1: Float, visit: Visit) -> None:
     """O: W1 <- W1 - lr dZ1 X_B / B, by the optimizer."""
-    config, x = state.config, order.own_rows(state, visit)
+    descend(state, dz1, order.own_rows(state, visit))
+
+
+def descend(state: Owner, dz1: Float, x: NDArray[Any]) -> None:
+    """O: the same with X_B (B, n) as it enters the network."""
+    config = state.config
     training.update_w1(
         state, nn.first_layer_gradient(training.tensor(dz1), x, config.pixel_unit, config.conv)
     )

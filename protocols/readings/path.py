@@ -20,6 +20,7 @@ import numpy as np
 from protocols.language.relations import Array, Map, Positions
 from protocols.network.config import Optimizer, Order
 from protocols.network.schedule import Visit, batches, rounds
+from protocols.parts.revisits import learns as learning
 from protocols.readings.samples import of_batch, offsets
 
 USES = 2048  # uses of batches that are followed, the first ones: the coefficients take 8 USES^2 bytes
@@ -27,12 +28,15 @@ USES = 2048  # uses of batches that are followed, the first ones: the coefficien
 
 @dataclass(frozen=True, eq=False)
 class Use:
-    """One use of a batch: which step and round, whose, and the positions `index` (B,) of its samples."""
+    """One use of a batch: which step and round, whose, the positions `index` (B,) of its samples, and whether
+    W1 learns from it.
+    """
 
     step: int
     round: int
     owner: int
     index: Positions
+    learns: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +82,10 @@ def uses(config: Any, limit: int = USES) -> Iterator[tuple[int, tuple[tuple[Use,
 
 
 def _uses(config: Any, visit: Visit, first: tuple[int, ...], step: int, number: int) -> tuple[Use, ...]:
-    return tuple(Use(step, number, o, first[o] + visit.index(config, o)) for o in visit.owners(config))
+    learns = learning(config, visit)
+    return tuple(
+        Use(step, number, o, first[o] + visit.index(config, o), learns) for o in visit.owners(config)
+    )
 
 
 def of_one_network(config: Any, limit: int = USES) -> Iterator[tuple[int, tuple[tuple[Use, ...], ...]]]:
@@ -106,6 +113,8 @@ def trajectory(config: Any, plan: list[tuple[int, tuple[tuple[Use, ...], ...]]])
             for use in step:
                 k, v = numbers[use.step, use.owner], velocity.setdefault(use.owner, np.zeros_like(mean))
                 at[k] = copies[use.owner]
+                if not use.learns:
+                    continue
                 v *= config.momentum
                 v[k] += config.lr / len(use.index)
                 copies[use.owner] += v

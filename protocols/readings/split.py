@@ -61,7 +61,9 @@ def _product(view: View, row: Row) -> Products:
         index, which = positions(config, row.round, owner), map_at(config, row.round, owner)
     noise = config.noise / np.sqrt(3.0)  # uniform in +-R
     values = _scaled(view, row, config.pixel_unit)
-    return Products(index, values, which, noise, labels=(row.label,), since=max(row.round, 0))
+    dither = config.dither if row.phase == "step" else 0.0
+    since = max(row.round, 0)
+    return Products(index, values, which, noise, dither, labels=(row.label,), since=since)
 
 
 def positions(config: Any, step: int, owner: int) -> Positions:
@@ -228,6 +230,8 @@ def _replay(view: View, known: Callable[[Positions], Array | None]) -> Iterator[
                     w = copies[use.owner].value.numpy()
                     yield _product(view, z1[use.step, use.owner]), np.asarray(w, np.float64)
             for use in step:
+                if not use.learns:
+                    continue
                 x, row = known(use.index), dz1.get((use.step, use.owner))
                 if x is None or row is None:
                     return

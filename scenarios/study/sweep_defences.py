@@ -19,7 +19,7 @@ from rich.table import Table
 from parties.adversary.adversary import Adversary
 from parties.adversary.catalogue import ATTACKS
 from protocols.language.view import Kind
-from protocols.network.config import Labels
+from protocols.network.config import Labels, Optimizer
 from scenarios.run.attacks import attack_run
 from scenarios.run.catalogue import find_scenario
 from scenarios.run.execute import Observe, execute
@@ -82,6 +82,7 @@ class DefenceRow:
 
 _NONE: tuple[tuple[str, ...], dict[str, Any]] = ((), {})
 _OWNER: dict[str, Any] = {"labels": Labels.OWNER}
+_ADAM: dict[str, Any] = {"optimizer": Optimizer.ADAM, "lr": 0.01}
 
 # 64 pixels and h = 16: three visits leave a batch with 48 equations a sample, four with as many as pixels.
 GROUPS = (
@@ -96,7 +97,15 @@ GROUPS = (
         "mitig2", "mitig2", {"samples": 480, "hidden": 48, "batch": 16, "epochs": 10},
         (_NONE, (("noise:1",), {}), (("noise:10",), {}), (("noise:100",), {}), (("reshuffle",), {}),
          (("u_shaped",), {}), (("unlinkable",), _OWNER)),
-        (Attack("gram"), Attack("gram", known=40), Attack("labels")),
+        (Attack("gram"), Attack("gram", known=40), Attack("labels"), Attack("label_clusters")),
+    ),
+    # 12 visits are 352 equations on the 140 inner products of a sample: more than enough.
+    Group(
+        "mitig2, whole pixels", "mitig2", {"samples": 140, "hidden": 32, "batch": 16, "epochs": 12},
+        (_NONE, (("dither:0.001",), {}), (("dither:0.01",), {}), (("dither:0.5",), {}),
+         (("revisit_budget:2",), {}), (("revisit_budget:5",), {}), (("revisit_budget:8",), {}),
+         (("noise:1",), {}), ((), _ADAM)),
+        (Attack("lattice_gram"), Attack("gram"), Attack("gram", known=40)),
     ),
     Group(
         "mitig2, owners", "mitig2", {"samples": 480, "owners": 4, "hidden": 48, "batch": 16, "epochs": 5},

@@ -8,6 +8,7 @@ import pytest
 
 from parties.adversary.adversary import Adversary
 from parties.adversary.solvers.systems import systems
+from parties.party import fresh_state
 from parties.record.view import Kind, View
 from protocols import mitig2
 from protocols.crypto import aggregate
@@ -15,8 +16,9 @@ from protocols.crypto.coins import Coins, Stream, derive
 from protocols.language.errors import BoundError, ConfigError, MalformedError
 from protocols.language.options import as_plain, from_plain
 from protocols.language.relations import Equations, Instance
-from protocols.network.config import Authority, Gradient, Labels, Order, Scheme
+from protocols.network.config import Authority, Gradient, Init, Labels, Order, Scheme
 from protocols.network.schedule import Visit, permutation, public_order
+from protocols.parts import pixels
 from protocols.parts.defences import DEFENCES, parse
 from scenarios.run.attacks import attack_run
 from scenarios.run.baseline import train_plain
@@ -51,7 +53,7 @@ def same(a, b):
 def test_every_defence_sets_an_option_and_none_is_on_by_default():
     for name, defence in DEFENCES.items():
         for protocol in defence.protocols:
-            parse([f"{name}:3" if defence.takes_value else name.replace("_", "-")], protocol)
+            assert parse([f"{name}:3" if defence.takes_value else name.replace("_", "-")], protocol)
             options = find_protocol(protocol).Options
             config = options(features=4, classes=2, x_max=1, counts=(4, 4))
             assert config == from_plain(options, json.loads(json.dumps(as_plain(config))))
@@ -72,6 +74,10 @@ def test_every_defence_sets_an_option_and_none_is_on_by_default():
     ("plain_fe", ("gradient-budget:7",), {}, "--gradient fe"),
     ("plain_fe", ("key-budget:64",), {}, "would never refuse"),
     ("mitig2", ("unlinkable",), {}, "--labels owner"),
+    ("mitig2", ("dither:1",), {}, "below 1"),
+    ("mitig2", ("dither:0.1",), {"owners": 2}, "for one owner"),
+    ("mitig2", ("dither:0.1",), {"init": Init.SHARED}, "private W1"),
+    ("mitig2", ("revisit-budget:1.5",), {}, "positive whole number"),
     ("mitig2", ("u-shaped",), {"labels": Labels.CLEAR}, "say different things"),
     ("mitig2", ("secure-aggregation",), {}, "2 to 64 owners, not 1"),
     ("mitig2", ("secure-aggregation",), {"owners": 4, "per_round": 1}, "not 1"),
@@ -202,6 +208,51 @@ def test_noise_stays_within_its_bound_is_fresh_and_training_goes_on(runs):
 def test_uniform_draws_have_their_moments():
     drawn = Stream(b"k" * 32).uniform(3.0, 200, 100)
     assert np.abs(drawn).max() <= 3 and abs(drawn.mean()) < 0.1 and abs(drawn.var() - 3) < 0.1
+
+
+def test_a_dither_is_drawn_once_stays_below_its_bound_and_is_the_owners_own():
+    experiment = small("mitig2", defence=("dither:0.4",))
+    config, x = experiment.config, experiment.data.x_train
+    state, other = (fresh_state("data_owner:0", config, bytes([i]) * 32) for i in range(2))
+    for each in (state, other):
+        each.inputs = {"images": x}
+        pixels.draw(each)
+    first, again = (pixels.own_rows(state, Visit(turn, 1, 0)) - x[:16] for turn in (0, 3))
+    assert np.array_equal(first, again) and 0.3 < np.abs(first).max() <= 0.4 and abs(first.mean()) < 0.03
+    assert not np.allclose(first, pixels.own_rows(other, Visit(0, 1, 0)) - x[:16])
+
+
+def test_a_dither_hides_whole_pixels_and_not_their_inner_products(runs):
+    options = {"samples": 70, "hidden": 32, "epochs": 8}
+    (bare, _), (run, result) = runs("mitig2", **options), runs("mitig2", **options, defence=("dither:0.3",))
+    assert "drawn once" in result["security"]["dither"]
+    before, after = (attacked(each, "gram") for each in (bare, run))
+    assert before["metrics"]["relative_error"] < 1e-3 < after["metrics"]["relative_error"] < 0.02
+    assert after["notes"]["expected_relative_error"] > 0.3 * after["metrics"]["relative_error"]
+    assert not attacked(run, "lattice_gram")["applicable"]
+    assert known(run, "cloud_trainer")["gram"].how == "bounded"
+
+
+def test_beyond_a_budget_of_revisits_w1_is_frozen_and_the_cloud_goes_on(runs):
+    run, result = runs("mitig2", epochs=5, defence=("revisit-budget:3",))
+    z1 = run.view("cloud_trainer")["z1"]  # 3 batches
+    first, second, third, *later = (np.vstack(z1[k : k + 3]) for k in range(0, len(z1), 3))
+    assert not np.array_equal(first, second) and not np.array_equal(second, third)
+    assert all(np.array_equal(third, each) for each in later)
+    dz1 = run.view("cloud_trainer")["dz1"]
+    assert not np.array_equal(dz1[-1], dz1[-4])  # of the layers above, which still learn
+    assert "fewer than 48 samples" in result["security"]["revisits"]
+
+
+def test_a_budget_of_revisits_leaves_least_squares_too_few_equations(runs):
+    options = {"samples": 48, "hidden": 16, "epochs": 8}
+    pairs = {}
+    for budget in (2, 8):
+        run, _ = runs("mitig2", **options, defence=(f"revisit-budget:{budget}",))
+        row = attacked(run, "gram")
+        pairs[budget] = row["metrics"]["pairs"] if row["applicable"] else 0.0
+        assert not row["applicable"] or row["metrics"]["relative_error"] < 0.01
+    assert pairs[2] < 0.5 and pairs[8] == 1.0
 
 
 def test_a_public_order_visits_every_sample_once_an_epoch_and_changes():

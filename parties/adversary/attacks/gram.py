@@ -145,9 +145,19 @@ def gram(relations: Relations, x_max: int, budget: int = PRODUCTS, samples: int 
     sums, counts = estimate + estimate.T, weight + weight.T
     values = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan) * scale
     noise = float(np.sqrt(np.mean([part.noise for part in parts if np.isfinite(part.noise)]))) * scale
+    noise = float(np.hypot(noise, _dithered(relations, values, x_max)))
     ranks = min(part.rank for part in parts), max(part.rank for part in parts)
     residual = float(np.sqrt(np.mean([part.residual for part in parts])))
     return Gram(values, noise, last, ranks, max(part.unknowns for part in parts), residual)
+
+
+def _dithered(relations: Relations, values: Reals, x_max: int) -> float:
+    """What a dither of +-R does to an inner product of images in [0, 1]: about R |x| sqrt(2 / 3)."""
+    bound = max((products.dither for products in relations.of(Products)), default=0.0) / x_max
+    squares = np.diagonal(values)
+    return (
+        bound * float(np.sqrt(np.nanmean(squares) * 2 / 3)) if bound and np.isfinite(squares).any() else 0.0
+    )
 
 
 def _widened(designs: list[Reals], h: int) -> list[Reals]:
