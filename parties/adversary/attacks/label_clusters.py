@@ -14,7 +14,7 @@ classes: norm and direction); C. Fu et al., *Label Inference Attacks Against Ver
 USENIX Security 2022. Which cluster is which class is not in the view: the classes are found up to a renaming,
 which known labels, one of each class, end. Assumes that the number of classes is public, that samples are
 recognised when they come back, and that no class is far rarer than the others, for which k-means is no
-method. Free parameters: ten starts of k-means, fixed beforehand. Cost: seconds for 60 000 samples.
+method. Free parameters: ten starts of k-means, fixed beforehand. Cost: a second for the digits.
 """
 
 from __future__ import annotations
