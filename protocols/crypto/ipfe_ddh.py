@@ -23,6 +23,7 @@ from protocols.crypto.coins import Coins
 from protocols.crypto.groups import dlog
 from protocols.crypto.groups.elements import Elements, from_bytes, to_bytes
 from protocols.crypto.groups.named import GROUPS, get_group, group_sizes
+from protocols.crypto.integers.core_svp import Issued
 from protocols.crypto.records import (
     Bounds,
     Ints,
@@ -105,10 +106,17 @@ def parameters(bounds: Bounds, group: str = "secp256k1") -> DdhParams:
     return DdhParams(bounds, group)
 
 
-def describe(params: DdhParams) -> str:
-    """One line for reports: group, level, assumption."""
+def describe(params: DdhParams, issued: Issued | None = None) -> str:
+    """One line for reports: group, level, assumption; with the keys that a run issues, when they are all of
+    s.
+
+    s is uniform mod q: k < n independent keys leave n - k of its dimensions as they were.
+    """
     G = get_group(params.group)
-    return f"ddh in {G.name}, about {G.security_bits} bit, selective IND-CPA under {G.assumption}"
+    line = f"ddh in {G.name}, about {G.security_bits} bit, selective IND-CPA under {G.assumption}"
+    if issued is None or issued.total < params.bounds.length:
+        return line
+    return f"{line}; the {issued.total} independent keys of the run give the master key: nothing is left"
 
 
 def setup(params: DdhParams, coins: Coins) -> tuple[DdhPublicKey, DdhMasterKey]:

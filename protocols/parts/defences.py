@@ -38,7 +38,8 @@ _SPLIT = ("mitig1", "mitig2")
 
 DEFENCES: MappingProxyType[str, Defence] = MappingProxyType({
     "key_budget": Defence("key_budget", int, ("plain_fe",),
-        "A refuses keys for W1 beyond this rank; W1 is then frozen"),
+        "A refuses keys for W1 beyond this rank; W1 is then frozen; printed as void where it leaves "
+        "less than 80 bit of the master key"),
     "gradient_budget": Defence("gradient_budget", int, ("plain_fe",),
         "the same for keys of dZ1, under --gradient fe"),
     "fresh_keys": Defence("keys_for", KeyScope.EPOCH, ("plain_fe",),

@@ -15,6 +15,7 @@ each owner and batch (also of one that has no more; it stays unused).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType, ModuleType
@@ -24,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.crypto import ipfe_ddh, ipfe_lwe
+from protocols.crypto.integers.core_svp import Issued
 from protocols.crypto.records import Bounds
 from protocols.language.figure import Arrow, Integers
 from protocols.language.options import derived, option
@@ -32,7 +34,7 @@ from protocols.language.session import Located, Session
 from protocols.language.state import Authority, Cloud, Owner, State
 from protocols.network import conv, training
 from protocols.network.config import Convolved, KeyScope, Rounded, Scheme
-from protocols.network.schedule import Batch, chunk_rows, chunks
+from protocols.network.schedule import Batch, chunk_rows, chunks, steps_per_epoch
 
 PUBLIC_KEY = ipfe_lwe.LwePublicKey | ipfe_ddh.DdhPublicKey
 CIPHERTEXT = ipfe_lwe.LweCiphertext | ipfe_ddh.DdhCiphertext
@@ -211,9 +213,31 @@ def parameters(config: Options, bounds: Bounds) -> Any:
     return ipfe_lwe.parameters(bounds)
 
 
+def issued(config: Options, kind: str = "x") -> Issued:
+    """How many independent keys of one master key a run issues to a cloud that asks for rows of W1, or of
+    dZ1; within the budget if there is one.
+
+    Rows of W1 count as they are when training begins, uniform in +-1 / sqrt(L): later ones are longer, but
+    what counts is by how much they differ from those before. Rows of dZ1: the longest that there are.
+    """
+    visits = {
+        KeyScope.RUN: config.epochs * steps_per_epoch(config),
+        KeyScope.EPOCH: steps_per_epoch(config),
+        KeyScope.BATCH: config.epochs,
+    }[config.keys_for]
+    length, keys = bounds_of(config, kind).length, config.width if kind == "x" else config.layers[0]
+    limit = getattr(config, "key_budget" if kind == "x" else "gradient_budget", 0)
+    total = min(length, keys * visits, limit or length)
+    weights = config.first_shape[1]
+    # rounding adds 1 / 12 to the variance of a weight
+    norm = math.sqrt(config.weight_scale**2 / 3 + weights / 12) if kind == "x" else None
+    return Issued(min(length, keys, total), total, norm, bool(limit))
+
+
 def described(config: Options, kind: str = "x") -> str:
-    """The scheme's parameters and security in one line."""
-    return str(scheme_of(config).describe(parameters(config, bounds_of(config, kind))))
+    """The scheme's parameters and security in one line, and what the keys of the run leave of it."""
+    params = parameters(config, bounds_of(config, kind))
+    return str(scheme_of(config).describe(params, issued(config, kind)))
 
 
 def upload_rows(config: Options) -> int:

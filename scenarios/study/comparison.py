@@ -227,8 +227,11 @@ def _named(scenario: str, protocol: str, lines: dict[str, str]) -> dict[str, Any
 
 
 def short_security(lines: dict[str, str]) -> str:
-    """Scheme and level, such as `lwe, 128 bit`, or that there is none."""
+    """Scheme, level and what keys leave of it, such as `lwe, 128 bit, 0 bit left`, or that there is none."""
     if "scheme" in lines:
+        head = lines["scheme"].partition(":")[0]
+        if head.endswith(" left"):
+            return head
         level, bit, _ = lines["scheme"].partition(" bit")
         return level + bit
     return lines.get("protocol", "").partition(":")[0]
