@@ -5,7 +5,8 @@ arXiv:2012.10547; attacked in A. Ionita, A. Ionita, RAID 2025, arXiv:2509.21497.
 under inner-product encryption, asks the authority A in each step for function keys of the rows of W1, and
 decrypts Z1 = W1 X_B^T.
 
-    scheme     lwe | ddh      what protects the samples
+    scheme     lwe | rlwe | ddh
+                              what protects the samples
     labels     clear | febo   NN-EMD: in the clear; CryptoNN: under FEBO, where C decrypts Y - P
     gradient   owner | fe     dW1 comes from the owner, or C decrypts dZ1 X_B with keys of the rows of dZ1
     first      conv:FxRxC     the first layer is a convolution: C asks for keys of F kernels, at each position
@@ -66,7 +67,7 @@ from protocols.parts import budget, keys, labels
 from protocols.parts import defences as defence
 from protocols.parts.budget import BUDGETS
 from protocols.parts.gradient import GRADIENTS, AtOwner, UnderKeys
-from protocols.parts.keys import SCOPES, OfRun, bounds_of, described, parameters
+from protocols.parts.keys import SCOPES, OfRun, ciphertext_nbytes, described, parameters
 from protocols.parts.keys import scheme_of as scheme_of
 from protocols.parts.keys import upload_rows as upload_rows
 from protocols.parts.labels import LABELS, Clear, Febo
@@ -95,6 +96,7 @@ PREDICT = (
 )  # fmt: skip
 
 _POINT = 64  # bytes of a point of the default group, for estimates
+_RING = 4096  # d under ring-LWE, for estimates
 
 
 def run(s: Session, config: Options) -> Iterator[Any]:
@@ -189,13 +191,16 @@ def payload_nbytes(config: Options) -> int:
     n, h, size, samples = config.features, config.width, config.batch, sum(config.counts)
     first = prod(config.first_shape)
     fe, encrypted_labels = config.gradient is Gradient.FE, config.labels is Labels.FEBO
-    lwe = config.scheme is Scheme.LWE
+    element = {Scheme.LWE: 8 * ipfe_lwe.DIMENSION, Scheme.RLWE: 12 * _RING, Scheme.DDH: _POINT}[config.scheme]
+    secret = {Scheme.LWE: 4 * ipfe_lwe.DIMENSION, Scheme.RLWE: 6 * _RING, Scheme.DDH: 32}[config.scheme]
 
     def ciphertexts(count: int, length: int) -> int:
-        return count * (8 * (ipfe_lwe.DIMENSION + length) if lwe else _POINT * (length + 1))
+        return count * (
+            _POINT * (length + 1) if config.scheme is Scheme.DDH else ciphertext_nbytes(config, length)
+        )
 
     def keys(length: int) -> int:
-        return h * (2 * length + (4 * ipfe_lwe.DIMENSION if lwe else 32))
+        return h * (2 * length + secret)
 
     instances = {KeyScope.RUN: 1, KeyScope.EPOCH: config.epochs, KeyScope.BATCH: steps_per_epoch(config)}[
         config.keys_for
@@ -203,7 +208,7 @@ def payload_nbytes(config: Options) -> int:
     uploads = config.epochs if config.keys_for is KeyScope.EPOCH else 1
     upload = ciphertexts(samples, n) + (ciphertexts(samples // size * n, size) if fe else 0)
     labels = samples * config.classes * 2 * _POINT if encrypted_labels else 8 * samples
-    public = (8 * ipfe_lwe.DIMENSION if lwe else _POINT) * (n + (size if fe else 0))
+    public = element * (n + (size if fe else 0))
     step = 2 * first + keys(n) + (2 * h * size + keys(size) if fe else 4 * (h * size + first))
     step += size * config.classes * (2 * _POINT + 2) if encrypted_labels else 0
     return 3 * instances * public + 2 * (
@@ -241,7 +246,7 @@ def relations(view: View) -> Iterator[relation.Relation]:
     """What a reader of a transcript may write down."""
     config = view.config
     rows = upload_rows(config)
-    of_samples = read.Encryption(scheme_of(config), parameters(config, bounds_of(config)), rows)
+    of_samples = read.Encryption(scheme_of(config), parameters(config), rows)
     of_batches = read.Encryption(
         scheme_of(config), None, rows, "mpk_batch", "ct_batch", "sk_dz1", across=True
     )

@@ -75,7 +75,7 @@ def main(
 @app.command("list")
 def list_() -> None:
     """List protocols, schemes, scenarios, attacks and data sets."""
-    from protocols.crypto import febo, fhipe, ipfe_ddh, ipfe_lwe, paillier
+    from protocols.crypto import febo, fhipe, ipfe_ddh, ipfe_lwe, ipfe_rlwe, paillier
     from protocols.crypto.groups.named import GROUPS, PAIRINGS
 
     table = Table("kind", "name", "what it is", "security", box=None, padding=(0, 2, 0, 0), pad_edge=False)
@@ -83,6 +83,7 @@ def list_() -> None:
         module = find_protocol(name)
         table.add_row("protocol", dashed(name), module.SUMMARY, module.SECURITY)
     table.add_row("scheme", "lwe", "inner products over Z_2^64 (default)", ipfe_lwe.SECURITY)
+    table.add_row("scheme", "rlwe", "inner products of whole batches", ipfe_rlwe.SECURITY)
     table.add_row("scheme", "ddh", f"inner products; --group {' | '.join(GROUPS)}", ipfe_ddh.SECURITY)
     table.add_row(
         "scheme",

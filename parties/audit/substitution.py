@@ -12,7 +12,7 @@ from unittest.mock import patch
 import numpy as np
 
 from parties.audit.draws import Unknowns
-from protocols.crypto import aggregate, febo, fhipe, ideal, ipfe_ddh, ipfe_lwe, paillier
+from protocols.crypto import aggregate, febo, fhipe, ideal, ipfe_ddh, ipfe_lwe, ipfe_rlwe, paillier
 from protocols.crypto.paillier_keys import PaillierFloats, PaillierLogits
 from protocols.network.fixedpoint import FixedPoint
 from protocols.parts import budget
@@ -27,6 +27,7 @@ _PRODUCTS = {
 }
 _SUBSTITUTES: tuple[tuple[Any, dict[str, Any]], ...] = (
     (ipfe_lwe, {**_PRODUCTS, "key_derive": ideal.key_derive}),
+    (ipfe_rlwe, {**_PRODUCTS, "key_derive": ideal.key_derive}),
     (ipfe_ddh, {**_PRODUCTS, "key_derive": ideal.key_derive}),
     (fhipe, {**_PRODUCTS, "key_derive": ideal.hiding_key_derive, "check_msk": ideal.check}),
     (febo, {
@@ -67,7 +68,7 @@ def ideal_schemes(unknowns: Unknowns) -> Iterator[list[ideal.Sealed]]:
         return values
 
     with ExitStack() as stack:
-        for module in (ipfe_lwe, ipfe_ddh, fhipe, febo, paillier):
+        for module in (ipfe_lwe, ipfe_rlwe, ipfe_ddh, fhipe, febo, paillier):
             stack.enter_context(patch.object(module, "setup", setup))
         stack.enter_context(patch.object(aggregate, "mask", mask))
         for module, verbs in _SUBSTITUTES:

@@ -192,7 +192,9 @@ def level(params: LweParams, keys: int, norm: float | None = None) -> int:
     """
     longest = params.bounds.y * math.sqrt(params.bounds.length)
     column = core_svp.Column(params.bounds.length, keys, longest if norm is None else norm, sigma=1.0)
-    return core_svp.left(column, BITS, DIMENSION, 64.0, 1.0, SIGMA)
+    return core_svp.left(
+        column, BITS, lambda secret: core_svp.lwe_block_size(DIMENSION, 64.0, min(secret, 1.0), SIGMA)
+    )
 
 
 def setup(params: LweParams, coins: Coins) -> tuple[LwePublicKey, LweMasterKey]:

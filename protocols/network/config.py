@@ -19,6 +19,7 @@ class Scheme(Enum):
     """Which inner-product encryption protects the samples."""
 
     LWE = "lwe"
+    RLWE = "rlwe"
     DDH = "ddh"
 
 

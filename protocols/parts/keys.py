@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.crypto import ipfe_ddh, ipfe_lwe
+from protocols.crypto import ipfe_ddh, ipfe_lwe, ipfe_rlwe
 from protocols.crypto.integers.core_svp import Issued
 from protocols.crypto.records import Bounds
 from protocols.language.figure import Arrow, Integers
@@ -36,9 +36,13 @@ from protocols.network import conv, training
 from protocols.network.config import Convolved, KeyScope, Rounded, Scheme
 from protocols.network.schedule import Batch, chunk_rows, chunks, steps_per_epoch
 
-PUBLIC_KEY = ipfe_lwe.LwePublicKey | ipfe_ddh.DdhPublicKey
-CIPHERTEXT = ipfe_lwe.LweCiphertext | ipfe_ddh.DdhCiphertext
-FUNCTION_KEY = ipfe_lwe.LweFunctionKey | ipfe_ddh.DdhFunctionKey
+PUBLIC_KEY = ipfe_lwe.LwePublicKey | ipfe_rlwe.RlwePublicKey | ipfe_ddh.DdhPublicKey
+CIPHERTEXT = ipfe_lwe.LweCiphertext | ipfe_rlwe.RlweCiphertext | ipfe_ddh.DdhCiphertext
+FUNCTION_KEY = ipfe_lwe.LweFunctionKey | ipfe_rlwe.RlweFunctionKey | ipfe_ddh.DdhFunctionKey
+
+MODULES: MappingProxyType[Scheme, ModuleType] = MappingProxyType({
+    Scheme.LWE: ipfe_lwe, Scheme.RLWE: ipfe_rlwe, Scheme.DDH: ipfe_ddh,
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,7 @@ class OfBatch(OfRun):
 
 def scheme_of(config: Options) -> ModuleType:
     """The module of the scheme that protects the samples."""
-    return ipfe_ddh if config.scheme is Scheme.DDH else ipfe_lwe
+    return MODULES[config.scheme]
 
 
 def bounds_of(config: Options, kind: str = "x") -> Bounds:
@@ -206,11 +210,16 @@ def bounds_of(config: Options, kind: str = "x") -> Bounds:
     return Bounds(length, config.x_max, config.weights.limit)
 
 
-def parameters(config: Options, bounds: Bounds) -> Any:
-    """The scheme's parameters for these bounds."""
+def parameters(config: Options, kind: str = "x") -> Any:
+    """The scheme's parameters for the bounds of <w, x>, or of products with rows of dZ1."""
+    bounds = bounds_of(config, kind)
     if config.scheme is Scheme.DDH:
         return ipfe_ddh.parameters(bounds, config.group)
-    return ipfe_lwe.parameters(bounds)
+    return (
+        ipfe_lwe.parameters(bounds)
+        if config.scheme is Scheme.LWE
+        else (ipfe_rlwe.parameters(bounds, issued(config, kind)))
+    )
 
 
 def issued(config: Options, kind: str = "x") -> Issued:
@@ -236,16 +245,21 @@ def issued(config: Options, kind: str = "x") -> Issued:
 
 def described(config: Options, kind: str = "x") -> str:
     """The scheme's parameters and security in one line, and what the keys of the run leave of it."""
-    params = parameters(config, bounds_of(config, kind))
-    return str(scheme_of(config).describe(params, issued(config, kind)))
+    return str(scheme_of(config).describe(parameters(config, kind), issued(config, kind)))
 
 
 def upload_rows(config: Options) -> int:
     """Samples in a chunk; whole batches, or one that has a master key of its own."""
     if config.keys_for is KeyScope.BATCH:
         return config.batch
-    words = 2048 + config.features if config.scheme is Scheme.LWE else 9 * (config.features + 1)
-    return chunk_rows(config, 8 * words)
+    return chunk_rows(config, ciphertext_nbytes(config, config.features))
+
+
+def ciphertext_nbytes(config: Options, length: int) -> int:
+    """Bytes of a ciphertext of a vector, about; under ring-LWE of one among very many."""
+    if config.scheme is Scheme.RLWE:
+        return 12 * (length + 1)
+    return 8 * (ipfe_lwe.DIMENSION + length if config.scheme is Scheme.LWE else 9 * (length + 1))
 
 
 def uploaded_chunk(held: list[list[Any]], batch: Batch, config: Options) -> tuple[Any, int]:
@@ -291,9 +305,7 @@ def set_up_instances(state: Authority, kind: str, part: int) -> list[Any]:
 
 def _set_up(state: State, kind: str, name: str) -> Any:
     config: Options = state.config
-    mpk, state.held["msk", name] = scheme_of(config).setup(
-        parameters(config, bounds_of(config, kind)), state.coins
-    )
+    mpk, state.held["msk", name] = scheme_of(config).setup(parameters(config, kind), state.coins)
     return mpk
 
 
@@ -322,7 +334,7 @@ def keep_key(state: Owner | Cloud, kind: str, mpk: Any) -> None:
 
 def keep_keys(state: Owner | Cloud, kind: str, mpks: list[Any]) -> None:
     """C: keep the public keys of the batches that come next, one of each owner."""
-    scheme, expected = scheme_of(state.config), parameters(state.config, bounds_of(state.config, kind))
+    scheme, expected = scheme_of(state.config), parameters(state.config, kind)
     state.held["mpk", kind] = [scheme.check(mpk, expected) for mpk in mpks]
 
 

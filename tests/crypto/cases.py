@@ -10,19 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from protocols.crypto import febo, fhipe, ipfe_ddh, ipfe_lwe, paillier
+from protocols.crypto import febo, fhipe, ipfe_ddh, ipfe_lwe, ipfe_rlwe, paillier
 from protocols.crypto.coins import Coins
 from protocols.crypto.integers.packing import HeadBounds
 from protocols.crypto.records import Bounds
 
 TOY = 64  # dimension of lwe where security is not the matter
-INNER = ("ddh", "lwe", "fhipe")
+INNER = ("ddh", "lwe", "rlwe", "fhipe")
 ALL = (*INNER, "febo", "paillier")
 
 
 @dataclass(frozen=True)
 class Inner:
-    """An instance of an inner-product scheme, with the same verbs for all three."""
+    """An instance of an inner-product scheme, with the same verbs for all."""
 
     scheme: ModuleType
     mpk: Any
@@ -48,9 +48,9 @@ class Inner:
 
 def inner(name, bounds=None, seed=1, group=None, dimension=TOY):
     """A new instance, small and of the fastest group unless told otherwise."""
-    scheme = {"ddh": ipfe_ddh, "lwe": ipfe_lwe, "fhipe": fhipe}[name]
+    scheme = {"ddh": ipfe_ddh, "lwe": ipfe_lwe, "rlwe": ipfe_rlwe, "fhipe": fhipe}[name]
     coins, bounds = Coins(bytes([seed]) * 32), bounds or Bounds(6, 16, 128)
-    more = [dimension] if name == "lwe" else [group] if group else []
+    more = [dimension] if name == "lwe" else [None, dimension] if name == "rlwe" else [group] if group else []
     return Inner(scheme, *scheme.setup(scheme.parameters(bounds, *more), coins), coins)
 
 
@@ -99,6 +99,7 @@ def _inner(name, seed):
     keys = {
         "ddh": {"mpk": (6,), "msk": (6,)},
         "lwe": {"mpk": (TOY, 6), "msk": (6, TOY)},
+        "rlwe": {"mpk": (TOY, 6), "msk": (6, TOY)},
         "fhipe": {"msk": (6, 6)},
     }
     shapes = {"ct": (3, 6), "sk": (4, 6)} | keys[name]

@@ -15,6 +15,7 @@ EVERY = [
     *(("ddh", group) for group in ("secp256k1", "bn254", "bls12_381", "modp2048")),
     *(("fhipe", group) for group in ("bn254", "bls12_381")),
     ("lwe", None),
+    ("rlwe", None),
 ]
 
 
@@ -45,7 +46,7 @@ def test_keys_at_exactly_the_bound_keep_their_signs(name, exponent):
         y = np.array([[bound, -bound], [-bound, -bound]])
         sk = it.key(y)
         assert name == "fhipe" or np.array_equal(sk.y, y)
-        if exponent < 9 or name == "lwe":  # the others would build a table for every bound
+        if exponent < 9 or name in ("lwe", "rlwe"):  # the others would build a table for every bound
             assert np.array_equal(
                 it.decrypt(sk, it.encrypt(np.array([[1, 0], [0, -1]]))), [y[:, 0], -y[:, 1]]
             )
@@ -54,7 +55,7 @@ def test_keys_at_exactly_the_bound_keep_their_signs(name, exponent):
 @pytest.mark.parametrize(
     ("bound", "dtype"), [(127, np.int8), (128, np.int16), (32767, np.int16), (32768, np.int32)]
 )
-@pytest.mark.parametrize("name", ["ddh", "lwe"])
+@pytest.mark.parametrize("name", ["ddh", "lwe", "rlwe"])
 def test_a_key_holds_its_vector_in_the_smallest_type_that_fits(name, bound, dtype):
     assert inner(name, Bounds(2, 1, bound)).key(np.array([[bound, -bound]])).y.dtype == dtype
 
@@ -128,7 +129,7 @@ def test_what_was_loaded_decrypts_in_rows_joined_again_and_empty(name):
     )
     assert again.shape == (5, 6) and np.array_equal(it.decrypt(sk, again), np.roll(x, 2, axis=0) @ y.T)
     assert it.decrypt(sk, scheme.rows(again, 2, 2)).shape == (0, 4) and it.run(x, y[:0]).shape == (5, 0)
-    if name != "lwe":
+    if name not in ("lwe", "rlwe"):
         with pytest.raises(MalformedError, match="cannot be put together"):
             scheme.concat([ct, scheme.load(it.mpk, ct)])
 
@@ -137,8 +138,10 @@ def test_what_was_loaded_decrypts_in_rows_joined_again_and_empty(name):
     ("ddh", Bounds(784, 255, 1 << 20), "discrete-logarithm limit"),
     ("fhipe", Bounds(64, 255, 1 << 20), "discrete-logarithm limit"),
     ("lwe", Bounds(100_000, 60_000, 60_000), "leave no room"),
+    ("rlwe", Bounds(100_000, 60_000, 60_000), "leave no room"),
+    ("rlwe", Bounds(64, 255, 1 << 20), "leave no room"),
     ("lwe", Bounds(1 << 20, 1, 1 << 10), "leave no room"),  # a key would not fit into 32 bits
 ])  # fmt: skip
 def test_bounds_that_a_scheme_cannot_carry_are_refused_at_set_up(name, bounds, reason):
     with pytest.raises(BoundError, match=reason):
-        inner(name, bounds, dimension=1)
+        inner(name, bounds, dimension=2)

@@ -35,6 +35,7 @@ what it wants to know anyway.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -140,18 +141,15 @@ class Column:
         return found
 
 
-def left(
-    column: Column, alone: float, dimension: int, log2_modulus: float, secret: float, error: float
-) -> int:
-    """Bits that are left of a master key, `alone` those of its public key without any key: LWE in `dimension`
-    with a secret of deviation `secret`. While a column is not determined, all that is lost of that is r.
+def left(column: Column, alone: float, block: Callable[[float], int]) -> int:
+    """Bits that are left of a master key, `alone` those of its public key without any key of a function.
+
+    While a column is not determined, all that is lost is that the public key is as hard as with a secret of
+    deviation r: `block` says of which block size.
     """
     if not column.dimension:
         return 0
-    kept = max(min(secret, column.deviation), 2**-_ENTROPY)
-    lost = lwe_block_size(dimension, log2_modulus, secret, error) - lwe_block_size(
-        dimension, log2_modulus, kept, error
-    )
+    lost = block(math.inf) - block(max(column.deviation, 2**-_ENTROPY))
     of_public_key = alone - _SIEVE * max(0, lost)
     beta = column.determined
     return math.floor(of_public_key if beta is None else min(of_public_key, bits(beta)))
