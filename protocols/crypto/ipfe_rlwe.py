@@ -218,7 +218,7 @@ def _widths(bounds: Bounds, issued: Issued | None, norm: float) -> Iterator[int]
     for keys in () if issued is None else (issued.total, issued.first):
         if keys < bounds.length:
             volume = core_svp.Column(bounds.length, keys, norm, 1.0).log2_volume / (bounds.length - keys)
-            if volume < _WIDEST:
+            if volume < _WIDEST - 2:
                 yield max(least, math.ceil(_HARD * 2**volume))
     yield least
 

@@ -19,6 +19,9 @@ CASES = [
     {},
     {"scheme": Scheme.DDH},
     {"scheme": Scheme.DDH, "group": "bn254", "samples": 20},
+    {"scheme": Scheme.RLWE},
+    {"scheme": Scheme.RLWE, "gradient": Gradient.FE, "owners": 2, "batch": 7},
+    {"scheme": Scheme.RLWE, "defence": ("batch_keys",)},
     {"labels": Labels.FEBO},
     {"gradient": Gradient.FE},
     {"labels": Labels.FEBO, "gradient": Gradient.FE, "scheme": Scheme.DDH, "samples": 20, "batch": 8},
@@ -104,7 +107,7 @@ def test_parameters_and_levels_are_stated():
 
 
 def test_the_estimate_of_a_full_transcript_is_near_the_truth(runs):
-    for options in ({}, {"scheme": Scheme.DDH}, {"gradient": Gradient.FE}):
+    for options in ({}, {"scheme": Scheme.DDH}, {"scheme": Scheme.RLWE}, {"gradient": Gradient.FE}):
         run, result = runs("plain_fe", **options)
         actual = 2 * sum(edge["bytes"] for edge in result["traffic"])
         assert 0.4 < plain_fe.payload_nbytes(run.config()) / actual < 1.6, options

@@ -22,6 +22,7 @@ CASES = [
     ("plain", {}),
     ("plain_fe", {}),
     ("plain_fe", {"scheme": Scheme.DDH}),
+    ("plain_fe", {"scheme": Scheme.RLWE}),
     ("mitig1", TINY),
     ("mitig1", {**TINY, "owners": 2, "authority": Authority.OWNER}),
     ("mitig2", {"owners": 3}),

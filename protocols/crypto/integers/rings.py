@@ -124,7 +124,8 @@ def rotations(c: Integers, at: Integers, p: int) -> NDArray[np.int64]:
     """The rows (len(at), d) whose products with the coefficients of s are those of c s at the places `at`."""
     word = c.astype(np.int64)
     both = np.concatenate([(p - word) % p, word])
-    return both[at.astype(np.int64)[:, None] + (len(c) - np.arange(len(c)))[None]]
+    rows: NDArray[np.int64] = both[at.astype(np.int64)[:, None] + (len(c) - np.arange(len(c)))[None]]
+    return rows
 
 
 def product(a: Integers, b: Integers, p: int) -> NDArray[np.int64]:
@@ -135,14 +136,12 @@ def product(a: Integers, b: Integers, p: int) -> NDArray[np.int64]:
     residue = np.mod(b.astype(np.int64), p)
     residue -= p * (residue > p // 2)
     high = (residue + (1 << 12)) >> 13
+    parts = [residue - (high << 13), *([high] if high.any() else [])]
     left = torch.from_numpy(a.astype(np.float64))
     with all_threads():
-        top, low = (
-            (left @ torch.from_numpy(part.astype(np.float64))).numpy().astype(np.int64)
-            for part in (high, residue - (high << 13))
-        )
-    found: NDArray[np.int64] = ((top % p << 13) + low) % p
-    return found
+        sums = [(left @ torch.from_numpy(part.astype(np.float64))).numpy().astype(np.int64) for part in parts]
+    found: NDArray[np.int64] = sums[0] if len(sums) == 1 else sums[0] + (sums[1] % p << 13)
+    return found % p
 
 
 def lift(residues: list[NDArray[np.int64]], primes: tuple[int, ...]) -> NDArray[Any]:
