@@ -6,13 +6,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from rich.console import Console
 
 from scenarios.show.charts import drawn
 from scenarios.show.printable import printable
 from scenarios.show.tables import table
-
-_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#000000")
 
 _MEANING = (
     "Determined: locally, up to discrete symmetries, over the reals. Whole numbers can only add to it; what "
@@ -116,25 +115,25 @@ def _moment(moment: list[Any]) -> str:
 
 
 def draw_audit(path: Path, content: dict[str, Any]) -> None:
-    """A panel per view: the share of each quantity that is determined, against what the view had received."""
-    found = [each for each in content["findings"] if each["moments"]]
-    with drawn(path, 9.0, 2.3 * len(found) + 0.4) as figure:
-        panels = figure.subplots(len(found), 1, squeeze=False)[:, 0]
-        for axes, each in zip(panels, found, strict=True):
-            names = [_moment(moment) for moment in each["moments"]]
-            for i, quantity in enumerate(each["quantities"]):
-                shares = [count / quantity["total"] for count in quantity["curve"]]
-                style = {
-                    "color": _COLOURS[i % len(_COLOURS)],
-                    "linestyle": "-" if i < len(_COLOURS) else "--",
-                }
-                axes.step(range(len(names)), shares, where="post", label=quantity["name"], **style)
-            axes.set_title(
-                f"{_name(each)}: rank {each['rank']} of {each['unknowns']}", fontsize=9.5, loc="left"
-            )
-            shown = range(0, len(names), max(1, len(names) // 10))
-            axes.set_xticks(list(shown), [names[i] for i in shown], fontsize=7)
-            axes.set_ylim(-0.04, 1.06)
-            axes.set_ylabel("share determined", fontsize=8)
-            axes.legend(fontsize=6.5, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-            axes.spines[["top", "right"]].set_visible(False)
+    """A panel per view: quantities against what the view had received, dark where they are determined."""
+    found = [each for each in content["findings"] if each["moments"] and each["quantities"]]
+    rows = [len(each["quantities"]) for each in found]
+    with drawn(path, 9.0, 0.26 * sum(rows) + 0.9 * len(rows) + 0.4) as figure:
+        panels = figure.subplots(max(1, len(found)), 1, squeeze=False, height_ratios=rows or None)[:, 0]
+        for axes, each in zip(panels, found, strict=False):
+            _panel(axes, each)
+
+
+def _panel(axes: Axes, finding: dict[str, Any]) -> None:
+    quantities, names = finding["quantities"], [_moment(moment) for moment in finding["moments"]]
+    shares = [[count / quantity["total"] for count in quantity["curve"]] for quantity in quantities]
+    axes.imshow(shares, aspect="auto", cmap="Blues", vmin=0.0, vmax=1.25, interpolation="nearest")
+    for row, quantity in enumerate(quantities):
+        said = _count(quantity) if quantity["determined"] or quantity["undecided"] else "nothing found"
+        axes.annotate(f"  {said}", (1.0, row), xycoords=("axes fraction", "data"), fontsize=7, va="center")
+    axes.set_title(f"{_name(finding)}: {_rank(finding)}", fontsize=9, loc="left")
+    axes.set_yticks(range(len(quantities)), [quantity["name"] for quantity in quantities], fontsize=7.5)
+    shown = range(0, len(names), max(1, len(names) // 10))
+    axes.set_xticks(list(shown), [names[i] for i in shown], fontsize=7)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
