@@ -22,9 +22,7 @@ def kept(config, step, *args):
 
 def test_a_public_key_for_other_bounds_is_refused():
     config = small("plain_fe").config
-    own, other = (
-        keys.parameters(config, keys.bounds_of(some, "x")) for some in (config, replace(config, x_max=17))
-    )
+    own, other = (keys.parameters(some) for some in (config, replace(config, x_max=17)))
     scheme = keys.scheme_of(config)
     assert kept(config, keys.keep_key, "x", scheme.setup(own, Coins(bytes(32)))[0])
     with pytest.raises(MalformedError, match="other parameters"):
