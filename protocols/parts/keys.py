@@ -81,7 +81,9 @@ class Instance:
 class Options(Rounded, Convolved):
     """How samples are encrypted."""
 
-    scheme: Scheme = option(Scheme.LWE, "What protects the samples.")
+    scheme: Scheme = option(
+        Scheme.LWE, "What protects the samples. A key budget that leaves under 80 bit of lwe or rlwe is void."
+    )
     group: str = option("secp256k1", "Group for ddh and febo.")
     keys_for: KeyScope = derived("what a master key protects", KeyScope.RUN)
 

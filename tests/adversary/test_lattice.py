@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 from parties.adversary.adversary import Adversary
 from parties.adversary.solvers import lattice
 from parties.adversary.solvers.order import placed
-from protocols.network.config import Init
+from protocols.network.config import Init, Scheme
 from tests.scenarios.test_attacks import attacked
 
 DIGITS = load_digits().data.astype(np.int64)[np.random.default_rng(3).permutation(1797)]
@@ -128,6 +128,17 @@ def test_few_keys_give_the_short_secret_of_lwe(runs, hidden):
     row = attacked(run, "master_key")
     assert row["metrics"]["exact_pixels"] == 1.0 and row["metrics"]["solved_at_step"] == 0
     assert row["notes"]["matches_public_key"] and row["notes"]["keys_used"] == hidden
+
+
+def test_wide_secrets_stay_within_their_budget_and_fall_where_it_is_printed_as_void(runs):
+    options = {"hidden": 32, "samples": 320, "scheme": Scheme.RLWE}
+    run, result = runs("plain_fe", **options, defence=("key_budget:40",))
+    assert "128 bit left" in result["security"]["scheme"]
+    assert "do not determine the master key" in attacked(run, "master_key")["why"]
+    run, result = runs("plain_fe", **options, defence=("key_budget:60",))
+    assert "void, 0 bit left" in result["security"]["scheme"]
+    row = attacked(run, "master_key")
+    assert row["metrics"]["exact_pixels"] == 1.0 and 40 < row["notes"]["keys_used"] < 60
 
 
 def test_the_ledger_names_the_step_of_the_first_keys(runs):

@@ -28,7 +28,7 @@ from parties.adversary.attacks.all_keys import blank, told
 from parties.adversary.solvers.exact import solve_exactly, solve_modulo
 from parties.adversary.solvers.lattice import LATTICE, Coset
 from parties.adversary.solvers.systems import System, gather
-from protocols.crypto import ipfe_ddh, ipfe_lwe
+from protocols.crypto import ipfe_ddh, ipfe_lwe, ipfe_rlwe
 from protocols.crypto.coins import Coins
 from protocols.crypto.groups.named import get_group
 from protocols.language.relations import Equations, Instance, MasterKey
@@ -36,6 +36,7 @@ from protocols.language.relations import Equations, Instance, MasterKey
 NAME = "master_key"
 SUMMARY = "n independent keys, or the authority's coins, give the master key, which opens every ciphertext"
 CONSUMES = (Instance,)
+_SHORT = (ipfe_lwe, ipfe_rlwe)
 _TRIED = 8  # other instances on which a master key is tried
 _SECONDS = 60.0  # about what is spent on opening ciphertexts whose products are dear
 
@@ -49,7 +50,7 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
     proven = [key for system in every if (key := proven_key(system)) is not None]
     if not proven:
         best = max(every, key=lambda system: system.rank)
-        short = " and short secrets are not found" if best.instances[0].scheme is ipfe_lwe else ""
+        short = " and short secrets are not found" if best.instances[0].scheme in _SHORT else ""
         raise NotApplicable(
             "the key that solves the equations does not match the public key"
             if best.full
@@ -99,8 +100,8 @@ class Proven:
 
 def proven_key(system: System) -> Proven | None:
     """The master key that the keys of an instance give, if it matches its public key; else None."""
-    instance, few = system.instances[0], min(system.rank, (system.echelon.columns + 1) // 2)
-    if instance.scheme is ipfe_lwe and few and system.echelon.columns <= LATTICE:
+    instance, few = system.instances[0], _few(system)
+    if few and system.echelon.columns <= LATTICE:
         secret = _short_master_key(system, few)
         if secret is not None and instance.scheme.check_master_key(instance.mpk(), secret):
             return Proven(system, secret, few, system.reached(few))
@@ -108,6 +109,22 @@ def proven_key(system: System) -> Proven | None:
     if secret is None or not instance.scheme.check_master_key(instance.mpk(), secret):
         return None
     return Proven(system, secret, system.rank, system.ranks[-1][0])
+
+
+def _few(system: System) -> int:
+    """How many keys the lattice is given: under LWE half as many as pixels; under ring-LWE, whose secrets are
+    wide, four more than leave nothing by the volume of their lattice, where there are so many, and fewer than
+    n. 0: none.
+    """
+    scheme, n = system.instances[0].scheme, system.echelon.columns
+    if scheme is ipfe_lwe:
+        return min(system.rank, (n + 1) // 2)
+    if scheme is not ipfe_rlwe or system.full or not system.rank:
+        return 0
+    params, upper = system.instances[0].mpk().params, np.linalg.qr(system.vectors.T.astype(np.float64))[1]
+    volumes = np.cumsum(np.log2(np.abs(np.diag(upper))))
+    enough = (k for k, log2 in enumerate(volumes, 1) if not scheme.level(params, k, 2 ** (log2 / k)))
+    return min(system.rank, next(enough, -4) + 4)
 
 
 def _short_master_key(system: System, few: int) -> NDArray[np.int64] | None:
@@ -118,9 +135,9 @@ def _short_master_key(system: System, few: int) -> NDArray[np.int64] | None:
     n = system.echelon.columns
     try:
         columns, solvable = Coset.of(system.vectors[:few], np.ones(n)).nearest(stacked.T, np.zeros(n))
-    except OverflowError:
+    except (OverflowError, ValueError):  # the latter: of nearly n keys LLL does not find the kernel
         return None
-    return columns.T if solvable.all() and np.abs(columns).max() <= ipfe_lwe.LARGEST_SECRET else None
+    return columns.T if solvable.all() else None
 
 
 def solve_master_key(system: System) -> Any:
