@@ -40,10 +40,6 @@ PUBLIC_KEY = ipfe_lwe.LwePublicKey | ipfe_rlwe.RlwePublicKey | ipfe_ddh.DdhPubli
 CIPHERTEXT = ipfe_lwe.LweCiphertext | ipfe_rlwe.RlweCiphertext | ipfe_ddh.DdhCiphertext
 FUNCTION_KEY = ipfe_lwe.LweFunctionKey | ipfe_rlwe.RlweFunctionKey | ipfe_ddh.DdhFunctionKey
 
-MODULES: MappingProxyType[Scheme, ModuleType] = MappingProxyType({
-    Scheme.LWE: ipfe_lwe, Scheme.RLWE: ipfe_rlwe, Scheme.DDH: ipfe_ddh,
-})  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Instance:
@@ -203,7 +199,9 @@ class OfBatch(OfRun):
 
 def scheme_of(config: Options) -> ModuleType:
     """The module of the scheme that protects the samples."""
-    return MODULES[config.scheme]
+    if config.scheme is Scheme.DDH:
+        return ipfe_ddh
+    return ipfe_lwe if config.scheme is Scheme.LWE else ipfe_rlwe
 
 
 def bounds_of(config: Options, kind: str = "x") -> Bounds:

@@ -24,6 +24,7 @@ RUNS = {
     "known_init": ("mitig2", {"init": Init.SHARED}, CLOUD, 0),
     "known_samples": ("mitig1", TINY, CLOUD, 8),
     "update": ("mitig2", MANY, ("key_authority", "cloud_trainer"), 0),
+    "label_clusters": ("mitig2", {"labels": Labels.OWNER, "epochs": 2}, CLOUD, 0),
     "lattice": ("plain_fe", {"hidden": 32}, CLOUD, 0),
     "lattice_gram": ("mitig2", {"samples": 140, "hidden": 32, "epochs": 12}, CLOUD, 0),
     "lattice_span": (
