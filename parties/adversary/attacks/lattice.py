@@ -81,7 +81,7 @@ def confirmed(system: System, prior: Prior, tried: int) -> tuple[int, int, int]:
 
     def right(some: NDArray[np.int64]) -> int:
         z = system.products(0, some).astype(np.int64)
-        x, inside = coset.within(z[:, :few], expected.guess, 0, prior.x_max)
+        x, inside = coset.within(z[:, :few], expected.guess, 0, prior.x_max, wide=False)
         return int((inside & (x @ rows.T.astype(np.int64) == z).all(axis=1)).sum())
 
     first = which[:_FIRST]

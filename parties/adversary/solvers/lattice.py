@@ -127,16 +127,16 @@ class Coset:
         return x, solvable
 
     def within(
-        self, z: Whole, guess: Reals, low: Whole | int, high: Whole | int
+        self, z: Whole, guess: Reals, low: Whole | int, high: Whole | int, wide: bool = True
     ) -> tuple[Whole, NDArray[np.bool_]]:
         """The same with every entry in low..high, and for which z one was found: a search where Babai fails.
 
         At each plane the candidates nearest so far go on, each with its three nearest multiples (K-best
-        sphere decoding): 512 of them, and more where this fails for few.
+        sphere decoding): 512 of them, and, if `wide`, more where this fails.
         """
         x, solvable = self.nearest(z, guess)
         good = solvable & _inside(x, low, high)
-        for width, most in _WIDTHS:
+        for width, most in _WIDTHS if wide else _WIDTHS[:1]:
             for j in np.flatnonzero(solvable & ~good)[:most]:
                 near = self._searched(x[j], guess, width)
                 inside = near[_inside(near, low, high)]
