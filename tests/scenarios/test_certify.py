@@ -150,7 +150,7 @@ FORGERIES = {
             f.json("result.json", "steps", value=lambda n: 2 * n),
         ),
         "config: config.json is not the one",
-        "order: entry|order: the entries of",
+        "result: security in result.json",  # what more keys would leave of the secret
     ),
     "config.json alone": (
         lambda f: f.json("config.json", "config", "batch", value=lambda n: n + 1),
