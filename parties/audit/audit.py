@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -195,15 +196,7 @@ class Derivative:
             if key[0] not in coalition:
                 last[key[0]] = key
         for party, key in last.items():
-            columns = [
-                slope([trace.outputs[key] for trace in self.moved[each.name, entry]])
-                for each in layout.unknowns for entry in range(each.values.size)
-            ]  # fmt: skip
-            if columns:
-                gradients = np.stack(columns, axis=1)
-                gradients = gradients[np.abs(gradients).max(axis=1) > _STILL]
-                if len(gradients):
-                    yield Quantity(f"trained weights of {party}", quantities.some(gradients))
+            yield from self._moving(f"trained weights of {party}", layout, partial(_outputs, key))
 
     def _under_keys(self, layout: Layout, coalition: frozenset[str]) -> Iterator[Quantity]:
         """What others encrypted, or hid in keys, apart from inputs as they are."""
@@ -212,15 +205,18 @@ class Derivative:
             if message.sender not in coalition and any(each.what in HIDDEN for each in message.sealed):
                 labels.setdefault(message.label, []).append(i)
         for label, places in labels.items():
-            columns = [
-                slope([_plaintexts(trace, places) for trace in self.moved[each.name, entry]])
-                for each in layout.unknowns for entry in range(each.values.size)
-            ]  # fmt: skip
-            if columns:
-                gradients = np.stack(columns, axis=1)
-                gradients = gradients[np.abs(gradients).max(axis=1) > _STILL]
-                if len(gradients):
-                    yield Quantity(f"what {label} hides", quantities.some(gradients))
+            yield from self._moving(f"what {label} hides", layout, partial(_plaintexts, places))
+
+    def _moving(self, name: str, layout: Layout, read: Callable[[Trace], Reals]) -> Iterator[Quantity]:
+        """Numbers of a trace as quantities, those that depend on something that is not known."""
+        columns = [
+            slope([read(trace) for trace in self.moved[each.name, entry]])
+            for each in layout.unknowns for entry in range(each.values.size)
+        ]  # fmt: skip
+        gradients = np.stack(columns, axis=1) if columns else np.zeros((0, 1))
+        gradients = gradients[np.abs(gradients).max(axis=1, initial=0.0) > _STILL]
+        if len(gradients):
+            yield Quantity(name, quantities.some(gradients))
 
     def _answer(self, quantity: Quantity, found: list[Spectrum]) -> Answer:
         total = len(quantity.gradients)
@@ -271,7 +267,12 @@ def aligned(base: Sequence[Seen], moved: Sequence[Seen]) -> list[Reals]:
     ]
 
 
-def _plaintexts(trace: Trace, places: list[int]) -> Reals:
+def _outputs(key: tuple[str, str, int], trace: Trace) -> Reals:
+    """What was revealed under a key."""
+    return trace.outputs[key]
+
+
+def _plaintexts(places: list[int], trace: Trace) -> Reals:
     """What is hidden in some messages."""
     found = [
         np.asarray(each).ravel() for i in places for each in trace.messages[i].sealed if each.what in HIDDEN

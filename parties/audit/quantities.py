@@ -41,12 +41,6 @@ class Layout:
             at += each.values.size
         self.size = at
 
-    def unit(self, each: Unknown, entry: int) -> Reals:
-        """The gradient of one entry."""
-        row = np.zeros(self.size)
-        row[self.start[each.name] + entry] = 1.0
-        return row
-
     def rows(self, each: Unknown) -> Iterator[Reals]:
         """For every row (sample) of an unknown the matrix (n, u) that picks it."""
         count, width = each.values.shape

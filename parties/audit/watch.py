@@ -23,10 +23,7 @@ Reals = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Message:
-    """One message: where and when, the numbers that its receiver reads, and what is sealed in it.
-
-    `form` describes it without its content: types, shapes, and how many bytes its numbers take.
-    """
+    """One message: where and when, the numbers that its receiver reads, and what is sealed in it."""
 
     sender: str
     receiver: str
@@ -35,12 +32,6 @@ class Message:
     round: int
     numbers: Reals
     sealed: tuple[Sealed, ...]
-    form: str
-
-    @property
-    def place(self) -> tuple[str, str, str, str, int]:
-        """What tells it from others."""
-        return self.sender, self.receiver, self.label, self.phase, self.round
 
 
 @dataclass
@@ -112,7 +103,7 @@ class Watch:
     def _note(self, sender: str, receiver: str, sent: Transfer | Publish, value: Any) -> None:
         numbers, sealed = read(value)
         self.trace.messages.append(
-            Message(sender, receiver, sent.label, sent.phase, sent.round, numbers, sealed, form_of(value))
+            Message(sender, receiver, sent.label, sent.phase, sent.round, numbers, sealed)
         )
 
 
@@ -153,11 +144,3 @@ def leaves(value: Any) -> Iterator[Any]:
             yield from leaves(getattr(value, each.name))
     else:
         yield value
-
-
-def form_of(value: Any) -> str:
-    """Types and shapes of a value, not its content."""
-    return "; ".join(
-        f"{leaf.dtype}{list(leaf.shape)}" if isinstance(leaf, np.ndarray) else type(leaf).__name__
-        for leaf in leaves(value)
-    )

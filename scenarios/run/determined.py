@@ -7,6 +7,7 @@ by an audit, not computed here. The audit knows the public configuration alone.
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
@@ -57,11 +58,16 @@ def with_audit(
     """The lines of a coalition, and those that an audit adds; a line where there could be no audit."""
     finding, found = audited(scenario, config, coalition), list(lines)
     if finding is None:
-        why = f"a small instance cannot be audited: {why_not(scenario, config)}"
+        reason = why_not(scenario, config) or "what it sends there is not finite"
+        why = f"a small instance cannot be audited: {reason}"
         return [*found, Learned(", ".join(coalition), "audit", "others", "not analysed", why, None)]
     for answer in finding.answers:
         line = _line(finding, answer, coalition, found)
         found += [] if line is None else [line]
+    of_samples = [line for line in found if line.quantity in _NAMED_ALIKE["samples"] and line.how != "own"]
+    if finding.steps and not of_samples:
+        why = f"{', '.join(finding.steps)} changes in steps with what is not known, which no audit can follow"
+        found.append(Learned(", ".join(coalition), "samples", "others", "undecided", why, None))
     return found
 
 
@@ -72,7 +78,10 @@ def audited(scenario: Scenario, config: Any, coalition: Coalition) -> Finding | 
     derivative = _derivative(scenario, tuple(sorted(small_of(scenario, config).items())))
     if isinstance(derivative, str):
         return None
-    return derivative.finding(_there(coalition, derivative.instance.parties, len(config.counts)))
+    try:
+        return derivative.finding(_there(coalition, derivative.instance.parties, len(config.counts)))
+    except (ValueError, ArithmeticError):  # numbers that are not finite: numpy's error of linear algebra too
+        return None
 
 
 def why_not(scenario: Scenario, config: Any) -> str | None:
@@ -90,6 +99,8 @@ def _derivative(scenario: Scenario, given: tuple[tuple[str, Any], ...]) -> Deriv
             return Derivative(small_instance(experiment))
         except KeyholeError as cause:
             return str(cause)
+        except Exception as cause:  # a user's script on reals: the run itself has ended well
+            return f"{type(cause).__name__} in its script"
 
 
 def _there(coalition: Coalition, parties: Sequence[str], owners: int) -> Coalition:
@@ -106,23 +117,31 @@ def _there(coalition: Coalition, parties: Sequence[str], owners: int) -> Coaliti
 def _line(finding: Finding, answer: Answer, coalition: Coalition, lines: Sequence[Learned]) -> Learned | None:
     """What an answer adds to the lines of a coalition."""
     quantity = _quantity(answer.name)
-    if quantity is None or not (answer.determined or (answer.undecided and not finding.decided)):
+    if quantity is None or not (answer.determined or answer.undecided):
         return None
     whole = answer.determined == answer.total
-    for line in lines:
-        if line.quantity in _NAMED_ALIKE.get(quantity, (quantity,)) and line.how in _STRONG:
-            part = (
-                quantity in ("samples", "gram") and not line.of.startswith("all ") and line.how not in _OF_ALL
-            )
-            if not (whole and part):
-                return None
+    alike = [line for line in lines if line.quantity in _NAMED_ALIKE.get(quantity, (quantity,))]
+    if any(line.how in _STRONG and (not whole or _says_all(line, quantity)) for line in alike):
+        return None
+    if not answer.determined and any(line.how == "undecided" for line in alike):
+        return None
     party = ", ".join(coalition)
     if not answer.determined:
-        return Learned(party, quantity, "others", "undecided", "audit of a small instance: no gap", None)
+        why = (
+            f"{answer.name}: an audit of a small instance cannot tell ({answer.undecided} of {answer.total})"
+        )
+        return Learned(party, quantity, "others", "undecided", why, None)
     how_many = f"all {answer.total}" if whole else f"{answer.determined} of {answer.total}"
     since = "" if answer.since is None else f" since {_moment(answer.since[1])} there"
     detail = f"{answer.name}: {how_many}{since}, by an audit of a small instance; not computed here"
     return Learned(party, quantity, "others", "determined", detail, None)
+
+
+def _says_all(line: Learned, quantity: str) -> bool:
+    """Whether a line speaks of all there is of a quantity of samples, or of one that has no parts."""
+    if quantity not in ("samples", "gram", "labels") or line.how in _OF_ALL:
+        return True
+    return line.of.startswith("all ") or re.match(r"(\d+) of \1 ", line.of) is not None
 
 
 def _quantity(name: str) -> str | None:

@@ -175,6 +175,7 @@ _HOW = {
     "own": "a party's own input or secret, or what it sent",
     "clear": "crossed as plain numbers",
     "exact": "solved for",
+    "up to": "determined but for what the line names",
     "determined": "by an audit of a small instance, not computed here",
     "bounded": "constrained; no rule determines it",
     "undecided": "an audit of a small instance could not tell",
