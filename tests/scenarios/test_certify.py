@@ -248,7 +248,8 @@ def test_a_folder_without_its_manifest_or_with_another_hash_is_told(forger):
 
 def test_what_a_party_kept_is_held_against_the_replay(forger):
     kept = forger.path / "state" / "key_authority"
-    kept.write_bytes(kept.read_bytes()[:-1] + b"\0")
+    *rest, last = kept.read_bytes()
+    kept.write_bytes(bytes([*rest, last ^ 1]))
     status, output = said(forger.path)
     assert status == 1 and output.startswith("altered: state: what key_authority kept")
 
