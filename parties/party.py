@@ -18,6 +18,7 @@ from protocols.language.confine import check_step
 from protocols.language.errors import FigureError, KeyholeError, StepError
 from protocols.language.figure import fits
 from protocols.language.message import Header, decode, describe, encode
+from protocols.language.precision import computed_in, precision_of
 from protocols.language.roles import index_of, role_of
 from protocols.language.session import DoStep, Ref
 from protocols.language.state import State
@@ -47,6 +48,7 @@ class Party:
         self._transcript = transcript
         self._heap: dict[int, Any] = {}
         self.state = _state(name, config, drawn)
+        self._precision = precision_of(config)
         for label, key in (("coins", drawn.coins), ("weights", drawn.weights)):
             transcript.note(name, Kind.COINS, label, np.frombuffer(key, np.uint8))
 
@@ -67,7 +69,8 @@ class Party:
         self._transcript.step(self.name, f"{do.module}.{do.step}", header, public, told)
         values = (self._heap[arg.id] if isinstance(arg, Ref) else arg for arg in do.args)
         try:
-            result = step(self.state, *values)
+            with computed_in(self._precision):
+                result = step(self.state, *values)
         except Exception as cause:
             raise StepError(
                 f"{self.name}: {do.step} failed in {at(do.phase, do.round)}: {_reason(cause)}"
@@ -102,7 +105,9 @@ class Party:
         """
         value = decode(frame)
         self._transcript.message(self.name, Kind.RECEIVED, header, value, frame)
-        if kind is not None and not fits(value, kind):
+        with computed_in(self._precision):
+            fitting = kind is None or fits(value, kind)
+        if not fitting:
             got = " ".join(map(str, describe(value)))
             raise FigureError(
                 f"{self.name}: {header.sender} sent a {got} as {header.label} "

@@ -9,22 +9,26 @@ from typing import Any
 
 import numpy as np
 
-from parties.adversary.attack import Learned, NotApplicable, Prior, Reconstruction, relations_of
+from parties.adversary.attack import Learned, NotApplicable, Prior, Quantity, Reconstruction, relations_of
 from parties.adversary.catalogue import find_attack
 from parties.adversary.knowledge import learned, queried
 from parties.record.view import View
 from protocols.language.errors import ConfigError
+from protocols.language.relations import LabelErrors, Labels
 
 
 @dataclass(frozen=True)
 class Attacked:
-    """The outcome of one attack: a reconstruction, or the reason why there is none."""
+    """The outcome of one attack: a reconstruction, or the reason why there is none. `labelled`: whether the
+    view tells the classes of samples, if only up to their names, so that a guess may rest on them.
+    """
 
     attack: str
     corrupted: tuple[str, ...]
     reconstruction: Reconstruction | None
     why: str
     seconds: float
+    labelled: bool = False
 
 
 def rebuild(name: str, view: View, prior: Prior, rng: np.random.Generator) -> Reconstruction:
@@ -57,10 +61,11 @@ class Adversary:
             rebuilt = rebuild(name, view, prior, np.random.default_rng(seed))
         except NotApplicable as reason:
             why = str(reason)
+        seconds = time.perf_counter() - start
+        labelled = rebuilt is not None and (rebuilt.quantity is Quantity.CLASS_IMAGES or _tells_classes(view))
         if view is not self._view:
             view.close()
-        called = find_attack(name).NAME
-        return Attacked(called, self._view.parties, rebuilt, why, time.perf_counter() - start)
+        return Attacked(find_attack(name).NAME, self._view.parties, rebuilt, why, seconds, labelled)
 
     def learned(self) -> list[Learned]:
         """What the view gives away."""
@@ -86,6 +91,11 @@ class Adversary:
     def close(self) -> None:
         """Close the transcripts."""
         self._view.close()
+
+
+def _tells_classes(view: View) -> bool:
+    relations = relations_of(view)
+    return any(True for kind in (Labels, LabelErrors) for _ in relations.of(kind))
 
 
 def attack_view(views: Sequence[tuple[str, str]], name: str, prior: Prior, seed: int) -> Attacked:

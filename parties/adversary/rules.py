@@ -30,7 +30,7 @@ from parties.adversary.attack import NotApplicable, Prior, Relations
 from parties.adversary.attacks import gradient, gram, known_maps, lattice, lattice_gram, master_key, update
 from parties.adversary.solvers import intervals
 from parties.adversary.solvers.lattice import LATTICE, expected_of, rows_of_span
-from parties.adversary.solvers.moves import between_known, computable, own, placed, samples_of
+from parties.adversary.solvers.moves import between_known, computable, own, placed, rounding_error, samples_of
 from parties.adversary.solvers.portions import Portions, whole
 from parties.adversary.solvers.products import Stack
 from parties.adversary.solvers.systems import System, gather, systems
@@ -289,8 +289,7 @@ def _change(
     """(how, detail) of solving one change for samples."""
     before, after = (np.asarray(now(known[which].value)) for which in (first.before, first.after))
     if not computable(first.terms, first.steps):
-        noise = float(np.finfo(np.float32).eps) * float(np.abs(after).max()) * float(np.sqrt(first.roundings))
-        dimensions = min(len(index), len(update.span(before - after, noise)))
+        dimensions = min(len(index), len(update.span(before - after, rounding_error(first, after))))
         return _of_span(sight, before - after, len(samples_of(first)), dimensions)
     weights, change = placed(first.terms, first.steps, sum(sight.counts)), before - after
     for mine in sight.relations.of(Samples):
@@ -339,11 +338,12 @@ def _first_batch(sight: Sight, same: list[Products], maps: dict[Map, Any]) -> To
     for products in same:
         w.append(np.asarray(now(maps[products.map])))
         z.append(now(products.values))
-        if sum(map(len, w)) >= n and Stack.of(w).numerical_rank() == n:
+        if sum(map(len, w)) >= n and Stack.of(w, same[0].roundoff).numerical_rank() == n:
             x = Stack.of(w).least_squares(np.hstack(z))
             break
-    few = known_maps.in_whole_numbers(w[:1], z[:1], same[0].noise, sight.prior)
-    of, rank = f"the first batch of {sight.owner(int(same[0].samples[0]))}", Stack.of(w).numerical_rank()
+    few = known_maps.in_whole_numbers(w[:1], z[:1], same[0].noise, sight.prior, same[0].roundoff)
+    of = f"the first batch of {sight.owner(int(same[0].samples[0]))}"
+    rank = Stack.of(w, same[0].roundoff).numerical_rank()
     detail = f"Z1 = W1 x with W1 known: rank {rank} of {n}"
     if few is not None:
         said = f"Z1 = W1 x with W1 known: {len(w[0])} equations and whole pixels, solved"
@@ -362,9 +362,10 @@ def _replayed(sight: Sight) -> Iterator[Told]:
     for products, w in known_maps.replayed(sight.relations, found):
         if found.solved[products.samples].all():
             continue
-        x = Stack.of([w]).solved(now(products.values), prior.x_max, products.noise)
+        x = Stack.of([w], products.roundoff).solved(now(products.values), prior.x_max, products.noise)
         if x is None:
-            x = known_maps.in_whole_numbers([w], [now(products.values)], products.noise, prior)
+            z = [now(products.values)]
+            x = known_maps.in_whole_numbers([w], z, products.noise, prior, products.roundoff)
         if x is not None:
             found.learn(products.samples, x)
             last = products.since

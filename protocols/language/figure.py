@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.language.precision import real
 from protocols.language.roles import Role
 
 # What most arrows carry.
@@ -61,12 +62,15 @@ Figure = tuple[Arrow, ...]
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of the type that an arrow states; a subclass is another class."""
+    """Whether a value is of the type that an arrow states; a subclass is another class. float32 stands for
+    the type in which the run computes.
+    """
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (UnionType, typing.Union):
         return any(fits(value, one) for one in inner)
     if origin is np.ndarray:
         (scalar,) = typing.get_args(inner[1])
+        scalar = real() if scalar is np.float32 else scalar
         return isinstance(value, np.ndarray) and (scalar is Any or np.issubdtype(value.dtype, scalar))
     if origin in (list, dict):
         items = value.values() if isinstance(value, dict) else value

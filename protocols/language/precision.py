@@ -21,6 +21,17 @@ class Precision(Enum):
     SINGLE = "float32"
     DOUBLE = "float64"
 
+    @property
+    def roundoff(self) -> float:
+        """The relative error of one rounding: 2^-24, or 2^-53."""
+        return float(np.finfo(self.value).eps) / 2
+
+
+def precision_of(config: Any) -> Precision:
+    """What a configuration asks for; float32 where it does not say."""
+    found: Precision = getattr(config, "precision", Precision.SINGLE)
+    return found
+
 
 _CURRENT: ContextVar[Precision] = ContextVar("precision", default=Precision.SINGLE)
 

@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.language.precision import Precision
+
 Array = NDArray[Any]
 Positions = NDArray[np.int64]
 Later = Array | Callable[[], Array]
@@ -90,7 +92,8 @@ class Combinations(Relation):
 
 @dataclass(frozen=True, eq=False)
 class Products(Relation):
-    """What a map made of samples: X[samples] W^T = `values` (m, h), up to errors of about `noise`.
+    """What a map made of samples: X[samples] W^T = `values` (m, h), up to errors of about `noise` and those
+    of arithmetic whose roundings err by `roundoff`, relatively.
 
     With a `dither`, X here and wherever its map was trained on it is whole pixels plus the same reals within
     +-`dither` in every use.
@@ -101,6 +104,7 @@ class Products(Relation):
     map: Map
     noise: float = 0.0
     dither: float = 0.0
+    roundoff: float = Precision.SINGLE.roundoff
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,12 +124,14 @@ class Steps:
     """The steps by which maps move: step u used `samples[u]` (m,), and the errors dZ_u (m, h), where the view
     holds them.
 
-    `error(u)` is dZ_u; `known` says for how many of the first steps the view holds it.
+    `error(u)` is dZ_u; `known` says for how many of the first steps the view holds it. `roundoff`: relative
+    error of a rounding in their arithmetic.
     """
 
     samples: tuple[Positions, ...]
     known: int
     error: Callable[[int], Array]
+    roundoff: float = Precision.SINGLE.roundoff
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +139,7 @@ class Update(Relation):
     """How a map moved: W(`before`) - W(`after`) = sum_u terms[u] dZ_u^T X[steps.samples[u]], `terms` (U,) all
     public.
 
-    `roundings`: how often the map was rounded to float32 in between.
+    `roundings`: how often the map was rounded to its type of reals in between.
     """
 
     before: Map

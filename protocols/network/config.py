@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from protocols.language.errors import ConfigError
 from protocols.language.options import derived, option
+from protocols.language.precision import Precision
 from protocols.network.conv import Convolution, parse
 from protocols.network.fixedpoint import FixedPoint
 
@@ -143,6 +144,7 @@ class Training:
     lr: float = option(0.05, "Learning rate.", panel="Network", large=0.1)
     momentum: float = option(0.9, "Of SGD; Adam's first decay rate.", panel="Network")
     optimizer: Optimizer = option(Optimizer.SGD, "At every party.", panel="Network")
+    precision: Precision = option(Precision.SINGLE, "Of networks, and of what they send.", panel="Network")
     pixels: Pixels = option(Pixels.UNIT, "unit: divided by their maximum; raw: as they are.", panel="Network")
 
     def __post_init__(self) -> None:

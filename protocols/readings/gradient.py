@@ -1,7 +1,7 @@
 """What views say of the first layer's gradients where one party trains the whole network: dW1 = dZ1^T X_B /
 B.
 
-The cloud sent dZ1 and received dW1, both in float32; or it holds function keys for the rounded dZ1 of every
+The cloud sent dZ1 and received dW1, both as reals; or it holds function keys for the rounded dZ1 of every
 step (`keys.py`). The authority that is asked for keys sees the rounded W1, and then dZ1, of every step.
 """
 
@@ -31,13 +31,11 @@ from protocols.network.schedule import batches
 from protocols.readings.path import of_one_network, trajectory, why_not
 from protocols.readings.samples import in_rounds, of_batch, owned
 
-_FLOAT = 2.0**-24  # the relative error of one rounding to float32
-
 
 def from_owner(view: View) -> Iterator[Relation]:
     """dW1 as owners sent it back.
 
-    The owner rounds X / unit, a sum of B products and its quotient by B to float32: (B + 3) roundings at most
+    The owner rounds X / unit, a sum of B products and its quotient by B: (B + 3) roundings at most
     of a sum that no order of adding makes larger than |dZ1|^T x_max.
     """
     yield Plain(labels=("dz1", "dw1"))
@@ -56,7 +54,7 @@ def from_owner(view: View) -> Iterator[Relation]:
                 index,
                 _scaled(view, sent[step], 1.0, turned=True),
                 _scaled(view, row, scale),
-                relative=(len(index) + 3) * _FLOAT * config.x_max,
+                relative=(len(index) + 3) * config.precision.roundoff * config.x_max,
                 labels=("dz1", "dw1"),
                 since=step,
             )
@@ -114,6 +112,7 @@ def updates(view: View) -> Iterator[Relation]:
         tuple(use.index for use in path.uses),
         known,
         lambda k: _error(view, rows[k], config, len(path.uses[k].index)),
+        config.precision.roundoff,
     )
     asked = max((row.round for row in view.rows("w1") if row.phase == "step"), default=0)
     for number in range(1, min(max(known, asked), len(path.uses) - 1) + 1):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from protocols.language.precision import computed_in
 from protocols.language.relations import (
     Array,
     Asked,
@@ -63,7 +64,8 @@ def _product(view: View, row: Row) -> Products:
     values = _scaled(view, row, config.pixel_unit)
     dither = config.dither if row.phase == "step" else 0.0
     since = max(row.round, 0)
-    return Products(index, values, which, noise, dither, labels=(row.label,), since=since)
+    roundoff = config.precision.roundoff
+    return Products(index, values, which, noise, dither, roundoff, labels=(row.label,), since=since)
 
 
 def positions(config: Any, step: int, owner: int) -> Positions:
@@ -86,7 +88,7 @@ def maps(view: View) -> Iterator[Relation]:
     config = view.config
     if config.init is Init.SHARED:
         first = Map("w1", -1, 0)
-        yield KnownMap(first, lambda: _matrix(nn.draw_public(config).value.numpy(), config))
+        yield KnownMap(first, lambda: _matrix(_public(config), config))
         if (
             not config.first
             and config.order is not Order.PRIVATE
@@ -117,6 +119,11 @@ def requests(view: View) -> Iterator[Relation]:
         which = map_at(config, row.round, owner) if row.phase == "step" else Map("w1 of a query", -1, 0)
         value = _scaled(view, row, 1.0 / config.weight_scale)
         yield KnownMap(which, value, 0.5 / config.weight_scale, labels=("w1",), since=max(row.round, 0))
+
+
+def _public(config: Any) -> Any:
+    with computed_in(config.precision):
+        return nn.draw_public(config).value.numpy()
 
 
 def _matrix(w1: Any, config: Any) -> Array:
@@ -204,11 +211,13 @@ def _steps(view: View, every: tuple[Use, ...], errors: dict[tuple[int, int], Row
         assert row is not None
         return np.asarray(view.value(row), np.float64)
 
-    return Steps(tuple(use.index for use in every), known, error)
+    return Steps(tuple(use.index for use in every), known, error, view.config.precision.roundoff)
 
 
 def _replay(view: View, known: Callable[[Positions], Array | None]) -> Iterator[tuple[Products, Array]]:
-    """Train the copies of W1 along, in float32 and with the owners' own steps, from a public first one."""
+    """Train the copies of W1 along, in the type of reals and with the steps of the owners, from a public
+    first one.
+    """
     config = view.config
     z1 = {
         (row.round, index_of(row.sender)): row
@@ -218,7 +227,9 @@ def _replay(view: View, known: Callable[[Positions], Array | None]) -> Iterator[
     dz1 = {
         (row.round, index_of(row.receiver)): row for row in view.rows("dz1", Kind.SENT) if row.phase == "step"
     }
-    mean, copies = nn.draw_public(config).value, dict[int, nn.Weight]()
+    with computed_in(config.precision):
+        mean = nn.draw_public(config).value
+    copies = dict[int, nn.Weight]()
     for _, steps in uses(config, _STEPS):
         for use in steps[0]:  # handed out; the optimizer's memory stays where everyone takes part
             if use.owner not in copies or not config.everyone:
@@ -235,9 +246,12 @@ def _replay(view: View, known: Callable[[Positions], Array | None]) -> Iterator[
                 x, row = known(use.index), dz1.get((use.step, use.owner))
                 if x is None or row is None:
                     return
-                errors = torch.from_numpy(np.array(view.value(row), dtype=np.float32))
-                nn.descend(copies[use.owner], nn.first_layer_gradient(errors, x, config.pixel_unit), config)
-        mean = torch.from_numpy(averaging.mean([copies[use.owner].value.numpy() for use in steps[0]]))
+                errors = torch.from_numpy(np.array(view.value(row)))
+                with computed_in(config.precision):
+                    change = nn.first_layer_gradient(errors, x, config.pixel_unit)
+                nn.descend(copies[use.owner], change, config)
+        with computed_in(config.precision):
+            mean = torch.from_numpy(averaging.mean([copies[use.owner].value.numpy() for use in steps[0]]))
 
 
 def rest(view: View) -> Iterator[Relation]:

@@ -15,7 +15,7 @@ from parties.adversary.attack import Prior, Quantity, Reconstruction
 from parties.adversary.catalogue import PRESETS, find_target
 from scenarios.run.folder import RunFolder
 from scenarios.run.json_schema import plain
-from scenarios.run.result import AttackRow
+from scenarios.run.result import AttackRow, Gain
 from scenarios.score.metrics import (
     Truth,
     baseline_guess,
@@ -24,6 +24,7 @@ from scenarios.score.metrics import (
     matched,
     nearest_of_class,
     score,
+    tells_classes,
 )
 from scenarios.show.pictures import COLUMNS, grid
 
@@ -86,7 +87,7 @@ class Scorer:
         rebuilt = attacked.reconstruction
         if rebuilt is None:
             return {"applicable": False, "why": attacked.why, "metrics": {}, "gain": None}
-        won = gain(rebuilt, self._truth, self._prior)
+        won = gain(rebuilt, self._truth, self._prior, attacked.labelled)
         return {"applicable": True, "why": "", "metrics": self.metrics(rebuilt), "gain": won}
 
 
@@ -131,10 +132,14 @@ def scored(attacked: Attacked, prior: Prior, truth: Truth | None) -> AttackRow:
     )
     if rebuilt is None or truth is None:
         return row
+    won = gain(rebuilt, truth, prior, attacked.labelled)
     return replace(
         row,
         metrics=score(rebuilt, truth, prior, _SCORING_SEED),
-        baseline=baselines(rebuilt, truth, prior),
+        of=len(truth.images),
+        baseline=baselines(rebuilt, truth, prior, attacked.labelled),
+        gain=None if won is None else Gain(mean=won["mean"], interval=tuple(won["interval"])),
+        zero_line=_zero_line(rebuilt, prior, attacked.labelled),
         notes={**rebuilt.notes, **_per_image(rebuilt)},
     )
 
@@ -150,7 +155,16 @@ def _per_image(rebuilt: Reconstruction) -> dict[str, Any]:
     }
 
 
-def baselines(rebuilt: Reconstruction, truth: Truth, prior: Prior) -> dict[str, Any]:
+def _zero_line(rebuilt: Reconstruction, prior: Prior, labelled: bool) -> str:
+    """What the guess is, in words; empty where it is no image."""
+    if rebuilt.quantity not in (Quantity.IMAGES, Quantity.GRAM):
+        return ""
+    if tells_classes(prior, labelled):
+        return "mean of the public images of a sample's class"
+    return "mid-range" if prior.public is None else "mean of the public images"
+
+
+def baselines(rebuilt: Reconstruction, truth: Truth, prior: Prior, labelled: bool = False) -> dict[str, Any]:
     """What the same code scores without the secret: the prior's guess, the swapped view, the projection.
 
     `swapped`: the attack on a view whose samples were exchanged for one another. The attacks treat each
@@ -159,7 +173,7 @@ def baselines(rebuilt: Reconstruction, truth: Truth, prior: Prior) -> dict[str, 
     away = max(1, len(truth.images) // 2)  # half the data away: neighbours of one owner may be of one class
     swapped = replace(rebuilt, index=(rebuilt.index + away) % len(truth.images))
     found: dict[str, Any] = {
-        "guess": baseline_guess(rebuilt, truth, prior, _SCORING_SEED),
+        "guess": baseline_guess(rebuilt, truth, prior, _SCORING_SEED, labelled),
         "swapped": score(swapped, truth, prior, _SCORING_SEED),
     }
     projection = baseline_projection(rebuilt, truth, prior, _SCORING_SEED)

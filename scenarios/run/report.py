@@ -12,6 +12,7 @@ from typing import Any
 
 from parties.adversary.behaviours import replaced
 from parties.record.verify import edges as transcript_edges
+from protocols.language.precision import computed_in, precision_of
 from protocols.language.roles import party_name
 from protocols.network import nn
 from scenarios.run.experiment import Experiment
@@ -59,6 +60,11 @@ def _accuracy(experiment: Experiment, revealed: Any, x: Any, y: Any) -> float | 
     """As the protocol says, or by the weights of a network; None where there is nothing to measure."""
     if x is None or y is None or revealed is None:
         return None
+    with computed_in(precision_of(experiment.config)):
+        return _measured(experiment, revealed, x, y)
+
+
+def _measured(experiment: Experiment, revealed: Any, x: Any, y: Any) -> float | None:
     found = experiment.protocol.accuracy(revealed, experiment.config, x, y)
     parts = revealed if isinstance(revealed, list) else [revealed]
     if found is not None or not all(isinstance(part, dict) for part in parts):

@@ -124,7 +124,7 @@ class Metrics:
 class Baselines:
     """the same metrics without the secret"""
 
-    guess: Metrics | None = maybe("the best guess from the prior alone")
+    guess: Metrics | None = maybe("the best guess from the prior alone, see zero_line")
     swapped: Metrics | None = maybe("the attack's output scored against another sample")
     projection: Metrics | None = maybe("least-norm correction of a constant image onto the equations")
 
@@ -167,8 +167,8 @@ class FirstSuccess:
 class Gain:
     """by how much a reconstruction beats the prior's guess"""
 
-    mean: float = derived("over images, of the mean squared error")
-    interval: tuple[float, ...] = derived("95 % over images")
+    mean: float = derived("over samples: of the mean squared error, or of the share of labels")
+    interval: tuple[float, ...] = derived("95 % over samples")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,10 +191,13 @@ class AttackRow:
     applicable: bool = derived("whether the view holds what it needs")
     why: str = derived("why not, if not")
     samples: int = derived("samples attacked", least=0)
+    of: int | None = maybe("samples of the run", least=0)
     seconds: float = derived("in the adversary's process", least=0)
     prior: dict[str, Any] = derived("what the adversary is assumed to know besides its view", holds=PriorRow)
     metrics: dict[str, Any] = derived("how close it came", factory=dict, holds=Metrics)
     baseline: dict[str, Any] = derived("the same metrics without the secret", factory=dict, holds=Baselines)
+    zero_line: str | None = maybe("what the guess of images is")
+    gain: Gain | None = maybe("against the guess; none where neither images nor labels were rebuilt")
     notes: dict[str, Any] = derived(
         "what the attack says of itself, such as feasible, relaxed and infeasible images; NAME_per_image: a "
         "value for each "

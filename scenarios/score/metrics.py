@@ -107,13 +107,15 @@ def score(recon: Reconstruction, truth: Truth, prior: Prior, seed: int) -> dict[
     return {**common, **_score_images(recon, truth, prior, seed)}
 
 
-def baseline_guess(recon: Reconstruction, truth: Truth, prior: Prior, seed: int = 0) -> dict[str, Any]:
+def baseline_guess(
+    recon: Reconstruction, truth: Truth, prior: Prior, seed: int = 0, labelled: bool = False
+) -> dict[str, Any]:
     """The same metrics for the best guess from the prior alone, for the samples of a reconstruction.
 
-    Images: one image for all, `Prior.guess`. Labels: the most frequent class. Classes, which are renamed to
-    fit best: that too, or the same clusters over samples at random, if that fits better. Gram matrix: that of
-    images that are the guess and vary about it as the public ones do. Span: the principal directions of the
-    public images, as many as the attack found.
+    Images: `zero_line`, one image for all, or for each class where the view is `labelled`. Labels: the most
+    frequent class. Classes, which are renamed to fit best: that too, or the same clusters over samples at
+    random, if that fits better. Gram matrix: that of images that are the guess and vary about it as the
+    public ones do. Span: the principal directions of the public images, as many as the attack found.
     """
     if recon.quantity is Quantity.LABELS:
         return {"labels_right": _majority(recon, truth)}
@@ -121,20 +123,42 @@ def baseline_guess(recon: Reconstruction, truth: Truth, prior: Prior, seed: int 
         return {"classes_right": _by_chance(recon, truth, seed)}
     if recon.quantity is Quantity.MASTER_KEY or not len(recon.index):
         return {}
-    return score(replace(recon, values=_guessed(recon, prior), solved_at_step=None), truth, prior, seed)
+    guessed = _guessed(recon, truth, prior, labelled)
+    return score(replace(recon, values=guessed, solved_at_step=None), truth, prior, seed)
 
 
-def _guessed(recon: Reconstruction, prior: Prior) -> NDArray[Any]:
+def zero_line(index: NDArray[np.int64], truth: Truth, prior: Prior, labelled: bool) -> Images:
+    """Images (m, n) that nothing but the prior gives for samples: the mean of the public ones, of their class
+    where the view tells classes; mid-range without public images.
+    """
+    means = np.tile(prior.guess(), (int(truth.labels.max(initial=0)) + 1, 1))
+    if tells_classes(prior, labelled):
+        assert prior.public is not None and prior.public_labels is not None
+        for label in np.intersect1d(prior.public_labels, np.arange(len(means))):
+            means[label] = prior.public[prior.public_labels == label].mean(axis=0)
+    found: Images = means[truth.labels[index]]
+    return found
+
+
+def tells_classes(prior: Prior, labelled: bool) -> bool:
+    """Whether the mean of a class is known: the view tells the classes, and public images have some."""
+    return labelled and prior.public_labels is not None and prior.public is not None
+
+
+def _guessed(recon: Reconstruction, truth: Truth, prior: Prior, labelled: bool) -> NDArray[Any]:
     guess = prior.guess()
     public = np.zeros((0, len(guess))) if prior.public is None else prior.public
     if recon.quantity is Quantity.GRAM:
+        means = zero_line(recon.index, truth, prior, labelled)
         spread = float(public.var(axis=0).sum()) if len(public) else len(guess) / 12
-        return np.full((len(recon.index),) * 2, float(guess @ guess)) + spread * np.eye(len(recon.index))
+        around = np.square(means - guess).sum(axis=1)  # of the variance, what the means of classes explain
+        found: NDArray[Any] = means @ means.T + np.diag(np.maximum(spread - around, 0.0))
+        return found
     if recon.quantity is Quantity.SPAN:
         sample = public[:SSIM_IMAGES] if len(public) else guess[None]
         directions: NDArray[Any] = np.linalg.svd(sample, full_matrices=False)[2][: len(recon.values)]
         return directions
-    return np.broadcast_to(guess, (len(recon.index), len(guess)))
+    return zero_line(recon.index, truth, prior, labelled)
 
 
 def _majority(recon: Reconstruction, truth: Truth) -> float:
@@ -166,7 +190,7 @@ def _by_chance(recon: Reconstruction, truth: Truth, seed: int) -> float:
     return max(_majority(recon, truth), float(np.mean(shares)) if len(labels) else 0.0)
 
 
-def gain(recon: Reconstruction, truth: Truth, prior: Prior) -> dict[str, Any] | None:
+def gain(recon: Reconstruction, truth: Truth, prior: Prior, labelled: bool = False) -> dict[str, Any] | None:
     """How much better than the prior's guess a reconstruction is, with a 95 % interval; None for what is one
     number.
 
@@ -175,7 +199,7 @@ def gain(recon: Reconstruction, truth: Truth, prior: Prior) -> dict[str, Any] | 
     """
     recon = matched(recon, truth)
     if recon.quantity is Quantity.IMAGES and len(recon.index) > 1:
-        guess = np.broadcast_to(prior.guess(), (len(recon.index), truth.images.shape[1]))
+        guess = zero_line(recon.index, truth, prior, labelled)
         return _interval(
             _errors(guess, recon.index, truth, prior) - _errors(recon.values, recon.index, truth, prior)
         )

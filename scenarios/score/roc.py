@@ -71,7 +71,8 @@ def rates(found: Trial) -> dict[str, Any]:
     """Rates of an attack: plain data with the names of result.json.
 
     `tpr_at_fpr_01`, `tpr_at_fpr_10`, `auc`, `interval_01` and `interval_10` (Clopper-Pearson, 95 %, samples
-    taken as independent), `tpr_pooled_01`, `positives`, `nulls`, `mse` (median) and `mse_null`.
+    taken as independent), `tpr_pooled_01`, `positives`, `nulls`, `nulls_of_a_class`, `mse` (median) and
+    `mse_null`.
     """
     positives, nulls = shares(found)
     hits = {percent: int((positives < percent / 100).sum()) for percent in (1, 10)}
@@ -84,6 +85,7 @@ def rates(found: Trial) -> dict[str, Any]:
         "tpr_pooled_01": float((_shares(found.errors.ravel(), found.nulls.ravel()) < 0.01).mean()),
         "positives": positives.size,
         "nulls": found.null_samples,
+        "nulls_of_a_class": len(found.nulls),
         "mse": float(np.median(found.errors)),
         "mse_null": float(np.median(found.nulls)),
     }

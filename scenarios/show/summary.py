@@ -267,23 +267,30 @@ def attack_table(attacks: list[dict[str, Any]], security: str = "", width: int =
     views = list(dict.fromkeys(", ".join(row["corrupted"]) for row in attacks))
     wide, several = width >= _WIDE, len(views) > 1
     columns = ["attack", "samples", "measure", "rebuilt", *_BASELINES, "step"]
-    columns += [*(["seconds"] if wide else []), *(["protection"] if security else [])]
+    columns += [*(["better by, 95 %", "seconds"] if wide else []), *(["protection"] if security else [])]
     table = _table(f"attacks on the view of {'; of '.join(views)}", *columns, gap=2 if wide else 1)
     for row in attacks:
         metrics = row["metrics"]
         how, since = measure(metrics), metrics.get("solved_at_step")
         table.add_row(
             _named(row, several),
-            str(row["samples"]),
+            str(row["samples"])
+            if row.get("of") in (None, row["samples"])
+            else f"{row['samples']} of {row['of']}",
             how,
             value(metrics, how) or "-",
             *(value(row["baseline"].get(name, {}), how) for name in _BASELINES),
             "" if since is None else str(since),
-            *([f"{row['seconds']:.1f}"] if wide else []),
+            *([_better(row.get("gain")), f"{row['seconds']:.1f}"] if wide else []),
             *([security] if security else []),
         )
     refused = [f"{_named(row)}: not applicable: {row['why']}" for row in attacks if row["why"]]
     return Group(table, *map(Text, refused), _legend(_ATTACK_LEGEND))
+
+
+def _better(gain: dict[str, Any] | None) -> str:
+    """By how much an attack beats the guess, as the ends of an interval."""
+    return "" if gain is None else "{:+.4f} to {:+.4f}".format(*gain["interval"])
 
 
 def _named(row: dict[str, Any], whose: bool = False) -> str:
@@ -295,7 +302,8 @@ def _named(row: dict[str, Any], whose: bool = False) -> str:
 _BASELINES = ("guess", "swapped", "projection")
 _ATTACK_LEGEND = (
     "mse: mean squared error, pixels in [0, 1], 0 is best · pixels, labels: share exactly right · error: "
-    "relative, of a Gram matrix or a span · the same measure for guess: the best without the view · "
+    "relative, of a Gram matrix or a span · the same measure for guess: the best without the secret, the "
+    "mean of the public images, or of those of its class where the view tells classes · "
     "swapped: the same output against other samples · projection: a gray image corrected to fit the "
     "equations"
 )

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.adversary.attack import Known, Prior, Relations
+from parties.adversary.heads.membership import taken_and_left
 from parties.data.datasets import DataSpec, load
 from protocols.crypto import paillier
 from protocols.crypto.coins import Coins, derive
@@ -35,6 +36,7 @@ from protocols.network.dp import sigma_for, usual_delta
 from protocols.network.head import Float, Heads, Protect, Recipe, train_heads
 from protocols.network.head_integers import HeadFormat, integer_logits, quantise_features, quantise_head
 from scenarios.run.public_base import base_of, load_base
+from scenarios.score.epsilon import audited_epsilon, most
 from scenarios.study.head_service import Integers, RealService, matrix_of, served, service
 from scenarios.study.head_victims import NO_FEATURES, Samples, Task, draw_victims, task_of, task_of_features
 
@@ -92,6 +94,7 @@ class HeadViews:
     def __init__(self, options: MatrixOptions) -> None:
         self.options = options
         self._trained: dict[str, tuple[HeadTask, Heads]] = {}
+        self._audited: dict[str, dict[str, Any]] = {}
 
     @cached_property
     def task(self) -> Task:
@@ -155,6 +158,22 @@ class HeadViews:
         return self._seen(
             task, [HeadWeights(np.arange(len(heads)), lambda: heads.layers)], self.task.accuracy(heads)
         )
+
+    def audited(self, defence: Defence) -> dict[str, Any]:
+        """For a row of dp: its epsilon from below, from as many runs with a sample and without it as there
+        are shadows.
+        """
+        if defence.name not in self._audited:
+            victims, delta, runs = self.victims, defence.said["delta"], self.options.shadows
+            rng = np.random.default_rng((self.options.seed, 9, *defence.name.encode()))
+            found = taken_and_left(
+                victims.features, victims.labels, self.task.classes, defence.recipe, runs, rng
+            )
+            self._audited[defence.name] = {
+                "audited_epsilon": round(audited_epsilon(*found, delta), 3),
+                "audited_most": round(most(runs, delta), 3), "audited_runs": runs,
+            }  # fmt: skip
+        return self._audited[defence.name]
 
     def defences(self) -> Iterator[Defence]:
         """Those of the training: none, RelaxLoss, DP-SGD."""

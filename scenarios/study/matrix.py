@@ -16,6 +16,10 @@ heads. What its rates mean is in `scenarios.score.roc`. A row that does not appl
 decrypted logits do. One victim is also asked `real_queries` through real ciphertexts: `real_equal` says
 whether their logits are the same, `extrapolated_seconds` is the time that all queries would take.
 
+`audited_epsilon` bounds the epsilon of a dp row from below at 95 %, by whether one sample took part in
+training that was repeated `audited_runs` times with it and without it (`scenarios.score.epsilon`);
+`audited_most` is the most that so many runs can show.
+
 delta is N^-1.1, nearly vacuous with five samples (`protocols.network.dp`). What a DP row says is about these
 attacks and these heads: that they fail is no proof that others do, and the rate that they have at a large
 epsilon is within what it allows. It neither confirms nor refutes the paper's claim that DP-SGD fails, which
@@ -52,6 +56,7 @@ from scenarios.study.head_views import Defence, HeadViews, MatrixOptions, Seen
 from scenarios.study.study import Cell, Settings, Study, carry_out, cell_path, plain_row, unseen, write_csv
 
 _NULLS = 1000  # of all classes, at least
+_IN_ONE_PER_CENT = 10  # nulls, below which a rate at 1 % is marked as coarse
 _RANDOM = 1000  # heads of Gaussian weights
 _PICTURED = 10
 _SEED = 0  # of the attacks' own draws
@@ -77,11 +82,15 @@ class HeadRow:
     interval_10: list[float] | None = None
     tpr_pooled_01: float | None = None
     positives: int | None = None
+    nulls_of_a_class: int | None = None
     mse: float | None = None
     mse_null: float | None = None
     level: float | None = None
     epsilon: float | None = None
     delta: float | None = None
+    audited_epsilon: float | None = None
+    audited_most: float | None = None
+    audited_runs: int | None = None
     sigma: float | None = None
     clip: float | None = None
     shadows: int | None = None
@@ -124,10 +133,20 @@ def row_count(options: MatrixOptions) -> int:
 
 def rates_table(content: dict[str, Any]) -> Table:
     """For the terminal; a rate in bold where it is above its false positive rate beyond the interval."""
-    figures = "accuracy|TPR at FPR 1 %|95 %|one null for all|TPR at 10 %|AUC|nulls|queries|s".split("|")
+    figures = "accuracy|TPR at FPR 1 %|95 %|one null for all|TPR at 10 %|AUC|nulls a class|queries|s".split(
+        "|"
+    )
     columns = ("defence", "attack", *(f">{name}" for name in figures))
     lines = [_cells_of(HeadRow(**row)) for row in content["matrix"]]
-    return table(columns, lines, _title(content["setting"]))
+    found = table(columns, lines, _title(content["setting"]))
+    if any(_coarse(HeadRow(**row)) for row in content["matrix"]):
+        found.caption = f"* 1 % of a class's nulls is fewer than {_IN_ONE_PER_CENT} of them"
+    return found
+
+
+def _coarse(row: HeadRow) -> bool:
+    """Whether one per cent of the nulls of a class is but a few of them."""
+    return row.nulls_of_a_class is not None and row.nulls_of_a_class < 100 * _IN_ONE_PER_CENT
 
 
 def _written(views: HeadViews, folder: Path, names: list[str], rows: list[HeadRow]) -> dict[str, Any]:
@@ -171,7 +190,9 @@ def _cells(views: HeadViews, folder: Path) -> list[Cell]:
         found[f"{name}-whitebox"] = Measured(kind, "whitebox", see, defence.said, null)
         if name == "none" and views.options.net:
             found["none-whitebox_net"] = Measured(kind, "whitebox_net", see)
-        found[f"{name}-informed"] = Measured(kind, "informed", see, defence.said)
+        found[f"{name}-informed"] = Measured(
+            kind, "informed", see, defence.said, partial(of_epsilon, defence)
+        )
     found["rhe-whitebox"] = Measured("rhe", "whitebox", views.ciphertexts, besides=of_ciphertexts)
     for attack in ("exponents", "blackbox", "oracle", "logits"):
         found[f"rhe-{attack}"] = Measured("rhe", attack, views.nothing)
@@ -215,7 +236,12 @@ def against_random(defence: Defence, views: HeadViews, rebuilt: Reconstruction) 
     drawn = rows.mean(0) + rows.std(0) * rng.standard_normal((_RANDOM, *rows.shape[1:]), dtype=np.float32)
     images = whitebox.rebuild(rows, shadows.images, drawn)
     found = rates(trial_against(_by_class(rebuilt, views), images, views.truth))
-    return {"tpr_gaussian_01": found["tpr_at_fpr_01"]}
+    return {"tpr_gaussian_01": found["tpr_at_fpr_01"], **of_epsilon(defence, views, rebuilt)}
+
+
+def of_epsilon(defence: Defence, views: HeadViews, rebuilt: Reconstruction) -> dict[str, Any]:
+    """For dp, what its epsilon is at the least, whatever was claimed."""
+    return views.audited(defence) if "epsilon" in defence.said else {}
 
 
 def of_ciphertexts(views: HeadViews, rebuilt: Reconstruction) -> dict[str, Any]:
@@ -322,15 +348,15 @@ def _kept(folder: Path, name: str) -> dict[str, NDArray[Any]]:
 def _cells_of(row: HeadRow) -> list[str]:
     """A row as text."""
     defence, _, attack = replace(row, queries=0).name.partition(": ")
-    defence += "" if row.delta is None else f", delta {row.delta:.2g}"
+    defence += "" if row.delta is None else f", delta {row.delta:.2g}, audited > {row.audited_epsilon:.2g}"
     start = [defence, attack, f"{row.accuracy:.3f}"]
     if row.interval_01 is None:
         return [*start, "not applicable", *[""] * 7]
     low, high = row.interval_01
-    rate = f"{row.tpr_at_fpr_01:.3f}"
+    rate = f"{row.tpr_at_fpr_01:.3f}{'*' if _coarse(row) else ''}"
     marked = f"[bold]{rate}[/bold]" if low > 0.01 else rate
     others = (f"{each:.3f}" for each in (row.tpr_pooled_01, row.tpr_at_fpr_10, row.auc))
-    counts = (str(row.nulls), str(row.queries or ""), f"{row.seconds:.1f}")
+    counts = (str(row.nulls_of_a_class or ""), str(row.queries or ""), f"{row.seconds:.1f}")
     return [*start, marked, f"{low:.3f} to {high:.3f}", *others, *counts]
 
 

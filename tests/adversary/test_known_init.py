@@ -7,6 +7,7 @@ from parties.adversary.attack import NotApplicable
 from parties.adversary.attacks import known_maps
 from parties.adversary.solvers.products import Stack
 from protocols.language.errors import ConfigError
+from protocols.language.precision import Precision
 from protocols.network import nn
 from protocols.network.config import Init, Optimizer
 from scenarios.run.baseline import train_plain
@@ -48,6 +49,15 @@ def test_with_fewer_neurons_a_first_batch_too_large_for_a_lattice_is_smoothed_an
     assert found.notes["stopped_at_step"] == 0 and found.notes["solved"] == 0
     mse = score(found, truth, run.prior(), 0)["mse"]
     assert mse < 0.3 * ((run.prior().guess() - truth.pixels(found.index)) ** 2).mean()
+
+
+@pytest.mark.parametrize(("precision", "exact"), [(Precision.SINGLE, False), (Precision.DOUBLE, True)])
+def test_in_float64_eight_equations_of_64_pixels_are_enough(runs, precision, exact):
+    run, _ = runs("mitig2", init=Init.SHARED, hidden=8, precision=precision)
+    found = attack(run)
+    assert run.view("cloud_trainer")["z1"][0].dtype == precision.value
+    right = np.array_equal(np.rint(found.values * 16), run.truth().images[found.index])
+    assert right == exact and (len(found.index) == 48) == exact
 
 
 def test_keys_of_the_first_step_work_on_all_ciphertexts_of_mitig1(runs, stamps):

@@ -300,6 +300,11 @@ def test_the_matrix_has_a_rate_or_a_reason_in_every_cell(small):
     for row in rows:
         assert (row["tpr_at_fpr_01"] is None) == (not row["applicable"]) == bool(row["why"])
     assert all("delta" in row for row in rows if "epsilon" in row)
+    for row in rows:
+        audited = row["defence"] == "dp"
+        assert audited == ("audited_epsilon" in row)
+        if audited:
+            assert 0 < row["audited_epsilon"] <= row["audited_most"] < row["epsilon"] == 40
     assert all(row["real_equal"] for row in rows if "real_equal" in row)
     (exact,) = (row["exact"] for row in rows if row["attack"] == "oracle" and row["applicable"])
     assert exact and rates_table(content).row_count == len(rows)

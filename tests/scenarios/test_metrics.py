@@ -165,6 +165,21 @@ def test_the_guess_is_the_public_mean_or_mid_range():
     )
 
 
+def test_where_the_view_tells_classes_the_guess_is_the_mean_of_the_class():
+    public, classes = RNG.random((8, 64)), np.array([0, 0, 1, 1, 1, 0, 1, 7])
+    prior = Prior(16, (8, 8), public, public_labels=classes)
+    recon, truth = images(np.zeros((6, 64))), TRUTH.images / 16
+    means = np.stack([public[classes == 0].mean(0), public[classes == 1].mean(0), public.mean(0)])
+    labelled = baseline_guess(recon, TRUTH, prior, labelled=True)["mse"]
+    assert labelled == pytest.approx(((truth - means[TRUTH.labels]) ** 2).mean())  # no public one is a 2
+    assert baseline_guess(recon, TRUTH, prior)["mse"] == pytest.approx(((truth - public.mean(0)) ** 2).mean())
+    mean_of_class = images(means[TRUTH.labels])
+    assert gain(mean_of_class, TRUTH, prior, labelled=True)["mean"] == 0.0
+    assert gain(mean_of_class, TRUTH, prior)["mean"] != 0.0
+    gram = Reconstruction(Quantity.GRAM, np.arange(6), np.zeros((6, 6)))
+    assert labelled != baseline_guess(gram, TRUTH, prior, labelled=True)["relative_error"] < 1.0
+
+
 def test_baselines_cover_the_samples_of_the_attack():
     index = np.array([4, 2])
     recon = images(np.zeros((2, 64)), index, projection=TRUTH.images[index] / 16)

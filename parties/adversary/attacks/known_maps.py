@@ -35,6 +35,7 @@ from parties.adversary.solvers.polytope import equations
 from parties.adversary.solvers.portions import Portions
 from parties.adversary.solvers.products import Stack, rounding
 from parties.adversary.solvers.systems import gather
+from protocols.language.precision import Precision
 from protocols.language.relations import (
     Array,
     Instance,
@@ -47,7 +48,7 @@ from protocols.language.relations import (
     now,
 )
 
-_FEWEST = 5  # pixels for each equation, beyond which no lattice is tried
+_FEWEST = 0.2  # of 24 bits for each pixel: below it no lattice is tried
 _ROUNDINGS = 4.0  # in the bound on the error of Z1, of which about one deviation is taken
 PRODUCTS = 10_000  # of pairings that an attack decrypts, at 5 to 8 ms each: about a minute
 
@@ -89,6 +90,7 @@ class _Batch:
 
     index: Integers
     noise: float = 0.0
+    roundoff: float = Precision.SINGLE.roundoff
     since: int = 0
     w: list[Reals] = field(default_factory=list)
     z: list[Reals] = field(default_factory=list)
@@ -102,14 +104,17 @@ def on_products(relations: Relations, prior: Prior, maps: dict[Map, Any], replay
     met, last = dict[bytes, _Batch](), 0
     seen = replayed(relations, found) if replay else followed(relations, maps, found)
     for products, w in seen:
-        batch = met.setdefault(products.samples.tobytes(), _Batch(products.samples, since=products.since))
+        batch = met.setdefault(
+            products.samples.tobytes(),
+            _Batch(products.samples, roundoff=products.roundoff, since=products.since),
+        )
         if found.solved[batch.index].all():
             continue
         batch.w.append(w)
         batch.z.append(now(products.values))
         batch.noise = max(batch.noise, products.noise)
-        x = Stack.of(batch.w).solved(np.hstack(batch.z), prior.x_max, batch.noise)
-        x = in_whole_numbers(batch.w, batch.z, batch.noise, prior) if x is None else x
+        x = Stack.of(batch.w, batch.roundoff).solved(np.hstack(batch.z), prior.x_max, batch.noise)
+        x = in_whole_numbers(batch.w, batch.z, batch.noise, prior, batch.roundoff) if x is None else x
         if x is not None:
             found.learn(batch.index, x)
             last = products.since
@@ -117,14 +122,17 @@ def on_products(relations: Relations, prior: Prior, maps: dict[Map, Any], replay
     return _put_together(prior, found, list(met.values()), np.setdiff1d(np.concatenate(used), mine), last)
 
 
-def in_whole_numbers(w: list[Reals], z: list[Reals], noise: float, prior: Prior) -> Integers | None:
+def in_whole_numbers(
+    w: list[Reals], z: list[Reals], noise: float, prior: Prior, roundoff: float
+) -> Integers | None:
     """Samples (m, n) from fewer equations than pixels, W x = z of several times: the whole solutions near the
     guess, if every sample has one.
     """
     a, b = np.vstack(w), np.hstack(z).astype(np.float64)
-    if a.shape[1] > LATTICE or not a.shape[1] / _FEWEST <= len(a) < a.shape[1]:
+    (count, pixels), bits = a.shape, -np.log2(roundoff)
+    if pixels > LATTICE or not pixels * _FEWEST <= count * bits / 24 or count >= pixels:
         return None
-    expected, error = expected_of(prior), max(rounding(b) / _ROUNDINGS, noise)
+    expected, error = expected_of(prior), max(rounding(b, roundoff) / _ROUNDINGS, noise)
     if surplus(a, expected, error) < SURE:
         return None
     x, found = near_solutions(a, b, error, expected)
@@ -172,7 +180,7 @@ def _put_together(
     waiting = [batch for batch in met if batch.w and not found.solved[batch.index].all()]
     for batch in waiting:
         if left:
-            stack, z = Stack.of(batch.w), np.hstack(batch.z)[:left]
+            stack, z = Stack.of(batch.w, batch.roundoff), np.hstack(batch.z)[:left]
             where.append(batch.index[: len(z)])
             images.append(stack.smoothed(z, prior, batch.noise))
             ranks.append(stack.rank(z, prior.x_max, batch.noise))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from flint import fmpz_mat
@@ -118,13 +119,25 @@ class Coset:
         return cls(_narrow(whole[zero]), _narrow(whole[~zero]), images, weights.astype(np.float64))
 
     def nearest(self, z: Whole, guess: Reals) -> tuple[Whole, NDArray[np.bool_]]:
-        """X (m, n) with A x = z for each row of z (m, k), near `guess` (n,); which z have a solution."""
-        x, solvable = self._solution(z)
+        """X (m, n) with A x = z for each row of z (m, k), near `guess` (n,); which z have a solution.
+
+        L. Babai's nearest plane (Combinatorica 6, 1986). A first solution can be so long that floats do not
+        show its last digits: then it is brought near again.
+        """
+        far, solvable = self._solution(z)
+        for _ in range(_PASSES):
+            if not len(far) or abs(far).max() < _SHOWN:
+                break
+            far = self._nearer(far, guess)
+        return self._nearer(_narrow(far), guess), solvable
+
+    def _nearer(self, x: NDArray[Any], guess: Reals) -> NDArray[Any]:
         q, r = self._triangle
         for i in reversed(range(len(self.basis))):
-            steps = np.rint(((x - guess) * self.weights) @ q[:, i] / r[i, i]).astype(np.int64)
-            x = x - steps[:, None] * self.basis[i]
-        return x, solvable
+            at = (x.astype(np.float64) - guess) * self.weights
+            steps = np.rint(at @ q[:, i] / r[i, i])
+            x = x - np.array([[int(s)] for s in steps], x.dtype).reshape(-1, 1) * self.basis[i]
+        return x
 
     def within(
         self, z: Whole, guess: Reals, low: Whole | int, high: Whole | int, wide: bool = True
@@ -162,13 +175,13 @@ class Coset:
         q, r = np.linalg.qr((self.basis * self.weights).T)
         return q, r
 
-    def _solution(self, z: Whole) -> tuple[Whole, NDArray[np.bool_]]:
+    def _solution(self, z: Whole) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
         """Some whole solution for each row of z; zeros where there is none."""
         right = fmpz_mat([[int(v) for v in row] for row in z.T])
         found = fmpz_mat([[int(v) for v in row] for row in self.images.T]).solve(right).tolist()
         solvable = np.array([all(row[j].q == 1 for row in found) for j in range(len(z))])
         factors = np.array([[int(v.p) for v in row] for row in found], dtype=object) * solvable
-        return _narrow(factors.T @ self.particular.astype(object)), solvable
+        return factors.T @ self.particular.astype(object), solvable
 
 
 def _inside(x: Whole, low: Whole | int, high: Whole | int) -> NDArray[np.bool_]:
@@ -181,10 +194,13 @@ def near_solutions(w: Reals, z: Reals, noise: float, expected: Expected) -> tupl
     which were found.
 
     The errors are unknowns of their own: [S W | 1] (x, e) = S z in whole numbers, with S so large that
-    rounding W adds less than the noise. Float32 carries 24 bits an equation.
+    rounding W adds less than the noise, or as large as 64 bits allow. Float32 carries 24 bits an equation,
+    float64 53.
     """
     k, n = w.shape
-    scale = 2.0 ** np.ceil(np.log2(n * expected.x_max / noise))
+    most = 2.0**_BITS / max(1.0, float(np.abs(z).max(initial=0.0)), float(np.abs(w).max()))
+    scale = 2.0 ** np.floor(np.log2(min(2 * n * expected.x_max / noise, most)))
+    noise = float(np.hypot(noise, np.sqrt(n / 12) * expected.x_max / scale))
     a = np.hstack([np.rint(w * scale).astype(np.int64), np.eye(k, dtype=np.int64)])
     error = np.full(k, noise * scale)
     spread, guess = np.concatenate([expected.spread, error]), np.concatenate([expected.guess, np.zeros(k)])
@@ -198,6 +214,8 @@ def near_solutions(w: Reals, z: Reals, noise: float, expected: Expected) -> tupl
     return x[:, :n], found
 
 
+_PASSES, _SHOWN = 8, 1 << 50  # by which long solutions are brought near, and from which on that is needed
+_BITS = 61  # of whole numbers, at most
 _TAIL = 8  # standard deviations of an error that are still one
 
 

@@ -13,8 +13,6 @@ from protocols.language.relations import KnownMap, Map, Samples, Steps, Update, 
 
 Reals = NDArray[np.float64]
 
-FLOAT = float(np.finfo(np.float32).eps)
-
 
 def positions(updates: Iterable[Update]) -> dict[Map, Reals]:
     """How far each map is from the first one that the updates name: W(first) - W(map) = sum_u terms[u] dZ_u^T
@@ -81,6 +79,11 @@ def between_known(relations: Relations, rounded: bool = False) -> list[Update]:
     return [u for u in found if len(np.setdiff1d(samples_of(u), mine))]
 
 
+def rounding_error(update: Update, after: Reals) -> float:
+    """About the error of an entry of W(before) - W(after) by the rounding of both maps."""
+    return 2 * update.steps.roundoff * float(np.abs(after).max()) * float(np.sqrt(update.roundings))
+
+
 def changes(relations: Relations) -> list[tuple[Update, Reals, float]]:
     """(update, W(before) - W(after) (h, n), about the error of an entry) of all updates between two known
     maps.
@@ -89,6 +92,6 @@ def changes(relations: Relations) -> list[tuple[Update, Reals, float]]:
     found = []
     for update in between_known(relations):
         before, after = (now(known[which].value) for which in (update.before, update.after))
-        noise = FLOAT * float(np.abs(after).max()) * float(np.sqrt(update.roundings))
+        noise = rounding_error(update, after)
         found.append((update, before - after, noise + known[update.before].noise + known[update.after].noise))
     return found

@@ -1,5 +1,5 @@
-"""Samples from Z1 = X W1^T in float32 with W1 known, of one step or of several with the same batch; X in
-whole pixels.
+"""Samples from Z1 = X W1^T, of float32 or float64, with W1 known, of one step or of several with the same
+batch; X in whole pixels.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from parties.adversary.solvers import smooth
 from parties.adversary.solvers.box import BOX_MARGIN
 from parties.adversary.solvers.polytope import Equations
 from parties.adversary.solvers.portions import certain, whole
+from protocols.language.precision import Precision
 
 Reals = NDArray[np.float64]
 
-_SUM = 4.0  # roundings, of the largest Z1, that a sum of n products in float32 is allowed
+_SUM = 4.0  # roundings, of the largest Z1, that a sum of n products is allowed
 
 
 @dataclass(frozen=True)
@@ -27,17 +28,18 @@ class Stack:
     u: Reals
     s: Reals
     vt: Reals
+    roundoff: float
 
     @classmethod
-    def of(cls, weights: list[Reals]) -> Stack:
-        """Decompose."""
-        return cls(*np.linalg.svd(np.vstack(weights), full_matrices=False))
+    def of(cls, weights: list[Reals], roundoff: float = Precision.SINGLE.roundoff) -> Stack:
+        """Decompose what was computed, and made Z1, with this error of a rounding."""
+        return cls(*np.linalg.svd(np.vstack(weights), full_matrices=False), roundoff)
 
     def solved(self, z: Reals, x_max: int, noise: float = 0.0) -> NDArray[np.int64] | None:
-        """Integer pixels (m, n) of Z1 (m, E) if the equations determine them beyond float32 and `noise`; else
-        None.
+        """Integer pixels (m, n) of Z1 (m, E) if the equations determine them beyond rounding and `noise`;
+        else None.
         """
-        n, noise = self.vt.shape[1], max(rounding(z), noise)
+        n, noise = self.vt.shape[1], max(rounding(z, self.roundoff), noise)
         if len(self.s) < n or self.s[-1] <= self.s[0] * 1e-12:
             return None
         error = noise * np.sqrt(((self.vt.T / self.s) ** 2).sum(axis=1)).max()
@@ -47,9 +49,9 @@ class Stack:
         return np.rint(x).astype(np.int64) if whole(x, x_max).all() else None
 
     def numerical_rank(self) -> int:
-        """Rank of what crossed in float32."""
+        """Rank of what crossed, beyond its rounding."""
         size = max(self.u.shape[0], self.vt.shape[1])
-        return int((self.s > self.s.max(initial=0.0) * size * np.finfo(np.float32).eps).sum())
+        return int((self.s > self.s.max(initial=0.0) * size * 2 * self.roundoff).sum())
 
     def least_squares(self, z: Reals) -> Reals:
         """X (m, n) of least residual, for Z1 (m, E)."""
@@ -57,8 +59,8 @@ class Stack:
         return x
 
     def rank(self, z: Reals, x_max: int, noise: float = 0.0) -> int:
-        """Directions of an image that Z1 shows beyond the rounding of float32, or `noise`."""
-        return int((max(rounding(z), noise) / x_max < BOX_MARGIN * self.s).sum())
+        """Directions of an image that Z1 shows beyond rounding, or `noise`."""
+        return int((max(rounding(z, self.roundoff), noise) / x_max < BOX_MARGIN * self.s).sum())
 
     def smoothed(self, z: Reals, prior: Prior, noise: float = 0.0) -> Reals:
         """The smoothest images (m, n) in [0, 1] that explain Z1 (m, E); NaN where there is none.
@@ -74,6 +76,6 @@ class Stack:
         return np.array([solver(b)[0] for b in along])
 
 
-def rounding(z: Reals) -> float:
+def rounding(z: Reals, roundoff: float) -> float:
     """About the error of an entry of Z1."""
-    return float(_SUM * np.finfo(np.float32).eps * max(np.abs(z).max(), 1e-6))
+    return float(_SUM * 2 * roundoff * max(np.abs(z).max(), 1e-6))
