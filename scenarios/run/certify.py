@@ -10,7 +10,8 @@ those who noted it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from parties.adversary.adversary import Adversary
+from parties.adversary.attack import Learned
 from parties.data.shares import owned
 from parties.party import drawn_from
 from parties.record.transcript import Record, Transcript
@@ -31,11 +34,13 @@ from scenarios.run.catalogue import find_scenario
 from scenarios.run.experiment import Experiment, run_key
 from scenarios.run.folder import RunFolder
 from scenarios.run.json_schema import plain
+from scenarios.run.learned import held_against_audit, learned
 from scenarios.run.manifest import manifest_faults
 from scenarios.run.options import Preset, RuntimeName
 from scenarios.run.report import Epoch, accuracy, scored, stated, versions
 
-_NEVER = "who learned what (keyhole learned), attacks (keyhole attack), the baseline's accuracy, seconds"
+_NEVER = "attacks (keyhole attack), the baseline's accuracy, seconds"
+_LINE = ("party", "quantity", "of", "how", "since_round")  # of who learned what; the rest is how it was found
 _OF_A_HEAD = "the accuracy on training samples, what is measured of the head"
 
 
@@ -155,9 +160,11 @@ def _replayed(run: RunFolder, experiment: Experiment, finished: bool) -> Certifi
         where = f"; {found.ended}" if found.ended else ""
         return Certificate((), (*told, f"the run did not finish: no result, no manifest{where}"))
     faults += _kept(run, experiment, found)
+    faults += _knowledge(run) if not faults else []
     wrong, line = _scored(run, experiment, found)
     never = _NEVER if experiment.scenario.scoring is None else f"{_NEVER}, {_OF_A_HEAD}"
-    return Certificate((*faults, *wrong), (*told, line, f"not computed again: {never}"))
+    told += [line, f"computed again: who learned what ({len(run.result['learned'])} lines)"]
+    return Certificate((*faults, *wrong), (*told, f"not computed again: {never}"))
 
 
 def _other_versions(run: RunFolder, finished: bool) -> Iterator[str]:
@@ -175,6 +182,20 @@ def _kept(run: RunFolder, experiment: Experiment, found: Replay) -> Iterator[str
         path, kept = run.path / "state" / party, experiment.protocol.kept(state)
         if path.is_file() and path.read_bytes() != (encode(kept).tobytes() if kept else b""):
             yield f"state: what {party} kept for predictions is not what the run left it with"
+
+
+def _knowledge(run: RunFolder) -> Iterator[str]:
+    """Lines of who learned what that do not follow from the transcripts; a run may have declined an audit."""
+    said = Counter(tuple(row[key] for key in _LINE) for row in run.result["learned"])
+    lines = learned(run, Adversary)
+    if _told(lines) != said:
+        audited = _told(held_against_audit(run, lines))
+        for party, quantity, *_ in [*(audited - said), *(said - audited)][:1]:
+            yield f"result: what {party} learned of {quantity}, in result.json, is not what its view gives"
+
+
+def _told(lines: Sequence[Learned]) -> Counter[tuple[Any, ...]]:
+    return Counter(tuple(getattr(line, key) for key in _LINE) for line in lines)
 
 
 def _scored(run: RunFolder, experiment: Experiment, found: Replay) -> tuple[list[str], str]:

@@ -5,15 +5,18 @@ import re
 import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import asdict
 
 import pytest
 from typer.testing import CliRunner
 
+from parties.adversary.attack import Learned
 from parties.record.transcript import Transcript
 from parties.record.verify import transcript_digest
 from parties.runtime import inline, replay
 from protocols.language.message import describe, digest, encode
 from scenarios.cli import app
+from scenarios.run import certify as certify_module
 from scenarios.run.certify import certify
 from scenarios.run.folder import RunFolder
 from scenarios.run.manifest import stored_hash, write_manifest
@@ -259,7 +262,30 @@ def test_what_nothing_computes_again_changes_the_hash_that_was_printed(forger):
     forger.json("result.json", "seconds", "total", value=lambda seconds: seconds / 2)
     forger.settle(manifest=True)
     status, output = said(forger.path)
-    assert status == 0 and noted not in output and "not computed again: who learned what" in output
+    assert status == 0 and noted not in output and "not computed again: attacks" in output
+
+
+@pytest.mark.parametrize("change", [
+    lambda rows: [{**row, "how": "bounded"} if row["how"] == "clear" else row for row in rows],
+    lambda rows: [row for row in rows if row["quantity"] != "labels"],
+    lambda rows: [*rows, {**rows[0], "quantity": "master key"}],
+])  # fmt: skip
+def test_what_a_result_says_of_who_learned_what_is_computed_again(forger, change):
+    forger.json("result.json", "learned", value=change)
+    forger.settle(manifest=True)
+    status, output = said(forger.path)
+    assert status == 1 and output.startswith("altered: result: what "), output
+
+
+def test_lines_that_an_audit_added_are_computed_again(forger, monkeypatch):
+    added = Learned("cloud_trainer", "images: spread", "others", "determined", "by an audit", None)
+    monkeypatch.setattr(certify_module, "held_against_audit", lambda run, lines: [*lines, added])
+    forger.json("result.json", "learned", value=lambda rows: [*rows, asdict(added)])
+    forger.settle(manifest=True)
+    assert "computed again: who learned what" in said(forger.path)[1]
+    forger.json("result.json", "learned", value=lambda rows: [{**row, "how": "exact"} for row in rows])
+    forger.settle(manifest=True)
+    assert said(forger.path)[0] == 1
 
 
 KINDS = [
