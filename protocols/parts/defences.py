@@ -54,6 +54,8 @@ DEFENCES: MappingProxyType[str, Defence] = MappingProxyType({
         "owners permute their samples in private; needs --labels owner"),
     "dither": Defence("dither", float, ("mitig2",),
         "uniform noise within +-value, below 1, on every pixel, drawn once before training"),
+    "augment": Defence("augment", int, ("mitig2",),
+        "images moved by up to so many pixels in both directions, anew at each visit"),
     "revisit_budget": Defence("revisits", int, ("mitig2",),
         "W1 is frozen once each sample was seen under so many of its values"),
     "secure_aggregation": Defence("aggregation", Aggregation.SECURE, _SPLIT,
@@ -71,6 +73,7 @@ _OWN = (
     "noise",
     "order",
     "dither",
+    "augment",
     "revisits",
     "aggregation",
 )  # set by defences and nothing else

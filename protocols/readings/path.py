@@ -61,6 +61,8 @@ def why_not(config: Any) -> str:
     """Why W1 is no linear function of samples that can be named; empty if it is."""
     if getattr(config, "order", Order.FIXED) is Order.PRIVATE:
         return "the owner shuffles its samples in private: which sample is which is not in the view"
+    if getattr(config, "augment", 0):
+        return "the owner moves its images anew at each visit: no two visits are of the same image"
     if config.conv is not None:
         return "the first layer is a convolution: its changes are sums over patches, which are not followed"
     if config.optimizer is Optimizer.ADAM:

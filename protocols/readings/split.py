@@ -59,7 +59,9 @@ def _product(view: View, row: Row) -> Products:
     config, owner = view.config, index_of(row.sender)
     index, which = np.full(row.shape[0], NOWHERE), Map("w1 of a query", -1, 0)
     if row.phase == "step":
-        index, which = positions(config, row.round, owner), map_at(config, row.round, owner)
+        which = map_at(config, row.round, owner)
+        if not config.augment:  # else no use is of an image of the data, and none of the same twice
+            index = positions(config, row.round, owner)
     noise = config.noise / np.sqrt(3.0)  # uniform in +-R
     values = _scaled(view, row, config.pixel_unit)
     dither = config.dither if row.phase == "step" else 0.0

@@ -103,6 +103,7 @@ GROUPS = (
     Group(
         "mitig2, whole pixels", "mitig2", {"samples": 140, "hidden": 32, "batch": 16, "epochs": 12},
         (_NONE, (("dither:0.001",), {}), (("dither:0.01",), {}), (("dither:0.5",), {}),
+         (("augment:1",), {}),
          (("revisit_budget:2",), {}), (("revisit_budget:5",), {}), (("revisit_budget:8",), {}),
          (("noise:1",), {}), ((), _ADAM)),
         (Attack("lattice_gram"), Attack("gram"), Attack("gram", known=40)),

@@ -77,6 +77,9 @@ def test_every_defence_sets_an_option_and_none_is_on_by_default():
     ("mitig2", ("dither:1",), {}, "below 1"),
     ("mitig2", ("dither:0.1",), {"owners": 2}, "for one owner"),
     ("mitig2", ("dither:0.1",), {"init": Init.SHARED}, "private W1"),
+    ("mitig2", ("augment:1",), {"owners": 2}, "for one owner"),
+    ("mitig2", ("augment:1",), {"init": Init.SHARED}, "private W1"),
+    ("mitig2", ("augment:8",), {}, "larger than what they are moved by"),
     ("mitig2", ("revisit-budget:1.5",), {}, "positive whole number"),
     ("mitig2", ("u-shaped",), {"labels": Labels.CLEAR}, "say different things"),
     ("mitig2", ("secure-aggregation",), {}, "2 to 64 owners, not 1"),
@@ -231,6 +234,40 @@ def test_a_dither_hides_whole_pixels_and_not_their_inner_products(runs):
     assert after["notes"]["expected_relative_error"] > 0.3 * after["metrics"]["relative_error"]
     assert not attacked(run, "lattice_gram")["applicable"]
     assert known(run, "cloud_trainer")["gram"].how == "bounded"
+
+
+def test_images_are_moved_by_so_many_pixels_and_zeros_move_in():
+    rng = np.random.default_rng(0)
+    images = rng.integers(1, 17, (5, 6, 7))
+    down, right = np.array([0, 2, -1, 0, -5]), np.array([0, -3, 0, 6, 1])
+    found = pixels.moved(images.reshape(5, -1), down, right, (6, 7)).reshape(images.shape)
+    for image, got, d, r in zip(images, found, down, right, strict=True):
+        expected = np.zeros_like(image)
+        for i, j in np.ndindex(image.shape):
+            if 0 <= i + d < 6 and 0 <= j + r < 7:
+                expected[i + d, j + r] = image[i, j]
+        assert np.array_equal(got, expected)
+
+
+def test_images_are_moved_anew_at_each_visit_and_alike_within_one():
+    experiment = small("mitig2", defence=("augment:2",))
+    state = fresh_state("data_owner:0", experiment.config, bytes(32))
+    state.inputs = {"images": experiment.data.x_train}
+    first, same, later = (pixels.own_rows(state, Visit(turn, 1, 0)) for turn in (0, 0, 3))
+    assert np.array_equal(first, same) and not np.array_equal(first, later)
+    assert not np.array_equal(first, experiment.data.x_train[:16])
+
+
+def test_moved_images_train_the_network_and_leave_no_equations_between_visits(runs):
+    run, result = runs("mitig2", samples=70, hidden=32, epochs=8, defence=("augment:1",))
+    assert "anew at each visit" in result["security"]["augment"]
+    for attack in ("gram", "lattice_gram"):
+        row = attacked(run, attack)
+        assert not row["applicable"] and "no two visits" in row["why"]
+    assert known(run, "cloud_trainer")["samples"].how == "bounded"
+    bare, _ = runs("mitig2", samples=70, hidden=32, epochs=8)
+    assert not np.allclose(bare.final_weights()["w1"], run.final_weights()["w1"], atol=1e-3)
+    assert result["accuracy"]["test"] > 0.3  # chance is .1
 
 
 def test_beyond_a_budget_of_revisits_w1_is_frozen_and_the_cloud_goes_on(runs):

@@ -101,9 +101,7 @@ def first_batches(relations: Relations) -> list[Products]:
     covered, found = set[int](), []
     for products in relations.of(Products):
         if (products.samples < 0).any():
-            raise NotApplicable(
-                "the owner shuffles its samples in private: which sample is which is not in the view"
-            )
+            raise NotApplicable("which sample is which is not in the view")
         if not covered.issuperset(products.samples.tolist()):
             found.append(products)
             covered.update(products.samples.tolist())
