@@ -85,6 +85,11 @@ class Party:
     def emit(self, header: Header, handle: int, item: int | None = None) -> Frame:
         """Encode a value for the wire and record it as sent; returns the frame."""
         value = self._heap[handle] if item is None else self._heap[handle][item]
+        if not _finite(value):
+            where = f"cannot send {header.label} in {at(header.phase, header.round)}"
+            raise StepError(
+                f"{self.name}: {where}: it is not finite; has the training diverged? try a lower --lr"
+            )
         try:
             frame = encode(value)
         except KeyholeError as cause:
@@ -177,6 +182,17 @@ def load_step(module: str, name: str) -> Callable[..., Any]:
 def at(phase: str, round: int) -> str:
     """Where in the run something happened, in words."""
     return f"phase {phase}" + (f", round {round}" if round >= 0 else "")
+
+
+def _finite(value: Any) -> bool:
+    """Whether no real in a value that crosses is infinite or not a number."""
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind != "f" or bool(np.isfinite(value).all())
+    if isinstance(value, float):
+        return bool(np.isfinite(value))
+    if isinstance(value, list | tuple):
+        return all(map(_finite, value))
+    return all(map(_finite, value.values())) if isinstance(value, dict) else True
 
 
 def _reason(cause: Exception) -> str:

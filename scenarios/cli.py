@@ -20,7 +20,7 @@ from scenarios.run.command import Scenarios
 from scenarios.run.new_command import new
 from scenarios.run.options import RuntimeName
 from scenarios.show.learned_command import coalitions, learned
-from scenarios.show.terminal import OneLine, console, dashed, reported, show_tracebacks
+from scenarios.show.terminal import OneLine, console, dashed, reported, show_tracebacks, warned
 from scenarios.study.audit_command import Audits
 from scenarios.study.matrix_command import matrix
 from scenarios.study.sweep_command import sweep
@@ -140,9 +140,11 @@ def show(
     """Show a transcript as a table, dump a payload, or verify a run."""
     with reported():
         from scenarios.run.folder import load_run
+        from scenarios.run.status import incomplete
         from scenarios.show.inspect import dump_payload, rows_table, verified
 
         folder = load_run(run_folder)
+        warned("" if verify else incomplete(folder))
         if verify:
             verified(folder, console())
         elif dump is not None:

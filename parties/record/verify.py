@@ -50,19 +50,27 @@ def transcript_digest(paths: Iterable[Path | str]) -> str:
     return hasher.hexdigest()
 
 
-def verify(paths: Iterable[Path | str]) -> Iterator[str]:
-    """Hold payloads against their rows and the two ends of messages against each other; a line per fault."""
+def verify(paths: Iterable[Path | str], complete: bool = True) -> Iterator[str]:
+    """Hold payloads against their rows and the two ends of messages against each other; a line per fault.
+
+    Of a run that is not `complete` the other end may be missing where the file of its party ends before it:
+    hosts commit by themselves.
+    """
     ends: dict[int, Row] = {}
+    last: dict[str, int] = {}
     for path in sorted(map(str, paths)):
         with closing(Transcript(path)) as transcript:
-            full = transcript.full
+            full, furthest = transcript.full, -1
             for row in transcript.rows("1 ORDER BY id"):
                 yield from _payload_faults(transcript, row) if full else ()
+                furthest = max(furthest, row.seq)
                 if row.kind in (Kind.SENT, Kind.RECEIVED) and row.sender != EXPERIMENTER.value:
                     yield from _end_faults(ends, row)
+            last |= dict.fromkeys(transcript.parties(), furthest)
     for seq, row in sorted(ends.items()):
         other = row.receiver if row.kind is Kind.SENT else row.sender
-        yield f"{other}, message {seq} ({row.label}): missing; {row.party} has it as {row.kind.value}"
+        if complete or last.get(other, -1) > seq:
+            yield f"{other}, message {seq} ({row.label}): missing; {row.party} has it as {row.kind.value}"
 
 
 def _payload_faults(transcript: Transcript, row: Row) -> Iterator[str]:

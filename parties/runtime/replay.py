@@ -38,11 +38,13 @@ class Replay:
     of the parties at its end.
 
     `ended` says where the stored entries end before the script does, as those of a run that was stopped do;
-    empty if they do not.
+    empty if they do not. `failed`: why the script could not go on by itself, as that of a run whose training
+    diverged.
     """
 
     faults: tuple[str, ...]
     ended: str
+    failed: str
     messages: int
     yielded: tuple[Any, ...]
     states: Mapping[str, State]
@@ -76,7 +78,7 @@ def replay(
     """
     yielded: list[Any] = []
     parties: dict[str, Party] = {}
-    ended, stopped = "", []
+    ended, failed, departed = "", "", list[str]()
     with ExitStack() as stack:
         stack.enter_context(_one_thread())
         witnesses = {path: stack.enter_context(closing(Witness(path))) for path in paths}
@@ -88,12 +90,14 @@ def replay(
                 witness.finish()
         except Ended as cause:
             ended = str(cause)
+        except Departed as cause:
+            departed = [str(cause)]
         except Exception as cause:  # of a script on a stranger's inputs, whatever it is
-            stopped = [_why(cause)]
+            failed = _why(cause)
         faults = [fault for witness in witnesses.values() for fault in witness.faults()]
         messages = sum(witness.messages for witness in witnesses.values())
     states = {name: party.state for name, party in parties.items()}
-    return Replay((*faults, *stopped), ended, messages, tuple(yielded), states)
+    return Replay((*faults, *departed), ended, failed, messages, tuple(yielded), states)
 
 
 def _home(witnesses: Mapping[Path, Witness], config: Any, parties: dict[str, Party]) -> dict[str, Crew]:
@@ -141,7 +145,5 @@ def _one_thread() -> Iterator[None]:
 
 
 def _why(cause: Exception) -> str:
-    if isinstance(cause, Departed):
-        return str(cause)
     said = str(cause) if isinstance(cause, KeyholeError) else type(cause).__name__
     return f"the script cannot be carried out on the stored inputs and coins: {said}"

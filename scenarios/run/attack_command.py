@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from scenarios.run.experiment import attack_named, parties_named
-from scenarios.show.terminal import console, reported
+from scenarios.show.terminal import console, reported, warned
 
 
 def attack(
@@ -43,9 +43,11 @@ def attack(
         from scenarios.run.controls import with_controls
         from scenarios.run.folder import load_run
         from scenarios.run.moment import with_moments
+        from scenarios.run.status import incomplete
         from scenarios.show.summary import attack_table, control_table, moment_table, protection
 
         folder, corrupted = load_run(run_folder), parties_named((corrupt,))
+        warned(incomplete(folder))
         names, prior = tuple(dict.fromkeys(map(attack_named, attack))), folder.prior(period, threshold, known)
         rows = attack_run(folder, names, corrupted, prior, Adversary)
         rows = with_moments(folder, rows, prior) if when else rows

@@ -13,7 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from scenarios.run.learned import held_against_audit, learned
 from scenarios.run.manifest import manifest_faults
 from scenarios.run.options import Preset, RuntimeName
 from scenarios.run.report import Epoch, accuracy, scored, stated, versions
+from scenarios.run.status import incomplete
 
 _NEVER = "attacks (keyhole attack), the baseline's accuracy, seconds"
 _LINE = ("party", "quantity", "of", "how", "since_round")  # of who learned what; the rest is how it was found
@@ -46,21 +47,28 @@ _OF_A_HEAD = "the accuracy on training samples, what is measured of the head"
 
 @dataclass(frozen=True)
 class Certificate:
-    """What does not fit, and, if everything does, what was checked and what was not; a line each."""
+    """What does not fit, and, if everything does, what was checked and what was not; a line each.
+    `incomplete`: how far a run came that did not come to its end.
+    """
 
     faults: tuple[str, ...]
     told: tuple[str, ...] = ()
+    incomplete: str = ""
 
 
 def certify(run: RunFolder) -> Certificate:
     """Check a run folder; raises `DataError` or `ConfigError` for one that cannot be read."""
-    faults = run.faults()
+    stopped = incomplete(run)
+    return replace(_certified(run, not stopped), incomplete=stopped)
+
+
+def _certified(run: RunFolder, finished: bool) -> Certificate:
+    faults = run.faults(finished)
     if faults:
         return Certificate(tuple(faults))
     if "asked" in run.settings:
         return Certificate((), ("a prediction: its parties begin from the state of the run that trained, so "
                                 "it is not replayed",))  # fmt: skip
-    finished = (run.path / "result.json").exists()
     experiment = stored_experiment(run)
     faults = [*_files(run, experiment, finished), *_seeded(run, experiment)]
     if faults:
@@ -93,7 +101,7 @@ def _files(run: RunFolder, experiment: Experiment, finished: bool) -> Iterator[s
     for key in run.settings:
         if now.get(key) != run.settings.get(key):
             yield f"config: {key} in config.json is not what follows from the rest of it"
-    if set(experiment.parties) != set(run.sources):
+    if finished and set(experiment.parties) != set(run.sources):
         yield "config: the parties of the transcripts are not those of config.json"
     for path in run.transcripts:
         yield from _of_transcript(path, now)
@@ -152,13 +160,13 @@ def _replayed(run: RunFolder, experiment: Experiment, finished: bool) -> Certifi
     counts = {role: len(experiment.players(role)) for role in experiment.roles}
     instead = experiment.behaviour.INSTEAD if experiment.behaviour else {}
     found = replay(run.transcripts, experiment.protocol, experiment.config, counts, instead)
-    faults = [*found.faults, *([found.ended] if finished and found.ended else [])]
+    stopped = [why for why in (found.ended, found.failed) if why]
+    faults = [*found.faults, *(stopped if finished else [])]
     if faults:
         return Certificate((*faults, *_other_versions(run, finished)))
     told = [f"replayed: {found.messages} messages and all steps follow from coins, inputs and config"]
     if not finished:
-        where = f"; {found.ended}" if found.ended else ""
-        return Certificate((), (*told, f"the run did not finish: no result, no manifest{where}"))
+        return Certificate((), (*told, *(f"to here: {why}" for why in stopped)))
     faults += _kept(run, experiment, found)
     faults += _knowledge(run) if not faults else []
     wrong, line = _scored(run, experiment, found)

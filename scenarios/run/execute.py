@@ -26,11 +26,14 @@ from scenarios.run.learned import held_against_audit, learned, learned_rows
 from scenarios.run.manifest import write_manifest
 from scenarios.run.report import Epoch, accuracy, baseline, report
 from scenarios.run.result import Result, Seconds
+from scenarios.run.status import noted, set_aside
 from scenarios.show.charts import draw_knowledge
 
 STEPS = ("step", "query")  # the phases that a run repeats
 
 _MEASURED = 8  # steps after which the size of transcripts is extrapolated
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Observe = Callable[[str, int], None]
 
@@ -44,7 +47,13 @@ def execute(
 ) -> tuple[RunFolder, dict[str, Any]]:
     """Carry out a run and return its folder and result.json; `observe(event, value)` is told of progress."""
     check_size(experiment)
+    set_aside(experiment.out)
     run = new_folder(experiment.out, experiment.scenario.name)
+    with noted(run, experiment.steps):
+        return run, _executed(experiment, run, observe)
+
+
+def _executed(experiment: Experiment, run: RunFolder, observe: Observe) -> dict[str, Any]:
     write_json(run.path / "config.json", {**experiment.as_plain(), "parties": experiment.parties})
     clock, log = Clock(), open_log(run.path / "run.log").bind(host="driver")
     owners = len(experiment.config.counts)
@@ -66,7 +75,7 @@ def execute(
         "run_finished", digest=result.transcript_digest[:16], manifest=manifest,
         seconds=content["seconds"]["total"],
     )  # fmt: skip
-    return run, content
+    return content
 
 
 def _carried_out(
@@ -107,7 +116,8 @@ def written(run: RunFolder, result: Result) -> dict[str, Any]:
 
 @contextmanager
 def interruptible(observe: Observe) -> Iterator[Observe]:
-    """An observer that raises `KeyboardInterrupt` after a Ctrl-C that was lost.
+    """An observer that raises `KeyboardInterrupt` after a Ctrl-C that was lost; SIGTERM and SIGHUP are taken
+    for one.
 
     Python drops an exception that is raised while a finalizer runs, and one runs for every value that a
     script forgets.
@@ -130,12 +140,14 @@ def interruptible(observe: Observe) -> Iterator[Observe]:
         if not isinstance(lost.exc_value, KeyboardInterrupt):
             said(lost)
 
-    before, said = signal.signal(signal.SIGINT, interrupt), sys.unraisablehook
+    before = {number: signal.signal(number, interrupt) for number in _STOPPING}
+    said = sys.unraisablehook
     sys.unraisablehook = unraisable  # Python prints what it drops; this one is raised again
     try:
         yield watched
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         sys.unraisablehook = said
 
 

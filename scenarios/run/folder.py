@@ -102,9 +102,13 @@ class RunFolder:
         """The transcript digest, computed anew."""
         return transcript_digest(self.transcripts)
 
-    def faults(self) -> list[str]:
-        """What does not fit: altered payloads, ends that disagree, a changed digest, a missing party."""
-        faults = list(verify(self.transcripts))
+    def faults(self, complete: bool = True) -> list[str]:
+        """What does not fit: altered payloads, ends that disagree, a changed digest, a missing party; of a
+        run that is not `complete`, what did not come to an end is no fault.
+        """
+        faults = list(verify(self.transcripts, complete))
+        if not complete:
+            return faults
         missing = [party for party in self.settings.get("parties", []) if party not in self.sources]
         faults += [f"{party}: transcript missing" for party in missing]
         stored = self.result.get("transcript_digest") if (self.path / "result.json").exists() else None

@@ -102,14 +102,18 @@ def _plain(value: Any) -> Any:
 
 
 def verified(run: RunFolder, console: Console) -> None:
-    """Certify the run; prints what was checked, or every fault, and then exits with status 1."""
+    """Certify the run; prints what was checked, or every fault, and then exits with status 1; with 3 for a
+    run that did not come to its end.
+    """
     found = certify(run)
     for fault in found.faults[:20]:
         console.print(f"altered: {printable(fault)}", highlight=False, soft_wrap=True)
     if found.faults:
         console.print(plural(len(found.faults), "fault"), highlight=False)
         raise typer.Exit(1)
-    manifest = stored_hash(run)
-    told = f"intact: {len(run.sources)} parties, digest {run.digest()}"
+    manifest = None if found.incomplete else stored_hash(run)
+    told = found.incomplete or f"intact: {len(run.sources)} parties, digest {run.digest()}"
     for line in (told, *([f"manifest {manifest}"] if manifest else []), *found.told):
         console.print(printable(line), highlight=False, soft_wrap=True)
+    if found.incomplete:
+        raise typer.Exit(3)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from scenarios.run.experiment import parties_named
-from scenarios.show.terminal import console, reported
+from scenarios.show.terminal import console, reported, warned
 
 
 def learned(
@@ -30,10 +30,12 @@ def learned(
         from parties.adversary.adversary import Adversary
         from scenarios.run import learned as knowledge
         from scenarios.run.folder import load_run
+        from scenarios.run.status import incomplete
         from scenarios.show.charts import draw_knowledge
         from scenarios.show.summary import learned_table, matrix_table
 
         folder = load_run(run_folder)
+        warned(incomplete(folder))
         coalition = () if corrupt is None else parties_named((corrupt,))
         lines = knowledge.learned(folder, Adversary, coalition)
         rows = knowledge.learned_rows(lines if no_audit else knowledge.held_against_audit(folder, lines))
@@ -58,9 +60,12 @@ def coalitions(
         from parties.adversary.adversary import Adversary
         from scenarios.run.folder import load_run
         from scenarios.run.learned import learned_rows, smallest_coalitions
+        from scenarios.run.status import incomplete
         from scenarios.show.summary import coalition_table
 
-        found = smallest_coalitions(load_run(run_folder), Adversary)
+        folder = load_run(run_folder)
+        warned(incomplete(folder))
+        found = smallest_coalitions(folder, Adversary)
         rows = [{"coalition": list(f.coalition), "reads": f.reads,
                  "line": None if f.line is None else learned_rows([f.line])[0]} for f in found]  # fmt: skip
         if as_json:

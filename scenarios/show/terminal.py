@@ -116,6 +116,12 @@ def _fail(error: BaseException, status: int, text: str | None = None) -> None:
     raise typer.Exit(status) from None
 
 
+def warned(line: str) -> None:
+    """Say something about what is asked for beside the answer; nothing for an empty line."""
+    if line:
+        print(f"keyhole: {printable(line)}", file=sys.stderr)
+
+
 def progress(experiment: Experiment, silent: bool) -> AbstractContextManager[Callable[[str, int], None]]:
     """A progress bar of the steps of a run on a terminal, nothing elsewhere."""
     return progress_of(experiment.steps, silent)

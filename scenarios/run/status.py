@@ -1,0 +1,143 @@
+"""How far a run came: status.json, which is written before anything else of a run and again when it ends.
+
+A process that is killed writes nothing more: its run says "running" with the number of a process that is
+gone. Where a run stands is read from its transcripts, which every host commits as it goes.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from parties.record.transcript import Transcript
+from protocols.language.errors import DataError, KeyholeError
+from scenarios.run.folder import RunFolder, read_json, write_json
+
+NAME = "status.json"
+
+
+class State(Enum):
+    """What became of a run."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+    KILLED = "killed"
+
+
+@dataclass(frozen=True)
+class Status:
+    """A run's state; why, if it failed; the steps that were planned."""
+
+    state: State
+    reason: str
+    steps: int | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing."""
+        return self.state is State.COMPLETE
+
+
+@contextmanager
+def noted(run: RunFolder, steps: int) -> Iterator[None]:
+    """Write what becomes of a run that happens inside of the block."""
+    said = {"state": State.RUNNING.value, "reason": "", "steps": steps, "process": os.getpid(),
+            "host": socket.gethostname()}  # fmt: skip
+    write_json(run.path / NAME, said)
+    try:
+        yield
+    except BaseException as cause:
+        interrupted = isinstance(cause, KeyboardInterrupt)
+        why = str(cause) if isinstance(cause, KeyholeError) else type(cause).__name__
+        state = State.INTERRUPTED if interrupted else State.FAILED
+        write_json(run.path / NAME, said | {"state": state.value, "reason": "" if interrupted else why})
+        raise
+    write_json(run.path / NAME, said | {"state": State.COMPLETE.value})
+
+
+def set_aside(out: Path | None) -> None:
+    """Rename the folder of a run that failed, was interrupted or killed, so that it does not block its
+    name.
+    """
+    if out is None or not (out / NAME).is_file():
+        return
+    state = status_of(RunFolder(out)).state
+    if state in (State.FAILED, State.INTERRUPTED, State.KILLED):
+        free = next(
+            path for n in count(1) if not (path := out.with_name(f"{out.name}-{state.value}-{n}")).exists()
+        )
+        out.rename(free)
+
+
+def status_of(run: RunFolder) -> Status:
+    """What became of a stored run; of a folder that does not say, what its files say."""
+    path = run.path / NAME
+    if not path.is_file():
+        finished = (run.path / "result.json").is_file()
+        return Status(State.COMPLETE if finished else State.INTERRUPTED, "", None)
+    said = read_json(path, _SCHEMA)
+    state = State(said["state"])
+    if state is State.RUNNING and not _alive(said):
+        state = State.KILLED
+    return Status(state, said["reason"], said["steps"])
+
+
+def incomplete(run: RunFolder) -> str:
+    """One line on a run that is not complete: why, and where it stands; empty for one that is."""
+    status = status_of(run)
+    if status.complete:
+        return ""
+    why = f": {status.reason}" if status.reason else ""
+    return f"incomplete: {status.state.value}{why}; {_last(run.transcripts, status.steps)}"
+
+
+def _last(paths: list[Path], steps: int | None) -> str:
+    """Where transcripts end."""
+    found: list[tuple[Any, ...]] = []
+    for path in paths:
+        try:
+            with closing(Transcript(path)) as transcript:
+                last = transcript.first("SELECT seq, phase, round, label FROM rows ORDER BY seq DESC LIMIT 1")
+                found += [last] if last is not None and last[0] >= 0 else []
+        except DataError:  # of a run that was killed while it made the file
+            continue
+    if not found:
+        return "no message crossed"
+    seq, phase, round_, label = max(found)
+    of = f" of {steps}" if phase == "step" and steps is not None else ""
+    return f"last message {seq} ({label}) in phase {phase}" + (f", round {round_}{of}" if round_ >= 0 else "")
+
+
+def _alive(said: dict[str, Any]) -> bool:
+    """Whether the process that wrote this may still be at it; of another machine nobody can tell."""
+    if said["host"] != socket.gethostname():
+        return True
+    try:
+        os.kill(said["process"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+_SCHEMA = {
+    "type": "object",
+    "required": ["state", "reason", "steps", "process", "host"],
+    "properties": {
+        "state": {"enum": [state.value for state in State if state is not State.KILLED]},
+        "reason": {"type": "string"},
+        "steps": {"type": ["integer", "null"], "minimum": 0},
+        "process": {"type": "integer", "minimum": 1, "maximum": 1 << 31},
+        "host": {"type": "string"},
+    },
+}
