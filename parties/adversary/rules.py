@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from parties.adversary.attack import NotApplicable, Prior, Relations
 from parties.adversary.attacks import gradient, gram, known_maps, lattice, lattice_gram, master_key, update
 from parties.adversary.solvers import intervals
-from parties.adversary.solvers.lattice import LATTICE, expected_of
+from parties.adversary.solvers.lattice import LATTICE
 from parties.adversary.solvers.moves import between_known, computable, own, placed, samples_of
 from parties.adversary.solvers.portions import Portions, whole
 from parties.adversary.solvers.products import Stack
@@ -307,7 +307,7 @@ def _of_span(sight: Sight, change: Reals, samples: int, dimensions: int, noise: 
     said = f"W1 - W1' spans {dimensions} dimensions of their space"
     if samples > min(_SPANNED, len(change)):
         return "bounded", f"{said}; no lattice tried here: {samples} samples in one sum (lattice-span)"
-    points, off = points_of_span(change, samples, expected_of(sight.prior), noise)
+    points, off = points_of_span(change, samples, sight.prior.x_max, noise)
     if not len(points.rows):
         missing = "points in range were" if off < np.inf else "lattice of its whole vectors was"
         return "bounded", f"{said}; the {missing} not found in this one change"

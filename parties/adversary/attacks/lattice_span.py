@@ -12,8 +12,7 @@ noise of the numbers, and no class, no prior and no zero pixel is used.
 
 What is returned is in every set of b points in range that generates the lattice; points that could stand for
 each other are left out, and counted. In no order, so scored by one matching. Assumes b <= h and b of about 32
-at most, float32 or better; public images, if there are any, say where to look first where points are too many
-to look at all. Costs a lattice reduction (4 b columns) and an enumeration for each change.
+at most, float32 or better. Costs a lattice reduction (4 b columns) and an enumeration for each change.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction, Relations
 from parties.adversary.attacks.update import Change
-from parties.adversary.solvers.lattice import expected_of
 from parties.adversary.solvers.moves import changes, own, samples_of
 from parties.adversary.solvers.spans import points_of_span
 from protocols.language.relations import KnownMap, Samples, Update, now
@@ -46,14 +44,14 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
     held = {
         row.tobytes() for s in relations.of(Samples) if s.own for row in np.asarray(now(s.values), np.int64)
     }
-    expected, done, parts = expected_of(prior), np.zeros(0, np.int64), []
+    done, parts = np.zeros(0, np.int64), []
     unexplained: list[float] = []
     searched: list[bool] = []
     for moved, change, since in together(every):
         index = np.setdiff1d(moved, mine)
         if len(np.intersect1d(index, done)) or len(moved) > min(_MOST, len(change)):
             continue
-        points, off = points_of_span(change, len(moved), expected, noise=1.0)
+        points, off = points_of_span(change, len(moved), prior.x_max, noise=1.0)
         rows = points.rows[[row.tobytes() not in held for row in points.rows]]
         done, unexplained = np.union1d(done, index), [*unexplained, off]
         searched.append(points.only)

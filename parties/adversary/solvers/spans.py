@@ -14,7 +14,7 @@ subset sums (P. Nguyen, J. Stern 1999; J.-S. Coron, A. Gini 2020) and arXiv:2409
 2. *Its points in range*, all of them: 0 <= z <= x_max at every pixel lies in an ellipsoid, and weights of
    pixels can be chosen that make it small (`_all_points`), so that few candidates are left: tens for 32
    images of MNIST, some 10^5 for 16 of CIFAR in gray, where the same weight for all pixels leaves 10^7. Where
-   they are too many, those nearest to a guess (`Points.only` is false).
+   they are too many, those nearest to its centre (`Points.only` is false).
 3. *Which are certain.* The samples are among the points in range and generate the lattice; any other point is
    a whole combination of b that do. One that is part of another point could be replaced by it, and is left
    out: what is returned is in every set of b points in range that generates the lattice.
@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.adversary.solvers.lattice import LATTICE, Expected, kernel, narrow, reduced
+from parties.adversary.solvers.lattice import LATTICE, kernel, narrow, reduced
 
 Whole = NDArray[np.int64]
 Reals = NDArray[np.float64]
@@ -43,11 +43,12 @@ _WHOLE = 0.2  # of a unit: how whole a basis must be on pixels that were not use
 _TRIES = ((3, 0.3), (4, 0.3), (6, 0.3), (3, 1.0), (4, 0.1))  # pixels per sample, scale of S V / w
 _BRIGHT = 0.6  # share of the pixels, those that moved most, from which some are drawn
 _MOST = 200_000  # candidates in a plane: more, and not all points are looked at
+_WIDTH = 40_000  # but this many in each plane
+_ROUNDS = 2  # to look for points outside of what those found span
 _DESIGN = 60  # iterations
 _SLACK = 1.0 + 1e-6  # for rounding
 _FINE = 2.0**16  # of the weights of pixels, which LLL wants whole
-_WIDTHS = (4000, 16000, 40000)  # candidates in a plane, where not all are looked at
-_MULTIPLES = np.array([0.0, 1.0, -1.0, 2.0, -2.0])
+_APART = 2.0**20  # by how much more counts what is outside of known points
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,7 @@ class Points:
     only: bool
 
 
-def points_of_span(
-    matrix: Reals, samples: int, expected: Expected, noise: float = 0.0
-) -> tuple[Points, float]:
+def points_of_span(matrix: Reals, samples: int, x_max: int, noise: float = 0.0) -> tuple[Points, float]:
     """Whole vectors in range in the row span of D X (h, n), D unknown, that must be samples; and what the
     lattice leaves of D X, over its noise: above `_SPANNED` it was not found.
 
@@ -79,7 +78,7 @@ def points_of_span(
         off = span.unexplained(mixed)
         best = min(best, off)
         if off < _SPANNED:
-            return _points_of(mixed, expected), off
+            return _points_of(mixed, x_max), off
     return nothing, best
 
 
@@ -143,54 +142,74 @@ class Span:
 _LARGEST = 2.0**40  # entry of a basis
 
 
-def _points_of(mixed: Whole, expected: Expected) -> Points:
+def _points_of(mixed: Whole, x_max: int) -> Points:
     """The points in range of a lattice (b, n) that are in every choice of b that generates it."""
-    points, only = _all_points(mixed, expected.x_max)
-    basis = mixed
-    for width in () if only else _WIDTHS:  # what was found makes a shorter basis for what was not
-        points = np.unique(np.vstack([points, _near(basis, expected, width)]), axis=0)
-        chosen = _independent(points, expected, len(mixed))
+    points, only = _in_range(_rounded(mixed), x_max)
+    chosen = _independent(points, len(mixed))
+    for _ in () if only else range(_ROUNDS):
         if len(chosen) == len(mixed):
             break
-        longer = reduced(np.vstack([chosen, mixed]))
-        basis = narrow(longer[(longer != 0).any(axis=1)])
-    chosen = _independent(points, expected, len(mixed))
+        more, _ = _in_range(_beyond(chosen, mixed), x_max, len(chosen))
+        points = np.unique(np.vstack([points, more]), axis=0)
+        chosen = _independent(points, len(mixed))
     if len(chosen) < len(mixed) or not _generate(chosen, mixed):
         return Points(points[:0], only)
     return Points(chosen[_certain(chosen, points)], only)
 
 
-def _all_points(mixed: Whole, x_max: int) -> tuple[Whole, bool]:
-    """Points of a lattice (b, n) in range, except 0, and whether they are all that there are.
+def _rounded(mixed: Whole, first: Reals | None = None) -> Whole:
+    """A basis of a lattice (b, n), reduced in the metric of its design; of what lies apart from `first`, an
+    orthonormal basis (n, k), last.
+    """
+    weights = np.sqrt(_design(mixed))
+    scaled = np.rint(mixed * (_FINE * weights / weights.max())).astype(np.int64)
+    if first is not None:
+        apart = (mixed - (mixed @ first) @ first.T) * _APART
+        scaled = np.hstack([scaled, np.rint(apart).astype(np.int64)])
+    change = reduced(np.hstack([scaled, np.eye(len(mixed), dtype=np.int64)]))[:, scaled.shape[1] :]
+    return narrow(change @ mixed.astype(object))
+
+
+def _beyond(chosen: Whole, mixed: Whole) -> Whole:
+    """A reduced basis of a lattice (b, n) that begins with one of what some of its points span."""
+    return _rounded(mixed, np.linalg.qr(chosen.T.astype(np.float64))[0])
+
+
+def _in_range(basis: Whole, x_max: int, known: int = 0) -> tuple[Whole, bool]:
+    """Points of a lattice (b, n) in range, except 0, outside of what the first `known` rows span; and whether
+    they are all that there are.
 
     A point z in range has |z - x_max / 2| <= x_max / 2 at each pixel, hence weighted by any w, summing to 1:
     an ellipsoid about the range. The smallest one has the weights of a D-optimal design (J. Kiefer, J.
     Wolfowitz, 1960), found by D. Titterington's algorithm (1976); LLL in its metric, then U. Fincke, M.
-    Pohst's enumeration (1985), all candidates of a plane at once.
+    Pohst's enumeration (1985), all candidates of a plane at once, and where they are too many those nearest
+    to its centre.
     """
-    weights = np.sqrt(_design(mixed))
-    scale = _FINE * weights / weights.max()
-    scaled = np.rint(mixed * scale).astype(np.int64)
-    change = reduced(np.hstack([scaled, np.eye(len(mixed), dtype=np.int64)]))[:, mixed.shape[1] :]
-    basis = narrow(change @ mixed.astype(object))
+    weights = np.sqrt(_design(basis))
     q, r = np.linalg.qr((basis * weights).T)
-    middle = np.full(mixed.shape[1], x_max / 2.0) * weights
-    centre = q.T @ middle
-    radius = (centre @ centre) * _SLACK  # |middle|^2, less its distance from the span
-    parts, cost = np.zeros((1, len(basis))), np.zeros(1)
+    centre = q.T @ (x_max / 2.0 * weights)
+    radius = (centre @ centre) * _SLACK  # that of all pixels, less the distance of x_max / 2 from the span
+    parts, cost, every = np.zeros((1, len(basis))), np.zeros(1), not known
     for i in reversed(range(len(basis))):
         at = (centre[i] - parts[:, i + 1 :] @ r[i, i + 1 :]) / r[i, i]
         reach = np.sqrt(np.maximum(radius - cost, 0.0)) / abs(r[i, i])
         first = np.ceil(at - reach)
-        count = np.maximum(np.floor(at + reach) - first + 1, 0).astype(np.int64)
-        if count.sum() > _MOST:
-            return mixed[:0], False
+        count = np.clip(np.floor(at + reach) - first + 1, 0, _MOST).astype(np.int64)
         origin = np.repeat(np.arange(len(parts)), count)
         steps = first[origin] + np.arange(len(origin)) - np.repeat(np.cumsum(count) - count, count)
         cost = cost[origin] + ((at[origin] - steps) * r[i, i]) ** 2
-        parts = parts[origin]
-        parts[:, i] = steps
-    return _inside(parts, basis, x_max), True
+        kept = np.arange(len(origin))
+        if len(kept) > _MOST:
+            kept, every = np.argpartition(cost, _WIDTH)[:_WIDTH], False
+        parts, cost = parts[origin[kept]], cost[kept]
+        parts[:, i] = steps[kept]
+        if known and i == known:
+            cost, parts = cost[parts.any(axis=1)], parts[parts.any(axis=1)]
+    parts = parts[parts.any(axis=1)]
+    for some in np.array_split(np.arange(basis.shape[1]), max(basis.shape[1] // 64, 1)):
+        values = parts @ basis[:, some]
+        parts = parts[((values >= 0) & (values <= x_max)).all(axis=1)]
+    return parts.astype(np.int64) @ basis, every
 
 
 def _design(rows: Whole) -> Reals:
@@ -205,36 +224,10 @@ def _design(rows: Whole) -> Reals:
     return weights
 
 
-def _near(basis: Whole, expected: Expected, width: int) -> Whole:
-    """Points of a lattice (b, n) in range near the guess, plane by plane (K-best sphere decoding)."""
-    weights = 1.0 / expected.spread
-    q, r = np.linalg.qr((basis * weights).T)
-    guess = q.T @ (expected.guess * weights)
-    parts, cost = np.zeros((1, len(basis))), np.zeros(1)
-    for i in reversed(range(len(basis))):
-        at = (guess[i] - parts[:, i + 1 :] @ r[i, i + 1 :]) / r[i, i]
-        steps = np.rint(at)[:, None] + _MULTIPLES
-        costs = (cost[:, None] + ((at[:, None] - steps) * r[i, i]) ** 2).ravel()
-        kept = np.argsort(costs, kind="stable")[:width]
-        parts, cost = parts[kept // len(_MULTIPLES)], costs[kept]
-        parts[:, i] = steps.ravel()[kept]
-    return _inside(parts, basis, expected.x_max)
-
-
-def _inside(parts: Reals, basis: Whole, x_max: int) -> Whole:
-    """The combinations (m, n) of a basis (b, n) that are in range, except 0."""
-    parts = parts[parts.any(axis=1)]
-    for some in np.array_split(np.arange(basis.shape[1]), max(basis.shape[1] // 64, 1)):
-        values = parts @ basis[:, some]
-        parts = parts[((values >= 0) & (values <= x_max)).all(axis=1)]
-    return parts.astype(np.int64) @ basis
-
-
-def _independent(rows: Whole, expected: Expected, most: int) -> Whole:
-    """The rows nearest to the guess of which none is a combination of those before it."""
-    far = (((rows - expected.guess) / expected.spread) ** 2).sum(axis=1)
+def _independent(rows: Whole, most: int) -> Whole:
+    """The rows of which none is a combination of those before it."""
     kept = rows[:0]
-    for row in rows[np.argsort(far, kind="stable")]:
+    for row in rows:
         longer = np.vstack([kept, row])
         if np.linalg.matrix_rank(longer.astype(np.float64)) == len(longer):
             kept = longer
