@@ -118,6 +118,14 @@ def test_points_that_could_stand_for_each_other_are_left_out():
     assert only and found == {tuple(row) for row in SECRET[3:6]}
 
 
+def test_a_sample_of_two_values_is_not_taken_for_its_fraction():
+    """One image of 0 and 255 alone: the lattice has it of 0 and 1, and cannot tell how bright it was."""
+    rows = gray(6)
+    rows[0] = 255 * (rows[0] > 127)
+    found, only, _ = found_in(mixed(rows, 32), 6, 255)
+    assert only and found == {tuple(row) for row in rows[1:]}
+
+
 def test_every_point_in_range_is_looked_at():
     basis = np.random.default_rng(4).integers(-3, 6, (3, 7))
     parts = np.array(list(np.ndindex(41, 41, 41))) - 20

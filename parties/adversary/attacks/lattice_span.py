@@ -10,9 +10,10 @@ Known: the span itself; for ReLU, whose zeros in D are searched instead, SPEAR (
 2024, arXiv:2403.03945); lattices on gradients, arXiv:2409.14260. Here nothing is asked of D but rank b at the
 noise of the numbers, and no class, no prior and no zero pixel is used.
 
-What is returned is in every set of b points in range that generates the lattice; points that could stand for
-each other are left out, and counted. In no order, so scored by one matching. Assumes b <= h and b of about 32
-at most, float32 or better. Costs a lattice reduction (4 b columns) and an enumeration for each change.
+What is returned must be samples, as no other point in range can bring their directions; points that could
+stand for each other are left out, and counted. In no order, so scored by one matching. Assumes b <= h, b of
+about 32 at most, and float32 or better. Costs a lattice reduction (4 b columns) and an enumeration for each
+change.
 """
 
 from __future__ import annotations

@@ -15,9 +15,11 @@ subset sums (P. Nguyen, J. Stern 1999; J.-S. Coron, A. Gini 2020) and arXiv:2409
    pixels can be chosen that make it small (`_all_points`), so that few candidates are left: tens for 32
    images of MNIST, some 10^5 for 16 of CIFAR in gray, where the same weight for all pixels leaves 10^7. Where
    they are too many, those nearest to its centre (`Points.only` is false).
-3. *Which are certain.* The samples are among the points in range and generate the lattice; any other point is
-   a whole combination of b that do. One that is part of another point could be replaced by it, and is left
-   out: what is returned is in every set of b points in range that generates the lattice.
+3. *Which are certain.* The samples are among the points in range and span what the update spans. Of b
+   independent points, one that is part of no other point in range, multiples of itself left aside, must be a
+   sample: no other point can bring its direction. All others are left out, and so is a point of which a
+   multiple could be the sample (`_sized`). Where not all points were looked at, this holds of those that
+   were, and b of them have to generate the lattice.
 
 That the lattice is the right one is checked: each pixel outside of the m confirms each of b vectors, which is
 whole there by chance in 2 t of all cases, t the distance allowed (`_WHOLE`); and it has to explain D X up to
@@ -31,7 +33,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.adversary.solvers.lattice import LATTICE, kernel, narrow, reduced
+from parties.adversary.solvers.lattice import LATTICE, SURE, kernel, narrow, reduced
 
 Whole = NDArray[np.int64]
 Reals = NDArray[np.float64]
@@ -143,7 +145,7 @@ _LARGEST = 2.0**40  # entry of a basis
 
 
 def _points_of(mixed: Whole, x_max: int) -> Points:
-    """The points in range of a lattice (b, n) that are in every choice of b that generates it."""
+    """The points in range of a lattice (b, n) that are in every choice of b that spans it."""
     points, only = _in_range(_rounded(mixed), x_max)
     chosen = _independent(points, len(mixed))
     for _ in () if only else range(_ROUNDS):
@@ -152,9 +154,9 @@ def _points_of(mixed: Whole, x_max: int) -> Points:
         more, _ = _in_range(_beyond(chosen, mixed), x_max, len(chosen))
         points = np.unique(np.vstack([points, more]), axis=0)
         chosen = _independent(points, len(mixed))
-    if len(chosen) < len(mixed) or not _generate(chosen, mixed):
+    if len(chosen) < len(mixed) or not (only or _generate(chosen, mixed)):
         return Points(points[:0], only)
-    return Points(chosen[_certain(chosen, points)], only)
+    return Points(chosen[_certain(chosen, points) & _sized(chosen, x_max)], only)
 
 
 def _rounded(mixed: Whole, first: Reals | None = None) -> Whole:
@@ -225,9 +227,9 @@ def _design(rows: Whole) -> Reals:
 
 
 def _independent(rows: Whole, most: int) -> Whole:
-    """The rows of which none is a combination of those before it."""
+    """The rows of which none is a combination of those before it, darkest first: no multiple of another."""
     kept = rows[:0]
-    for row in rows:
+    for row in rows[np.argsort(rows.sum(axis=1), kind="stable")]:
         longer = np.vstack([kept, row])
         if np.linalg.matrix_rank(longer.astype(np.float64)) == len(longer):
             kept = longer
@@ -240,6 +242,14 @@ def _generate(points: Whole, mixed: Whole) -> bool:
     """Whether independent points generate a lattice, given by a basis."""
     parts = np.linalg.lstsq(points.T.astype(np.float64), mixed.T.astype(np.float64), rcond=None)[0]
     return bool((np.abs(parts - np.rint(parts)) < 1e-3).all())
+
+
+def _sized(chosen: Whole, x_max: int) -> NDArray[np.bool_]:
+    """Which points (b, n) are no fraction of a sample: a multiple is out of range, or the values are so many
+    that those of a sample would hardly all have a divisor. (MNIST has images of 0 and 255 alone.)
+    """
+    several = np.array([len(np.unique(row[row > 0])) for row in chosen]) >= SURE
+    return np.asarray((2 * chosen.max(axis=1) > x_max) | several, dtype=np.bool_)
 
 
 def _certain(chosen: Whole, points: Whole) -> NDArray[np.bool_]:
