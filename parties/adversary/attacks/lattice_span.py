@@ -10,9 +10,10 @@ Known: the span itself; for ReLU, whose zeros in D are searched instead, SPEAR (
 2024, arXiv:2403.03945); lattices on gradients, arXiv:2409.14260. Here nothing is asked of D but rank b at the
 noise of the numbers, and no class, no prior and no zero pixel is used.
 
-What is returned must be samples, as no other point in range can bring their directions; points that could
-stand for each other are left out, and counted. In no order, so scored by one matching. Assumes b <= h, b of
-about 32 at most, and float32 or better. Costs a lattice reduction (4 b columns) and an enumeration for each
+Where all points in range were looked at, as the notes say, what is returned must be samples, as no other
+point can bring their directions; elsewhere none that was looked at can. Points that could stand for each
+other are left out, and counted. In no order, so scored by one matching. Assumes b <= h, b of
+48 at most, and float32 or better. Costs a lattice reduction (4 b columns) and an enumeration for each
 change.
 """
 
@@ -33,7 +34,7 @@ NAME = "lattice_span"
 SUMMARY = "many owners: images from the span of an update alone, as its whole points in the pixel range"
 CONSUMES = (KnownMap, Update)
 
-_MOST = 48  # dimension of a lattice that is searched
+_MOST = 48  # dimension of a lattice that is searched: a third of the pixels that are reduced
 
 
 def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
