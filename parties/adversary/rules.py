@@ -29,10 +29,11 @@ from numpy.typing import NDArray
 from parties.adversary.attack import NotApplicable, Prior, Relations
 from parties.adversary.attacks import gradient, gram, known_maps, lattice, lattice_gram, master_key, update
 from parties.adversary.solvers import intervals
-from parties.adversary.solvers.lattice import LATTICE, expected_of, rows_of_span
+from parties.adversary.solvers.lattice import LATTICE
 from parties.adversary.solvers.moves import between_known, computable, own, placed, rounding_error, samples_of
 from parties.adversary.solvers.portions import Portions, whole
 from parties.adversary.solvers.products import Stack
+from parties.adversary.solvers.spans import points_of_span
 from parties.adversary.solvers.systems import System, gather, systems
 from protocols.language.relations import (
     Combinations,
@@ -64,7 +65,7 @@ _GRAM_ERROR = (
     0.001  # expected relative error up to which it counts as exact: the estimate can be some times too low
 )
 
-_SPANNED = 16  # samples in a sum up to which the lattice of its span is searched at the end of every run
+_SPANNED = 24  # samples in a sum up to which the lattice of its span is searched at the end of every run
 _OUT = "come out as integers"
 
 Reals = NDArray[np.float64]
@@ -289,8 +290,9 @@ def _change(
     """(how, detail) of solving one change for samples."""
     before, after = (np.asarray(now(known[which].value)) for which in (first.before, first.after))
     if not computable(first.terms, first.steps):
-        dimensions = min(len(index), len(update.span(before - after, rounding_error(first, after))))
-        return _of_span(sight, before - after, len(samples_of(first)), dimensions)
+        noise = rounding_error(first, after)
+        dimensions = min(len(index), len(update.span(before - after, noise)))
+        return _of_span(sight, before - after, len(samples_of(first)), dimensions, noise)
     weights, change = placed(first.terms, first.steps, sum(sight.counts)), before - after
     for mine in sight.relations.of(Samples):
         change = change - weights[mine.samples].T @ now(mine.values)
@@ -300,16 +302,18 @@ def _change(
     return ("exact" if rank == len(index) and share == 1.0 else "bounded"), detail
 
 
-def _of_span(sight: Sight, change: Reals, samples: int, dimensions: int) -> tuple[str, str]:
+def _of_span(sight: Sight, change: Reals, samples: int, dimensions: int, noise: float) -> tuple[str, str]:
     """(how, detail) of a span: its whole points in the pixel range, where they are found."""
     said = f"W1 - W1' spans {dimensions} dimensions of their space"
-    if sight.prior.pixels > LATTICE or samples > min(_SPANNED, len(change)):
-        return "bounded", f"{said}; no lattice tried: {samples} samples in one sum"
-    rows, _ = rows_of_span(change, samples, expected_of(sight.prior))
-    if not len(rows):
-        return "bounded", f"{said}; the lattice of its whole vectors was not found in this one change"
-    found = f"{said}, of whose whole points {len(rows)} of {samples} are certain"
-    return ("exact" if len(rows) == samples else "up to"), f"{found} (lattice-span)"
+    if samples > min(_SPANNED, len(change)):
+        return "bounded", f"{said}; no lattice tried here: {samples} samples in one sum (lattice-span)"
+    points, off = points_of_span(change, samples, sight.prior.x_max, noise)
+    if not len(points.rows):
+        missing = "points in range were" if off < np.inf else "lattice of its whole vectors was"
+        return "bounded", f"{said}; the {missing} not found in this one change"
+    found = f"{said}, of whose whole points {len(points.rows)} of {samples} are certain"
+    whole = points.only and len(points.rows) == samples
+    return ("exact" if whole else "up to"), f"{found} (lattice-span)"
 
 
 def known_products(sight: Sight) -> Iterator[Told]:

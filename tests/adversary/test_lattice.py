@@ -5,7 +5,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from parties.adversary.adversary import Adversary
-from parties.adversary.solvers import lattice
+from parties.adversary.solvers import lattice, spans
 from parties.adversary.solvers.order import placed
 from protocols.network.config import Init, Scheme
 from tests.scenarios.test_attacks import attacked
@@ -52,10 +52,59 @@ def expected():
     return lattice.Expected(*spread(), 16)
 
 
+def mixed(rows, features, noise=0.0):
+    """D X in float32 for dense random D (features, b), and noise."""
+    rng = np.random.default_rng(1)
+    changed = (rng.normal(0, 0.01, (features, len(rows))) @ rows).astype(np.float32)
+    return changed + rng.normal(0, noise, changed.shape) if noise else changed.astype(np.float64)
+
+
+def found_in(matrix, samples, x_max, noise=0.0):
+    """(points, whether all were looked at, what is left unexplained) as tuples of pixels."""
+    points, off = spans.points_of_span(matrix, samples, x_max, noise)
+    return {tuple(row) for row in points.rows}, points.only, off
+
+
+def gray(count, pixels=784):
+    """Images of 256 levels, no pixel of which is zero in all: sums of a few random gray levels."""
+    rng = np.random.default_rng(2)
+    rough = rng.integers(0, 256, (count, pixels // 16))
+    return np.clip(np.repeat(rough, 16, axis=1) + rng.integers(-40, 41, (count, pixels)), 0, 255)
+
+
 def test_samples_behind_a_span_whose_mixing_is_unknown():
-    mixed = np.random.default_rng(1).normal(0, 0.01, (32, 8)) @ SECRET[:8]
-    found, off = lattice.rows_of_span(mixed.astype(np.float32).astype(np.float64), 8, expected())
-    assert off < 3 and {tuple(row) for row in found} == {tuple(row) for row in SECRET[:8]}
+    found, only, off = found_in(mixed(SECRET[:8], 32), 8, 16)
+    assert off < 3 and only and found == {tuple(row) for row in SECRET[:8]}
+
+
+@pytest.mark.parametrize(("count", "features"), [(8, 8), (16, 40), (24, 300)])
+def test_samples_of_256_levels_behind_dense_mixing_from_a_share_of_their_pixels(count, features):
+    rows = gray(count)
+    found, only, off = found_in(mixed(rows, features), count, 255, noise=1e-6)
+    assert off < 3 and only and found == {tuple(row) for row in rows}
+
+
+def test_a_sample_that_moved_nothing_hides_no_other_one():
+    rows = gray(9)
+    matrix = mixed(rows[:8], 32)
+    found, only, _ = found_in(matrix, 9, 255)
+    assert only and found == {tuple(row) for row in rows[:8]}
+
+
+@pytest.mark.parametrize(("samples", "levels"), [(SECRET[:8], 16), (gray(8), 255)], ids=["17", "256"])
+def test_noise_gives_no_span_and_says_so(samples, levels):
+    matrix = mixed(samples, 32, noise=0.01 * levels / 4)
+    found, only, off = found_in(matrix, 8, levels)
+    assert off > 3 and not found and not only
+
+
+def test_samples_that_are_mixed_alike_are_not_found():
+    """D of lower rank: the span holds one real combination of two samples, and neither of them; whole points
+    in range that do not generate it prove nothing.
+    """
+    rows = gray(8)
+    together = np.vstack([rows[:6], rows[6] + rows[7] / np.pi])
+    assert not found_in(mixed(together, 32), 8, 255)[0]
 
 
 def test_points_that_could_stand_for_each_other_are_left_out():
@@ -65,15 +114,25 @@ def test_points_that_could_stand_for_each_other_are_left_out():
     c = np.where((a - b + c < 0) | (a - b + c > 16), np.clip(c, 1, 15), c)
     rows = np.vstack([a, b, c, SECRET[3:6]])
     assert ((a - b + c >= 0) & (a - b + c <= 16)).all()
-    found, _ = lattice.rows_of_span(np.random.default_rng(1).normal(0, 0.01, (32, 6)) @ rows, 6, expected())
-    assert {tuple(row) for row in found} == {tuple(row) for row in SECRET[3:6]}
+    found, only, _ = found_in(mixed(rows, 32), 6, 16)
+    assert only and found == {tuple(row) for row in SECRET[3:6]}
 
 
-def test_noise_gives_no_span_and_says_so():
-    rng = np.random.default_rng(1)
-    mixed = rng.normal(0, 0.01, (32, 8)) @ SECRET[:8] + rng.normal(0, 0.01, (32, 64))
-    found, off = lattice.rows_of_span(mixed, 8, expected())
-    assert off > 3 and not len(found)
+def test_a_sample_of_two_values_is_not_taken_for_its_fraction():
+    """One image of 0 and 255 alone: the lattice has it of 0 and 1, and cannot tell how bright it was."""
+    rows = gray(6)
+    rows[0] = 255 * (rows[0] > 127)
+    found, only, _ = found_in(mixed(rows, 32), 6, 255)
+    assert only and found == {tuple(row) for row in rows[1:]}
+
+
+def test_every_point_in_range_is_looked_at():
+    basis = np.random.default_rng(4).integers(-3, 6, (3, 7))
+    parts = np.array(list(np.ndindex(41, 41, 41))) - 20
+    every = parts @ basis
+    every = every[((every >= 0) & (every <= 25)).all(axis=1) & every.any(axis=1)]
+    found, only = spans._in_range(basis, 25)
+    assert only and len(every) > 20 and {tuple(r) for r in found} == {tuple(r) for r in every}
 
 
 def test_known_maps_in_float32_give_images_from_a_quarter_of_the_equations():
@@ -101,6 +160,8 @@ def test_keys_of_one_step_give_every_image_that_a_budget_was_to_protect(runs):
     [
         ("mitig2", {"owners": 4, "samples": 32, "batch": 8, "hidden": 32, "epochs": 1}, "key_authority",
          "lattice_span", 32, 32),
+        ("mitig2", {"owners": 4, "samples": 64, "batch": 16, "hidden": 32, "epochs": 1}, "key_authority",
+         "lattice_span", 64, 64),
         ("mitig2", {"owners": 4, "samples": 16, "batch": 4, "hidden": 32, "epochs": 4,
                     "defence": ("secure_aggregation",)}, "data_owner:1", "lattice_span", 12, 12),
         ("mitig2", {"owners": 4, "samples": 64, "batch": 16, "hidden": 16, "epochs": 1},

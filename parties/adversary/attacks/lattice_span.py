@@ -3,13 +3,18 @@
 A party that sees W before and after an owner's training knows W - W' = D X, with D unknown: over the reals
 the samples up to mixing, which `update` returns as a span. The whole vectors of that space are a lattice of
 dimension b, and the images are its points in the pixel range: an observation of this project, derived in
-`solvers/lattice.py`. So it goes for the authority alone with each owner's copy, and under secure aggregation
+`solvers/spans.py`. So it goes for the authority alone with each owner's copy, and under secure aggregation
 with the sum over all owners: for the authority, and for an owner with two averages in a row.
 
-What is returned is in every set of b points in range that generates the lattice; points that could stand for
-each other are left out, and counted. In no order, so scored by one matching. Assumes b <= h and b of about 24
-at most, few gray levels, float32 or better; public images, if there are any, say where to look first. Costs
-two lattice reductions (n + b columns) and a search for each change.
+Known: the span itself; for ReLU, whose zeros in D are searched instead, SPEAR (D. Dimitrov et al., NeurIPS
+2024, arXiv:2403.03945); lattices on gradients, arXiv:2409.14260. Here nothing is asked of D but rank b at the
+noise of the numbers, and no class, no prior and no zero pixel is used.
+
+Where all points in range were looked at, as the notes say, what is returned must be samples, as no other
+point can bring their directions; elsewhere none that was looked at can. Points that could stand for each
+other are left out, and counted. In no order, so scored by one matching. Assumes b <= h, b of
+48 at most, and float32 or better. Costs a lattice reduction (4 b columns) and an enumeration for each
+change.
 """
 
 from __future__ import annotations
@@ -21,37 +26,37 @@ from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction, Relations
 from parties.adversary.attacks.update import Change
-from parties.adversary.solvers.lattice import LATTICE, expected_of, rows_of_span
 from parties.adversary.solvers.moves import changes, own, samples_of
+from parties.adversary.solvers.spans import points_of_span
 from protocols.language.relations import KnownMap, Samples, Update, now
 
 NAME = "lattice_span"
 SUMMARY = "many owners: images from the span of an update alone, as its whole points in the pixel range"
 CONSUMES = (KnownMap, Update)
 
-_MOST = 24  # dimension of a lattice that is searched
+_MOST = 48  # dimension of a lattice that is searched: a third of the pixels that are reduced
 
 
 def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
     """The samples of every change between two known maps that has few enough of them, each sample once."""
     del rng  # nothing here is drawn
-    if prior.pixels > LATTICE:
-        raise NotApplicable(f"images of more than {LATTICE} pixels: the lattice was not reduced")
     every, mine = changes(relations), own(relations)
     if not every:
         raise NotApplicable("the view holds no two maps in a row that samples of others moved")
     held = {
         row.tobytes() for s in relations.of(Samples) if s.own for row in np.asarray(now(s.values), np.int64)
     }
-    expected, done, parts = expected_of(prior), np.zeros(0, np.int64), []
+    done, parts = np.zeros(0, np.int64), []
     unexplained: list[float] = []
+    searched: list[bool] = []
     for moved, change, since in together(every):
         index = np.setdiff1d(moved, mine)
         if len(np.intersect1d(index, done)) or len(moved) > min(_MOST, len(change)):
             continue
-        rows, off = rows_of_span(change, len(moved), expected)
-        rows = rows[[row.tobytes() not in held for row in rows]]
+        points, off = points_of_span(change, len(moved), prior.x_max, noise=1.0)
+        rows = points.rows[[row.tobytes() not in held for row in points.rows]]
         done, unexplained = np.union1d(done, index), [*unexplained, off]
+        searched.append(points.only)
         parts.append((index, rows, since))
     if not parts:
         most = min(len(samples_of(update)) for update, _, _ in every)
@@ -69,6 +74,7 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
         "solved": found,
         "left_out_or_not_found": len(index) - found,
         "unexplained_over_noise": [round(off, 2) for off in unexplained[:16]],
+        "all_points_looked_at": searched[:16],
     }
     last = max(since for _, _, since in parts) if found == len(index) else None
     return Reconstruction(Quantity.UNORDERED_IMAGES, index, values, last, notes=notes)

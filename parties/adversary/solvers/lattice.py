@@ -81,7 +81,7 @@ def reduced(rows: NDArray[np.object_] | Whole) -> NDArray[np.object_]:
 def kernel(a: Whole) -> Whole:
     """A reduced basis (n - rank, n) of all whole x with A x = 0, for whole A (k, n)."""
     basis, zero = _solving(a, np.ones(a.shape[1], dtype=np.int64))
-    return _narrow(basis[zero, : a.shape[1]])
+    return narrow(basis[zero, : a.shape[1]])
 
 
 def _solving(a: Whole, weights: Whole) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
@@ -91,7 +91,7 @@ def _solving(a: Whole, weights: Whole) -> tuple[NDArray[np.object_], NDArray[np.
     return basis, ~(basis[:, len(weights) :] != 0).any(axis=1)
 
 
-def _narrow(rows: NDArray[np.object_]) -> Whole:
+def narrow(rows: NDArray[np.object_]) -> Whole:
     """The same as 64-bit integers; `OverflowError` beyond."""
     return np.array(rows.tolist(), dtype=np.int64).reshape(rows.shape)
 
@@ -116,7 +116,7 @@ class Coset:
         basis, zero = _solving(a, weights)
         whole = basis[:, : len(spread)] // weights.astype(object)
         images = basis[~zero, len(spread) :] // (1 << _HEAVY)
-        return cls(_narrow(whole[zero]), _narrow(whole[~zero]), images, weights.astype(np.float64))
+        return cls(narrow(whole[zero]), narrow(whole[~zero]), images, weights.astype(np.float64))
 
     def nearest(self, z: Whole, guess: Reals) -> tuple[Whole, NDArray[np.bool_]]:
         """X (m, n) with A x = z for each row of z (m, k), near `guess` (n,); which z have a solution.
@@ -129,7 +129,7 @@ class Coset:
             if not len(far) or abs(far).max() < _SHOWN:
                 break
             far = self._nearer(far, guess)
-        return self._nearer(_narrow(far), guess), solvable
+        return self._nearer(narrow(far), guess), solvable
 
     def _nearer(self, x: NDArray[Any], guess: Reals) -> NDArray[Any]:
         q, r = self._triangle
@@ -286,139 +286,6 @@ def _complement(rows: Reals, width: int) -> Reals:
     return right[int((values > 0.5).sum()) :].reshape(-1, width)
 
 
-def rows_of_span(matrix: Reals, samples: int, expected: Expected) -> tuple[Whole, float]:
-    """Whole vectors (m, n) in range in the row span of D X (h, n), D unknown; and how well they span it.
-
-    b = `samples`. The right singular vectors V of D X span the samples. Whole vectors k with k V ~ 0 are
-    found by LLL on [1 | scaled V] and are the kernel lattice of X; the whole vectors orthogonal to them are X
-    up to a unimodular mixing, a lattice of dimension b, and the samples are its points in range. Where there
-    are more than b of them, those that could stand for each other are left out: what is returned is in every
-    choice of b that generates the lattice. That it is the right one is checked: it has to explain D X up to
-    noise, in which V is off by about a unit (the second result, of which `_SPANNED` is passed). An
-    observation of this project; neighbours: hidden subset sums (Nguyen, Stern 1999; Coron, Gini 2020),
-    arXiv:2409.14260.
-    """
-    nothing = np.zeros((0, matrix.shape[1]), dtype=np.int64)
-    values = np.linalg.svd(matrix, compute_uv=False)
-    if len(values) < samples or values[samples - 1] <= _RANK * values[0]:
-        return nothing, np.inf
-    best = np.inf
-    for scale in _SCALES:
-        mixed = _span_lattice(matrix, samples, scale)
-        off = _unexplained(matrix, mixed, samples)
-        best = min(best, off)
-        if off < _SPANNED:
-            return _found(mixed, samples, expected), off
-    return nothing, best
-
-
-def _span_lattice(matrix: Reals, samples: int, scale: float) -> Whole:
-    """A reduced basis (b, n) of the whole vectors in the span of a matrix (h, n), as far as noise lets
-    tell.
-    """
-    _, values, right = np.linalg.svd(matrix, full_matrices=False)
-    features, span = matrix.shape[1], right[:samples]
-    error = max(values[samples:].max(initial=0.0) / values[samples - 1], 1e-12)
-    whole = np.rint(span.T * scale / error).astype(np.int64)
-    basis = reduced(np.hstack([np.eye(features, dtype=np.int64), whole]))
-    return kernel(_narrow(basis[: features - samples, :features]))
-
-
-def _unexplained(matrix: Reals, rows: Whole, samples: int) -> float:
-    """What rows leave of a matrix, over what its own b leading directions leave."""
-    if len(rows) != samples:
-        return np.inf
-    _, values, right = np.linalg.svd(matrix, full_matrices=True)
-    q = np.linalg.qr(rows.T.astype(np.float64))[0]
-    left = np.linalg.norm(matrix - (matrix @ q) @ q.T)
-    noise = np.linalg.norm(values[samples:]) + 1e-12 * values[0]
-    return float(left / noise)
-
-
-def _found(mixed: Whole, samples: int, expected: Expected) -> Whole:
-    """The points in range of a lattice (b, n) that are in every choice of b that generates it."""
-    points = np.zeros((0, mixed.shape[1]), dtype=np.int64)
-    for _ in range(_ROUNDS):  # what was found makes a shorter basis for what was not
-        points = np.vstack([points, _points(mixed, expected), _in_range(mixed, expected.x_max)])
-        points = np.unique(points[points.any(axis=1)], axis=0)
-        chosen = _independent(points, expected, samples)
-        if len(chosen) == samples:
-            return chosen[_certain(chosen, points)]
-        longer = reduced(np.vstack([chosen, mixed]))
-        mixed = _narrow(longer[(longer != 0).any(axis=1)])
-    return points[:0]
-
-
-_SCALES = (0.3, 1.0, 3.0, 0.1)  # of V in the lattice, over its error
-_SPANNED = 3.0
-_RANK = 1e-9  # singular values below this share of the largest are none
-_ROUNDS, _WIDTH, _MULTIPLES = 3, 4000, np.array([0.0, 1.0, -1.0, 2.0, -2.0])
-_MEET = 16  # dimension up to which all combinations with coefficients in {-1, 0, 1} are tried
-
-
-def _points(basis: Whole, expected: Expected) -> Whole:
-    """Points of a lattice (b, n) in range near the guess, plane by plane (K-best sphere decoding)."""
-    weights = 1.0 / expected.spread
-    q, r = np.linalg.qr((basis * weights).T)
-    found, cost = np.zeros((1, basis.shape[1]), dtype=np.int64), np.zeros(1)
-    for i in reversed(range(len(basis))):
-        at = ((expected.guess - found) * weights) @ q[:, i] / r[i, i]
-        steps = np.rint(at)[:, None] + _MULTIPLES
-        costs = (cost[:, None] + ((at[:, None] - steps) * r[i, i]) ** 2).ravel()
-        kept = np.argsort(costs, kind="stable")[:_WIDTH]
-        move = steps.ravel()[kept].astype(np.int64)[:, None] * basis[i]
-        found, cost = found[kept // len(_MULTIPLES)] + move, costs[kept]
-    return found[_inside(found, 0, expected.x_max)]
-
-
-def _independent(rows: Whole, expected: Expected, most: int) -> Whole:
-    """The rows nearest to the guess of which none is a combination of those before it."""
-    far = (((rows - expected.guess) / expected.spread) ** 2).sum(axis=1)
-    kept = rows[:0]
-    for row in rows[np.argsort(far, kind="stable")]:
-        longer = np.vstack([kept, row])
-        if np.linalg.matrix_rank(longer.astype(np.float64)) == len(longer):
-            kept = longer
-        if len(kept) == most:
-            break
-    return kept
-
-
-def _certain(chosen: Whole, points: Whole) -> NDArray[np.bool_]:
-    """Which of the chosen points no other one can stand for: it is part of no other one."""
-    parts = np.linalg.lstsq(chosen.T.astype(np.float64), points.T.astype(np.float64), rcond=None)[0]
-    others = (np.abs(parts) > 1e-6).sum(axis=0) > 1
-    return np.asarray(~(np.abs(parts[:, others]) > 1e-6).any(axis=1), dtype=np.bool_)
-
-
-def _in_range(basis: Whole, x_max: int) -> Whole:
-    """Combinations of rows (b, n) with coefficients in {-1, 0, 1} within 0..x_max: meet in the middle."""
-    if len(basis) > _MEET:
-        return basis[:0]
-    half = len(basis) // 2
-    one, two = (_combinations(part) for part in (basis[:half], basis[half:]))
-    found = []
-    for left in one:
-        kept = np.arange(len(two))
-        for start in range(0, basis.shape[1], 8):
-            window = slice(start, start + 8)
-            sums = two[kept, window] + left[window]
-            kept = kept[((sums >= 0) & (sums <= x_max)).all(axis=1)]
-            if not len(kept):
-                break
-        found.extend(two[kept] + left)
-    rows = np.unique(np.array(found, dtype=np.int64).reshape(-1, basis.shape[1]), axis=0)
-    return rows[rows.any(axis=1)]
-
-
-def _combinations(rows: Whole) -> Whole:
-    """All sums of rows (b, n) with coefficients in {-1, 0, 1}: (3^b, n)."""
-    sums = np.zeros((1, rows.shape[1]), dtype=np.int64)
-    for row in rows:
-        sums = np.concatenate([sums, sums + row, sums - row])
-    return sums
-
-
 def from_known(z: Whole, known: Whole, expected: Expected) -> tuple[Whole, NDArray[np.bool_]]:
     """X (m, n) of the other samples from Z = X W^T (k + m, K) of all, W unknown and whole, and the first k
     samples `known` (k, n); and which satisfy everything. Pixels that no known sample shows are taken for
@@ -433,7 +300,7 @@ def from_known(z: Whole, known: Whole, expected: Expected) -> tuple[Whole, NDArr
     k, (shown,) = len(known), np.nonzero(known.any(axis=0))
     x = np.zeros((len(z) - k, known.shape[1]), dtype=np.int64)
     basis = reduced(z.T)
-    rows = _narrow(basis[(basis != 0).any(axis=1)])
+    rows = narrow(basis[(basis != 0).any(axis=1)])
     coset, origin = (
         Coset.of(known[_pivots(known[:, shown])][:, shown], np.ones(len(shown))),
         np.zeros(len(shown)),
