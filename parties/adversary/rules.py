@@ -18,19 +18,19 @@ said to be exact was solved for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.adversary.attack import NotApplicable, Prior, Relations
+from parties.adversary.attack import STRENGTH, NotApplicable, Prior, Relations
 from parties.adversary.attacks import gradient, gram, known_maps, lattice, lattice_gram, master_key, update
 from parties.adversary.solvers import intervals
 from parties.adversary.solvers.lattice import LATTICE, expected_of, rows_of_span
-from parties.adversary.solvers.moves import between_known, computable, own, placed, samples_of
+from parties.adversary.solvers.moves import between_known, changes, computable, own, placed, samples_of
 from parties.adversary.solvers.portions import Portions, whole
 from parties.adversary.solvers.products import Stack
 from parties.adversary.solvers.systems import System, gather, systems
@@ -64,6 +64,10 @@ _GRAM_ERROR = (
     0.001  # expected relative error up to which it counts as exact: the estimate can be some times too low
 )
 
+_OWNERS = 4  # owners whose first change is solved for
+_CHANGES, _UNKNOWNS = 32, 256  # changes that are solved for together, and samples in them at most
+_ENTRIES = 10_000_000  # pixels of a data set up to which that is done
+
 _SPANNED = 16  # samples in a sum up to which the lattice of its span is searched at the end of every run
 _OUT = "come out as integers"
 
@@ -72,7 +76,12 @@ Reals = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Told:
-    """A line: of what, of whose, how, in words, and since which round."""
+    """A line: of what, of whose, how, and in words.
+
+    `since`: the round from which on its rule expects it to hold; None for what says nothing. `samples`:
+    positions of the samples that it is about, None for what has no parts. `by`: which derivation of a rule
+    that has several.
+    """
 
     quantity: str
     of: str
@@ -80,11 +89,32 @@ class Told:
     detail: str
     since: int | None = 0
     data: dict[str, Any] = field(default_factory=dict)
+    samples: NDArray[np.int64] | None = None
+    by: str = ""
 
     @property
     def line(self) -> tuple[Any, ...]:
-        """The fields in the order of `Learned`."""
-        return self.quantity, self.of, self.how, self.detail, self.since, self.data
+        """The fields in the order of `Learned`, with runs [start, stop) of samples in `data`."""
+        runs = {} if self.samples is None else {"samples": runs_of(self.samples)}
+        return self.quantity, self.of, self.how, self.detail, self.since, {**self.data, **runs}
+
+
+def runs_of(samples: NDArray[np.int64]) -> list[list[int]]:
+    """Positions as runs [start, stop)."""
+    index = np.unique(samples)
+    edges = np.flatnonzero(np.diff(index) != 1) + 1
+    return [[int(run[0]), int(run[-1]) + 1] for run in np.split(index, edges) if len(run)]
+
+
+def covers(one: Told, other: Told) -> bool:
+    """Whether a line says, by the same derivation, at least what another says."""
+    if (one.quantity, one.by) != (other.quantity, other.by) or (one.since is None) > (other.since is None):
+        return False
+    if one.samples is None or other.samples is None:
+        same = one.samples is other.samples and one.of == other.of
+    else:
+        same = bool(np.isin(other.samples, one.samples).all())
+    return same and STRENGTH.index(one.how) >= STRENGTH.index(other.how)
 
 
 @dataclass(frozen=True)
@@ -104,6 +134,29 @@ class Sight:
     def all(self) -> str:
         """All samples, in words."""
         return f"all {sum(self.counts)} samples"
+
+    @property
+    def index(self) -> NDArray[np.int64]:
+        """Positions of all samples."""
+        return np.arange(sum(self.counts))
+
+    def of(self, index: NDArray[np.int64], mine: NDArray[np.int64]) -> str:
+        """Samples in words: all, if these are all that are not `mine`."""
+        whole = len(np.union1d(index, mine)) == sum(self.counts)
+        return self.all if whole else f"{len(index)} of {sum(self.counts)} samples"
+
+    def united(self, parts: Iterable[tuple[NDArray[np.int64], int]]) -> tuple[NDArray[np.int64], int]:
+        """Positions in any of some parts, each with its round, and the first round by which there were all;
+        all samples, where they have no names.
+        """
+        found, since = set[int](), 0
+        for index, number in parts:
+            if len(found) == sum(self.counts):
+                break
+            fresh = set(index.tolist()) - found
+            found, since = found | fresh, max(since, number) if fresh else since
+        index = np.array(sorted(found), np.int64)
+        return (self.index if len(index) and index[0] < 0 else index), since
 
     @property
     def prior(self) -> Prior:
@@ -138,7 +191,7 @@ def opened(sight: Sight) -> Iterator[Told]:
         detail = f"{key.how}; {len(tried)} of {len(tried)} tried are opened"
         whole = len(index) == sum(sight.counts)
         of = sight.all if whole else f"{len(index)} samples of {sight.owner(int(index[0]))}"
-        yield Told("samples", of, "exact", detail)
+        yield Told("samples", of, "exact", detail, samples=index)
 
 
 def by_keys(sight: Sight) -> Iterator[Told]:
@@ -148,13 +201,20 @@ def by_keys(sight: Sight) -> Iterator[Told]:
         return
     if not sight.payloads:
         detail = "every key works on every ciphertext (their rank is not computed: payloads not recorded)"
-        yield Told("samples", sight.all, "bounded", detail)
+        yield Told("samples", sight.all, "bounded", detail, samples=sight.index)
         return
     every = list(systems(told))
     best, full = max(every, key=lambda system: system.rank), [system for system in every if system.full]
     if not best.ranks:
         opaque = next((o.why for o in sight.relations.of(Opaque) if set(o.labels) & set(told[0].labels)), "")
-        yield Told("samples", sight.all, "nothing found", opaque or "ciphertexts without keys", None)
+        yield Told(
+            "samples",
+            sight.all,
+            "nothing found",
+            opaque or "ciphertexts without keys",
+            None,
+            samples=sight.index,
+        )
         return
     curve = [[step, rank, count] for (step, rank), count in zip(best.ranks, best.determined, strict=True)]
     data: dict[str, Any] = {"unknowns": best.echelon.columns, "curve": curve}
@@ -166,13 +226,14 @@ def by_keys(sight: Sight) -> Iterator[Told]:
     if len(full) < len(every):
         pinned, bounds = _pixel_intervals(sight, best)
         detail = f"at least {best.rank} equations a sample: {rank} of the keys for W1{which}{pinned}"
-        yield Told("samples", sight.all, "bounded", detail, best.ranks[0][0], {**data, **bounds})
+        since = best.ranks[0][0]
+        yield Told("samples", sight.all, "bounded", detail, since, {**data, **bounds}, sight.index)
     else:
         tried = np.arange(min(_TRIED, len(best.blocks[0])))
         solved = len(tried) if best.solve(0, tried) is not None else 0
         detail = f"{rank}{which}; {solved} of {len(tried)} tried are solved in integers"
-        how = "exact" if solved else "bounded"
-        yield Told("samples", sight.all, how, detail, max(system.ranks[-1][0] for system in every), data)
+        how, since = "exact" if solved else "bounded", max(system.ranks[-1][0] for system in every)
+        yield Told("samples", sight.all, how, detail, since, data, sight.index)
     yield from _master_keys(sight, told)
 
 
@@ -182,7 +243,8 @@ def _in_whole_numbers(
     """Samples of which fewer equations than pixels leave one whole solution in the pixel range."""
     if best.echelon.columns > LATTICE or not best.rank:
         return
-    solved, tried, few = lattice.confirmed(best, sight.prior, _TRIED)
+    right, tried, few = lattice.confirmed(best, sight.prior, _TRIED)
+    solved = len(right)
     if not solved or (best.full and solved < tried):
         return
     others = best.rank - few
@@ -190,7 +252,8 @@ def _in_whole_numbers(
     detail = f"{few} equations and whole pixels: {solved} of {tried} tried are solved; {proof}"
     whole = solved == tried and len(every) == 1
     since = max(system.reached(min(few, system.rank)) for system in every)
-    yield Told("samples", sight.all if whole else f"{solved} of {tried} tried", "exact", detail, since, data)
+    of, index = (sight.all, sight.index) if whole else (f"{solved} of {tried} tried", best.blocks[0][right])
+    yield Told("samples", of, "exact", detail, since, data, index, by="lattice")
 
 
 def _master_keys(sight: Sight, told: list[Instance]) -> Iterator[Told]:
@@ -204,7 +267,8 @@ def _master_keys(sight: Sight, told: list[Instance]) -> Iterator[Told]:
         yield Told("master key", "key_authority", "exact", detail, first.since)
         if len(found) == len(every) and not all(key.system.full for key in found):
             said = f"opened by the master key that {first.keys} function keys give"
-            yield Told("samples", sight.all, "exact", said, max(key.since for key in found))
+            since = max(key.since for key in found)
+            yield Told("samples", sight.all, "exact", said, since, samples=sight.index, by="master key")
 
 
 def _pixel_intervals(sight: Sight, system: System) -> tuple[str, dict[str, list[list[float | None]]]]:
@@ -248,7 +312,7 @@ def combined(sight: Sight) -> Iterator[Told]:
     if best is not None and len(best.index):
         of = f"{len(best.index)} of the {len(best.block)} samples of batch {number}"
         detail = f"{how}: solved in integers; of up to {_BATCHES} batches tried the first whole one"
-        yield Told("samples", of, "exact", detail, int(best.steps.max()))
+        yield Told("samples", of, "exact", detail, int(best.steps.max()), samples=best.index)
 
 
 # --- maps
@@ -259,28 +323,75 @@ def changed(sight: Sight) -> Iterator[Told]:
     """What the change between two known maps says of the samples that moved it: the first one, solved for."""
     relations, mine = sight.relations, own(sight.relations)
     known = {k.map: k for k in relations.of(KnownMap) if k.labels and not k.own}
-    rounded = next(iter(between_known(relations, rounded=True)), None)
+    moved = between_known(relations, rounded=True)
+    rounded = next(iter(moved), None)
     if rounded is not None:
         detail = "W1(t) - W1(t+1) of the requests for keys are combinations of the samples, up to rounding"
         detail += "; dZ1 says which" if computable(rounded.terms, rounded.steps) else ""
-        yield Told("samples", sight.all, "bounded", detail, rounded.since)
-    first = next(iter(between_known(relations)), None)
-    if first is None:
+        index, since = sight.united((samples_of(each), each.since) for each in moved)
+        index = np.setdiff1d(index, mine)
+        yield Told("samples", sight.of(index, mine), "bounded", detail, since, samples=index, by="rounded")
+    every = between_known(relations)
+    if not every:
         reason = next((w.why for w in relations.of(Without) if w.type is Update), "")
         if reason and len({k for k in known if k.name != "head_mean"}) > 1:
-            yield Told("samples", sight.all, "bounded", f"W1 - W1' of known maps: {reason}")
+            said = f"W1 - W1' of known maps: {reason}"
+            yield Told("samples", sight.all, "bounded", said, samples=sight.index)
         return
-    index = np.setdiff1d(samples_of(first), mine)
-    owners = {sight.owner(int(i)) for i in index}
-    copies = first.after.owner >= 0
-    whose = next(iter(owners)) if copies else f"{len(owners)} other owners"
-    of = f"{len(index)} samples of {whose}, round {first.after.time if copies else first.before.time}"
-    if not sight.payloads:
+    firsts = {each.after.owner: each for each in reversed(every)}  # of each owner, or of everybody
+    order = sorted(firsts.values(), key=lambda each: (each.since, each.after.owner))
+    solved, tried = set[int](), 0
+    for first in order[:_OWNERS]:
+        tried += 1
+        index = np.setdiff1d(samples_of(first), mine)
+        how, detail = "bounded", f"W1 - W1' spans them ({len(index)} samples; payloads not recorded)"
+        if sight.payloads:
+            how, detail = _change(sight, first, known, index)
+        yield Told("samples", _of_change(sight, first, index), how, detail, first.since, samples=index)
+        solved |= set(index.tolist()) if how == "exact" else set()
+        if how == "exact" and not computable(first.terms, first.steps):
+            break  # a lattice is dear, and owners are alike
+    yield from _others(sight, order[tried:], mine)
+    if sight.payloads:
+        yield from _stacked(sight, every, solved)
+
+
+def _others(sight: Sight, left: list[Update], mine: NDArray[np.int64]) -> Iterator[Told]:
+    """The samples of owners whose copies were not tried."""
+    if left:
+        index = np.setdiff1d(np.concatenate([samples_of(each) for each in left]), mine)
+        detail = "the change of each copy spans its owner's samples, as that of the copies that were tried"
+        since = max(each.since for each in left)
         yield Told(
-            "samples", of, "bounded", f"W1 - W1' spans them ({len(index)} samples; payloads not recorded)"
+            "samples", f"{len(index)} samples of others", "bounded", detail, since, {}, index, "others"
         )
-    else:
-        yield Told("samples", of, *_change(sight, first, known, index), since=first.since)
+
+
+def _stacked(sight: Sight, every: list[Update], solved: set[int]) -> Iterator[Told]:
+    """Samples that the first changes determine together, where each by itself leaves some open."""
+    mine, some, used = set(own(sight.relations).tolist()), list[Update](), set[int]()
+    for each in sorted(every, key=lambda each: (each.since, each.after.owner))[:_CHANGES]:
+        used |= set(samples_of(each).tolist())
+        if len(used) > _UNKNOWNS:
+            break
+        if computable(each.terms, each.steps):
+            some.append(each)
+    if not some or used - mine <= solved or sum(sight.counts) * sight.prior.pixels > _ENTRIES:
+        return
+    rows, found = update.solve_updates(sight.relations, changes(sight.relations, some), sight.prior)
+    index = np.setdiff1d(np.flatnonzero(rows.solved), list(mine))
+    if not set(index.tolist()) <= solved:
+        detail = f"{len(some)} changes of known maps and dZ1 together: solved in integers (update)"
+        since, of = max(step for step, fresh in found.items() if fresh), sight.of(index, own(sight.relations))
+        yield Told("samples", of, "exact", detail, since, samples=index, by="stacked")
+
+
+def _of_change(sight: Sight, change: Update, index: NDArray[np.int64]) -> str:
+    """Whose samples moved a map, in words: of one owner, whose copy came back, or of all of a round."""
+    owners = {sight.owner(int(i)) for i in index}
+    copy = change.after.owner >= 0
+    whose = next(iter(owners)) if copy else f"{len(owners)} other owners"
+    return f"{len(index)} samples of {whose}, round {change.after.time if copy else change.before.time}"
 
 
 def _change(
@@ -331,7 +442,7 @@ def known_products(sight: Sight) -> Iterator[Told]:
     ]
     same = [p for p in seen if np.array_equal(p.samples, seen[0].samples)]
     if same:
-        yield _first_batch(sight, same, maps)
+        yield replace(_first_batch(sight, same, maps), samples=np.setdiff1d(same[0].samples, mine))
 
 
 def _first_batch(sight: Sight, same: list[Products], maps: dict[Map, Any]) -> Told:
@@ -371,7 +482,11 @@ def _replayed(sight: Sight) -> Iterator[Told]:
     count = int(found.solved.sum())
     if count:
         of = sight.all if count == total else f"{count} of {total} samples"
-        yield Told("samples", of, "exact", f"Z1 = W1 x with W1 known: solved in integers, to step {last}")
+        said, index = (
+            f"Z1 = W1 x with W1 known: solved in integers, to step {last}",
+            np.flatnonzero(found.solved),
+        )
+        yield Told("samples", of, "exact", said, last, samples=index, by="replay")
 
 
 def known_keys(sight: Sight) -> Iterator[Told]:
@@ -386,12 +501,12 @@ def known_keys(sight: Sight) -> Iterator[Told]:
             continue
         of = f"all samples of {sight.owner(int(instance.blocks[0][0]))}"
         detail = f"Z1 = [W1] x with the rounded W1 known: rank {system.rank} of {instance.columns}"
+        how, since = "bounded", int(system.ranks[0][0])
         if system.full:
             solved = system.solve(0, np.arange(1)) is not None
-            said = f"{detail}; {int(solved)} of 1 tried is solved"
-            yield Told("samples", of, "exact" if solved else "bounded", said, system.since)
-        else:
-            yield Told("samples", of, "bounded", detail, system.ranks[0][0])
+            detail += f"; {int(solved)} of 1 tried is solved"
+            how, since = "exact" if solved else "bounded", system.since or 0
+        yield Told("samples", of, how, detail, since, samples=instance.blocks[0])
 
 
 def hidden(sight: Sight) -> Iterator[Told]:
@@ -407,9 +522,12 @@ def hidden(sight: Sight) -> Iterator[Told]:
         if products
         else "of every sample in every step, as keys work on all ciphertexts"
     )
+    blocks = [(block, 0) for i in instances for block in i.blocks]
+    index, since = sight.united([*blocks, *((p.samples, p.since) for p in sight.relations.of(Products))])
+    index = np.setdiff1d(index, mine)
     noise = f", under noise of {products.noise:.3g}" if products is not None and products.noise else ""
     detail = f"Z1 = W1 x with W1 unknown: {sight.config.width} numbers a step, {seen}{noise}"
-    yield Told("samples", sight.all, "bounded", detail)
+    yield Told("samples", sight.of(index, mine), "bounded", detail, since, samples=index)
     if keyed is None and sight.payloads:
         yield from _columns(sight)
     yield _gram(sight, dear=keyed is not None)
@@ -433,7 +551,8 @@ def _columns(sight: Sight) -> Iterator[Told]:
         "public images end the order (lattice-gram)"
     )
     of = sight.all if len(index) == sum(sight.counts) else f"{len(index)} samples"
-    yield Told("samples", of, "up to", detail, found.since, {"columns": count, "rank": columns.rank})
+    data = {"columns": count, "rank": columns.rank}
+    yield Told("samples", of, "up to", detail, found.since, data, index, by="columns")
 
 
 def _gram(sight: Sight, dear: bool) -> Told:
@@ -468,7 +587,7 @@ def _first_update(sight: Sight, steps: Any) -> Told:
         f"Z1' - Z1 of all samples after an update with rank dZ1 = {rank} for {size} samples: "
         f"{which} inner products with all (not decrypted here)"
     )
-    return Told("gram", sight.all, "bounded", detail, 1)
+    return Told("gram", sight.all, "bounded", detail)
 
 
 # --- labels, and what a protocol states itself ---------------------------------------------------------
@@ -478,18 +597,22 @@ def labelled(sight: Sight) -> Iterator[Told]:
     """Labels that follow from several messages together; numbers that depend on labels."""
     derived = [labels for labels in sight.relations.of(Labels) if len(labels.labels) > 1]
     if derived:
-        count = len(np.unique(np.concatenate([labels.samples for labels in derived])))
-        of, since = f"{count} of {sum(sight.counts)} samples", min(labels.since for labels in derived)
+        index, since = sight.united((labels.samples, labels.since) for labels in derived)
+        of = f"{len(index)} of {sum(sight.counts)} samples"
         detail = " + ".join(derived[0].labels) + ": Y = P + (Y - P)"
-        yield Told("labels", of, "exact" if sight.payloads else "bounded", detail, since)
+        yield Told("labels", of, "exact" if sight.payloads else "bounded", detail, since, samples=index)
         return
-    errors = next(sight.relations.of(LabelErrors), None)
-    if errors is not None and not any(True for _ in sight.relations.of(Labels)):
+    told = np.concatenate([np.zeros(0, np.int64), *(labels.samples for labels in sight.relations.of(Labels))])
+    every = [e for e in sight.relations.of(LabelErrors) if len(np.setdiff1d(e.samples, told))]
+    errors = next(iter(every), None)
+    if errors is not None and (errors.samples[0] >= 0 or not len(told)):
         tells = "is what the network says of it (label-outputs)"
         if not errors.outputs:
             tells = "points as its class does, up to a renaming of the classes (label-clusters)"
         detail = f"{', '.join(errors.labels)} of each sample depends on its label: it {tells}"
-        yield Told("labels", sight.all, "bounded", detail, errors.since)
+        index, since = sight.united((each.samples, each.since) for each in every)
+        index = np.setdiff1d(index, told)
+        yield Told("labels", sight.of(index, told), "bounded", detail, since, samples=index)
 
 
 def stated(sight: Sight) -> Iterator[Told]:
@@ -506,7 +629,8 @@ def stated(sight: Sight) -> Iterator[Told]:
         rank = Stack.of([a]).numerical_rank()
         how = "exact" if rank == a.shape[1] and not first.noise else "bounded"
         of = f"{len(first.samples)} samples of step {first.since}"
-        yield Told("samples", of, how, f"known equations: rank {rank} of {a.shape[1]}", first.since)
+        said = f"known equations: rank {rank} of {a.shape[1]}"
+        yield Told("samples", of, how, said, first.since, samples=first.samples)
 
 
 RULES: tuple[Rule, ...] = (

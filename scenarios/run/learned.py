@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from parties.adversary.attack import Learned
+from parties.adversary.attack import STRENGTH, Learned
 from protocols.language.errors import DataError
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, SERVER, party_name
 from protocols.network.schedule import Rounds
@@ -29,9 +29,6 @@ QUANTITIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("master key", ("master key", "msk", "secret key")),
     ("gram", ("gram", "samples", "x")),
 )
-_STRENGTH = (
-    "not analysed", "nothing found", "undecided", "own", "bounded", "determined", "up to", "exact", "clear"
-)  # fmt: skip
 _OWNERS_THAT_COLLUDE = 2  # owners are alike to a protocol: two of them stand for any two
 _LARGEST = 3
 
@@ -129,7 +126,7 @@ def strongest(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str,
 
 
 def _rank(row: dict[str, Any]) -> tuple[int, bool, int]:
-    return -_STRENGTH.index(row["how"]), not row["of"].startswith("all "), row["since_round"] or 0
+    return -STRENGTH.index(row["how"]), not row["of"].startswith("all "), row["since_round"] or 0
 
 
 def _candidates(run: RunFolder) -> Iterator[Coalition]:
@@ -155,7 +152,7 @@ def _pairs(run: RunFolder) -> list[Coalition]:
 
 def _of(run: RunFolder, adversary: AdversaryHandle, parties: Coalition) -> list[Learned]:
     adversary.call("corrupt", run.view_sources(parties))
-    found: list[Learned] = adversary.call("learned")
+    found: list[Learned] = adversary.call("learned", run.moments())
     return found
 
 

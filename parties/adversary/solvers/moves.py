@@ -81,13 +81,13 @@ def between_known(relations: Relations, rounded: bool = False) -> list[Update]:
     return [u for u in found if len(np.setdiff1d(samples_of(u), mine))]
 
 
-def changes(relations: Relations) -> list[tuple[Update, Reals, float]]:
-    """(update, W(before) - W(after) (h, n), about the error of an entry) of all updates between two known
-    maps.
+def changes(relations: Relations, some: list[Update] | None = None) -> list[tuple[Update, Reals, float]]:
+    """(update, W(before) - W(after) (h, n), about the error of an entry) of some updates between two known
+    maps, or of all.
     """
     known = {k.map: k for k in relations.of(KnownMap)}
     found = []
-    for update in between_known(relations):
+    for update in between_known(relations) if some is None else some:
         before, after = (now(known[which].value) for which in (update.before, update.after))
         noise = FLOAT * float(np.abs(after).max()) * float(np.sqrt(update.roundings))
         found.append((update, before - after, noise + known[update.before].noise + known[update.after].noise))
