@@ -125,7 +125,7 @@ def _of_labels(view: View, sight: Sight, moments: Moments) -> Iterator[Learned]:
         if label not in covered:
             detail = f"{said}; no relation of it to anything else is stated"
             yield Learned(party, label, of, "not analysed", detail, None)
-        elif label in opaque and _numbers(rows[0].dtype):
+        elif opaque.get(label) and _numbers(rows[0].dtype):
             yield Learned(party, label, of, "nothing found", f"{len(rows)} messages, {opaque[label]}", None)
         elif label not in opaque and (label in named or _numbers(rows[0].dtype)):
             yield Learned(party, named.get(label, label), of, "clear", said, since)

@@ -9,6 +9,8 @@ is cheap.
 * `known_maps`: Z = W X^T with W known, by an average, a public seed or a corrupted owner, are equations.
 * `changed`: W - W' = sum_u a_u dZ_u^T X_u between two known maps; with dZ h equations for each pixel, without
   it the span.
+* `unmasked`: copies that crossed under masks which the view holds.
+* `followed`: how W moved, for whoever has the samples and dZ.
 * `hidden`: Z with W unknown, and from its changes the inner products of the samples (`gram`).
 * `labelled`: labels that follow from several messages together, and numbers that depend on labels.
 
@@ -424,6 +426,32 @@ def _of_span(sight: Sight, change: Reals, samples: int, dimensions: int) -> tupl
     return ("exact" if len(rows) == samples else "up to"), f"{found} (lattice-span)"
 
 
+def unmasked(sight: Sight) -> Iterator[Told]:
+    """Maps that crossed as opaque numbers, and that the view can read all the same."""
+    opaque = {label for relation in sight.relations.of(Opaque) for label in relation.labels}
+    maps = [k for k in sight.relations.of(KnownMap) if not k.own and set(k.labels) & opaque]
+    for owner in dict.fromkeys(k.map.owner for k in maps):
+        mine = [k for k in maps if k.map.owner == owner]
+        detail = f"{', '.join(mine[0].labels)}: the view holds every mask of {len(mine)} copies"
+        yield Told("weights", party_name(DATA_OWNER, owner), "exact", detail, mine[0].since)
+
+
+def followed(sight: Sight) -> Iterator[Told]:
+    """How W1 moved, for whoever holds the samples and the errors of the steps that moved it."""
+    mine, known = own(sight.relations), {k.map for k in sight.relations.of(KnownMap)}
+    moves = {u.before: u for u in reversed(list(sight.relations.of(Update)))}
+    computed = [
+        u for u in moves.values()
+        if computable(u.terms, u.steps) and len(used := samples_of(u)) and np.isin(used, mine).all()
+    ]  # fmt: skip
+    if computed:
+        first = min(computed, key=lambda each: each.since)
+        detail = f"its changes in {len(computed)} steps are dZ1^T X_B of its own samples"
+        detail += "; so is W1, where its beginning is known"
+        how = "exact" if first.before in known else "bounded"
+        yield Told("weights", "W1", how, detail, first.since)
+
+
 def known_products(sight: Sight) -> Iterator[Told]:
     """Z = W X^T with W known: the first batch of somebody else, each time that its map is known."""
     relations, mine = sight.relations, own(sight.relations)
@@ -638,6 +666,8 @@ RULES: tuple[Rule, ...] = (
     by_keys,
     combined,
     changed,
+    unmasked,
+    followed,
     known_products,
     known_keys,
     hidden,
