@@ -71,7 +71,7 @@ def learned_rows(items: Sequence[Learned]) -> list[dict[str, Any]]:
 @dataclass(frozen=True)
 class Found:
     """A coalition of the search, and the line that says most of samples of an owner outside of it: that they
-    are read, or that they are determined by an audit.
+    are read, or how they are bounded and what was tried. None where nothing was examined.
     """
 
     coalition: Coalition
@@ -80,7 +80,7 @@ class Found:
     @property
     def reads(self) -> bool:
         """Whether it reads samples, which was carried out."""
-        return self.line is not None and self.line.how != "determined"
+        return self.line is not None and reads(self.line)
 
 
 def smallest_coalitions(run: RunFolder, make: MakeAdversary) -> list[Found]:
@@ -96,9 +96,9 @@ def smallest_coalitions(run: RunFolder, make: MakeAdversary) -> list[Found]:
     try:
         for coalition in _candidates(run):
             if not any(set(old.coalition) <= set(coalition) for old in found if old.reads):
-                lines = filter(reads, held_against_audit(run, _of(run, adversary, coalition)))
-                best = min(lines, key=lambda line: line.how == "determined", default=None)
-                found.append(Found(coalition, best))
+                lines = held_against_audit(run, _of(run, adversary, coalition))
+                of_others = [line for line in lines if line.quantity in _SAMPLES and line.how != "own"]
+                found.append(Found(coalition, max(of_others, key=_said, default=None)))
     finally:
         adversary.close()
     return found
@@ -112,9 +112,17 @@ def _complete(run: RunFolder) -> None:
         raise DataError(f"{run.path}: the transcript of {missing[0]} is missing")
 
 
+_SAMPLES = ("samples", "x")
+
+
 def reads(item: Learned) -> bool:
-    """Whether a line says that samples of somebody else are read, or that they follow from the view."""
-    return item.quantity in ("samples", "x") and item.how in ("exact", "clear", "determined")
+    """Whether a line says that samples of somebody else are read, which was carried out."""
+    return item.quantity in _SAMPLES and item.how in ("exact", "clear")
+
+
+def _said(line: Learned) -> tuple[int, int]:
+    """How much a line says: how sure, then of how many."""
+    return STRENGTH.index(line.how), sum(stop - start for start, stop in line.data.get("samples", []))
 
 
 def strongest(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any] | None:
