@@ -171,6 +171,9 @@ class Sight:
         return party_name(DATA_OWNER, int(np.searchsorted(np.cumsum(self.counts), position, side="right")))
 
 
+Searched = tuple[
+    NDArray[np.int64], int, int
+]  # by a lattice: which were solved, of how many, by how many keys
 Rule = Callable[[Sight], Iterator[Told]]
 
 
@@ -224,9 +227,12 @@ def by_keys(sight: Sight) -> Iterator[Told]:
         f" of a batch ({len(full)} of {len(every)} batches have as many as pixels)" if len(every) > 1 else ""
     )
     rank = f"rank {best.rank} of {best.echelon.columns}"
-    yield from _in_whole_numbers(sight, every, best, data)
+    searched = None if best.echelon.columns > LATTICE else lattice.confirmed(best, sight.prior, _TRIED)
+    if searched is not None:
+        yield from _in_whole_numbers(sight, every, best, searched, data)
     if len(full) < len(every):
         pinned, bounds = _pixel_intervals(sight, best)
+        pinned += "; " + _no_lattice(searched)
         detail = f"at least {best.rank} equations a sample: {rank} of the keys for W1{which}{pinned}"
         since = best.ranks[0][0]
         yield Told("samples", sight.all, "bounded", detail, since, {**data, **bounds}, sight.index)
@@ -240,12 +246,10 @@ def by_keys(sight: Sight) -> Iterator[Told]:
 
 
 def _in_whole_numbers(
-    sight: Sight, every: list[System], best: System, data: dict[str, Any]
+    sight: Sight, every: list[System], best: System, found: Searched, data: dict[str, Any]
 ) -> Iterator[Told]:
     """Samples of which fewer equations than pixels leave one whole solution in the pixel range."""
-    if best.echelon.columns > LATTICE or not best.rank:
-        return
-    right, tried, few = lattice.confirmed(best, sight.prior, _TRIED)
+    right, tried, few = found
     solved = len(right)
     if not solved or (best.full and solved < tried):
         return
@@ -256,6 +260,16 @@ def _in_whole_numbers(
     since = max(system.reached(min(few, system.rank)) for system in every)
     of, index = (sight.all, sight.index) if whole else (f"{solved} of {tried} tried", best.blocks[0][right])
     yield Told("samples", of, "exact", detail, since, data, index, by="lattice")
+
+
+def _no_lattice(found: Searched | None) -> str:
+    """What the search for whole pixels came to, or why there was none."""
+    if found is None:
+        return f"no lattice tried: more than {LATTICE} pixels"
+    solved, tried, few = found
+    if not tried:
+        return "no lattice tried: the equations say less than is open of an image"
+    return f"the lattice solved {len(solved)} of {tried} tried by {few} equations"
 
 
 def _master_keys(sight: Sight, told: list[Instance]) -> Iterator[Told]:
@@ -330,6 +344,7 @@ def changed(sight: Sight) -> Iterator[Told]:
     if rounded is not None:
         detail = "W1(t) - W1(t+1) of the requests for keys are combinations of the samples, up to rounding"
         detail += "; dZ1 says which" if computable(rounded.terms, rounded.steps) else ""
+        detail += "; no lattice tried"
         index, since = sight.united((samples_of(each), each.since) for each in moved)
         index = np.setdiff1d(index, mine)
         yield Told("samples", sight.of(index, mine), "bounded", detail, since, samples=index, by="rounded")
@@ -337,7 +352,7 @@ def changed(sight: Sight) -> Iterator[Told]:
     if not every:
         reason = next((w.why for w in relations.of(Without) if w.type is Update), "")
         if reason and len({k for k in known if k.name != "head_mean"}) > 1:
-            said = f"W1 - W1' of known maps: {reason}"
+            said = f"W1 - W1' of known maps: {reason}; no lattice tried"
             yield Told("samples", sight.all, "bounded", said, samples=sight.index)
         return
     firsts = {each.after.owner: each for each in reversed(every)}  # of each owner, or of everybody
@@ -362,7 +377,9 @@ def _others(sight: Sight, left: list[Update], mine: NDArray[np.int64]) -> Iterat
     """The samples of owners whose copies were not tried."""
     if left:
         index = np.setdiff1d(np.concatenate([samples_of(each) for each in left]), mine)
-        detail = "the change of each copy spans its owner's samples, as that of the copies that were tried"
+        detail = (
+            "the change of each copy spans its owner's samples; no lattice tried, nor dZ1: for others only"
+        )
         since = max(each.since for each in left)
         yield Told(
             "samples", f"{len(index)} samples of others", "bounded", detail, since, {}, index, "others"
@@ -411,7 +428,9 @@ def _change(
     rank = Stack.of([weights[index].T]).numerical_rank()
     share = whole(np.linalg.pinv(weights[index].T) @ change, sight.prior.x_max).mean()
     detail = f"W1 - W1' and dZ1: rank {rank} for {len(index)} samples; {share:.0%} of the pixels {_OUT}"
-    return ("exact" if rank == len(index) and share == 1.0 else "bounded"), detail
+    if rank == len(index) and share == 1.0:
+        return "exact", detail
+    return "bounded", f"{detail}; no lattice tried"
 
 
 def _of_span(sight: Sight, change: Reals, samples: int, dimensions: int) -> tuple[str, str]:
@@ -488,7 +507,8 @@ def _first_batch(sight: Sight, same: list[Products], maps: dict[Map, Any]) -> To
         said = f"Z1 = W1 x with W1 known: {len(w[0])} equations and whole pixels, solved"
         return Told("samples", of, "exact", said, same[0].since)
     if x is None:
-        return Told("samples", of, "bounded", detail, same[0].since)
+        said = f"{detail}; {known_maps.why_not_whole(w[:1], z[:1], same[0].noise, sight.prior)}"
+        return Told("samples", of, "bounded", said, same[0].since)
     share = whole(x, sight.prior.x_max).mean()
     said = f"{detail}; {share:.0%} of the pixels {_OUT}"
     return Told("samples", of, "exact" if share == 1.0 else "bounded", said, same[len(w) - 1].since)
@@ -529,6 +549,7 @@ def known_keys(sight: Sight) -> Iterator[Told]:
             continue
         of = f"all samples of {sight.owner(int(instance.blocks[0][0]))}"
         detail = f"Z1 = [W1] x with the rounded W1 known: rank {system.rank} of {instance.columns}"
+        detail += "" if system.full else "; no lattice tried: a product of pairings is dear"
         how, since = "bounded", int(system.ranks[0][0])
         if system.full:
             solved = system.solve(0, np.arange(1)) is not None
@@ -555,24 +576,25 @@ def hidden(sight: Sight) -> Iterator[Told]:
     index = np.setdiff1d(index, mine)
     noise = f", under noise of {products.noise:.3g}" if products is not None and products.noise else ""
     detail = f"Z1 = W1 x with W1 unknown: {sight.config.width} numbers a step, {seen}{noise}"
+    found, why = _columns(sight) if keyed is None and sight.payloads else (None, "W1 is unknown")
+    detail += "" if found else f"; no lattice: {why}"
     yield Told("samples", sight.of(index, mine), "bounded", detail, since, samples=index)
-    if keyed is None and sight.payloads:
-        yield from _columns(sight)
+    yield from [found] if found else []
     yield _gram(sight, dear=keyed is not None)
 
 
-def _columns(sight: Sight) -> Iterator[Told]:
+def _columns(sight: Sight) -> tuple[Told | None, str]:
     """Samples whose inner products are known: over the reals up to a rotation, in whole pixels up to the
-    order of the columns, which public images tell.
+    order of the columns, which public images tell; or none, and why.
     """
     if sight.prior.pixels > LATTICE:
-        return
+        return None, f"more than {LATTICE} pixels"
     try:
         found = gram.gram(sight.relations, sight.prior.x_max, samples=_GRAM_SAMPLES)
         index, products = lattice_gram.whole_block(found, sight.prior.x_max)
         columns, _ = lattice_gram.whole_columns(products)
-    except NotApplicable:
-        return
+    except NotApplicable as cause:
+        return None, str(cause)
     count = columns.values.shape[1]
     detail = (
         f"the order of pixels, and with {count} of {columns.rank} columns found in whole numbers; "
@@ -580,7 +602,7 @@ def _columns(sight: Sight) -> Iterator[Told]:
     )
     of = sight.all if len(index) == sum(sight.counts) else f"{len(index)} samples"
     data = {"columns": count, "rank": columns.rank}
-    yield Told("samples", of, "up to", detail, found.since, data, index, by="columns")
+    return Told("samples", of, "up to", detail, found.since, data, index, by="columns"), ""
 
 
 def _gram(sight: Sight, dear: bool) -> Told:
@@ -657,7 +679,7 @@ def stated(sight: Sight) -> Iterator[Told]:
         rank = Stack.of([a]).numerical_rank()
         how = "exact" if rank == a.shape[1] and not first.noise else "bounded"
         of = f"{len(first.samples)} samples of step {first.since}"
-        said = f"known equations: rank {rank} of {a.shape[1]}"
+        said = f"known equations: rank {rank} of {a.shape[1]}" + ("; no lattice tried" * (how != "exact"))
         yield Told("samples", of, how, said, first.since, samples=first.samples)
 
 

@@ -64,20 +64,41 @@ def lost(less, more, config, parties):
             yield line
 
 
+@pytest.fixture(scope="module")
+def told(finished):
+    """The lines of coalitions of up to two parties, and of both owners with a third, on a finished run."""
+    kept = {}
+
+    def of(line):
+        if line not in kept:
+            run = load_run(finished(line))
+            names = parties_of(run)
+            some = [c for n in (1, 2) for c in combinations(names, n)]
+            some += [c for c in combinations(names, 3) if {"data_owner:0", "data_owner:1"} < set(c)]
+            kept[line] = run.config(), {coalition: learned(run.view(*coalition)) for coalition in some}
+        return kept[line]
+
+    return of
+
+
 def parties_of(run):
     """Parties that stand for all: every role, of owners the first two."""
     return [party for party in run.sources if party.partition(":")[2] in ("", "0", "1")]
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_a_larger_coalition_never_knows_less(line, finished):
-    run = load_run(finished(line))
-    names, config = parties_of(run), run.config()
-    some = [c for n in (1, 2) for c in combinations(names, n)]
-    some += [c for c in combinations(names, 3) if {"data_owner:0", "data_owner:1"} < set(c)]
-    told = {coalition: learned(run.view(*coalition)) for coalition in some}
-    for less, more in ((a, b) for a in told for b in told if set(a) < set(b)):
-        assert not list(lost(told[less], told[more], config, more)), (less, more)
+def test_a_larger_coalition_never_knows_less(line, told):
+    config, lines = told(line)
+    for less, more in ((a, b) for a in lines for b in lines if set(a) < set(b)):
+        assert not list(lost(lines[less], lines[more], config, more)), (less, more)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_line_that_bounds_samples_says_whether_a_lattice_was_tried(line, told):
+    for coalition, lines in told(line)[1].items():
+        for each in lines:
+            if each.quantity == "samples" and each.how == "bounded" and "samples" in each.data:
+                assert "lattice" in each.detail, (coalition, each.detail)
 
 
 @pytest.mark.parametrize("line", PREFIXES)

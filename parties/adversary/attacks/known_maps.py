@@ -122,13 +122,30 @@ def in_whole_numbers(w: list[Reals], z: list[Reals], noise: float, prior: Prior)
     guess, if every sample has one.
     """
     a, b = np.vstack(w), np.hstack(z).astype(np.float64)
-    if a.shape[1] > LATTICE or not a.shape[1] / _FEWEST <= len(a) < a.shape[1]:
+    if _too_little(a, b, noise, prior):
         return None
-    expected, error = expected_of(prior), max(rounding(b) / _ROUNDINGS, noise)
-    if surplus(a, expected, error) < SURE:
-        return None
-    x, found = near_solutions(a, b, error, expected)
+    x, found = near_solutions(a, b, _error(b, noise), expected_of(prior))
     return x if found.all() else None
+
+
+def why_not_whole(w: list[Reals], z: list[Reals], noise: float, prior: Prior) -> str:
+    """Why no whole solutions were found: what kept the lattice from being tried, or that it was."""
+    reason = _too_little(np.vstack(w), np.hstack(z).astype(np.float64), noise, prior)
+    return f"no lattice tried: {reason}" if reason else "the lattice did not solve them all"
+
+
+def _too_little(a: Reals, b: Reals, noise: float, prior: Prior) -> str:
+    if a.shape[1] > LATTICE:
+        return f"more than {LATTICE} pixels"
+    if not a.shape[1] / _FEWEST <= len(a) < a.shape[1]:
+        return f"{len(a)} equations for {a.shape[1]} pixels"
+    if surplus(a, expected_of(prior), _error(b, noise)) < SURE:
+        return "the equations say less than is open of an image"
+    return ""
+
+
+def _error(b: Reals, noise: float) -> float:
+    return max(rounding(b) / _ROUNDINGS, noise)
 
 
 def followed(relations: Relations, maps: dict[Map, Any], found: Portions) -> Iterator[tuple[Products, Array]]:

@@ -70,13 +70,13 @@ def _rows(system: System) -> NDArray[np.float64]:
 
 def confirmed(system: System, prior: Prior, tried: int) -> tuple[NDArray[np.int64], int, int]:
     """Of which of the first samples the lattice gives whole pixels that satisfy every equation that there is:
-    (which, of how many tried, by how many equations).
+    (which, of how many tried, by how many equations); none is tried where equations say too little.
     """
     expected, few = expected_of(prior), used(system)
     rows, which = system.vectors, np.arange(min(tried, len(system.blocks[0])))
     more = surplus(_rows(system), expected)
     if more < (SURE if len(rows) == few else 0.0):
-        return which[:0], len(which), few  # too little, or nothing to confirm what would be found
+        return which[:0], 0, few  # too little, or nothing to confirm what would be found
     coset = Coset.of(rows[:few].astype(np.int64), expected.spread)
 
     def right(some: NDArray[np.int64]) -> NDArray[np.int64]:
