@@ -11,6 +11,7 @@ import numpy as np
 
 from parties.adversary.attack import Learned, NotApplicable, Prior, Quantity, Reconstruction, relations_of
 from parties.adversary.catalogue import find_attack
+from parties.adversary.dates import Moments
 from parties.adversary.knowledge import learned, queried
 from parties.record.view import View
 from protocols.language.errors import ConfigError
@@ -67,9 +68,9 @@ class Adversary:
             view.close()
         return Attacked(find_attack(name).NAME, self._view.parties, rebuilt, why, seconds, labelled)
 
-    def learned(self) -> list[Learned]:
-        """What the view gives away."""
-        return learned(self._view)
+    def learned(self, moments: Moments = ()) -> list[Learned]:
+        """What the view gives away, since which of the rounds that `moments` tell."""
+        return learned(self._view, moments)
 
     def corrupt(self, views: Sequence[tuple[str, str]]) -> None:
         """Turn to the views of other parties; nothing of the old ones is kept."""

@@ -192,6 +192,12 @@ class Reconstruction:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
+# What a line says of a quantity, from the least to the most.
+STRENGTH = (
+    "not analysed", "nothing found", "undecided", "own", "bounded", "determined", "up to", "exact", "clear"
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Learned:
     """One line of the answer: what a party knows of a quantity, how, and since which round."""

@@ -14,12 +14,15 @@ more relations, and is told no less. A rule that is added there is a row of `RUL
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
-from parties.adversary.attack import Learned, Relations, relations_of
+from parties.adversary import dates
+from parties.adversary.attack import STRENGTH, Learned, Relations, relations_of
+from parties.adversary.dates import Moments
 from parties.adversary.heads import knowledge as heads
-from parties.adversary.rules import RULES, Sight, Told
+from parties.adversary.rules import RULES, Rule, Sight, Told, covers
 from parties.adversary.solvers.exact import solve_exactly
 from parties.adversary.solvers.systems import gather
 from parties.record.view import Kind, Row, View
@@ -29,24 +32,70 @@ from protocols.language.roles import DATA_OWNER, role_of
 _TRIED = 64  # samples that are solved for, to confirm what the rank says
 
 
-def learned(view: View) -> list[Learned]:
-    """Everything that a view, of one party or of a coalition, gives away, as far as it is computed here."""
+_EVERY: tuple[Rule, ...] = (*RULES, lambda sight: heads.lines(sight.relations))
+
+
+def learned(view: View, moments: Moments = ()) -> list[Learned]:
+    """Everything that a view, of one party or of a coalition, gives away, as far as it is computed here.
+
+    With the moments of its run each line says since which round it holds, found on prefixes of the view;
+    without them that is what its rule expects.
+    """
     sight = _sight(view)
+    told = [(rule, line) for rule in _EVERY for line in rule(sight)]
+    found = [each for each in told if not any(_outdoes(other, each[1]) for _, other in told)]
+    dated = _dated(view, moments, told, found) if moments else [line for _, line in found]
     party = ", ".join(view.parties)
-    told = [line for rule in RULES for line in rule(sight)]
-    found = [Learned(party, *line.line) for line in told if not any(_outdoes(other, line) for other in told)]
-    return [*_of_labels(view, sight), *found, *heads.lines(sight.relations), *_own(view, sight)]
+    lines = [Learned(party, *line.line) for line in dated]
+    return [*_of_labels(view, sight, moments), *lines, *_own(view, sight, moments)]
+
+
+def _dated(
+    view: View, moments: Moments, told: list[tuple[Rule, Told]], found: list[tuple[Rule, Told]]
+) -> Iterator[Told]:
+    """Lines, each with the first round at whose end its rule says as much of the same."""
+    prefixes: dict[int, tuple[View, Sight]] = {}
+    asked: dict[tuple[Rule, int], list[Told]] = {}
+
+    def at(rule: Rule, position: int) -> list[Told]:
+        if position == len(moments) - 1:
+            return [line for each, line in told if each is rule]
+        if (rule, position) not in asked:
+            if position not in prefixes:
+                prefix = view.before(moments[position][1])
+                prefixes[position] = prefix, _sight(prefix)
+            asked[rule, position] = list(rule(prefixes[position][1]))
+        return asked[rule, position]
+
+    def since(rule: Rule, line: Told) -> int | None:
+        if line.since is None:
+            return None
+        guess = next((k for k, (number, _) in enumerate(moments) if number >= (line.since or 0)), None)
+        says = lambda position: any(covers(other, line) for other in at(rule, position))  # noqa: E731
+        position = dates.first(len(moments), says, guess)
+        return None if position is None else moments[position][0]
+
+    try:
+        for rule, line in found:
+            yield replace(line, since=since(rule, line))
+    finally:
+        for prefix, _ in prefixes.values():
+            prefix.close()
 
 
 def _outdoes(one: Told, other: Told) -> bool:
-    """Whether a line says of the same thing that it is exact, where another says less."""
-    return (one.quantity, one.of, one.how) == (other.quantity, other.of, "exact") and other.how != "exact"
+    """Whether a line says of the same thing that it is exact, where another says less; or anything at all,
+    where another found nothing.
+    """
+    weaker = STRENGTH.index(other.how) < STRENGTH.index(one.how)
+    same = (one.quantity, one.of) == (other.quantity, other.of)
+    return same and weaker and (one.how == "exact" or other.how == "nothing found")
 
 
 def in_the_clear(view: View) -> list[Learned]:
     """The part of it that takes no computation: what crossed as plain numbers, and a party's own."""
     sight = _sight(view)
-    return [*_of_labels(view, sight), *_own(view, sight)]
+    return [*_of_labels(view, sight, ()), *_own(view, sight, ())]
 
 
 def _sight(view: View) -> Sight:
@@ -54,7 +103,14 @@ def _sight(view: View) -> Sight:
     return Sight(Relations(lambda: listed, view.parties), view.config, view.has_payloads())
 
 
-def _of_labels(view: View, sight: Sight) -> Iterator[Learned]:
+def _since(row: Row, moments: Moments) -> int:
+    """The round at whose end a message has crossed."""
+    if moments:
+        return moments[dates.position_of(moments, row.seq)][0]
+    return max(row.round, 0) if row.phase == "step" else 0
+
+
+def _of_labels(view: View, sight: Sight, moments: Moments) -> Iterator[Learned]:
     """A line for each label that was received: plain numbers, what is opaque, and what nobody related."""
     covered = {label for relation in sight.relations for label in relation.labels}
     named = {label: plain.quantity or label for plain in sight.relations.of(Plain) for label in plain.labels}
@@ -64,25 +120,25 @@ def _of_labels(view: View, sight: Sight) -> Iterator[Learned]:
         groups.setdefault(row.label, []).append(row)
     for label, rows in groups.items():
         said = f"{len(rows)} messages, the first {rows[0].dtype} {tuple(rows[0].shape)}"
-        since = max(rows[0].round, 0) if rows[0].phase == "step" else 0
+        since = _since(rows[0], moments)
         party, of = ", ".join(view.parties), _senders(rows)
         if label not in covered:
             detail = f"{said}; no relation of it to anything else is stated"
             yield Learned(party, label, of, "not analysed", detail, None)
-        elif label in opaque and _numbers(rows[0].dtype):
+        elif opaque.get(label) and _numbers(rows[0].dtype):
             yield Learned(party, label, of, "nothing found", f"{len(rows)} messages, {opaque[label]}", None)
         elif label not in opaque and (label in named or _numbers(rows[0].dtype)):
             yield Learned(party, named.get(label, label), of, "clear", said, since)
 
 
-def _own(view: View, sight: Sight) -> Iterator[Learned]:
+def _own(view: View, sight: Sight, moments: Moments) -> Iterator[Learned]:
     """What the parties have themselves: secrets, inputs, and the plain numbers that they sent."""
     for secret in sight.relations.of(Own):
         yield Learned(", ".join(view.parties), secret.quantity, secret.party, "own", secret.detail, 0)
     inputs = list(_inputs(view))
     yield from inputs
     known = {line.quantity for line in inputs} | {secret.quantity for secret in sight.relations.of(Own)}
-    yield from (line for line in _sent(view, sight) if line.quantity not in known)
+    yield from (line for line in _sent(view, sight, moments) if line.quantity not in known)
 
 
 _INPUTS = {"images": ("samples", "queries"), "labels": ("labels", "labels of queries")}
@@ -110,7 +166,7 @@ def _columns(view: View, rows: list[Row]) -> bool:
     return any(len(row.shape) == 2 and row.shape[1] < pixels for row in rows)
 
 
-def _sent(view: View, sight: Sight) -> Iterator[Learned]:
+def _sent(view: View, sight: Sight, moments: Moments) -> Iterator[Learned]:
     """A line for each label of plain numbers that was sent, unless a line says that it was received."""
     relations = sight.relations
     of_inputs = {label for r in relations if isinstance(r, Samples | Labels) and r.own for label in r.labels}
@@ -125,7 +181,7 @@ def _sent(view: View, sight: Sight) -> Iterator[Learned]:
             groups.setdefault(row.label, []).append(row)
     for label, rows in groups.items():
         said = f"{len(rows)} messages that it sent, the first {rows[0].dtype} {tuple(rows[0].shape)}"
-        since = max(rows[0].round, 0) if rows[0].phase == "step" else 0
+        since = _since(rows[0], moments)
         yield Learned(", ".join(view.parties), named.get(label, label), _senders(rows), "own", said, since)
 
 

@@ -9,6 +9,8 @@ is cheap.
 * `known_maps`: Z = W X^T with W known, by an average, a public seed or a corrupted owner, are equations.
 * `changed`: W - W' = sum_u a_u dZ_u^T X_u between two known maps; with dZ h equations for each pixel, without
   it the span.
+* `unmasked`: copies that crossed under masks which the view holds.
+* `followed`: how W moved, for whoever has the samples and dZ.
 * `hidden`: Z with W unknown, and from its changes the inner products of the samples (`gram`).
 * `labelled`: labels that follow from several messages together, and numbers that depend on labels.
 
@@ -18,19 +20,27 @@ said to be exact was solved for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.adversary.attack import NotApplicable, Prior, Relations
+from parties.adversary.attack import STRENGTH, NotApplicable, Prior, Relations
 from parties.adversary.attacks import gradient, gram, known_maps, lattice, lattice_gram, master_key, update
 from parties.adversary.solvers import intervals
 from parties.adversary.solvers.lattice import LATTICE
-from parties.adversary.solvers.moves import between_known, computable, own, placed, rounding_error, samples_of
+from parties.adversary.solvers.moves import (
+    between_known,
+    changes,
+    computable,
+    own,
+    placed,
+    rounding_error,
+    samples_of,
+)
 from parties.adversary.solvers.portions import Portions, whole
 from parties.adversary.solvers.products import Stack
 from parties.adversary.solvers.spans import points_of_span
@@ -65,6 +75,10 @@ _GRAM_ERROR = (
     0.001  # expected relative error up to which it counts as exact: the estimate can be some times too low
 )
 
+_OWNERS = 4  # owners whose first change is solved for
+_CHANGES, _UNKNOWNS = 32, 256  # changes that are solved for together, and samples in them at most
+_ENTRIES = 10_000_000  # pixels of a data set up to which that is done
+
 _SPANNED = 24  # samples in a sum up to which the lattice of its span is searched at the end of every run
 _OUT = "come out as integers"
 
@@ -73,7 +87,12 @@ Reals = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Told:
-    """A line: of what, of whose, how, in words, and since which round."""
+    """A line: of what, of whose, how, and in words.
+
+    `since`: the round from which on its rule expects it to hold; None for what says nothing. `samples`:
+    positions of the samples that it is about, None for what has no parts. `by`: which derivation of a rule
+    that has several.
+    """
 
     quantity: str
     of: str
@@ -81,11 +100,32 @@ class Told:
     detail: str
     since: int | None = 0
     data: dict[str, Any] = field(default_factory=dict)
+    samples: NDArray[np.int64] | None = None
+    by: str = ""
 
     @property
     def line(self) -> tuple[Any, ...]:
-        """The fields in the order of `Learned`."""
-        return self.quantity, self.of, self.how, self.detail, self.since, self.data
+        """The fields in the order of `Learned`, with runs [start, stop) of samples in `data`."""
+        runs = {} if self.samples is None else {"samples": runs_of(self.samples)}
+        return self.quantity, self.of, self.how, self.detail, self.since, {**self.data, **runs}
+
+
+def runs_of(samples: NDArray[np.int64]) -> list[list[int]]:
+    """Positions as runs [start, stop)."""
+    index = np.unique(samples)
+    edges = np.flatnonzero(np.diff(index) != 1) + 1
+    return [[int(run[0]), int(run[-1]) + 1] for run in np.split(index, edges) if len(run)]
+
+
+def covers(one: Told, other: Told) -> bool:
+    """Whether a line says, by the same derivation, at least what another says."""
+    if (one.quantity, one.by) != (other.quantity, other.by) or (one.since is None) > (other.since is None):
+        return False
+    if one.samples is None or other.samples is None:
+        same = one.samples is other.samples and one.of == other.of
+    else:
+        same = bool(np.isin(other.samples, one.samples).all())
+    return same and STRENGTH.index(one.how) >= STRENGTH.index(other.how)
 
 
 @dataclass(frozen=True)
@@ -107,6 +147,29 @@ class Sight:
         return f"all {sum(self.counts)} samples"
 
     @property
+    def index(self) -> NDArray[np.int64]:
+        """Positions of all samples."""
+        return np.arange(sum(self.counts))
+
+    def of(self, index: NDArray[np.int64], mine: NDArray[np.int64]) -> str:
+        """Samples in words: all, if these are all that are not `mine`."""
+        whole = len(np.union1d(index, mine)) == sum(self.counts)
+        return self.all if whole else f"{len(index)} of {sum(self.counts)} samples"
+
+    def united(self, parts: Iterable[tuple[NDArray[np.int64], int]]) -> tuple[NDArray[np.int64], int]:
+        """Positions in any of some parts, each with its round, and the first round by which there were all;
+        all samples, where they have no names.
+        """
+        found, since = set[int](), 0
+        for index, number in parts:
+            if len(found) == sum(self.counts):
+                break
+            fresh = set(index.tolist()) - found
+            found, since = found | fresh, max(since, number) if fresh else since
+        index = np.array(sorted(found), np.int64)
+        return (self.index if len(index) and index[0] < 0 else index), since
+
+    @property
     def prior(self) -> Prior:
         """The pixel range and shape that the configuration states, and nothing else."""
         shape = getattr(self.config, "shape", ()) or (1, self.config.features)
@@ -117,6 +180,9 @@ class Sight:
         return party_name(DATA_OWNER, int(np.searchsorted(np.cumsum(self.counts), position, side="right")))
 
 
+Searched = tuple[
+    NDArray[np.int64], int, int
+]  # by a lattice: which were solved, of how many, by how many keys
 Rule = Callable[[Sight], Iterator[Told]]
 
 
@@ -139,7 +205,7 @@ def opened(sight: Sight) -> Iterator[Told]:
         detail = f"{key.how}; {len(tried)} of {len(tried)} tried are opened"
         whole = len(index) == sum(sight.counts)
         of = sight.all if whole else f"{len(index)} samples of {sight.owner(int(index[0]))}"
-        yield Told("samples", of, "exact", detail)
+        yield Told("samples", of, "exact", detail, samples=index)
 
 
 def by_keys(sight: Sight) -> Iterator[Told]:
@@ -149,13 +215,20 @@ def by_keys(sight: Sight) -> Iterator[Told]:
         return
     if not sight.payloads:
         detail = "every key works on every ciphertext (their rank is not computed: payloads not recorded)"
-        yield Told("samples", sight.all, "bounded", detail)
+        yield Told("samples", sight.all, "bounded", detail, samples=sight.index)
         return
     every = list(systems(told))
     best, full = max(every, key=lambda system: system.rank), [system for system in every if system.full]
     if not best.ranks:
         opaque = next((o.why for o in sight.relations.of(Opaque) if set(o.labels) & set(told[0].labels)), "")
-        yield Told("samples", sight.all, "nothing found", opaque or "ciphertexts without keys", None)
+        yield Told(
+            "samples",
+            sight.all,
+            "nothing found",
+            opaque or "ciphertexts without keys",
+            None,
+            samples=sight.index,
+        )
         return
     curve = [[step, rank, count] for (step, rank), count in zip(best.ranks, best.determined, strict=True)]
     data: dict[str, Any] = {"unknowns": best.echelon.columns, "curve": curve}
@@ -163,27 +236,30 @@ def by_keys(sight: Sight) -> Iterator[Told]:
         f" of a batch ({len(full)} of {len(every)} batches have as many as pixels)" if len(every) > 1 else ""
     )
     rank = f"rank {best.rank} of {best.echelon.columns}"
-    yield from _in_whole_numbers(sight, every, best, data)
+    searched = None if best.echelon.columns > LATTICE else lattice.confirmed(best, sight.prior, _TRIED)
+    if searched is not None:
+        yield from _in_whole_numbers(sight, every, best, searched, data)
     if len(full) < len(every):
         pinned, bounds = _pixel_intervals(sight, best)
+        pinned += "; " + _no_lattice(searched)
         detail = f"at least {best.rank} equations a sample: {rank} of the keys for W1{which}{pinned}"
-        yield Told("samples", sight.all, "bounded", detail, best.ranks[0][0], {**data, **bounds})
+        since = best.ranks[0][0]
+        yield Told("samples", sight.all, "bounded", detail, since, {**data, **bounds}, sight.index)
     else:
         tried = np.arange(min(_TRIED, len(best.blocks[0])))
         solved = len(tried) if best.solve(0, tried) is not None else 0
         detail = f"{rank}{which}; {solved} of {len(tried)} tried are solved in integers"
-        how = "exact" if solved else "bounded"
-        yield Told("samples", sight.all, how, detail, max(system.ranks[-1][0] for system in every), data)
+        how, since = "exact" if solved else "bounded", max(system.ranks[-1][0] for system in every)
+        yield Told("samples", sight.all, how, detail, since, data, sight.index)
     yield from _master_keys(sight, told)
 
 
 def _in_whole_numbers(
-    sight: Sight, every: list[System], best: System, data: dict[str, Any]
+    sight: Sight, every: list[System], best: System, found: Searched, data: dict[str, Any]
 ) -> Iterator[Told]:
     """Samples of which fewer equations than pixels leave one whole solution in the pixel range."""
-    if best.echelon.columns > LATTICE or not best.rank:
-        return
-    solved, tried, few = lattice.confirmed(best, sight.prior, _TRIED)
+    right, tried, few = found
+    solved = len(right)
     if not solved or (best.full and solved < tried):
         return
     others = best.rank - few
@@ -191,7 +267,18 @@ def _in_whole_numbers(
     detail = f"{few} equations and whole pixels: {solved} of {tried} tried are solved; {proof}"
     whole = solved == tried and len(every) == 1
     since = max(system.reached(min(few, system.rank)) for system in every)
-    yield Told("samples", sight.all if whole else f"{solved} of {tried} tried", "exact", detail, since, data)
+    of, index = (sight.all, sight.index) if whole else (f"{solved} of {tried} tried", best.blocks[0][right])
+    yield Told("samples", of, "exact", detail, since, data, index, by="lattice")
+
+
+def _no_lattice(found: Searched | None) -> str:
+    """What the search for whole pixels came to, or why there was none."""
+    if found is None:
+        return f"no lattice tried: more than {LATTICE} pixels"
+    solved, tried, few = found
+    if not tried:
+        return "no lattice tried: the equations say less than is open of an image"
+    return f"the lattice solved {len(solved)} of {tried} tried by {few} equations"
 
 
 def _master_keys(sight: Sight, told: list[Instance]) -> Iterator[Told]:
@@ -205,7 +292,8 @@ def _master_keys(sight: Sight, told: list[Instance]) -> Iterator[Told]:
         yield Told("master key", "key_authority", "exact", detail, first.since)
         if len(found) == len(every) and not all(key.system.full for key in found):
             said = f"opened by the master key that {first.keys} function keys give"
-            yield Told("samples", sight.all, "exact", said, max(key.since for key in found))
+            since = max(key.since for key in found)
+            yield Told("samples", sight.all, "exact", said, since, samples=sight.index, by="master key")
 
 
 def _pixel_intervals(sight: Sight, system: System) -> tuple[str, dict[str, list[list[float | None]]]]:
@@ -249,7 +337,7 @@ def combined(sight: Sight) -> Iterator[Told]:
     if best is not None and len(best.index):
         of = f"{len(best.index)} of the {len(best.block)} samples of batch {number}"
         detail = f"{how}: solved in integers; of up to {_BATCHES} batches tried the first whole one"
-        yield Told("samples", of, "exact", detail, int(best.steps.max()))
+        yield Told("samples", of, "exact", detail, int(best.steps.max()), samples=best.index)
 
 
 # --- maps
@@ -260,28 +348,78 @@ def changed(sight: Sight) -> Iterator[Told]:
     """What the change between two known maps says of the samples that moved it: the first one, solved for."""
     relations, mine = sight.relations, own(sight.relations)
     known = {k.map: k for k in relations.of(KnownMap) if k.labels and not k.own}
-    rounded = next(iter(between_known(relations, rounded=True)), None)
+    moved = between_known(relations, rounded=True)
+    rounded = next(iter(moved), None)
     if rounded is not None:
         detail = "W1(t) - W1(t+1) of the requests for keys are combinations of the samples, up to rounding"
         detail += "; dZ1 says which" if computable(rounded.terms, rounded.steps) else ""
-        yield Told("samples", sight.all, "bounded", detail, rounded.since)
-    first = next(iter(between_known(relations)), None)
-    if first is None:
+        detail += "; no lattice tried"
+        index, since = sight.united((samples_of(each), each.since) for each in moved)
+        index = np.setdiff1d(index, mine)
+        yield Told("samples", sight.of(index, mine), "bounded", detail, since, samples=index, by="rounded")
+    every = between_known(relations)
+    if not every:
         reason = next((w.why for w in relations.of(Without) if w.type is Update), "")
         if reason and len({k for k in known if k.name != "head_mean"}) > 1:
-            yield Told("samples", sight.all, "bounded", f"W1 - W1' of known maps: {reason}")
+            said = f"W1 - W1' of known maps: {reason}; no lattice tried"
+            yield Told("samples", sight.all, "bounded", said, samples=sight.index)
         return
-    index = np.setdiff1d(samples_of(first), mine)
-    owners = {sight.owner(int(i)) for i in index}
-    copies = first.after.owner >= 0
-    whose = next(iter(owners)) if copies else f"{len(owners)} other owners"
-    of = f"{len(index)} samples of {whose}, round {first.after.time if copies else first.before.time}"
-    if not sight.payloads:
-        yield Told(
-            "samples", of, "bounded", f"W1 - W1' spans them ({len(index)} samples; payloads not recorded)"
+    firsts = {each.after.owner: each for each in reversed(every)}  # of each owner, or of everybody
+    order = sorted(firsts.values(), key=lambda each: (each.since, each.after.owner))
+    solved, tried = set[int](), 0
+    for first in order[:_OWNERS]:
+        tried += 1
+        index = np.setdiff1d(samples_of(first), mine)
+        how, detail = "bounded", f"W1 - W1' spans them ({len(index)} samples; payloads not recorded)"
+        if sight.payloads:
+            how, detail = _change(sight, first, known, index)
+        yield Told("samples", _of_change(sight, first, index), how, detail, first.since, samples=index)
+        solved |= set(index.tolist()) if how == "exact" else set()
+        if how == "exact" and not computable(first.terms, first.steps):
+            break  # a lattice is dear, and owners are alike
+    yield from _others(sight, order[tried:], mine)
+    if sight.payloads:
+        yield from _stacked(sight, every, solved)
+
+
+def _others(sight: Sight, left: list[Update], mine: NDArray[np.int64]) -> Iterator[Told]:
+    """The samples of owners whose copies were not tried."""
+    if left:
+        index = np.setdiff1d(np.concatenate([samples_of(each) for each in left]), mine)
+        detail = (
+            "the change of each copy spans its owner's samples; no lattice tried, nor dZ1: for others only"
         )
-    else:
-        yield Told("samples", of, *_change(sight, first, known, index), since=first.since)
+        since = max(each.since for each in left)
+        yield Told(
+            "samples", f"{len(index)} samples of others", "bounded", detail, since, {}, index, "others"
+        )
+
+
+def _stacked(sight: Sight, every: list[Update], solved: set[int]) -> Iterator[Told]:
+    """Samples that the first changes determine together, where each by itself leaves some open."""
+    mine, some, used = set(own(sight.relations).tolist()), list[Update](), set[int]()
+    for each in sorted(every, key=lambda each: (each.since, each.after.owner))[:_CHANGES]:
+        used |= set(samples_of(each).tolist())
+        if len(used) > _UNKNOWNS:
+            break
+        if computable(each.terms, each.steps):
+            some.append(each)
+    if not some or used - mine <= solved or sum(sight.counts) * sight.prior.pixels > _ENTRIES:
+        return
+    rows, found = update.solve_updates(sight.relations, changes(sight.relations, some), sight.prior)
+    index = np.setdiff1d(np.flatnonzero(rows.solved), list(mine))
+    if not set(index.tolist()) <= solved:
+        detail = f"{len(some)} changes of known maps and dZ1 together: solved in integers (update)"
+        since, of = max(step for step, fresh in found.items() if fresh), sight.of(index, own(sight.relations))
+        yield Told("samples", of, "exact", detail, since, samples=index, by="stacked")
+
+
+def _of_change(sight: Sight, change: Update, index: NDArray[np.int64]) -> str:
+    """Whose samples moved a map, in words: of one owner, whose copy came back, or of all of a round."""
+    owners = {sight.owner(int(i)) for i in index}
+    copy = change.after.owner >= 0
+    whose = next(iter(owners)) if copy else f"{len(owners)} other owners"
+    return f"{len(index)} samples of {whose}, round {change.after.time if copy else change.before.time}"
 
 
 def _change(
@@ -299,7 +437,9 @@ def _change(
     rank = Stack.of([weights[index].T]).numerical_rank()
     share = whole(np.linalg.pinv(weights[index].T) @ change, sight.prior.x_max).mean()
     detail = f"W1 - W1' and dZ1: rank {rank} for {len(index)} samples; {share:.0%} of the pixels {_OUT}"
-    return ("exact" if rank == len(index) and share == 1.0 else "bounded"), detail
+    if rank == len(index) and share == 1.0:
+        return "exact", detail
+    return "bounded", f"{detail}; no lattice tried"
 
 
 def _of_span(sight: Sight, change: Reals, samples: int, dimensions: int, noise: float) -> tuple[str, str]:
@@ -314,6 +454,32 @@ def _of_span(sight: Sight, change: Reals, samples: int, dimensions: int, noise: 
     found = f"{said}, of whose whole points {len(points.rows)} of {samples} are certain"
     whole = points.only and len(points.rows) == samples
     return ("exact" if whole else "up to"), f"{found} (lattice-span)"
+
+
+def unmasked(sight: Sight) -> Iterator[Told]:
+    """Maps that crossed as opaque numbers, and that the view can read all the same."""
+    opaque = {label for relation in sight.relations.of(Opaque) for label in relation.labels}
+    maps = [k for k in sight.relations.of(KnownMap) if not k.own and set(k.labels) & opaque]
+    for owner in dict.fromkeys(k.map.owner for k in maps):
+        mine = [k for k in maps if k.map.owner == owner]
+        detail = f"{', '.join(mine[0].labels)}: the view holds every mask of {len(mine)} copies"
+        yield Told("weights", party_name(DATA_OWNER, owner), "exact", detail, mine[0].since)
+
+
+def followed(sight: Sight) -> Iterator[Told]:
+    """How W1 moved, for whoever holds the samples and the errors of the steps that moved it."""
+    mine, known = own(sight.relations), {k.map for k in sight.relations.of(KnownMap)}
+    moves = {u.before: u for u in reversed(list(sight.relations.of(Update)))}
+    computed = [
+        u for u in moves.values()
+        if computable(u.terms, u.steps) and len(used := samples_of(u)) and np.isin(used, mine).all()
+    ]  # fmt: skip
+    if computed:
+        first = min(computed, key=lambda each: each.since)
+        detail = f"its changes in {len(computed)} steps are dZ1^T X_B of its own samples"
+        detail += "; so is W1, where its beginning is known"
+        how = "exact" if first.before in known else "bounded"
+        yield Told("weights", "W1", how, detail, first.since)
 
 
 def known_products(sight: Sight) -> Iterator[Told]:
@@ -334,7 +500,7 @@ def known_products(sight: Sight) -> Iterator[Told]:
     ]
     same = [p for p in seen if np.array_equal(p.samples, seen[0].samples)]
     if same:
-        yield _first_batch(sight, same, maps)
+        yield replace(_first_batch(sight, same, maps), samples=np.setdiff1d(same[0].samples, mine))
 
 
 def _first_batch(sight: Sight, same: list[Products], maps: dict[Map, Any]) -> Told:
@@ -353,7 +519,8 @@ def _first_batch(sight: Sight, same: list[Products], maps: dict[Map, Any]) -> To
         said = f"Z1 = W1 x with W1 known: {len(w[0])} equations and whole pixels, solved"
         return Told("samples", of, "exact", said, same[0].since)
     if x is None:
-        return Told("samples", of, "bounded", detail, same[0].since)
+        said = f"{detail}; {known_maps.why_not_whole(w[:1], z[:1], same[0].noise, sight.prior, same[0].roundoff)}"
+        return Told("samples", of, "bounded", said, same[0].since)
     share = whole(x, sight.prior.x_max).mean()
     said = f"{detail}; {share:.0%} of the pixels {_OUT}"
     return Told("samples", of, "exact" if share == 1.0 else "bounded", said, same[len(w) - 1].since)
@@ -376,7 +543,11 @@ def _replayed(sight: Sight) -> Iterator[Told]:
     count = int(found.solved.sum())
     if count:
         of = sight.all if count == total else f"{count} of {total} samples"
-        yield Told("samples", of, "exact", f"Z1 = W1 x with W1 known: solved in integers, to step {last}")
+        said, index = (
+            f"Z1 = W1 x with W1 known: solved in integers, to step {last}",
+            np.flatnonzero(found.solved),
+        )
+        yield Told("samples", of, "exact", said, last, samples=index, by="replay")
 
 
 def known_keys(sight: Sight) -> Iterator[Told]:
@@ -391,12 +562,13 @@ def known_keys(sight: Sight) -> Iterator[Told]:
             continue
         of = f"all samples of {sight.owner(int(instance.blocks[0][0]))}"
         detail = f"Z1 = [W1] x with the rounded W1 known: rank {system.rank} of {instance.columns}"
+        detail += "" if system.full else "; no lattice tried: a product of pairings is dear"
+        how, since = "bounded", int(system.ranks[0][0])
         if system.full:
             solved = system.solve(0, np.arange(1)) is not None
-            said = f"{detail}; {int(solved)} of 1 tried is solved"
-            yield Told("samples", of, "exact" if solved else "bounded", said, system.since)
-        else:
-            yield Told("samples", of, "bounded", detail, system.ranks[0][0])
+            detail += f"; {int(solved)} of 1 tried is solved"
+            how, since = "exact" if solved else "bounded", system.since or 0
+        yield Told("samples", of, how, detail, since, samples=instance.blocks[0])
 
 
 def hidden(sight: Sight) -> Iterator[Told]:
@@ -412,33 +584,38 @@ def hidden(sight: Sight) -> Iterator[Told]:
         if products
         else "of every sample in every step, as keys work on all ciphertexts"
     )
+    blocks = [(block, 0) for i in instances for block in i.blocks]
+    index, since = sight.united([*blocks, *((p.samples, p.since) for p in sight.relations.of(Products))])
+    index = np.setdiff1d(index, mine)
     noise = f", under noise of {products.noise:.3g}" if products is not None and products.noise else ""
     detail = f"Z1 = W1 x with W1 unknown: {sight.config.width} numbers a step, {seen}{noise}"
-    yield Told("samples", sight.all, "bounded", detail)
-    if keyed is None and sight.payloads:
-        yield from _columns(sight)
+    found, why = _columns(sight) if keyed is None and sight.payloads else (None, "W1 is unknown")
+    detail += "" if found else f"; no lattice: {why}"
+    yield Told("samples", sight.of(index, mine), "bounded", detail, since, samples=index)
+    yield from [found] if found else []
     yield _gram(sight, dear=keyed is not None)
 
 
-def _columns(sight: Sight) -> Iterator[Told]:
+def _columns(sight: Sight) -> tuple[Told | None, str]:
     """Samples whose inner products are known: over the reals up to a rotation, in whole pixels up to the
-    order of the columns, which public images tell.
+    order of the columns, which public images tell; or none, and why.
     """
     if sight.prior.pixels > LATTICE:
-        return
+        return None, f"more than {LATTICE} pixels"
     try:
         found = gram.gram(sight.relations, sight.prior.x_max, samples=_GRAM_SAMPLES)
         index, products = lattice_gram.whole_block(found, sight.prior.x_max)
         columns, _ = lattice_gram.whole_columns(products)
-    except NotApplicable:
-        return
+    except NotApplicable as cause:
+        return None, str(cause)
     count = columns.values.shape[1]
     detail = (
         f"the order of pixels, and with {count} of {columns.rank} columns found in whole numbers; "
         "public images end the order (lattice-gram)"
     )
     of = sight.all if len(index) == sum(sight.counts) else f"{len(index)} samples"
-    yield Told("samples", of, "up to", detail, found.since, {"columns": count, "rank": columns.rank})
+    data = {"columns": count, "rank": columns.rank}
+    return Told("samples", of, "up to", detail, found.since, data, index, by="columns"), ""
 
 
 def _gram(sight: Sight, dear: bool) -> Told:
@@ -473,7 +650,7 @@ def _first_update(sight: Sight, steps: Any) -> Told:
         f"Z1' - Z1 of all samples after an update with rank dZ1 = {rank} for {size} samples: "
         f"{which} inner products with all (not decrypted here)"
     )
-    return Told("gram", sight.all, "bounded", detail, 1)
+    return Told("gram", sight.all, "bounded", detail)
 
 
 # --- labels, and what a protocol states itself ---------------------------------------------------------
@@ -483,18 +660,22 @@ def labelled(sight: Sight) -> Iterator[Told]:
     """Labels that follow from several messages together; numbers that depend on labels."""
     derived = [labels for labels in sight.relations.of(Labels) if len(labels.labels) > 1]
     if derived:
-        count = len(np.unique(np.concatenate([labels.samples for labels in derived])))
-        of, since = f"{count} of {sum(sight.counts)} samples", min(labels.since for labels in derived)
+        index, since = sight.united((labels.samples, labels.since) for labels in derived)
+        of = f"{len(index)} of {sum(sight.counts)} samples"
         detail = " + ".join(derived[0].labels) + ": Y = P + (Y - P)"
-        yield Told("labels", of, "exact" if sight.payloads else "bounded", detail, since)
+        yield Told("labels", of, "exact" if sight.payloads else "bounded", detail, since, samples=index)
         return
-    errors = next(sight.relations.of(LabelErrors), None)
-    if errors is not None and not any(True for _ in sight.relations.of(Labels)):
+    told = np.concatenate([np.zeros(0, np.int64), *(labels.samples for labels in sight.relations.of(Labels))])
+    every = [e for e in sight.relations.of(LabelErrors) if len(np.setdiff1d(e.samples, told))]
+    errors = next(iter(every), None)
+    if errors is not None and (errors.samples[0] >= 0 or not len(told)):
         tells = "is what the network says of it (label-outputs)"
         if not errors.outputs:
             tells = "points as its class does, up to a renaming of the classes (label-clusters)"
         detail = f"{', '.join(errors.labels)} of each sample depends on its label: it {tells}"
-        yield Told("labels", sight.all, "bounded", detail, errors.since)
+        index, since = sight.united((each.samples, each.since) for each in every)
+        index = np.setdiff1d(index, told)
+        yield Told("labels", sight.of(index, told), "bounded", detail, since, samples=index)
 
 
 def stated(sight: Sight) -> Iterator[Told]:
@@ -511,7 +692,8 @@ def stated(sight: Sight) -> Iterator[Told]:
         rank = Stack.of([a]).numerical_rank()
         how = "exact" if rank == a.shape[1] and not first.noise else "bounded"
         of = f"{len(first.samples)} samples of step {first.since}"
-        yield Told("samples", of, how, f"known equations: rank {rank} of {a.shape[1]}", first.since)
+        said = f"known equations: rank {rank} of {a.shape[1]}" + ("; no lattice tried" * (how != "exact"))
+        yield Told("samples", of, how, said, first.since, samples=first.samples)
 
 
 RULES: tuple[Rule, ...] = (
@@ -519,6 +701,8 @@ RULES: tuple[Rule, ...] = (
     by_keys,
     combined,
     changed,
+    unmasked,
+    followed,
     known_products,
     known_keys,
     hidden,

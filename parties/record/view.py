@@ -99,6 +99,10 @@ class View:
             said = "SELECT party, phase, round, step FROM steps WHERE party = ? ORDER BY id"
             yield from self._open(path).query(said, party)
 
+    def before(self, seq: int) -> View:
+        """The same view as it was after the message of that number."""
+        return View(self._sources, seq)
+
     def close(self) -> None:
         """Close the files."""
         for transcript in self._transcripts.values():

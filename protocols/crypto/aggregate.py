@@ -18,7 +18,7 @@ by at most 2^-33.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,16 @@ def mask(
             pad = _pad(private, publics[other], min(me, other), max(me, other), use).words(*values.shape)
             masked = masked + pad if me < other else masked - pad
     return masked
+
+
+def unmask(words: Words, me: int, keys: Mapping[int, bytes], publics: NDArray[np.uint8], use: str) -> Words:
+    """The array that party `me` masked, for whoever holds the private keys of all other members of a
+    round.
+    """
+    for other, private in keys.items():
+        pad = _pad(private, publics[me], min(me, other), max(me, other), use).words(*words.shape)
+        words = words - pad if me < other else words + pad
+    return words
 
 
 def total(masked: Sequence[Words]) -> Words:

@@ -104,7 +104,7 @@ def updates(view: View) -> Iterator[Relation]:
     rows = {
         step: row
         for step, row in in_rounds(view, "dz1").items()
-        if row.receiver == KEY_AUTHORITY.value or row.sender in view.parties
+        if row.receiver == KEY_AUTHORITY.value or {row.sender, row.receiver} & set(view.parties)
     }
     path = trajectory(config, list(of_one_network(config)))
     known = next((k for k in range(len(path.uses)) if k not in rows), len(path.uses))

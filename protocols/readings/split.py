@@ -21,7 +21,6 @@ from protocols.language.relations import (
     KnownMap,
     LabelErrors,
     Map,
-    Opaque,
     Own,
     Plain,
     Positions,
@@ -38,6 +37,7 @@ from protocols.network import conv, nn
 from protocols.network.config import Init, Order
 from protocols.network.schedule import Visit
 from protocols.parts import averaging
+from protocols.readings import masks
 from protocols.readings.path import Use, map_at, trajectory, uses, why_not
 from protocols.readings.samples import offsets, owned
 
@@ -260,13 +260,7 @@ def rest(view: View) -> Iterator[Relation]:
     """What else crosses: masks and masked copies, and what passes between the last layers."""
     yield Plain(labels=("pk", "pks"), quantity="public keys for masks")
     yield Plain(labels=("a", "classes"))
-    masked = [
-        label for label in ("w1_masked", "head_masked") if any(True for _ in view.rows(label, Kind.RECEIVED))
-    ]
-    for label in masked:
-        yield Opaque(
-            labels=(label,), why="uniform under masks that cancel in the sum of a round's copies alone"
-        )
+    yield from masks.opened(view)
     for row in view.rows("da", Kind.RECEIVED):
         index = positions(view.config, row.round, index_of(row.sender))
         values = _scaled(view, row, 1.0)

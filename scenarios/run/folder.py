@@ -23,6 +23,7 @@ import numpy as np
 from parties.adversary.attack import Known, Prior
 from parties.data.datasets import DataSpec, Split, load
 from parties.data.shares import owned
+from parties.record.transcript import Transcript
 from parties.record.verify import parties_in, transcript_digest, verify
 from parties.record.view import Kind, View
 from parties.registry import read_config, reopen
@@ -34,6 +35,8 @@ from scenarios.run.json_schema import object_of
 from scenarios.run.result import Result
 from scenarios.score.metrics import Truth
 
+_IN_ROUNDS = "SELECT round, seq FROM rows WHERE phase IN ('step', 'query') AND seq >= 0"
+_END = (1 << 63) - 1
 _PUBLIC = 1000  # held-out images that an adversary is given
 _LARGEST_JSON = 1 << 26  # bytes
 _KNOWN_SEED = 0  # which samples an adversary knows beforehand
@@ -77,6 +80,21 @@ class RunFolder:
         if not found:
             raise DataError(f"{self.path}: holds no transcripts")
         return dict(sorted(found.items(), key=lambda item: (item[0].partition(":")[0], index_of(item[0]))))
+
+    def moments(self) -> list[tuple[int, int]]:
+        """(round, number of the last message before the next one) of every round, in order of time.
+
+        The schedule of a run is public; nothing where messages are in no rounds.
+        """
+        begun: dict[int, int] = {}
+        for path in self.transcripts:
+            transcript = Transcript(path)
+            for number, seq in transcript.query(_IN_ROUNDS):
+                begun[number] = min(seq, begun.get(number, seq))
+            transcript.close()
+        starts = sorted((seq, number) for number, seq in begun.items())
+        ends = [*(seq - 1 for seq, _ in starts[1:]), _END]
+        return [(number, end) for (_, number), end in zip(starts, ends, strict=True)]
 
     def view(self, *parties: str) -> View:
         """The view of a party, or the joint view of several; `ConfigError` for a party that took no part."""

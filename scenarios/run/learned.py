@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from parties.adversary.attack import Learned
+from parties.adversary.attack import STRENGTH, Learned
 from protocols.language.errors import DataError
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, SERVER, party_name
 from protocols.network.schedule import Rounds
@@ -29,9 +29,6 @@ QUANTITIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("master key", ("master key", "msk", "secret key")),
     ("gram", ("gram", "samples", "x")),
 )
-_STRENGTH = (
-    "not analysed", "nothing found", "undecided", "own", "bounded", "determined", "up to", "exact", "clear"
-)  # fmt: skip
 _OWNERS_THAT_COLLUDE = 2  # owners are alike to a protocol: two of them stand for any two
 _LARGEST = 3
 
@@ -74,7 +71,7 @@ def learned_rows(items: Sequence[Learned]) -> list[dict[str, Any]]:
 @dataclass(frozen=True)
 class Found:
     """A coalition of the search, and the line that says most of samples of an owner outside of it: that they
-    are read, or that they are determined by an audit.
+    are read, or how they are bounded and what was tried. None where nothing was examined.
     """
 
     coalition: Coalition
@@ -83,7 +80,7 @@ class Found:
     @property
     def reads(self) -> bool:
         """Whether it reads samples, which was carried out."""
-        return self.line is not None and self.line.how != "determined"
+        return self.line is not None and reads(self.line)
 
 
 def smallest_coalitions(run: RunFolder, make: MakeAdversary) -> list[Found]:
@@ -99,9 +96,9 @@ def smallest_coalitions(run: RunFolder, make: MakeAdversary) -> list[Found]:
     try:
         for coalition in _candidates(run):
             if not any(set(old.coalition) <= set(coalition) for old in found if old.reads):
-                lines = filter(reads, held_against_audit(run, _of(run, adversary, coalition)))
-                best = min(lines, key=lambda line: line.how == "determined", default=None)
-                found.append(Found(coalition, best))
+                lines = held_against_audit(run, _of(run, adversary, coalition))
+                of_others = [line for line in lines if line.quantity in _SAMPLES and line.how != "own"]
+                found.append(Found(coalition, max(of_others, key=_said, default=None)))
     finally:
         adversary.close()
     return found
@@ -115,9 +112,17 @@ def _complete(run: RunFolder) -> None:
         raise DataError(f"{run.path}: the transcript of {missing[0]} is missing")
 
 
+_SAMPLES = ("samples", "x")
+
+
 def reads(item: Learned) -> bool:
-    """Whether a line says that samples of somebody else are read, or that they follow from the view."""
-    return item.quantity in ("samples", "x") and item.how in ("exact", "clear", "determined")
+    """Whether a line says that samples of somebody else are read, which was carried out."""
+    return item.quantity in _SAMPLES and item.how in ("exact", "clear")
+
+
+def _said(line: Learned) -> tuple[int, int]:
+    """How much a line says: how sure, then of how many."""
+    return STRENGTH.index(line.how), sum(stop - start for start, stop in line.data.get("samples", []))
 
 
 def strongest(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any] | None:
@@ -129,7 +134,7 @@ def strongest(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str,
 
 
 def _rank(row: dict[str, Any]) -> tuple[int, bool, int]:
-    return -_STRENGTH.index(row["how"]), not row["of"].startswith("all "), row["since_round"] or 0
+    return -STRENGTH.index(row["how"]), not row["of"].startswith("all "), row["since_round"] or 0
 
 
 def _candidates(run: RunFolder) -> Iterator[Coalition]:
@@ -155,7 +160,7 @@ def _pairs(run: RunFolder) -> list[Coalition]:
 
 def _of(run: RunFolder, adversary: AdversaryHandle, parties: Coalition) -> list[Learned]:
     adversary.call("corrupt", run.view_sources(parties))
-    found: list[Learned] = adversary.call("learned")
+    found: list[Learned] = adversary.call("learned", run.moments())
     return found
 
 

@@ -7,21 +7,33 @@ grows with the view, which the bisection takes for granted: a view holds everyth
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from parties.adversary.adversary import Adversary, Attacked
 from parties.adversary.attack import Prior
+from parties.adversary.dates import first
 from parties.record.view import Kind, Row
 from scenarios.run.attacks import Scorer
 from scenarios.run.folder import RunFolder
 
 # What counts as success, the strictest that the attack on the whole view meets.
 EXACT = "99 % of the pixels or labels exact"
+SOME = "images exact in every pixel, of those that it rebuilt"
 CLOSE = "relative error at most 5 %"
 HALF = "half the error of the prior's guess"
 _SEED = 0
 
 Met = Callable[[dict[str, Any]], bool]
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """In words, and whether metrics meet it with all samples of the whole view's attack, and with one."""
+
+    words: str
+    all: Met
+    any: Met
 
 
 def with_moments(run: RunFolder, rows: list[dict[str, Any]], prior: Prior) -> list[dict[str, Any]]:
@@ -36,73 +48,66 @@ def with_moments(run: RunFolder, rows: list[dict[str, Any]], prior: Prior) -> li
 
 
 def _moments(run: RunFolder, row: dict[str, Any], prior: Prior, scorer: Scorer) -> dict[str, Any]:
-    criterion, met = _criterion(row)
-    if met is None:
+    criterion = _criterion(row)
+    if criterion is None:
         return {"criterion": "none met: the attack did not succeed", "any": None, "all": None}
     messages = [m for m in run.view(*row["corrupted"]).rows(None, Kind.SENT, Kind.RECEIVED)]
-    adversary, seen = (
-        Adversary(run.view_sources(tuple(row["corrupted"]))),
-        dict[int, tuple[int, bool, bool]](),
-    )
+    adversary, seen = Adversary(run.view_sources(tuple(row["corrupted"]))), dict[int, tuple[bool, bool]]()
 
-    def after(position: int) -> tuple[int, bool, bool]:
+    def after(position: int) -> tuple[bool, bool]:
         if position not in seen:
-            seen[position] = _after(adversary, row["attack"], prior, scorer, messages[position].seq, met)
+            seq = messages[position].seq
+            seen[position] = _after(adversary, row["attack"], prior, scorer, seq, criterion)
         return seen[position]
 
-    first = _bisect(len(messages), lambda position: after(position)[2])
-    whole = _bisect(
-        len(messages), lambda position: after(position)[1] and after(position)[0] >= row["samples"]
-    )
+    one = first(len(messages), lambda position: after(position)[1])
+    whole = first(len(messages), lambda position: after(position)[0])
     adversary.close()
     return {
-        "criterion": criterion,
+        "criterion": criterion.words,
         "attacks_run": len(seen),
-        "any": _message(messages, first),
+        "any": _message(messages, one),
         "all": _message(messages, whole),
     }
 
 
 def _after(
-    adversary: Adversary, name: str, prior: Prior, scorer: Scorer, seq: int, met: Met
-) -> tuple[int, bool, bool]:
-    """(samples rebuilt, success with them, success with one of them) on the view up to a message."""
+    adversary: Adversary, name: str, prior: Prior, scorer: Scorer, seq: int, criterion: Criterion
+) -> tuple[bool, bool]:
+    """(success with all, success with one) on the view up to a message."""
     attacked: Attacked = adversary.attack(name, prior, _SEED, seq)
     if attacked.reconstruction is None:
-        return 0, False, False
+        return False, False
     scored = scorer.metrics(attacked.reconstruction)
-    return (
-        scored["samples"],
-        met(scored),
-        met(scored) or (met is _exact and scored.get("exact_images", 0) > 0),
-    )
+    return criterion.all(scored), criterion.any(scored)
 
 
-def _criterion(row: dict[str, Any]) -> tuple[str, Met | None]:
-    metrics, guess = row["metrics"], row["baseline"].get("guess", {})
+def _criterion(row: dict[str, Any]) -> Criterion | None:
+    metrics, guess, count = row["metrics"], row["baseline"].get("guess", {}), row["samples"]
+    images = metrics.get("exact_images") or 0
+
+    def some(scored: dict[str, Any], least: int = 1) -> bool:
+        return (scored.get("exact_images") or 0) >= least
+
+    def with_all(met: Met) -> Met:
+        return lambda scored: scored["samples"] >= count and met(scored)
+
     if _exact(metrics):
-        return EXACT, _exact
+        return Criterion(EXACT, with_all(_exact), lambda scored: _exact(scored) or some(scored))
+    if images:
+        return Criterion(f"{SOME}: {images} of {count}", lambda scored: some(scored, images), some)
     if "relative_error" in metrics and metrics["relative_error"] <= 0.05:
-        return CLOSE, lambda scored: bool(scored.get("relative_error", 1.0) <= 0.05)
+        close: Met = lambda scored: bool(scored.get("relative_error", 1.0) <= 0.05)  # noqa: E731
+        return Criterion(CLOSE, with_all(close), close)
     if "mse" in metrics and "mse" in guess and metrics["mse"] <= 0.5 * guess["mse"]:
-        return HALF, lambda scored: bool(scored.get("mse", 1.0) <= 0.5 * guess["mse"])
-    return "", None
+        half: Met = lambda scored: bool(scored.get("mse", 1.0) <= 0.5 * guess["mse"])  # noqa: E731
+        return Criterion(HALF, with_all(half), half)
+    return None
 
 
 def _exact(metrics: dict[str, Any]) -> bool:
     shares = (metrics.get(name, 0.0) for name in ("exact_pixels", "labels_right", "classes_right"))
     return bool(max(shares) >= 0.99)
-
-
-def _bisect(count: int, holds: Callable[[int], bool]) -> int | None:
-    """The first position from which on `holds`; None if it never does."""
-    if not count or not holds(count - 1):
-        return None
-    low, high = -1, count - 1  # holds(high), and not holds(low)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle, high)
-    return high
 
 
 def _message(messages: list[Row], position: int | None) -> dict[str, Any] | None:

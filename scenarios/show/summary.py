@@ -242,18 +242,20 @@ def coalition_table(rows: list[dict[str, Any]], width: int = _WIDE) -> Renderabl
     columns = ["coalition", "reads", "how", "since step", *(["derivation"] if width >= _WIDE else [])]
     table = _table("smallest coalitions that read another owner's samples exactly", *columns)
     for row in rows:
-        line = row["line"] or {"of": "no exact samples found", "how": "", "since_round": None, "detail": ""}
+        line = row["line"] or {"of": "", "how": "not analysed", "since_round": None, "detail": ""}
+        of = line["of"] if row["reads"] or line["how"] == "determined" else _NO_EXACT
         since = "" if line["since_round"] is None else str(line["since_round"])
-        cells = (", ".join(row["coalition"]), line["of"], line["how"], since)
+        cells = (", ".join(row["coalition"]), of, line["how"], since)
         table.add_row(
             *cells, *([line["detail"]] if width >= _WIDE else []), style="red" if row["reads"] else "dim"
         )
     return Group(table, _legend(_COALITION_LEGEND))
 
 
+_NO_EXACT = "no exact samples found"
 _COALITION_LEGEND = (
-    "owners are alike to a protocol: data_owner:0 stands for any, data_owner:0 and :1 for any two; up to "
-    "three parties were tried"
+    "what was found or tried instead stands beside it; owners are alike to a protocol: data_owner:0 stands "
+    "for any, data_owner:0 and :1 for any two; up to three parties were tried"
 )
 
 

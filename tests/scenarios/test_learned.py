@@ -6,6 +6,7 @@ import pytest
 
 from parties.adversary.adversary import Adversary
 from protocols.network.config import Authority
+from scenarios.run.attacks import attack_run
 from scenarios.run.folder import load_run
 from scenarios.run.learned import QUANTITIES, learned, learned_rows, smallest_coalitions, strongest
 from scenarios.show.charts import draw_knowledge
@@ -29,12 +30,23 @@ def test_a_split_network_of_one_owner_is_read_by_nobody(runs):
     assert readers(runs("mitig2")[0]) == set()
 
 
-def test_of_a_split_network_with_many_owners_cloud_and_authority_read_a_round(runs):
+def test_of_a_split_network_with_many_owners_the_authority_reads_a_round(runs):
     run, _ = runs("mitig2", **MANY)
     found = smallest_coalitions(run, Adversary)
-    assert ("cloud_trainer", "key_authority") in readers(run)
+    pairs = {("cloud_trainer", owner) for owner in ("data_owner:0", "data_owner:1")}
+    assert readers(run) == {("key_authority",), *pairs}
+    (line,) = [f.line for f in found if f.coalition == ("key_authority",)]
+    assert "lattice-span" in line.detail  # of the second owner: the first one's lattice was not found
     asked = [set(f.coalition) for f in found]
-    assert {"cloud_trainer", "key_authority", "data_owner:0"} not in asked, "a larger coalition is not asked"
+    assert {"cloud_trainer", "key_authority"} not in asked, "a larger coalition is not asked"
+
+
+def test_what_the_ledger_reads_in_a_span_is_right(runs):
+    run, _ = runs("mitig2", **MANY)
+    lines = Adversary(run.view_sources(("key_authority",))).learned()
+    (line,) = [line for line in lines if line.quantity == "samples" and line.how == "exact"]
+    (row,) = attack_run(run, ["lattice_span"], ("key_authority",), run.prior(), Adversary)
+    assert line.data["samples"] == [[12, 16]] and row["metrics"]["exact_images"] >= 4
 
 
 def test_who_holds_the_master_key_of_mitig1_decides_who_can_open_it(runs):

@@ -3,8 +3,9 @@
 import pytest
 
 from parties.adversary.adversary import Adversary
+from parties.adversary.dates import first as first_position
 from scenarios.run.attacks import attack_run
-from scenarios.run.moment import _bisect, with_moments
+from scenarios.run.moment import with_moments
 from tests.scenarios.test_attacks import CLOUD, ENOUGH
 
 
@@ -14,10 +15,19 @@ def moments(run, name):
     return row
 
 
+@pytest.mark.parametrize("guess", [None, *range(7)])
 @pytest.mark.parametrize("first", range(7))
-def test_bisection_finds_the_first_position_from_which_on_it_holds(first):
-    assert _bisect(7, lambda position: position >= first) == first
-    assert _bisect(7, lambda position: False) is None and _bisect(0, lambda position: True) is None
+def test_bisection_finds_the_first_position_from_which_on_it_holds(first, guess):
+    asked = []
+
+    def holds(position):
+        asked.append(position)
+        return position >= first
+
+    assert first_position(7, holds, guess) == first
+    assert guess != first or set(asked) <= {6, first, first - 1}, "a right guess is confirmed, not searched"
+    assert first_position(7, lambda position: False, guess) is None
+    assert first_position(0, lambda position: True, guess) is None
 
 
 def test_stack_succeeds_with_the_keys_of_the_step_that_completes_the_rank(runs):
@@ -54,3 +64,12 @@ def test_an_attack_that_never_succeeds_is_never_dated(runs):
         and row["first_success"]["any"] is None
         and "none met" in row["first_success"]["criterion"]
     )
+
+
+def test_an_attack_that_solves_some_images_is_dated_by_those(runs):
+    row = moments(runs("plain_fe")[0], "gradient")
+    found = row["first_success"]
+    assert 0 < row["metrics"]["exact_images"] < row["samples"]
+    assert found["criterion"].startswith("images exact in every pixel, of those that it rebuilt")
+    assert (found["any"]["label"], found["any"]["round"]) == ("dw1", 0)
+    assert found["any"]["seq"] <= found["all"]["seq"]

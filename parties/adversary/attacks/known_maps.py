@@ -129,14 +129,31 @@ def in_whole_numbers(
     guess, if every sample has one.
     """
     a, b = np.vstack(w), np.hstack(z).astype(np.float64)
-    (count, pixels), bits = a.shape, -np.log2(roundoff)
-    if pixels > LATTICE or not pixels * _FEWEST <= count * bits / 24 or count >= pixels:
+    if _too_little(a, b, noise, prior, roundoff):
         return None
-    expected, error = expected_of(prior), max(rounding(b, roundoff) / _ROUNDINGS, noise)
-    if surplus(a, expected, error) < SURE:
-        return None
-    x, found = near_solutions(a, b, error, expected)
+    x, found = near_solutions(a, b, _error(b, noise, roundoff), expected_of(prior))
     return x if found.all() else None
+
+
+def why_not_whole(w: list[Reals], z: list[Reals], noise: float, prior: Prior, roundoff: float) -> str:
+    """Why no whole solutions were found: what kept the lattice from being tried, or that it was."""
+    reason = _too_little(np.vstack(w), np.hstack(z).astype(np.float64), noise, prior, roundoff)
+    return f"no lattice tried: {reason}" if reason else "the lattice did not solve them all"
+
+
+def _too_little(a: Reals, b: Reals, noise: float, prior: Prior, roundoff: float) -> str:
+    (count, pixels), bits = a.shape, -np.log2(roundoff)
+    if pixels > LATTICE:
+        return f"more than {LATTICE} pixels"
+    if not pixels * _FEWEST <= count * bits / 24 or count >= pixels:
+        return f"{count} equations for {pixels} pixels"
+    if surplus(a, expected_of(prior), _error(b, noise, roundoff)) < SURE:
+        return "the equations say less than is open of an image"
+    return ""
+
+
+def _error(b: Reals, noise: float, roundoff: float) -> float:
+    return max(rounding(b, roundoff) / _ROUNDINGS, noise)
 
 
 def followed(relations: Relations, maps: dict[Map, Any], found: Portions) -> Iterator[tuple[Products, Array]]:

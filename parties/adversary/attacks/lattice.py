@@ -68,24 +68,27 @@ def _rows(system: System) -> NDArray[np.float64]:
     return system.vectors[: used(system)].astype(np.float64)
 
 
-def confirmed(system: System, prior: Prior, tried: int) -> tuple[int, int, int]:
-    """Of how many of the first samples the lattice gives whole pixels that satisfy every equation that there
-    is: (how many, of how many tried, by how many equations).
+def confirmed(system: System, prior: Prior, tried: int) -> tuple[NDArray[np.int64], int, int]:
+    """Of which of the first samples the lattice gives whole pixels that satisfy every equation that there is:
+    (which, of how many tried, by how many equations); none is tried where equations say too little.
     """
     expected, few = expected_of(prior), used(system)
     rows, which = system.vectors, np.arange(min(tried, len(system.blocks[0])))
     more = surplus(_rows(system), expected)
     if more < (SURE if len(rows) == few else 0.0):
-        return 0, len(which), few  # too little, or nothing to confirm what would be found
+        return which[:0], 0, few  # too little, or nothing to confirm what would be found
     coset = Coset.of(rows[:few].astype(np.int64), expected.spread)
 
-    def right(some: NDArray[np.int64]) -> int:
+    def right(some: NDArray[np.int64]) -> NDArray[np.int64]:
         z = system.products(0, some).astype(np.int64)
         x, inside = coset.within(z[:, :few], expected.guess, 0, prior.x_max, wide=False)
-        return int((inside & (x @ rows.T.astype(np.int64) == z).all(axis=1)).sum())
+        whole: NDArray[np.int64] = some[inside & (x @ rows.T.astype(np.int64) == z).all(axis=1)]
+        return whole
 
     first = which[:_FIRST]
     found = right(first)
-    if 2 * found < len(first):  # equations of steps that hardly differ: the search fails for most, at length
+    if 2 * len(found) < len(
+        first
+    ):  # equations of steps that hardly differ: the search fails for most, at length
         return found, len(first), few
-    return found + (right(which[_FIRST:]) if len(which) > _FIRST else 0), len(which), few
+    return np.concatenate([found, right(which[_FIRST:])]) if len(which) > _FIRST else found, len(which), few

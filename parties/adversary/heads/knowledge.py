@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from parties.adversary.attack import Learned, Relations
+from parties.adversary.attack import Relations
+from parties.adversary.rules import Told
 from protocols.language.head_relations import (
     HeadDecisions,
     HeadExponents,
@@ -28,22 +29,22 @@ from protocols.language.relations import Own, now
 from protocols.language.roles import DATA_OWNER, index_of, role_of
 
 
-def lines(relations: Relations) -> Iterator[Learned]:
+def lines(relations: Relations) -> Iterator[Told]:
     """Lines about heads and answers, and one about the images that the heads were trained on."""
-    party, about = ", ".join(relations.parties), []
+    about = []
     keyed = any(secret.quantity == "secret key" for secret in relations.of(Own))
     keyed = keyed and not any(True for _ in relations.of(HeadWeights))
     for relation in relations:
         for line in _SAID[type(relation)](relation) if type(relation) in _SAID else ():
-            yield Learned(party, *line)
+            yield Told(*line, by=type(relation).__name__)
             if line[0] == "head":
                 about.append((relation, line[2]))
         if keyed and isinstance(relation, SealedHeads | HeadExponents):
             detail = "the key to the ciphertexts is in the view; they were not opened here"
-            yield Learned(party, "head", _of(relation), "bounded", detail, 0)
+            yield Told("head", _of(relation), "bounded", detail, by=type(relation).__name__)
             about.append((relation, "bounded"))
     if about and (of := _others(about[0][0], relations.parties)):
-        yield Learned(party, "samples", of, *_images(about))
+        yield Told("samples", of, *_images(about))
 
 
 Said = Iterator[tuple[str, str, str, str, int | None]]  # quantity, of whom, how, detail, since when

@@ -13,9 +13,10 @@ to it: log2 of the pixels' spread, summed over n, against k log2(s sqrt(n)).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from flint import fmpz_mat
@@ -24,6 +25,8 @@ from numpy.typing import NDArray
 from parties.adversary.attack import Prior
 from parties.adversary.solvers.exact import Echelon
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Whole = NDArray[np.int64]
 Reals = NDArray[np.float64]
 
@@ -31,6 +34,7 @@ LATTICE = 144  # unknowns of a lattice that is reduced here; more take too long
 _HEAVY = 40  # bits by which equations outweigh everything else in a basis, so that LLL solves them first
 _LEAST_SPREAD = 0.2  # of a pixel that never varies in public images, in quanta
 _WIDTHS = ((512, None), (8192, 32))  # candidates, and for how many vectors at most
+_KEPT = 64  # results that a function keeps
 _SCALE = 64  # of the weights of unknowns, which LLL wants whole
 
 
@@ -72,6 +76,32 @@ _UNIT = float(np.sqrt(2 * np.pi * np.e))  # log2 of it times the deviation is th
 SURE = 20.0  # bits of surplus from which a solution is taken for the only one
 
 
+def remembered(function: Callable[P, T]) -> Callable[P, T]:
+    """A function that keeps its last results by the content of its arguments: a question about a longer view
+    is often one that was asked about a shorter one.
+    """
+    kept: dict[Any, T] = {}
+
+    def asked(*args: P.args, **kwargs: P.kwargs) -> T:
+        key = tuple(_content(each) for each in args)
+        if key not in kept:
+            while len(kept) >= _KEPT:
+                del kept[next(iter(kept))]
+            kept[key] = function(*args, **kwargs)
+        return kept[key]
+
+    return wraps(function)(asked)
+
+
+def _content(value: Any) -> Any:
+    if isinstance(value, Expected):
+        return value.guess.tobytes(), value.spread.tobytes(), value.x_max
+    if not isinstance(value, np.ndarray):
+        return value
+    return value.shape, value.dtype.str, tuple(value.flat) if value.dtype == object else value.tobytes()
+
+
+@remembered
 def reduced(rows: NDArray[np.object_] | Whole) -> NDArray[np.object_]:
     """An LLL-reduced basis, by rows (m, n) of Python integers; dependent rows come first, as zeros."""
     basis = fmpz_mat([[int(v) for v in row] for row in rows]).lll()

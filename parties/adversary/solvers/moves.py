@@ -84,13 +84,13 @@ def rounding_error(update: Update, after: Reals) -> float:
     return 2 * update.steps.roundoff * float(np.abs(after).max()) * float(np.sqrt(update.roundings))
 
 
-def changes(relations: Relations) -> list[tuple[Update, Reals, float]]:
-    """(update, W(before) - W(after) (h, n), about the error of an entry) of all updates between two known
-    maps.
+def changes(relations: Relations, some: list[Update] | None = None) -> list[tuple[Update, Reals, float]]:
+    """(update, W(before) - W(after) (h, n), about the error of an entry) of some updates between two known
+    maps, or of all.
     """
     known = {k.map: k for k in relations.of(KnownMap)}
     found = []
-    for update in between_known(relations):
+    for update in between_known(relations) if some is None else some:
         before, after = (now(known[which].value) for which in (update.before, update.after))
         noise = rounding_error(update, after)
         found.append((update, before - after, noise + known[update.before].noise + known[update.after].noise))

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.adversary.solvers.lattice import LATTICE, SURE, kernel, narrow, reduced
+from parties.adversary.solvers.lattice import LATTICE, SURE, kernel, narrow, reduced, remembered
 
 Whole = NDArray[np.int64]
 Reals = NDArray[np.float64]
@@ -63,6 +63,7 @@ class Points:
     only: bool
 
 
+@remembered
 def points_of_span(matrix: Reals, samples: int, x_max: int, noise: float = 0.0) -> tuple[Points, float]:
     """Whole vectors in range in the row span of D X (h, n), D unknown, that must be samples; and what the
     lattice leaves of D X, over its noise: above `_SPANNED` it was not found.
