@@ -449,7 +449,9 @@ def _of_span(sight: Sight, change: Reals, samples: int, dimensions: int, noise: 
         return "bounded", f"{said}; no lattice tried here: {samples} samples in one sum (lattice-span)"
     points, off = points_of_span(change, samples, sight.prior.x_max, noise)
     if not len(points.rows):
-        missing = "points in range were" if off < np.inf else "lattice of its whole vectors was"
+        missing = (
+            "points of its lattice in range were" if off < np.inf else "lattice of its whole vectors was"
+        )
         return "bounded", f"{said}; the {missing} not found in this one change"
     found = f"{said}, of whose whole points {len(points.rows)} of {samples} are certain"
     whole = points.only and len(points.rows) == samples
@@ -519,8 +521,8 @@ def _first_batch(sight: Sight, same: list[Products], maps: dict[Map, Any]) -> To
         said = f"Z1 = W1 x with W1 known: {len(w[0])} equations and whole pixels, solved"
         return Told("samples", of, "exact", said, same[0].since)
     if x is None:
-        said = f"{detail}; {known_maps.why_not_whole(w[:1], z[:1], same[0].noise, sight.prior, same[0].roundoff)}"
-        return Told("samples", of, "bounded", said, same[0].since)
+        why = known_maps.why_not_whole(w[:1], z[:1], same[0].noise, sight.prior, same[0].roundoff)
+        return Told("samples", of, "bounded", f"{detail}; {why}", same[0].since)
     share = whole(x, sight.prior.x_max).mean()
     said = f"{detail}; {share:.0%} of the pixels {_OUT}"
     return Told("samples", of, "exact" if share == 1.0 else "bounded", said, same[len(w) - 1].since)
