@@ -72,7 +72,7 @@ def test_errors_of_other_samples_converge_to_nothing_of_low_rank(runs):
     assert gram.gram(with_errors_swapped(stated(run)), 16, pixels=64).limited == 0
 
 
-def moving(rng, count, rank, steps, batch=10, width=12):
+def moving(rng, count, rank, steps, batch=10, width=4):
     """X (N, n) and its `Uses` under training with random errors; sample 0 is used in the first step alone."""
     x, w = rng.normal(size=(count, rank)), rng.normal(size=(width, rank))
     seen, moves, velocity = [], [], np.zeros_like(w)
@@ -92,10 +92,10 @@ def moving(rng, count, rank, steps, batch=10, width=12):
 
 
 def test_a_sample_that_was_used_too_rarely_is_not_taken_for_determined():
-    x, uses = moving(np.random.default_rng(0), 64, 14, 63)
-    found = low_rank(uses, 14, np.random.default_rng(1))
+    x, uses = moving(np.random.default_rng(0), 64, 6, 126)
+    found = low_rank(uses, 6, np.random.default_rng(1))
     assert found is not None and not found.determined[0] and found.determined[1:].all()
-    assert np.allclose(found.values[1:, 1:], x[1:] @ x[1:].T, atol=1e-4)
+    assert np.sqrt(np.mean((found.values - x @ x.T)[1:, 1:] ** 2)) < found.noise < 0.1
 
 
 def test_blocks_of_coefficients_multiply_as_the_matrix_does():

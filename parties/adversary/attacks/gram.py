@@ -177,14 +177,11 @@ def _of_rank(relations: Relations, at: dict[Map, Reals], total: int, rank: int, 
     is noisy; None where that is not so, or where the iterations do not converge.
     """
     every = [p for p in relations.of(Products) if p.map in at and not (p.samples < 0).any()]
-    index, visits = np.unique(np.concatenate([_NONE, *(p.samples for p in every)]), return_counts=True)
+    index = np.unique(np.concatenate([_NONE, *(p.samples for p in every)]))
     if not 0 < rank <= min(RANK, len(index) - 1):
         return None
     values = [np.asarray(now(p.values), dtype=np.float64) for p in every]
     width, noise = values[0].shape[1], max(p.noise for p in every)
-    free = (int(visits.min()) - 1) * width >= len(index)  # enough for each inner product by itself
-    if (free and not noise) or np.median(visits) * width < rank:
-        return None
     steps = next(relations.of(Update)).steps
     terms = np.array([at[p.map] for p in every])
     (used,) = np.nonzero(terms.any(axis=0))
@@ -198,6 +195,10 @@ def _of_rank(relations: Relations, at: dict[Map, Reals], total: int, rank: int, 
         len(index),
         noise,
     )
+    equations = uses.times * width
+    free = int(equations.min()) - width >= len(index)  # enough for each inner product by itself
+    if (free and not noise) or np.median(equations) < rank:
+        return None
     found = low_rank(uses, rank, np.random.default_rng(0))
     if found is None:
         return None

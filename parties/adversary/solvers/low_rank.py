@@ -123,6 +123,12 @@ class Uses:
             for t, j in zip(when, where, strict=True)
         ]
 
+    @cached_property
+    def times(self) -> Whole:
+        """Under how many different maps each sample was used (N,): a map that rests gives no new equation."""
+        which = np.unique(self.terms, axis=0, return_inverse=True)[1].ravel()
+        return np.array([len(np.unique(which[when])) for when, _ in self.visits])
+
     def path(self, u: Reals) -> Reals:
         """Y (T, h, r) for U (N, r): by how much U^T-coordinates moved the map until each use."""
         sums = np.matmul(self.errors.transpose(0, 2, 1), _extended(u)[self.moved])
@@ -173,8 +179,7 @@ def low_rank(uses: Uses, rank: int, rng: np.random.Generator) -> Factored | None
     if second is None:
         return None
     apart = np.sqrt(np.mean((found.products() - second[1].products()) ** 2, axis=1))
-    visited = np.array([len(when) for when, _ in uses.visits])
-    determined = (visited * uses.z.shape[2] >= rank) & (apart <= _APART * np.median(apart) + _TINY)
+    determined = (uses.times * uses.z.shape[2] >= rank) & (apart <= _APART * np.median(apart) + _TINY)
     if not determined.any():
         return None
     size = float(np.sqrt(np.mean(found.products()[np.ix_(determined, determined)] ** 2)))
@@ -210,8 +215,8 @@ def _iterated(moves: _Moves, z: Reals, start: Reals, rank: int) -> tuple[Reals, 
         moved = float(np.sqrt(np.mean((after - at) ** 2)))
         if not np.isfinite(moved):
             return None
-        if moved <= _STILL * residual and residual >= _FALLEN * before:
-            return (after, _State(u, s, residual, k + 1)) if residual <= allowed else None
+        if moved <= _STILL * residual and _FALLEN * before <= residual <= allowed:
+            return after, _State(u, s, residual, k + 1)
         at, before = after, residual
     return None
 
