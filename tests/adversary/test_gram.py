@@ -64,6 +64,8 @@ def test_under_noise_the_rank_leaves_a_small_error_that_is_not_understated(runs,
     row = attacked(run, "gram")
     assert row["metrics"]["relative_error"] < 0.5 * row["baseline"]["guess"]["relative_error"]
     assert row["metrics"]["relative_error"] < row["notes"]["expected_relative_error"]
+    images, guess = attack(run, known=40), run.prior().guess()
+    assert score(images, run.truth(), run.prior(), 0)["mse"] < 0.6 * ((truth(run) - guess) ** 2).mean()
 
 
 def test_errors_of_other_samples_converge_to_nothing_of_low_rank(runs):

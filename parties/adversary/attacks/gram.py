@@ -271,13 +271,16 @@ def from_known(found: Gram, known: Known, prior: Prior) -> tuple[NDArray[np.int6
     return (
         others[columns],
         known.index[rows],
-        smoothest(images, cross[rows][:, columns], found.noise, prior.shape),
+        smoothest(images, cross[rows][:, columns], found.noise, prior.shape, prior.public),
     )
 
 
-def smoothest(known: Reals, products: Reals, noise: float, shape: tuple[int, ...]) -> Reals:
+def smoothest(
+    known: Reals, products: Reals, noise: float, shape: tuple[int, ...], public: Reals | None = None
+) -> Reals:
     """Images (m, n) in [0, 1] with least |K x - p|^2 / noise^2 + |D x|^2 / s^2 for K (k, n) and p (k, m), s^2
-    the known images' own mean square difference.
+    the known images' own mean square difference; with public images (P, n), P > n, of the distance to their
+    mean under their covariance instead, so that noise leaves the mean.
 
     The pixel range is kept by splitting (ADMM: S. Boyd et al., 2011, section 5.2): one factorisation serves
     all images and iterations.
@@ -287,11 +290,16 @@ def smoothest(known: Reals, products: Reals, noise: float, shape: tuple[int, ...
     accuracy = (
         max(noise, 1e-7 * float(np.abs(products).max())) ** 2
     )  # the equations are never taken for exact
-    h = known.T @ known / accuracy + (d.T @ d).toarray() / s2
-    rho = 1.0 / s2
+    weight, mean, rho = (d.T @ d).toarray() / s2, np.zeros(known.shape[1]), 1.0 / s2
+    if public is not None and len(public) > known.shape[1]:
+        spread = np.cov(public.T)
+        mean, typical = public.mean(axis=0), float(np.trace(spread)) / len(spread)
+        weight = np.linalg.inv(spread + typical / len(public) ** 0.5 * np.eye(len(spread)))
+        rho = 1.0 / typical
+    h = known.T @ known / accuracy + weight
     factor = cho_factor(h + rho * np.eye(len(h)))
-    right = known.T @ products / accuracy
-    x = np.zeros_like(right)
+    right = known.T @ products / accuracy + (weight @ mean)[:, None]
+    x = np.tile(mean[:, None], products.shape[1])
     dual = np.zeros_like(right)
     for _ in range(_SWEEPS):
         free = cho_solve(factor, right + rho * (x - dual))
