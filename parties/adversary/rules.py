@@ -605,7 +605,9 @@ def _columns(sight: Sight) -> tuple[Told | None, str]:
     if sight.prior.pixels > LATTICE:
         return None, f"more than {LATTICE} pixels"
     try:
-        found = gram.gram(sight.relations, sight.prior.x_max, samples=_GRAM_SAMPLES)
+        found = gram.gram(
+            sight.relations, sight.prior.x_max, samples=_GRAM_SAMPLES, pixels=sight.prior.pixels
+        )
         index, products = lattice_gram.whole_block(found, sight.prior.x_max)
         columns, _ = lattice_gram.whole_columns(products)
     except NotApplicable as cause:
@@ -630,11 +632,13 @@ def _gram(sight: Sight, dear: bool) -> Told:
     if dear:
         return _first_update(sight, updates[0].steps)
     try:
-        found = gram.gram(sight.relations, sight.prior.x_max, samples=_GRAM_SAMPLES)
+        found = gram.gram(
+            sight.relations, sight.prior.x_max, samples=_GRAM_SAMPLES, pixels=sight.prior.pixels
+        )
     except NotApplicable as cause:
         return Told("gram", sight.all, "bounded", f"not determined: {cause}", None)
     error = found.noise / float(np.sqrt(np.nanmean(found.values**2)))
-    detail = f"from changes of Z1: rank {found.ranks[0]} of {found.unknowns}, {found.pairs:.0%} of the pairs"
+    detail = f"from changes of Z1: {found.how}, {found.pairs:.0%} of the pairs"
     exact = found.pairs == 1.0 and error < _GRAM_ERROR
     said = f"{detail}, expected error {error:.1g}"
     return Told("gram", sight.all, "exact" if exact else "bounded", said, found.since)

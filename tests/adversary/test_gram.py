@@ -7,14 +7,16 @@ import pytest
 
 from parties.adversary.attack import NotApplicable, Relations
 from parties.adversary.attacks import gram
+from parties.adversary.solvers.low_rank import Blocks, Uses, low_rank
 from parties.adversary.solvers.moves import placed, positions
 from protocols.language.relations import Map, Steps, Update
 from protocols.network.config import Labels, Optimizer
 from scenarios.score.metrics import gram_error, score
-from tests.adversary.common import rebuilt, stated
+from tests.adversary.common import attacked, rebuilt, stated
 from tests.conftest import MANY
 
 ENOUGH = {"hidden": 40, "epochs": 6}  # 48 samples in 3 batches: 5 revisits of 40 equations for 48 unknowns
+FEW = {"samples": 200, "hidden": 32, "epochs": 6}  # 5 revisits of 32 equations for 200 inner products
 STEP = {"samples": 16, "hidden": 8, "batch": 4, "lr": 0.5, "momentum": 0.0, "rounds": 2, "epochs": None,
         "weight_scale": 10_000}  # fmt: skip
 
@@ -43,6 +45,67 @@ def test_revisits_of_mitig2_give_the_gram_matrix(runs, options):
     found = attack(run)
     assert score(found, run.truth(), run.prior(), 0)["relative_error"] < 1e-3
     assert found.notes["pairs_determined"] == 1.0 and found.notes["expected_relative_error"] < 1e-3
+
+
+def test_with_the_rank_of_the_pixels_few_visits_give_every_inner_product_and_the_images(runs):
+    run, result = runs("mitig2", **FEW)
+    found = attack(run)
+    error = score(found, run.truth(), run.prior(), 0)["relative_error"]
+    assert found.notes["rank_at_most"] == 64 and found.notes["pairs_determined"] == 1.0
+    assert error < 1e-5 and error < found.notes["expected_relative_error"] < 100 * error
+    assert attacked(run, "lattice_gram")["metrics"]["exact_pixels"] > 0.97
+    told = [row["how"] for row in result["learned"] if row["quantity"] == "gram"]
+    assert "exact" in told
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_under_noise_the_rank_leaves_a_small_error_that_is_not_understated(runs, seed):
+    run, _ = runs("mitig2", samples=140, hidden=32, epochs=12, seed=seed, defence=("noise:10",))
+    row = attacked(run, "gram")
+    assert row["metrics"]["relative_error"] < 0.5 * row["baseline"]["guess"]["relative_error"]
+    assert row["metrics"]["relative_error"] < row["notes"]["expected_relative_error"]
+    images, guess = attack(run, known=40), run.prior().guess()
+    assert score(images, run.truth(), run.prior(), 0)["mse"] < 0.6 * ((truth(run) - guess) ** 2).mean()
+
+
+def test_errors_of_other_samples_converge_to_nothing_of_low_rank(runs):
+    run, _ = runs("mitig2", **FEW)
+    assert gram.gram(stated(run), 16, pixels=64).limited == 64
+    assert gram.gram(with_errors_swapped(stated(run)), 16, pixels=64).limited == 0
+
+
+def moving(rng, count, rank, steps, batch=10, width=4):
+    """X (N, n) and its `Uses` under training with random errors; sample 0 is used in the first step alone."""
+    x, w = rng.normal(size=(count, rank)), rng.normal(size=(width, rank))
+    seen, moves, velocity = [], [], np.zeros_like(w)
+    for t in range(steps):
+        others = 1 + np.roll(np.arange(count - 1), -(batch - 1) * t)[: batch - 1]
+        index = np.append(others, 0) if t == 0 else others
+        error = rng.normal(size=(len(index), width))
+        seen.append((index, x[index] @ w.T))
+        moves.append((index, error))
+        velocity = 0.5 * velocity + 0.003 * error.T @ x[index]
+        w = w - velocity
+    powers = np.cumsum(0.5 ** np.arange(steps))
+    terms = np.array(
+        [[0.003 * powers[t - u - 1] if u < t else 0.0 for u in range(steps)] for t in range(steps)]
+    )
+    return x, Uses.of(seen, terms, moves, count)
+
+
+def test_a_sample_that_was_used_too_rarely_is_not_taken_for_determined():
+    x, uses = moving(np.random.default_rng(0), 64, 6, 126)
+    found = low_rank(uses, 6, np.random.default_rng(1))
+    assert found is not None and not found.determined[0] and found.determined[1:].all()
+    assert np.sqrt(np.mean((found.values - x @ x.T)[1:, 1:] ** 2)) < found.noise < 0.1
+
+
+def test_blocks_of_coefficients_multiply_as_the_matrix_does():
+    rng = np.random.default_rng(0)
+    a = np.tril(1.0 - 0.9 ** np.abs(np.subtract.outer(np.arange(300), np.arange(300))), -1)
+    a[200:, 70] += rng.normal(size=100)
+    x = rng.normal(size=(300, 3))
+    assert np.allclose(Blocks(a).times(x), a @ x, rtol=1e-10)
 
 
 def test_the_coefficients_give_the_weights_that_the_protocol_computed(runs):
@@ -75,7 +138,14 @@ def test_swapped_errors_give_no_inner_product(runs):
     alike.
     """
     run, _ = runs("mitig2", **ENOUGH)
-    listed = list(stated(run))
+    found, products = gram.gram(with_errors_swapped(stated(run)), 16).values, truth(run) @ truth(run).T
+    alike = truth(run).mean(axis=0)
+    assert np.linalg.norm(found - products) > np.linalg.norm(alike @ alike - products)
+
+
+def with_errors_swapped(relations):
+    """The same relations with every dZ1 under the name of another sample of its batch."""
+    listed = list(relations)
     steps = next(r for r in listed if isinstance(r, Update)).steps
 
     def swapped(u):
@@ -83,9 +153,7 @@ def test_swapped_errors_give_no_inner_product(runs):
 
     wrong = Steps(steps.samples, steps.known, swapped)
     listed = [replace(r, steps=wrong) if isinstance(r, Update) else r for r in listed]
-    found, products = gram.gram(Relations(lambda: listed), 16).values, truth(run) @ truth(run).T
-    alike = truth(run).mean(axis=0)
-    assert np.linalg.norm(found - products) > np.linalg.norm(alike @ alike - products)
+    return Relations(lambda: listed)
 
 
 def test_images_from_noise_are_no_better_than_the_mean_of_the_known_ones(runs):

@@ -10,15 +10,17 @@ can compute (`protocols/readings/path.py`), so
 is linear in the inner products X X_b^T of the batch with all samples used in between: h equations for each of
 its samples. Under MITIG1 keys work on every ciphertext, so that every step gives them for all samples at
 once, and one update with rank dZ1 = B <= h gives X_B X^T; the rounding of W1 is the noise. Under MITIG2 a
-batch comes back once an epoch. Solved by least squares, and symmetrised. A Gram matrix is the samples up to a
-rotation. With k known samples, <x_known, x> are k linear equations on every other sample, solved as `smooth`
-does: least energy of the image's gradient, balanced against the noise of the equations, in the pixel range.
-Both weights are fixed beforehand: the noise by the residual of the first step, the energy by that of the
-known images.
+batch comes back once an epoch. Solved by least squares, and symmetrised. Where these are too few equations
+for N inner products a sample, or noisy, the matrix is solved for with the rank n that it has at most
+(`solvers/low_rank.py`), which takes visits with E h > n only. A Gram matrix is the samples up to a rotation.
+With k known samples, <x_known, x> are k linear equations on every other sample, solved as `smooth` does:
+least energy of the image's gradient, balanced against the noise of the equations, in the pixel range. Both
+weights are fixed beforehand: the noise by the residual of the first step, the energy by that of the known
+images.
 
 Not published to our knowledge: this project's observation. Assumes SGD at the owner, with momentum or
-without. Cost: for each batch one Cholesky factorisation (N x N); under MITIG1 up to 10 000 decryptions; then
-one n x n factorisation for all images.
+without. Cost: for each batch one Cholesky factorisation (N x N), or some 40 iterations at rank n; under
+MITIG1 up to 10 000 decryptions; then one n x n factorisation for all images.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from scipy.linalg import cho_factor, cho_solve, lapack, solve_triangular
 
 from parties.adversary.attack import Known, NotApplicable, Prior, Quantity, Reconstruction, Relations
 from parties.adversary.attacks.known_maps import PRODUCTS
+from parties.adversary.solvers.low_rank import Uses, low_rank
 from parties.adversary.solvers.moves import computable, placed, positions
 from parties.adversary.solvers.polytope import differences
 from protocols.language.relations import Instance, Map, Products, Update, now
@@ -42,10 +45,10 @@ SUMMARY = "inner products of all samples from the changes of Z1 in training; wit
 CONSUMES = (Products | Instance, Update)
 
 SAMPLES = 2048  # unknowns of one system; its cost grows with their cube
+RANK = 128  # of the matrix at most, where it is solved for with its rank
 _PIVOT = 1e-12  # pivots below it, of a matrix with ones on its diagonal, count as zero
 _NULL = 1e-6  # an unknown is determined where no vector of the null space moves it by more
 _SWEEPS = 60
-_FLOAT = float(np.finfo(np.float32).eps) / 2
 
 Reals = NDArray[np.float64]
 
@@ -79,7 +82,7 @@ class Solved:
 @dataclass(frozen=True)
 class Gram:
     """A symmetric matrix (N, N) of inner products of images in [0, 1], NaN where not determined; `noise` is
-    the expected error of an entry.
+    the expected error of an entry; `limited` the rank that it was solved for with, 0 without.
     """
 
     values: Reals
@@ -88,6 +91,14 @@ class Gram:
     ranks: tuple[int, int]
     unknowns: int
     residual: float
+    limited: int = 0
+
+    @property
+    def how(self) -> str:
+        """From how much it was solved, in words."""
+        if self.limited:
+            return f"a matrix of rank {self.limited} at most for {self.unknowns} samples"
+        return f"rank {self.ranks[0]} of {self.unknowns}"
 
     @property
     def pairs(self) -> float:
@@ -98,10 +109,11 @@ class Gram:
 def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
     """Return the Gram matrix, or with known samples the images of all others."""
     del rng  # nothing here is drawn
-    found = gram(relations, prior.x_max)
+    found = gram(relations, prior.x_max, pixels=prior.pixels)
     notes = {
         "pairs_determined": found.pairs,
         "rank": list(found.ranks),
+        "rank_at_most": found.limited,
         "unknowns": found.unknowns,
         "residual_rms": found.residual,
         "expected_relative_error": float(found.noise / np.sqrt(np.nanmean(found.values**2))),
@@ -115,8 +127,13 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
     return Reconstruction(Quantity.IMAGES, index, images, found.since, notes=notes)
 
 
-def gram(relations: Relations, x_max: int, budget: int = PRODUCTS, samples: int = SAMPLES) -> Gram:
-    """Everything of the Gram matrix that the view determines; `NotApplicable` where that is nothing."""
+def gram(
+    relations: Relations, x_max: int, budget: int = PRODUCTS, samples: int = SAMPLES, pixels: int = 0
+) -> Gram:
+    """Everything of the Gram matrix that the view determines; `NotApplicable` where that is nothing.
+
+    `pixels`: the rank that it has at most, or 0.
+    """
     relations.need(*CONSUMES)
     total = relations.count()
     if total > samples:
@@ -125,6 +142,9 @@ def gram(relations: Relations, x_max: int, budget: int = PRODUCTS, samples: int 
         )
     updates = list(relations.of(Update))
     at = {which: terms for which, terms in positions(updates).items() if computable(terms, updates[0].steps)}
+    limited = _of_rank(relations, at, total, pixels, x_max)
+    if limited is not None:
+        return limited
     estimate, weight, parts, last = np.zeros((total, total)), np.zeros((total, total)), [], 0
     for group in (*_from_products(relations, at), *_from_keys(relations, at, budget, x_max)):
         designs = [placed(terms, updates[0].steps, total) for terms in group.terms]
@@ -149,6 +169,47 @@ def gram(relations: Relations, x_max: int, budget: int = PRODUCTS, samples: int 
     ranks = min(part.rank for part in parts), max(part.rank for part in parts)
     residual = float(np.sqrt(np.mean([part.residual for part in parts])))
     return Gram(values, noise, last, ranks, max(part.unknowns for part in parts), residual)
+
+
+def _of_rank(relations: Relations, at: dict[Map, Reals], total: int, rank: int, x_max: int) -> Gram | None:
+    """The matrix by its rank, where Z1 is in the clear and every inner product by itself asks for too much or
+    is noisy; None where that is not so, or where the iterations do not converge.
+    """
+    every = [p for p in relations.of(Products) if p.map in at and not (p.samples < 0).any()]
+    index = np.unique(np.concatenate([_NONE, *(p.samples for p in every)]))
+    if not 0 < rank <= min(RANK, len(index) - 1):
+        return None
+    values = [np.asarray(now(p.values), dtype=np.float64) for p in every]
+    width, noise = values[0].shape[1], max(p.noise for p in every)
+    steps = next(relations.of(Update)).steps
+    terms = np.array([at[p.map] for p in every])
+    (used,) = np.nonzero(terms.any(axis=0))
+    moved = [(steps.samples[u], np.asarray(steps.error(int(u)), dtype=np.float64)) for u in used]
+    if not moved or not np.isin(np.concatenate([samples for samples, _ in moved]), index).all():
+        return None
+    uses = Uses.of(
+        [(np.searchsorted(index, p.samples), z) for p, z in zip(every, values, strict=True)],
+        terms[:, used],
+        [(np.searchsorted(index, samples), error) for samples, error in moved],
+        len(index),
+        noise,
+    )
+    equations = uses.times * width
+    free = int(equations.min()) - width >= len(index)  # enough for each inner product by itself
+    if (free and not noise) or np.median(equations) < rank:
+        return None
+    found = low_rank(uses, rank, np.random.default_rng(0))
+    if found is None:
+        return None
+    known = index[found.determined]
+    matrix = np.full((total, total), np.nan)
+    matrix[np.ix_(known, known)] = found.values[np.ix_(found.determined, found.determined)] / x_max**2
+    error = float(np.hypot(found.noise / x_max**2, _dithered(relations, matrix, x_max)))
+    since = max(p.since for p in every)
+    return Gram(matrix, error, since, (rank, rank), len(index), found.residual, limited=rank)
+
+
+_NONE = np.zeros(0, dtype=np.int64)
 
 
 def _dithered(relations: Relations, values: Reals, x_max: int) -> float:
@@ -209,13 +270,16 @@ def from_known(found: Gram, known: Known, prior: Prior) -> tuple[NDArray[np.int6
     return (
         others[columns],
         known.index[rows],
-        smoothest(images, cross[rows][:, columns], found.noise, prior.shape),
+        smoothest(images, cross[rows][:, columns], found.noise, prior.shape, prior.public),
     )
 
 
-def smoothest(known: Reals, products: Reals, noise: float, shape: tuple[int, ...]) -> Reals:
+def smoothest(
+    known: Reals, products: Reals, noise: float, shape: tuple[int, ...], public: Reals | None = None
+) -> Reals:
     """Images (m, n) in [0, 1] with least |K x - p|^2 / noise^2 + |D x|^2 / s^2 for K (k, n) and p (k, m), s^2
-    the known images' own mean square difference.
+    the known images' own mean square difference; with public images (P, n), P > n, of the distance to their
+    mean under their covariance instead, so that noise leaves the mean.
 
     The pixel range is kept by splitting (ADMM: S. Boyd et al., 2011, section 5.2): one factorisation serves
     all images and iterations.
@@ -225,11 +289,16 @@ def smoothest(known: Reals, products: Reals, noise: float, shape: tuple[int, ...
     accuracy = (
         max(noise, 1e-7 * float(np.abs(products).max())) ** 2
     )  # the equations are never taken for exact
-    h = known.T @ known / accuracy + (d.T @ d).toarray() / s2
-    rho = 1.0 / s2
+    weight, mean, rho = (d.T @ d).toarray() / s2, np.zeros(known.shape[1]), 1.0 / s2
+    if public is not None and len(public) > known.shape[1]:
+        spread = np.cov(public.T)
+        mean, typical = public.mean(axis=0), float(np.trace(spread)) / len(spread)
+        weight = np.linalg.inv(spread + typical / len(public) ** 0.5 * np.eye(len(spread)))
+        rho = 1.0 / typical
+    h = known.T @ known / accuracy + weight
     factor = cho_factor(h + rho * np.eye(len(h)))
-    right = known.T @ products / accuracy
-    x = np.zeros_like(right)
+    right = known.T @ products / accuracy + (weight @ mean)[:, None]
+    x = np.tile(mean[:, None], products.shape[1])
     dual = np.zeros_like(right)
     for _ in range(_SWEEPS):
         free = cho_solve(factor, right + rho * (x - dual))
@@ -275,7 +344,8 @@ def _from_products(relations: Relations, at: dict[Map, Reals]) -> Iterator[Seen]
             times = list(seen)
             index = np.array(samples)
             z = [values[k][_places(every[k].samples, index)].astype(np.float64) for k in times]
-            rounding = _FLOAT * max(float(np.abs(part).max(initial=0.0)) for part in z)
+            size = max(float(np.abs(part).max(initial=0.0)) for part in z)
+            rounding = size * max(every[k].roundoff for k in times)
             noise = max(rounding, np.sqrt(2.0) * max(every[k].noise for k in times))
             yield Seen(index, every[times[-1]].since, [at[every[k].map] for k in times], z, noise)
 

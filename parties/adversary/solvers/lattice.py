@@ -268,6 +268,8 @@ def columns_of_gram(gram: Whole, rounds: int = 6) -> Columns:
     and the rest tried again. An observation of this project.
     """
     factor = _factor(gram)
+    if not factor.shape[1]:  # noise rounded to a matrix without a positive eigenvalue
+        return Columns(np.zeros((len(gram), 0), dtype=np.int64), 0)
     found = np.zeros((0, factor.shape[1]))
     for _ in range(rounds):
         left = _complement(found, factor.shape[1])
