@@ -93,7 +93,7 @@ class RunFolder:
                 begun[number] = min(seq, begun.get(number, seq))
             transcript.close()
         starts = sorted((seq, number) for number, seq in begun.items())
-        ends = [*(seq - 1 for seq, _ in starts[1:]), _END]
+        ends = [*(seq - 1 for seq, _ in starts[1:]), *([_END] if starts else [])]
         return [(number, end) for (_, number), end in zip(starts, ends, strict=True)]
 
     def view(self, *parties: str) -> View:
