@@ -13,7 +13,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
+import socket
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +37,7 @@ from protocols.language.session import DoStep, Group, Publish, Reveal, Transfer
 WINDOW = 32
 _CHUNK = 16 << 20
 _SMALL_GROUP = 4
+_ANSWER_SECONDS = 5.0
 _INLINE = 1 << 20  # bytes of a value that travels with its call
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -473,14 +477,39 @@ def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[Non
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": True}
     if address is None:
         options |= {"num_cpus": cpus or os.cpu_count(), "include_dashboard": False}
+    _check_answers(address)
     try:
-        ray.init(address=address or "local", **options)
+        with _own_signals():
+            ray.init(address=address or "local", **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ProtocolError(f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}") from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str | None) -> None:
+    """`ProtocolError` for an address HOST:PORT that nothing answers at: Ray itself tries for minutes."""
+    host, colon, port = (address or "").rpartition(":")
+    if not colon or "/" in host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ProtocolError(f"no Ray cluster at {address!r}: {error}") from None
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """What this process does on a signal stays: Ray takes SIGTERM for itself, and ends with a dump of C++."""
+    here = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)} if here else {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def as_completed(

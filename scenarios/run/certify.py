@@ -157,6 +157,9 @@ def _headers_only(finished: bool) -> tuple[str, ...]:
 
 def _replayed(run: RunFolder, experiment: Experiment, finished: bool) -> Certificate:
     """Carry the run out once more."""
+    lacking = [party for party in experiment.parties if party not in run.sources]
+    if lacking:
+        return Certificate((), (f"not replayed: nothing of {lacking[0]} was recorded",))
     counts = {role: len(experiment.players(role)) for role in experiment.roles}
     instead = experiment.behaviour.INSTEAD if experiment.behaviour else {}
     found = replay(run.transcripts, experiment.protocol, experiment.config, counts, instead)
