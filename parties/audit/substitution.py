@@ -68,7 +68,7 @@ def ideal_schemes(unknowns: Unknowns) -> Iterator[list[ideal.Sealed]]:
                 values = values + (pad if me < other else -pad)
         return values
 
-    places = [(module, "setup", setup) for module in _WITH_MASTERS]
+    places: list[tuple[Any, str, Any]] = [(module, "setup", setup) for module in _WITH_MASTERS]
     places.append((aggregate, "mask", mask))
     places += [(owner, name, verb) for owner, verbs in _SUBSTITUTES for name, verb in verbs.items()]
     before = [vars(owner).get(name, _ABSENT) for owner, name, _ in places]
