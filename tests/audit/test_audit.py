@@ -125,7 +125,7 @@ def test_gauss_newton_finds_images_from_enough_keys_and_a_rotation_without_the_f
     (start,) = rebuild(open_to_it, CLOUD, 1)
     assert start.fits and start.errors["images"] < 1e-4
     split = small_instance(small_experiment(find_scenario("mitig2"), given | {"lr": 2.0}, tmp_path))
-    starts = rebuild(split, CLOUD, 3)
+    starts = rebuild(split, CLOUD, 2)
     fitted = [each for each in starts if each.fits]
     assert fitted and all(each.errors["images"] > 1e-2 for each in fitted)
     assert any("up to a rotation" in each.said() for each in fitted)
