@@ -19,7 +19,7 @@ demo: $(STAMP)  ## plain FE on digits through Ray with real cryptography, then t
 
 # Three processes: what needs Ray, whose workers are nice and wait much of the time, and the rest in two halves,
 # nicer still; one thread each, as more of them wait for each other on two cores.
-HALF := tests/figures tests/crypto tests/rules tests/language tests/parties tests/audit
+HALF := tests/figures tests/crypto tests/rules tests/language tests/parties tests/audit tests/network
 test: export OMP_NUM_THREADS = 1
 test: $(STAMP)
 	@$(BIN)/python -m pytest -m ray > .tests-ray.log 2>&1 & ray=$$!; \

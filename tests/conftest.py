@@ -66,10 +66,27 @@ class Runs:
         if key not in self._done:
             out = self._root / str(len(list(self._root.iterdir())))  # one that failed leaves its folder
             experiment, before = replace(small(scenario, **options), out=out), fingerprint()
-            self._done[key] = execute(experiment)
+            self._done[key] = self._executed(experiment)
             changed = {name for name, digest in fingerprint().items() if before.get(name, digest) != digest}
             assert not changed, f"a run changed what all parties share: {changed}"
         return self._done[key]
+
+    def _executed(self, experiment: Experiment) -> tuple[RunFolder, dict[str, Any]]:
+        return execute(experiment)
+
+
+class RunsWithoutLedger(Runs):
+    """For tests that look at views: nobody asks who learned what, most of the time of a small run. To read
+    `learned` of such a result is a `KeyError`.
+    """
+
+    def _executed(self, experiment: Experiment) -> tuple[RunFolder, dict[str, Any]]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("scenarios.run.execute._learned", lambda *_: [])
+            run, result = execute(experiment)
+        result = {name: value for name, value in result.items() if name != "learned"}
+        run.__dict__["result"] = result
+        return run, result
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -79,9 +96,21 @@ def state_home(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """Finished small runs: do not write into their folders."""
+def whole_runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Finished small runs with their ledger: do not write into their folders."""
     return Runs(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
+def runs_without_ledger(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Finished small runs for tests that look at views and weights: do not write into their folders."""
+    return RunsWithoutLedger(tmp_path_factory.mktemp("runs-without-ledger"))
+
+
+@pytest.fixture(scope="session")
+def runs(whole_runs: Runs) -> Runs:
+    """Finished small runs; in some folders of tests without their ledger."""
+    return whole_runs
 
 
 @pytest.fixture(scope="session")

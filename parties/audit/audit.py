@@ -135,6 +135,7 @@ class Derivative:
                 observe(len(self.moved), size)
         self.replaced = {each.name: self._replaced(each) for each in self.unknowns if each.kind == INPUT}
         self.moments = tuple(dict.fromkeys((m.phase, m.round) for m in self.base.messages))
+        self._findings: dict[tuple[str, ...], Finding] = {}
 
     def _run(self, each: Unknown, entry: int, by: float) -> Trace:
         moved = np.zeros(each.values.shape)
@@ -148,7 +149,12 @@ class Derivative:
         return self.instance.run({each.name: each.values[::-1] - each.values})[0]
 
     def finding(self, parties: tuple[str, ...]) -> Finding:
-        """The answers for a coalition."""
+        """The answers for a coalition, which are worked out once."""
+        if parties not in self._findings:
+            self._findings[parties] = self._found(parties)
+        return self._findings[parties]
+
+    def _found(self, parties: tuple[str, ...]) -> Finding:
         coalition = frozenset(parties)
         layout = Layout(self.unknowns, coalition)
         base = seen(self.base, coalition)

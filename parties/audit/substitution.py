@@ -5,9 +5,8 @@ lasts.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 
@@ -48,6 +47,8 @@ _SUBSTITUTES: tuple[tuple[Any, dict[str, Any]], ...] = (
     (PaillierLogits, {"__post_init__": lambda self: None, "shape": ideal.SHAPE}),
     (PaillierFloats, {"__post_init__": lambda self: None, "shape": ideal.SHAPE}),
 )  # fmt: skip
+_WITH_MASTERS: tuple[Any, ...] = (ipfe_lwe, ipfe_rlwe, ipfe_ddh, fhipe, febo, paillier)
+_ABSENT = object()  # an attribute that a class inherits
 
 
 @contextmanager
@@ -67,11 +68,17 @@ def ideal_schemes(unknowns: Unknowns) -> Iterator[list[ideal.Sealed]]:
                 values = values + (pad if me < other else -pad)
         return values
 
-    with ExitStack() as stack:
-        for module in (ipfe_lwe, ipfe_rlwe, ipfe_ddh, fhipe, febo, paillier):
-            stack.enter_context(patch.object(module, "setup", setup))
-        stack.enter_context(patch.object(aggregate, "mask", mask))
-        for module, verbs in _SUBSTITUTES:
-            for name, verb in verbs.items():
-                stack.enter_context(patch.object(module, name, verb))
+    places: list[tuple[Any, str, Any]] = [(module, "setup", setup) for module in _WITH_MASTERS]
+    places.append((aggregate, "mask", mask))
+    places += [(owner, name, verb) for owner, verbs in _SUBSTITUTES for name, verb in verbs.items()]
+    before = [vars(owner).get(name, _ABSENT) for owner, name, _ in places]
+    try:
+        for owner, name, verb in places:
+            setattr(owner, name, verb)
         yield drawn
+    finally:
+        for (owner, name, _), value in zip(places, before, strict=True):
+            if value is _ABSENT:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, value)

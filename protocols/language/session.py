@@ -37,6 +37,7 @@ from protocols.language.roles import EXPERIMENTER, Role, party_name
 from protocols.language.state import roles_of
 
 NO_ROUND = -1
+_REMEMBERED = 32  # encodings of public arguments
 
 Step = Callable[..., Any]
 
@@ -338,7 +339,7 @@ class Session:
         self._arrows = {arrow.key: arrow.type for arrow in figure if arrow.applies(config)}
         self._phase: tuple[str, int] = ("", NO_ROUND)
         self._handles = self._groups = self._messages = 0
-        self._last_told: tuple[tuple[Any, ...], bytes] = ((), b"")
+        self._said_before: dict[tuple[int, ...], tuple[tuple[Any, ...], bytes]] = {}
         self._ats: dict[tuple[Role, int], At] = {}
         self._each: set[int] = set()
         self._groups_of: dict[tuple[Role, tuple[int, ...]], At] = {}
@@ -462,12 +463,18 @@ class Session:
         return phase, round_, self._arrows[key]
 
     def _told(self, public: tuple[Any, ...]) -> bytes:
-        """The encoding of public arguments; steps that follow each other are often told the same."""
-        last, frame = self._last_told
-        if len(last) != len(public) or any(a is not b for a, b in zip(last, public, strict=True)):
-            frame = encode(as_plain(public)).tobytes() if public else b""
-            self._last_told = public, frame
-        return frame
+        """The encoding of public arguments; steps of a visit are often told the same.
+
+        Remembered by identity, as 1, 1.0 and True are equal; what is remembered holds on to its objects.
+        """
+        if not public:
+            return b""
+        key = tuple(map(id, public))
+        if key not in self._said_before:
+            if len(self._said_before) >= _REMEMBERED:
+                self._said_before.clear()
+            self._said_before[key] = public, encode(as_plain(public)).tobytes()
+        return self._said_before[key][1]
 
     def addressed(self) -> set[str]:
         """The parties that the script has spoken of so far."""

@@ -198,7 +198,7 @@ def test_too_many_samples_are_refused_and_said_so(runs):
         gram.gram(stated(runs("mitig2", **ENOUGH)[0]), 16, samples=40)
 
 
-def test_every_run_says_what_its_cloud_knows_of_inner_products(runs):
+def test_every_run_says_what_its_cloud_knows_of_inner_products(whole_runs):
     def lines(result):
         return [
             (row["how"], row["since_round"])
@@ -206,6 +206,6 @@ def test_every_run_says_what_its_cloud_knows_of_inner_products(runs):
             if (row["quantity"], row["party"]) == ("gram", "cloud_trainer")
         ]
 
-    assert lines(runs("mitig2", **ENOUGH)[1]) == [("exact", 8)]  # every batch has come back twice
-    assert lines(runs("mitig2")[1]) == [("bounded", None)]
-    assert lines(runs("mitig1", **STEP)[1]) == [("bounded", 1)]
+    assert lines(whole_runs("mitig2", **ENOUGH)[1]) == [("exact", 8)]  # every batch has come back twice
+    assert lines(whole_runs("mitig2")[1]) == [("bounded", None)]
+    assert lines(whole_runs("mitig1", **STEP)[1]) == [("bounded", 1)]

@@ -28,10 +28,22 @@ def test_with_h_at_least_n_all_other_owners_are_read_exactly(runs, options):
     assert sorted(found.index) == OTHERS and score(found, run.truth(), run.prior(), 0)["exact_pixels"] == 1.0
 
 
-def test_visits_of_the_same_batch_are_stacked_until_their_rank_suffices(runs):
+def test_visits_of_the_same_batch_are_stacked_until_their_rank_suffices(runs, monkeypatch):
+    monkeypatch.setattr(known_maps, "LATTICE", 0)
     run, _ = runs("mitig2", **{**MANY, "hidden": 36, "epochs": 4})
     found = attack(run)
-    assert found.notes["solved"] == 36 and score(found, run.truth(), run.prior(), 0)["exact_pixels"] == 1.0
+    assert (
+        found.notes["solved"] == 36
+        and found.solved_at_step == 8
+        and score(found, run.truth(), run.prior(), 0)["exact_pixels"] == 1.0
+    )
+
+
+def test_fewer_equations_than_pixels_are_solved_at_the_first_visit_by_a_lattice(runs, stamps):
+    run, _ = runs("mitig2", samples=None, owners=4, hidden=10, batch=4, dataset=stamps)
+    found = attack(run)
+    assert found.notes["solved"] == 12 and found.solved_at_step == 0
+    assert score(found, run.truth(), run.prior(), 0)["exact_pixels"] == 1.0
 
 
 def test_with_fewer_equations_images_too_large_for_a_lattice_are_smoothed(runs, monkeypatch):

@@ -58,13 +58,13 @@ def test_the_requests_are_unit_vectors_and_then_w1(runs):
     assert all(np.count_nonzero(w1) > 1000 for w1 in requests[3:])
 
 
-def test_result_and_summary_say_that_the_cloud_was_malicious(runs):
-    result = runs("plain_fe", **MALICIOUS)[0].result
+def test_result_and_summary_say_that_the_cloud_was_malicious(whole_runs):
+    result = whole_runs("plain_fe", **MALICIOUS)[0].result
     assert result["malicious"] == [{"party": "cloud_trainer", "deviation": "unit_keys", "steps": 3,
                                     "step": "parties.adversary.behaviours.unit_keys.unit_rows"}]  # fmt: skip
     assert "MALICIOUS" in result["security"]["cloud"] and result["config"]["deviation"] == "unit_keys"
     jsonschema.validate(result, RESULT_SCHEMA)
-    assert "malicious" not in runs()[0].result
+    assert "malicious" not in whole_runs()[0].result
 
 
 def test_other_attacks_use_the_unit_keys_too(runs):

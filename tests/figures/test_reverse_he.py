@@ -203,8 +203,8 @@ def test_enough_fed_back_logits_are_the_head(runs):
 
 
 @pytest.mark.parametrize("record", Record)
-def test_knowledge_and_attacks_bear_with_every_kind_of_record(runs, record):
-    run, result = runs("reverse_he", record=record)
+def test_knowledge_and_attacks_bear_with_every_kind_of_record(whole_runs, record):
+    run, result = whole_runs("reverse_he", record=record)
     rows = attack_run(run, ATTACKS, ("server", "key_authority"), run.prior(), Adversary)
     assert not any(row["applicable"] for row in rows) and result["learned"]
     assert len(run.truth().images) == 5 and run.config() == from_plain(

@@ -128,8 +128,8 @@ def test_an_owner_that_does_not_take_part_keeps_no_weights(tmp_path):
     ],
     ids=str,
 )
-def test_ray_and_inline_write_the_same_transcript(ray_session, runs, scenario, options):
-    inline, ray = runs(scenario, **options), runs(scenario, runtime="ray", **options)
+def test_ray_and_inline_write_the_same_transcript(ray_session, whole_runs, scenario, options):
+    inline, ray = whole_runs(scenario, **options), whole_runs(scenario, runtime="ray", **options)
     assert inline[1]["transcript_digest"] == ray[1]["transcript_digest"]
     assert inline[0].faults() == ray[0].faults() == []
     assert inline[1]["learned"] == ray[1]["learned"]

@@ -29,6 +29,12 @@ ENOUGH = {"samples": 64, "hidden": 16, "batch": 16, "epochs": 3}
 CLOUD = ("cloud_trainer",)
 
 
+@pytest.fixture(scope="module")
+def runs(runs_without_ledger):
+    """Attacks look at views."""
+    return runs_without_ledger
+
+
 def attacked(run, name, corrupted=CLOUD):
     (row,) = attack_run(run, [name], corrupted, run.prior(), Adversary)
     return row

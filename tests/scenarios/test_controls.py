@@ -13,6 +13,12 @@ from scenarios.show.summary import measure, verdict
 from tests.scenarios.test_attacks import CLOUD, ENOUGH
 
 
+@pytest.fixture(scope="module")
+def runs(runs_without_ledger):
+    """Attacks look at views."""
+    return runs_without_ledger
+
+
 def controlled(run, name, known=None):
     prior = run.prior(known=known)
     (row,) = with_controls(run, attack_run(run, [name], CLOUD, prior, Adversary), prior)

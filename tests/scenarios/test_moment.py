@@ -9,6 +9,12 @@ from scenarios.run.moment import with_moments
 from tests.scenarios.test_attacks import CLOUD, ENOUGH
 
 
+@pytest.fixture(scope="module")
+def runs(runs_without_ledger):
+    """Attacks look at views."""
+    return runs_without_ledger
+
+
 def moments(run, name):
     rows = attack_run(run, [name], CLOUD, run.prior(), Adversary)
     (row,) = with_moments(run, rows, run.prior())
