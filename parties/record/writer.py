@@ -139,13 +139,20 @@ class _File:
     def step(
         self, party: str, step: str, header: Header, described: tuple[str, Any] | None, frame: Frame
     ) -> None:
-        """Add what a local step is told, if anything, and the step; it stands after the rows so far."""
+        """Add what a local step is told, if anything, and the step; it stands after the rows so far. Both are
+        committed together: of a killed run no arguments are left without their step.
+        """
         if described is not None:
-            self.row(party, Kind.PUBLIC, header, described, frame)
+            self._add(party, Kind.PUBLIC, header, described, frame)
         self._steps.append((party, self._count, header.phase, header.round, step))
+        self.commit_if_due()
 
     def row(self, party: str, kind: Kind, header: Header, described: tuple[str, Any], frame: Frame) -> None:
         """Add an entry of a view, and its payload."""
+        self._add(party, kind, header, described, frame)
+        self.commit_if_due()
+
+    def _add(self, party: str, kind: Kind, header: Header, described: tuple[str, Any], frame: Frame) -> None:
         (dtype, shape), sha = described, self._digest(frame)
         self._count += 1
         self._rows.append(
@@ -155,7 +162,6 @@ class _File:
         if self._full:
             self._db.execute("INSERT OR IGNORE INTO payloads (sha256, data) VALUES (?, ?)", (sha, frame.data))
             self._pending_bytes += frame.nbytes
-        self.commit_if_due()
 
     def _digest(self, frame: Frame) -> bytes:
         """SHA-256 of a frame; that of a broadcast, which comes once for each receiver, is computed once."""

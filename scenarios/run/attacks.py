@@ -138,7 +138,7 @@ def scored(attacked: Attacked, prior: Prior, truth: Truth | None) -> AttackRow:
         metrics=score(rebuilt, truth, prior, _SCORING_SEED),
         of=len(truth.images),
         baseline=baselines(rebuilt, truth, prior, attacked.labelled),
-        gain=None if won is None else Gain(mean=won["mean"], interval=tuple(won["interval"])),
+        gain=None if won is None else Gain(**{**won, "interval": tuple(won["interval"])}),
         zero_line=_zero_line(rebuilt, prior, attacked.labelled),
         notes={**rebuilt.notes, **_per_image(rebuilt)},
     )

@@ -64,6 +64,8 @@ def certify(run: RunFolder) -> Certificate:
 
 def _certified(run: RunFolder, finished: bool) -> Certificate:
     faults = run.faults(finished)
+    if not finished and (run.path / "manifest.json").exists():  # it is written last
+        faults.append("status: status.json says that the run is not complete, and manifest.json that it is")
     if faults:
         return Certificate(tuple(faults))
     if "asked" in run.settings:

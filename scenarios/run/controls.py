@@ -29,6 +29,7 @@ from scenarios.run.experiment import Experiment, seed_bytes
 from scenarios.run.folder import RunFolder, private_folder, write_json
 from scenarios.run.hosts import runtime_named
 from scenarios.run.options import RuntimeName
+from scenarios.run.status import incomplete
 
 CONTROLS = ("swapped", "ideal")
 _SEED = 0
@@ -37,6 +38,8 @@ _SAME_SET = "images in no order: the samples in other places are the same set"
 
 def with_controls(run: RunFolder, rows: list[dict[str, Any]], prior: Prior) -> list[dict[str, Any]]:
     """Add `controls` to each applicable row: what the same attack scores on runs with other secrets."""
+    if incomplete(run):
+        raise ConfigError("--controls repeats a whole run, and this one is incomplete")
     scorer, applicable = Scorer(run, prior), [row for row in rows if row["applicable"]]
     found: list[dict[str, Any]] = [{} for _ in applicable]
     for control in CONTROLS if applicable else ():
@@ -82,7 +85,7 @@ def repeated(run: RunFolder, control: str) -> Experiment:
 def _stand_in(control: str, config: Any) -> str:
     if control == "swapped":
         return "swapped"
-    return "relabelled" if config.labels is Labels.CLEAR else "drawn"
+    return "drawn" if getattr(config, "labels", Labels.CLEAR) is not Labels.CLEAR else "relabelled"
 
 
 def _attacked(

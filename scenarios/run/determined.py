@@ -120,8 +120,9 @@ def _line(finding: Finding, answer: Answer, coalition: Coalition, lines: Sequenc
     if quantity is None or not (answer.determined or answer.undecided):
         return None
     whole = answer.determined == answer.total
-    alike = [line for line in lines if line.quantity in _NAMED_ALIKE.get(quantity, (quantity,))]
-    if any(line.how in _STRONG and (not whole or _says_all(line, quantity)) for line in alike):
+    alike = [line for line in lines if _alike(line, quantity, answer.name)]
+    share = answer.determined / answer.total
+    if any(line.how in _STRONG and _share(line, quantity) >= share for line in alike):
         return None
     if not answer.determined and any(line.how == "undecided" for line in alike):
         return None
@@ -137,11 +138,20 @@ def _line(finding: Finding, answer: Answer, coalition: Coalition, lines: Sequenc
     return Learned(party, quantity, "others", "determined", detail, None)
 
 
-def _says_all(line: Learned, quantity: str) -> bool:
-    """Whether a line speaks of all there is of a quantity of samples, or of one that has no parts."""
-    if quantity not in ("samples", "gram", "labels") or line.how in _OF_ALL:
-        return True
-    return line.of.startswith("all ") or re.match(r"(\d+) of \1 ", line.of) is not None
+def _alike(line: Learned, quantity: str, name: str) -> bool:
+    """Whether a line is about what an audit found; of weights, about those of the same party."""
+    if line.quantity not in _NAMED_ALIKE.get(quantity, (quantity,)):
+        return False
+    whose = name.removeprefix("trained weights of ") if quantity == "weights" else ""
+    return not whose or line.of in (whose, "W1(0)" if name == "first weights" else "W1")
+
+
+def _share(line: Learned, quantity: str) -> float:
+    """Of how much of a quantity of samples a line speaks, from 0 to 1; others have no parts."""
+    if quantity not in ("samples", "gram", "labels") or line.how in _OF_ALL or line.of.startswith("all "):
+        return 1.0
+    parts = re.match(r"(\d+) of (\d+) ", line.of)
+    return int(parts[1]) / int(parts[2]) if parts is not None and int(parts[2]) else 0.0
 
 
 def _quantity(name: str) -> str | None:

@@ -87,7 +87,7 @@ def _carried_out(
     result = report(experiment, run, epochs, clock.seconds())
     clock.lap("report")
     result = replace(
-        result, learned=learned_rows(_learned(experiment, run, make)), seconds=Seconds(**clock.seconds())
+        result, learned=learned_rows(_learned(experiment, run, make, log)), seconds=Seconds(**clock.seconds())
     )
     written(run, result)  # whatever becomes of the attacks
     draw_knowledge(run.path, result.learned)
@@ -101,10 +101,17 @@ def _carried_out(
     return result
 
 
-def _learned(experiment: Experiment, run: RunFolder, make: Runtimes) -> list[Learned]:
+def _learned(experiment: Experiment, run: RunFolder, make: Runtimes, log: Any) -> list[Learned]:
     """Who learned what; unless it was declined, never less than a small instance determines."""
-    lines = learned(run, make.adversary)
-    return lines if experiment.no_audit else held_against_audit(run, lines)
+    try:
+        lines = learned(run, make.adversary)
+        return lines if experiment.no_audit else held_against_audit(run, lines)
+    except KeyholeError:
+        raise
+    except Exception as cause:  # training that went well is not lost by it
+        log.error("ledger_failed", reason=type(cause).__name__)
+        why = f"the ledger itself failed ({type(cause).__name__}): keyhole --debug learned {run.path}"
+        return [Learned("all parties", "everything", "all", "not analysed", why, None)]
 
 
 def written(run: RunFolder, result: Result) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from scenarios.run.json_schema import plain
 from scenarios.run.learned import learned, learned_rows
 from scenarios.run.report import traffic
 from scenarios.run.result import Prediction
+from scenarios.run.status import incomplete
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def query(
 ) -> Query:
     """Check what can be checked beforehand; raises `ConfigError` or `DataError` with one line."""
     if not (run.path / "state").is_dir():
-        raise DataError(f"{run.path}: holds no state/, so the run did not finish; nothing can be predicted")
+        raise DataError(f"{run.path}: holds no state/; {incomplete(run) or 'the run did not finish'}")
     protocol, config = find_protocol(run.settings["protocol"]), run.config()
     if not protocol.PREDICT:
         within = "asks within its run, and nobody keeps a key: use keyhole run --queries N"

@@ -167,7 +167,8 @@ class FirstSuccess:
 class Gain:
     """by how much a reconstruction beats the prior's guess"""
 
-    mean: float = derived("over samples: of the mean squared error, or of the share of labels")
+    measure: Literal["mse", "share"] = derived("of the mean squared error of images, or the share of labels")
+    mean: float = derived("over samples")
     interval: tuple[float, ...] = derived("95 % over samples")
 
 

@@ -200,15 +200,14 @@ def gain(recon: Reconstruction, truth: Truth, prior: Prior, labelled: bool = Fal
     recon = matched(recon, truth)
     if recon.quantity is Quantity.IMAGES and len(recon.index) > 1:
         guess = zero_line(recon.index, truth, prior, labelled)
-        return _interval(
-            _errors(guess, recon.index, truth, prior) - _errors(recon.values, recon.index, truth, prior)
-        )
+        won = _errors(guess, recon.index, truth, prior) - _errors(recon.values, recon.index, truth, prior)
+        return _interval("mse", won)
     if recon.quantity is Quantity.LABELS and len(recon.index) > 1:
         right = (np.asarray(recon.values) == truth.labels[recon.index]).astype(np.float64)
-        return _interval(right - _majority(recon, truth))
+        return _interval("share", right - _majority(recon, truth))
     if recon.quantity is Quantity.CLASSES and len(recon.index) > 1:
         right = (renamed(recon, truth) == truth.labels[recon.index]).astype(np.float64)
-        return _interval(right - _by_chance(recon, truth, 0))
+        return _interval("share", right - _by_chance(recon, truth, 0))
     return None
 
 
@@ -220,9 +219,9 @@ def _errors(values: NDArray[Any], index: NDArray[np.int64], truth: Truth, prior:
     )
 
 
-def _interval(differences: Images) -> dict[str, Any]:
+def _interval(measure: str, differences: Images) -> dict[str, Any]:
     mean, half = float(differences.mean()), 1.96 * float(differences.std(ddof=1)) / len(differences) ** 0.5
-    return {"mean": mean, "interval": [mean - half, mean + half]}
+    return {"measure": measure, "mean": mean, "interval": [mean - half, mean + half]}
 
 
 def baseline_projection(

@@ -269,7 +269,7 @@ def attack_table(attacks: list[dict[str, Any]], security: str = "", width: int =
     views = list(dict.fromkeys(", ".join(row["corrupted"]) for row in attacks))
     wide, several = width >= _WIDE, len(views) > 1
     columns = ["attack", "samples", "measure", "rebuilt", *_BASELINES, "step"]
-    columns += [*(["better by, 95 %", "seconds"] if wide else []), *(["protection"] if security else [])]
+    columns += [*(["won, 95 %", "seconds"] if wide else []), *(["protection"] if security else [])]
     table = _table(f"attacks on the view of {'; of '.join(views)}", *columns, gap=2 if wide else 1)
     for row in attacks:
         metrics = row["metrics"]
@@ -291,8 +291,8 @@ def attack_table(attacks: list[dict[str, Any]], security: str = "", width: int =
 
 
 def _better(gain: dict[str, Any] | None) -> str:
-    """By how much an attack beats the guess, as the ends of an interval."""
-    return "" if gain is None else "{:+.4f} to {:+.4f}".format(*gain["interval"])
+    """By how much an attack beats the guess, as the ends of an interval, and in what."""
+    return "" if gain is None else "{:+.4f} to {:+.4f} {}".format(*gain["interval"], gain["measure"])
 
 
 def _named(row: dict[str, Any], whose: bool = False) -> str:
@@ -306,6 +306,7 @@ _ATTACK_LEGEND = (
     "mse: mean squared error, pixels in [0, 1], 0 is best · pixels, labels: share exactly right · error: "
     "relative, of a Gram matrix or a span · the same measure for guess: the best without the secret, the "
     "mean of the public images, or of those of its class where the view tells classes · "
+    "won: by how much it beats the guess, in mse for images, in the share that is right for labels · "
     "swapped: the same output against other samples · projection: a gray image corrected to fit the "
     "equations"
 )
@@ -315,6 +316,8 @@ def moment_table(attacks: list[dict[str, Any]]) -> RenderableType:
     """The first message after which each attack succeeds, for some sample and for all."""
     columns = "attack, success means, for, message, phase, round, label, from, to"
     table = _table("when it leaked (bisection over the messages of the view)", *columns.split(", "))
+    if not any(row.get("first_success") for row in attacks):
+        return Text("when it leaked: no attack here applies")
     for row in attacks:
         found = row.get("first_success")
         if found is None:
@@ -333,6 +336,8 @@ def control_table(attacks: list[dict[str, Any]]) -> RenderableType:
     columns = "attack, control, measure, scored, guess, better than the guess by, verdict"
     title = "zero lines: the protocol and the attack run again where the secrets are others"
     table = _table(title, *columns.split(", "))
+    if not any(row.get("controls") for row in attacks):
+        return Text("zero lines: no attack here applies")
     for row in attacks:
         for name, control in row.get("controls", {}).items():
             if not control["applicable"]:

@@ -7,6 +7,7 @@ import pytest
 
 from parties.adversary.attack import NotApplicable, Relations
 from parties.adversary.attacks import gram
+from parties.adversary.knowledge import learned
 from parties.adversary.solvers.low_rank import Blocks, Uses, low_rank
 from parties.adversary.solvers.moves import placed, positions
 from protocols.language.relations import Map, Steps, Update
@@ -48,13 +49,13 @@ def test_revisits_of_mitig2_give_the_gram_matrix(runs, options):
 
 
 def test_with_the_rank_of_the_pixels_few_visits_give_every_inner_product_and_the_images(runs):
-    run, result = runs("mitig2", **FEW)
+    run, _ = runs("mitig2", **FEW)
     found = attack(run)
     error = score(found, run.truth(), run.prior(), 0)["relative_error"]
     assert found.notes["rank_at_most"] == 64 and found.notes["pairs_determined"] == 1.0
     assert error < 1e-5 and error < found.notes["expected_relative_error"] < 100 * error
     assert attacked(run, "lattice_gram")["metrics"]["exact_pixels"] > 0.97
-    told = [row["how"] for row in result["learned"] if row["quantity"] == "gram"]
+    told = [line.how for line in learned(run.view("cloud_trainer")) if line.quantity == "gram"]
     assert "exact" in told
 
 

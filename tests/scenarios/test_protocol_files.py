@@ -72,7 +72,10 @@ def test_the_digest_is_the_same_on_ray(file, more, tmp_path, ray_session):
     assert inline.result["learned"] == on_ray.result["learned"]
 
 
-COMMANDS = [["show"], ["show", "--verify"], ["learned"], ["coalitions"], ["attack", "--attack", "stack"]]
+COMMANDS = [
+    ["show"], ["show", "--verify"], ["learned"], ["coalitions"], ["attack", "--attack", "stack"],
+    ["attack", "--attack", str(RIDGE), "--controls"],
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

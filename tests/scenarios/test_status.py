@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from parties.record.transcript import Transcript
 from protocols.language.errors import DataError, StepError
 from scenarios.cli import app
+from scenarios.run import execute as executing
 from scenarios.run.execute import execute
 from scenarios.run.folder import RunFolder
 from scenarios.run.status import State, incomplete, status_of
@@ -87,7 +89,10 @@ def test_a_run_that_was_killed_is_incomplete_and_not_altered(stopped):
     status, told = said(out, "show", "--verify")
     assert status == 3 and told.startswith("incomplete: killed; last message "), told
     for words in (("learned", "--no-audit"), ("show",), ("attack", "--attack", "labels"), ("coalitions",)):
-        assert "incomplete: killed" in said(out, *words)[1]
+        status, told = said(out, *words)
+        assert status == 0 and "incomplete: killed" in told
+    status, told = said(out, "attack", "--attack", "labels", "--controls")
+    assert status == 2 and "--controls repeats a whole run" in told
     execute(replace(small("mitig2"), out=out))
     assert [path.name for path in sorted(out.parent.glob("run*"))] == ["run", "run-killed-1"]
 
@@ -122,3 +127,22 @@ def test_a_finished_folder_is_not_set_aside(runs):
     run, _ = runs()
     with pytest.raises(DataError, match="exists and is not empty"):
         execute(replace(small("mitig2"), out=run.path))
+
+
+def test_a_ledger_that_fails_does_not_lose_the_run(monkeypatch, tmp_path):
+    def broken(*_):
+        raise StopIteration
+
+    monkeypatch.setattr(executing, "learned", broken)
+    _, result = execute(replace(small("mitig2"), out=tmp_path / "run"))
+    (line,) = result["learned"]
+    assert line["how"] == "not analysed" and "StopIteration" in line["detail"]
+    assert result["accuracy"]["test"] is not None and status_of(RunFolder(tmp_path / "run")).complete
+
+
+def test_a_status_that_hides_what_was_forged_is_a_fault(runs, tmp_path):
+    shutil.copytree(runs()[0].path, tmp_path / "run")
+    path = tmp_path / "run" / "status.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "state": "interrupted"}))
+    status, told = said(tmp_path / "run", "show", "--verify")
+    assert status == 1 and told.startswith("altered: status: ")
