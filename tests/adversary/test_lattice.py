@@ -5,7 +5,10 @@ import pytest
 from sklearn.datasets import load_digits
 
 from parties.adversary.adversary import Adversary
+from parties.adversary.attack import NotApplicable
+from parties.adversary.attacks.lattice_gram import explained, whole_columns
 from parties.adversary.solvers import lattice, spans
+from parties.adversary.solvers.lattice import Columns
 from parties.adversary.solvers.order import placed
 from protocols.network.config import Init, Scheme
 from tests.scenarios.test_attacks import attacked
@@ -181,6 +184,24 @@ def test_the_cloud_alone_reads_images_from_inner_products_without_a_known_sample
     run = runs("mitig2", samples=140, hidden=32, epochs=12, seed=51)[0]
     row = attacked(run, "lattice_gram")
     assert row["metrics"]["exact_pixels"] > 0.98 > 0.5 > row["baseline"]["guess"]["exact_pixels"]
+
+
+def test_columns_of_as_many_samples_as_their_rank_are_none_and_those_found_explain_the_products(runs):
+    run = runs("mitig2", hidden=32, samples=40, epochs=5, seed=931, defence=("revisit-budget:2",))[0]
+    assert "columns need more" in attacked(run, "lattice_gram")["why"]
+    lines = Adversary(run.view_sources(("cloud_trainer",))).learned()
+    assert "up to" not in {line.how for line in lines if line.quantity == "samples"}
+    for count in (1, 40):
+        some = SECRET[:count].astype(np.float64)
+        with pytest.raises(NotApplicable, match="need more"):
+            whole_columns(some @ some.T, 16)
+
+
+def test_a_false_column_is_left_out_and_the_others_stay():
+    x = np.random.default_rng(3).integers(0, 17, (40, 6))
+    wrong, far = x[:, [0]] + np.eye(40, dtype=np.int64)[:, [0]], np.full((40, 1), 17)
+    found = explained(x @ x.T, Columns(np.hstack([wrong, x[:, :4], far]), 6), 16)
+    assert np.array_equal(found.values, x[:, :4]) and found.rank == 6
 
 
 @pytest.mark.parametrize("hidden", [32, 24])
