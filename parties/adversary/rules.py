@@ -609,7 +609,7 @@ def _columns(sight: Sight) -> tuple[Told | None, str]:
             sight.relations, sight.prior.x_max, samples=_GRAM_SAMPLES, pixels=sight.prior.pixels
         )
         index, products = lattice_gram.whole_block(found, sight.prior.x_max)
-        columns, _ = lattice_gram.whole_columns(products)
+        columns, _ = lattice_gram.whole_columns(products, sight.prior.x_max)
     except NotApplicable as cause:
         return None, str(cause)
     count = columns.values.shape[1]

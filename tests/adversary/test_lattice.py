@@ -1,11 +1,17 @@
 """Whole numbers end what holds over the reals: few equations, Gram matrices and spans give the samples."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 from parties.adversary.adversary import Adversary
+from parties.adversary.attack import NotApplicable
+from parties.adversary.attacks.lattice_gram import explained, whole_columns
+from parties.adversary.attacks.lattice_span import Found, merged, nothing_new
 from parties.adversary.solvers import lattice, spans
+from parties.adversary.solvers.lattice import Columns
 from parties.adversary.solvers.order import placed
 from protocols.network.config import Init, Scheme
 from tests.scenarios.test_attacks import attacked
@@ -162,6 +168,8 @@ def test_keys_of_one_step_give_every_image_that_a_budget_was_to_protect(runs):
          "lattice_span", 32, 32),
         ("mitig2", {"owners": 4, "samples": 64, "batch": 16, "hidden": 32, "epochs": 1}, "key_authority",
          "lattice_span", 64, 64),
+        ("mitig2", {"owners": 6, "samples": 48, "batch": 4, "hidden": 16, "epochs": 2, "seed": 913},
+         "key_authority", "lattice_span", 48, 48),  # with momentum the second round moves the first batch too
         ("mitig2", {"owners": 4, "samples": 16, "batch": 4, "hidden": 32, "epochs": 4,
                     "defence": ("secure_aggregation",)}, "data_owner:1", "lattice_span", 12, 12),
         ("mitig2", {"owners": 4, "samples": 64, "batch": 16, "hidden": 16, "epochs": 1},
@@ -181,6 +189,35 @@ def test_the_cloud_alone_reads_images_from_inner_products_without_a_known_sample
     run = runs("mitig2", samples=140, hidden=32, epochs=12, seed=51)[0]
     row = attacked(run, "lattice_gram")
     assert row["metrics"]["exact_pixels"] > 0.98 > 0.5 > row["baseline"]["guess"]["exact_pixels"]
+
+
+def test_rows_found_twice_are_one_sample_and_alike_ones_of_other_changes_are_two():
+    a, b = np.array([0, 1]), np.arange(3)
+    one, two = Found(a, SECRET[:2], 4), Found(b, SECRET[[1, 2]], 9)
+    other = Found(np.array([7, 8]), SECRET[[0, 9]], 6)
+    rows, last = merged([one, other, two])
+    assert np.array_equal(rows, SECRET[[0, 1, 0, 9, 2]]) and last == 9
+    assert merged([one, other, replace(one, since=9)])[1] == 6
+    assert nothing_new(a, [one]) and not nothing_new(b, [one, two, two]) and nothing_new(b, [two] * 3)
+    assert not nothing_new(np.array([1, 7]), [one])
+
+
+def test_columns_of_as_many_samples_as_their_rank_are_none_and_those_found_explain_the_products(runs):
+    run = runs("mitig2", hidden=32, samples=40, epochs=5, seed=931, defence=("revisit-budget:2",))[0]
+    assert "columns need more" in attacked(run, "lattice_gram")["why"]
+    lines = Adversary(run.view_sources(("cloud_trainer",))).learned()
+    assert "up to" not in {line.how for line in lines if line.quantity == "samples"}
+    for count in (1, 40):
+        some = SECRET[:count].astype(np.float64)
+        with pytest.raises(NotApplicable, match="need more"):
+            whole_columns(some @ some.T, 16)
+
+
+def test_a_false_column_is_left_out_and_the_others_stay():
+    x = np.random.default_rng(3).integers(0, 17, (40, 6))
+    wrong, far = x[:, [0]] + np.eye(40, dtype=np.int64)[:, [0]], np.full((40, 1), 17)
+    found = explained(x @ x.T, Columns(np.hstack([wrong, x[:, :4], far]), 6), 16)
+    assert np.array_equal(found.values, x[:, :4]) and found.rank == 6
 
 
 @pytest.mark.parametrize("hidden", [32, 24])

@@ -31,8 +31,12 @@ CONSUMES = gram.CONSUMES
 
 _CHOSEN = 110  # samples that generate all of Z^n, for images of up to about 64 pixels that vary
 _WHOLE = 0.25  # how far from a whole number an inner product may be
+_SMALL = 1e-10  # of the largest eigenvalue: zero, up to float64
+_SURE = 1e-3  # eigenvalue that is none, of a matrix of whole numbers
+_ERROR = 4.0  # times the lowest eigenvalue of a Gram matrix: what wrong roundings do to any
 
 Reals = NDArray[np.float64]
+Whole = NDArray[np.int64]
 
 
 def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
@@ -43,7 +47,7 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
         raise NotApplicable("no public images: the pixel of a column would not be known")
     found = gram.gram(relations, prior.x_max, pixels=prior.pixels)
     index, products = whole_block(found, prior.x_max)
-    columns, notes = whole_columns(products)
+    columns, notes = whole_columns(products, prior.x_max)
     images, pixel = placed(columns.values, prior.public * prior.x_max, rng)
     notes |= {"columns": len(pixel), "columns_that_there_are": columns.rank, "ordered_by": len(prior.public)}
     values = np.clip(images, 0, prior.x_max).astype(np.float32) / prior.x_max
@@ -58,16 +62,27 @@ def whole_block(found: gram.Gram, x_max: int) -> tuple[NDArray[np.int64], Reals]
     return index, found.values[np.ix_(index, index)] * x_max**2
 
 
-def whole_columns(products: Reals) -> tuple[Columns, dict[str, object]]:
-    """Columns (N, c) behind real inner products (N, N), and what was chosen; `NotApplicable` where none is
-    found.
+def whole_columns(products: Reals, x_max: int) -> tuple[Columns, dict[str, object]]:
+    """Columns (N, c) in 0..x_max behind real inner products (N, N), and what was chosen; `NotApplicable`
+    where none is found, or where no sample is left to confirm one.
+
+    Samples of rank r that are r in number say nothing: any whole vector z is F u for some u, and columns that
+    outnumber the samples leave the same products as others. Each sample more is one equation that a column
+    has to satisfy.
     """
     if not len(products):
         raise NotApplicable("no sample has all its inner products determined")
     off = np.abs(products - np.rint(products))
     notes: dict[str, object] = {"products_that_are_whole": float((off < _WHOLE).mean())}
     chosen = np.arange(len(products)) if (off < _WHOLE).all() else nearest_whole(off)
-    found = columns_of_gram(np.rint(products[np.ix_(chosen, chosen)]).astype(np.int64))
+    whole = np.rint(products[np.ix_(chosen, chosen)]).astype(np.int64)
+    values = np.linalg.eigvalsh(whole.astype(np.float64))
+    rank = int((values > values[-1] * _SMALL).sum())
+    if len(chosen) <= rank:
+        raise NotApplicable(
+            f"{len(chosen)} samples with all their inner products, of rank {rank}: columns need more"
+        )
+    found = explained(whole, columns_of_gram(whole), x_max)
     if not found.values.shape[1]:
         raise NotApplicable(
             f"no whole column: {notes['products_that_are_whole']:.0%} of the products are whole"
@@ -77,6 +92,32 @@ def whole_columns(products: Reals) -> tuple[Columns, dict[str, object]]:
         rest = products[:, chosen] @ part @ np.linalg.inv(part.T @ part)
         found = Columns(np.rint(rest).astype(np.int64), found.rank)
     return found, {**notes, "samples_in_the_lattice": len(chosen)}
+
+
+def explained(whole: Whole, found: Columns, x_max: int) -> Columns:
+    """The columns in range that a Gram matrix G (N, N) contains: with all of them, C C^T = G up to what c of
+    r columns leave, a matrix of rank r - c without a negative eigenvalue.
+
+    How far G itself is below zero tells what wrongly rounded products do to eigenvalues.
+    """
+    inside = ((found.values >= 0) & (found.values <= x_max)).all(axis=0)
+    columns = found.values[:, inside]
+    values = np.linalg.eigvalsh(whole.astype(np.float64))
+    error = _ERROR * max(-values[0], 0.0) + max(values[-1] * _SMALL, _SURE)
+    if not left_of(whole - columns @ columns.T, found.rank - columns.shape[1], error):
+        kept: list[int] = []
+        for each in range(columns.shape[1]):
+            some = columns[:, [*kept, each]]
+            if left_of(whole - some @ some.T, found.rank - some.shape[1], error):
+                kept.append(each)
+        columns = columns[:, kept]
+    return Columns(columns, found.rank)
+
+
+def left_of(rest: Whole, rank: int, error: float) -> bool:
+    """Whether a symmetric matrix has no more than this rank and no negative eigenvalue, up to an error."""
+    values = np.linalg.eigvalsh(rest.astype(np.float64))
+    return bool(values[0] >= -error and (values > error).sum() <= rank)
 
 
 def nearest_whole(off: Reals) -> NDArray[np.int64]:

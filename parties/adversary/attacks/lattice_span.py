@@ -12,14 +12,16 @@ noise of the numbers, and no class, no prior and no zero pixel is used.
 
 Where all points in range were looked at, as the notes say, what is returned must be samples, as no other
 point can bring their directions; elsewhere none that was looked at can. Points that could stand for each
-other are left out, and counted. In no order, so scored by one matching. Assumes b <= h, b of
-48 at most, and float32 or better. Costs a lattice reduction (4 b columns) and an enumeration for each
-change.
+other are left out, and counted. Changes overlap where momentum moves W by the samples of earlier rounds
+again: what two of them give counts once, and what brings no new sample is not searched. In no order, so
+scored by one matching. Assumes b <= h, b of 48 at most, and float32 or better. Costs a lattice reduction (4 b
+columns) and an enumeration for each change.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +37,14 @@ SUMMARY = "many owners: images from the span of an update alone, as its whole po
 CONSUMES = (KnownMap, Update)
 
 _MOST = 48  # dimension of a lattice that is searched: a third of the pixels that are reduced
+_LOOKS = 3  # changes that a sample is looked for in, while it is not known to be found
+_WORK = 8  # times the cost of looking once for each sample, in sums of _MOST, at about b^3 for b samples
 
 
 def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
-    """The samples of every change between two known maps that has few enough of them, each sample once."""
+    """The samples of every change between two known maps that has few enough of them and moves a new one,
+    each sample once: with momentum a change moves those of the rounds before it too.
+    """
     del rng  # nothing here is drawn
     every, mine = changes(relations), own(relations)
     if not every:
@@ -46,38 +52,77 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
     held = {
         row.tobytes() for s in relations.of(Samples) if s.own for row in np.asarray(now(s.values), np.int64)
     }
-    done, parts = np.zeros(0, np.int64), []
+    found: list[Found] = []
     unexplained: list[float] = []
     searched: list[bool] = []
+    todo = _WORK * max(relations.count(), _MOST) * _MOST**2
+    passed = 0
     for moved, change, since in together(every):
         index = np.setdiff1d(moved, mine)
-        if len(np.intersect1d(index, done)) or len(moved) > min(_MOST, len(change)):
+        if len(moved) > min(_MOST, len(change)) or nothing_new(index, found):
             continue
+        if len(moved) ** 3 > todo:
+            passed += 1
+            continue
+        todo -= len(moved) ** 3
         points, off = points_of_span(change, len(moved), prior.x_max, noise=1.0)
         rows = points.rows[[row.tobytes() not in held for row in points.rows]]
-        done, unexplained = np.union1d(done, index), [*unexplained, off]
+        unexplained.append(off)
         searched.append(points.only)
-        parts.append((index, rows, since))
-    if not parts:
+        found.append(Found(index, rows, since))
+    if not found:
         most = min(len(samples_of(update)) for update, _, _ in every)
         raise NotApplicable(
             f"every change sums up at least {most} samples: at most {_MOST}, and no more than h"
         )
-    index = np.concatenate([index for index, _, _ in parts])
+    index = np.unique(np.concatenate([each.index for each in found]))
+    rows, last = merged(found)
     values = np.full((len(index), prior.pixels), np.nan, dtype=np.float32)
-    at = 0
-    for positions, rows, _ in parts:
-        values[at : at + len(rows)] = rows / prior.x_max
-        at += len(positions)
-    found = int(np.isfinite(values[:, 0]).sum())
+    values[: len(rows)] = rows[: len(index)] / prior.x_max
+    solved = min(len(rows), len(index))
     notes = {
-        "solved": found,
-        "left_out_or_not_found": len(index) - found,
+        "solved": solved,
+        "left_out_or_not_found": len(index) - solved,
         "unexplained_over_noise": [round(off, 2) for off in unexplained[:16]],
         "all_points_looked_at": searched[:16],
+        "changes_not_searched_for_time": passed,
     }
-    last = max(since for _, _, since in parts) if found == len(index) else None
-    return Reconstruction(Quantity.UNORDERED_IMAGES, index, values, last, notes=notes)
+    when = last if solved == len(index) else None
+    return Reconstruction(Quantity.UNORDERED_IMAGES, index, values, when, notes=notes)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a change gave: whole rows (m, n) of samples at `index`, of which there can be more, and when."""
+
+    index: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    since: int
+
+
+def nothing_new(index: NDArray[np.int64], found: list[Found]) -> bool:
+    """Whether each of some samples was in a change that gave all of its own, or in `_LOOKS` that did not."""
+    looks = np.zeros(len(index), np.int64)
+    for each in found:
+        looks += np.isin(index, each.index) * (_LOOKS if len(each.rows) == len(each.index) else 1)
+    return bool((looks >= _LOOKS).all())
+
+
+def merged(found: list[Found]) -> tuple[NDArray[np.int64], int]:
+    """Rows (m, n) of all changes, and the last round that brought one: a row that changes with a sample in
+    common give is one sample; where they have none in common it is two that are alike.
+    """
+    parts, last = [found[0].rows[:0]], 0
+    for number, each in enumerate(found):
+        known = {
+            row.tobytes()
+            for other in found[:number]
+            if len(np.intersect1d(other.index, each.index))
+            for row in other.rows
+        }
+        fresh = each.rows[[row.tobytes() not in known for row in each.rows]]
+        parts, last = [*parts, fresh], max(last, each.since) if len(fresh) else last
+    return np.vstack(parts), last
 
 
 def together(every: list[Change]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64], int]]:
