@@ -111,8 +111,8 @@ class Told:
 
 
 def runs_of(samples: NDArray[np.int64]) -> list[list[int]]:
-    """Positions as runs [start, stop)."""
-    index = np.unique(samples)
+    """Positions as runs [start, stop); samples without names are in none."""
+    index = np.unique(samples[samples >= 0])
     edges = np.flatnonzero(np.diff(index) != 1) + 1
     return [[int(run[0]), int(run[-1]) + 1] for run in np.split(index, edges) if len(run)]
 
@@ -153,21 +153,25 @@ class Sight:
 
     def of(self, index: NDArray[np.int64], mine: NDArray[np.int64]) -> str:
         """Samples in words: all, if these are all that are not `mine`."""
-        whole = len(np.union1d(index, mine)) == sum(self.counts)
+        named = not (index < 0).any()
+        whole = named and len(np.union1d(index, mine)) == sum(self.counts)
         return self.all if whole else f"{len(index)} of {sum(self.counts)} samples"
 
     def united(self, parts: Iterable[tuple[NDArray[np.int64], int]]) -> tuple[NDArray[np.int64], int]:
-        """Positions in any of some parts, each with its round, and the first round by which there were all;
-        all samples, where they have no names.
+        """Positions in any of some parts, each with its round, and the first round by which there were all.
+
+        Rows without names are as many samples as there are rows, up to all: negative positions, no two alike.
         """
-        found, since = set[int](), 0
+        found, rows, since, total = set[int](), 0, 0, sum(self.counts)
         for index, number in parts:
-            if len(found) == sum(self.counts):
+            if len(found) + rows >= total:
                 break
-            fresh = set(index.tolist()) - found
-            found, since = found | fresh, max(since, number) if fresh else since
-        index = np.array(sorted(found), np.int64)
-        return (self.index if len(index) and index[0] < 0 else index), since
+            fresh, nameless = set(index[index >= 0].tolist()) - found, int((index < 0).sum())
+            found, rows = found | fresh, rows + nameless
+            since = max(since, number) if fresh or nameless else since
+        if rows and len(found) + rows >= total:
+            return self.index, since
+        return np.array([*range(-rows, 0), *sorted(found)], np.int64), since
 
     @property
     def prior(self) -> Prior:
@@ -242,9 +246,13 @@ def by_keys(sight: Sight) -> Iterator[Told]:
     if len(full) < len(every):
         pinned, bounds = _pixel_intervals(sight, best)
         pinned += "; " + _no_lattice(searched)
-        detail = f"at least {best.rank} equations a sample: {rank} of the keys for W1{which}{pinned}"
-        since = best.ranks[0][0]
-        yield Told("samples", sight.all, "bounded", detail, since, {**data, **bounds}, sight.index)
+        keyed = [system for system in every if system.rank]
+        least = min(system.rank for system in keyed)
+        index = np.unique(np.concatenate([block for system in keyed for block in system.blocks]))
+        detail = f"at least {least} equations a sample: {rank} of the keys for W1{which}{pinned}"
+        since = max(system.ranks[0][0] for system in keyed)
+        of = sight.of(index, index[:0])
+        yield Told("samples", of, "bounded", detail, since, {**data, **bounds}, index)
     else:
         tried = np.arange(min(_TRIED, len(best.blocks[0])))
         solved = len(tried) if best.solve(0, tried) is not None else 0
@@ -266,7 +274,7 @@ def _in_whole_numbers(
     proof = f"the other {others} equations agree" if others else "no equation is left to confirm it"
     detail = f"{few} equations and whole pixels: {solved} of {tried} tried are solved; {proof}"
     whole = solved == tried and len(every) == 1
-    since = max(system.reached(min(few, system.rank)) for system in every)
+    since = best.reached(min(few, best.rank))
     of, index = (sight.all, sight.index) if whole else (f"{solved} of {tried} tried", best.blocks[0][right])
     yield Told("samples", of, "exact", detail, since, data, index, by="lattice")
 
