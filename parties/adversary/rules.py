@@ -77,6 +77,7 @@ _GRAM_ERROR = (
 
 _OWNERS = 4  # owners whose first change is solved for
 _CHANGES, _UNKNOWNS = 32, 256  # changes that are solved for together, and samples in them at most
+_LATTICES = 4  # of known maps that are reduced: a second or two each
 _ENTRIES = 10_000_000  # pixels of a data set up to which that is done
 
 _SPANNED = 24  # samples in a sum up to which the lattice of its span is searched at the end of every run
@@ -493,7 +494,9 @@ def followed(sight: Sight) -> Iterator[Told]:
 
 
 def known_products(sight: Sight) -> Iterator[Told]:
-    """Z = W X^T with W known: the first batch of somebody else, each time that its map is known."""
+    """Z = W X^T with W known: the first batch of somebody else, each time that its map is known; and all that
+    are solved map by map.
+    """
     relations, mine = sight.relations, own(sight.relations)
     maps = {k.map: k.value for k in relations.of(KnownMap) if not k.own}
     public = [k for k in relations.of(KnownMap) if not k.labels]
@@ -501,19 +504,34 @@ def known_products(sight: Sight) -> Iterator[Told]:
         yield Told("weights", "W1(0)", "exact", "drawn from a public seed")
     if not sight.payloads:
         return
+    found = Portions(sum(sight.counts), sight.prior.pixels, sight.prior.x_max)
     if any(True for _ in relations.of(Replay)):
-        yield from _replayed(sight)
+        yield from _replayed(sight, found)
     seen = [
         p
         for p in relations.of(Products)
         if p.map in maps and len(np.setdiff1d(p.samples, mine)) and p.samples.min() >= 0
     ]
     same = [p for p in seen if np.array_equal(p.samples, seen[0].samples)]
-    if same:
-        yield replace(_first_batch(sight, same, maps), samples=np.setdiff1d(same[0].samples, mine))
+    if not same:
+        return
+    solved = dict[int, int]()
+    if sum(sight.counts) * sight.prior.pixels <= _ENTRIES:
+        for samples in (each for each in relations.of(Samples) if (each.samples >= 0).all()):
+            found.learn(samples.samples, np.asarray(now(samples.values), np.int64))
+        solved = known_maps.by_maps(relations, sight.prior, maps, found, _UNKNOWNS, _LATTICES)
+    first = np.setdiff1d(same[0].samples, mine)
+    told = replace(_first_batch(sight, same, maps, solved), samples=first)
+    yield told
+    index = np.setdiff1d(np.array(sorted(solved), np.int64), mine)
+    if not np.isin(index, first if told.how == "exact" else first[:0]).all():
+        detail = f"Z1 = W1 x with W1 known, map by map: {len(index)} samples solved in integers"
+        detail += f"; the first {_UNKNOWNS} were tried" if sum(sight.counts) > _UNKNOWNS else ""
+        since = max(solved[int(i)] for i in index)
+        yield Told("samples", sight.of(index, mine), "exact", detail, since, samples=index, by="maps")
 
 
-def _first_batch(sight: Sight, same: list[Products], maps: dict[Map, Any]) -> Told:
+def _first_batch(sight: Sight, same: list[Products], maps: dict[Map, Any], solved: dict[int, int]) -> Told:
     w, z, x, n = [], [], None, sight.prior.pixels
     for products in same:
         w.append(np.asarray(now(maps[products.map])))
@@ -521,11 +539,14 @@ def _first_batch(sight: Sight, same: list[Products], maps: dict[Map, Any]) -> To
         if sum(map(len, w)) >= n and Stack.of(w, same[0].roundoff).numerical_rank() == n:
             x = Stack.of(w).least_squares(np.hstack(z))
             break
-    few = known_maps.in_whole_numbers(w[:1], z[:1], same[0].noise, sight.prior, same[0].roundoff)
+    few = all(solved.get(int(i), same[0].since + 1) <= same[0].since for i in same[0].samples)
+    if not few:
+        x1 = known_maps.in_whole_numbers(w[:1], z[:1], same[0].noise, sight.prior, same[0].roundoff)
+        few = x1 is not None
     of = f"the first batch of {sight.owner(int(same[0].samples[0]))}"
     rank = Stack.of(w, same[0].roundoff).numerical_rank()
     detail = f"Z1 = W1 x with W1 known: rank {rank} of {n}"
-    if few is not None:
+    if few:
         said = f"Z1 = W1 x with W1 known: {len(w[0])} equations and whole pixels, solved"
         return Told("samples", of, "exact", said, same[0].since)
     if x is None:
@@ -536,10 +557,9 @@ def _first_batch(sight: Sight, same: list[Products], maps: dict[Map, Any]) -> To
     return Told("samples", of, "exact" if share == 1.0 else "bounded", said, same[len(w) - 1].since)
 
 
-def _replayed(sight: Sight) -> Iterator[Told]:
-    """Samples that a public first map gives away, and with them the next maps."""
-    prior, total = sight.prior, sum(sight.counts)
-    found, last = Portions(total, prior.pixels, prior.x_max), 0
+def _replayed(sight: Sight, found: Portions) -> Iterator[Told]:
+    """Samples that a public first map gives away, and with them the next maps; adds to `found`."""
+    prior, total, last = sight.prior, sum(sight.counts), 0
     for products, w in known_maps.replayed(sight.relations, found):
         if found.solved[products.samples].all():
             continue

@@ -180,3 +180,11 @@ def test_rows_without_names_are_as_many_samples_as_there_are_rows(runs, switches
     assert (line.of, line.since_round) == ("all 40 samples", 2)
     (line,) = [each for each in learned(early) if "W1 unknown" in each.detail]
     assert line.of == "16 of 40 samples"
+
+
+def test_authority_and_cloud_read_every_batch_of_which_a_map_is_known(runs):
+    secure = {"owners": 4, "samples": 64, "batch": 8, "epochs": 2, "defence": ("secure_aggregation",)}
+    run, _ = runs("mitig2", **secure, hidden=96)
+    lines = Adversary(run.view_sources(("cloud_trainer", "key_authority"))).learned()
+    (line,) = [each for each in lines if "map by map" in each.detail]
+    assert (line.of, line.how, line.since_round) == ("all 64 samples", "exact", 1)
