@@ -69,6 +69,7 @@ _TRIED = 64  # samples that are solved for, to confirm what the rank says
 _OPENED = 1  # samples that a master key opens, where that is dear
 _SECONDS = 0.5  # a linear program that takes longer says nothing of its pixel
 _BATCHES = 8  # that are tried for combinations that separate their samples
+_VISITS = 32  # of each, at most
 _PIXELS = 1024  # of an image up to which intervals are computed
 _GRAM_SAMPLES = 256  # up to which a Gram matrix is computed at the end of every run: a second
 _GRAM_ERROR = (
@@ -286,7 +287,7 @@ def _no_lattice(found: Searched | None) -> str:
         return f"no lattice tried: more than {LATTICE} pixels"
     solved, tried, few = found
     if not tried:
-        return "no lattice tried: the equations say less than is open of an image"
+        return f"no lattice tried: its {few} equations leave more than one image or nothing to confirm it"
     return f"the lattice solved {len(solved)} of {tried} tried by {few} equations"
 
 
@@ -332,21 +333,31 @@ def _pixel_intervals(sight: Sight, system: System) -> tuple[str, dict[str, list[
 
 
 def combined(sight: Sight) -> Iterator[Told]:
-    """The samples of the first batch that combinations of its samples determine, by keys or by gradients."""
+    """The samples of the first batch that combinations of its samples determine, by keys or by gradients; and
+    all that were found in the batches that were tried, where these are more.
+    """
     across = [i for i in sight.relations.of(Instance) if i.across] if sight.payloads else []
     clear = sight.payloads and any(True for _ in sight.relations.of(Combinations))
     if across:
         found, how = gradient.by_keys(across[0], sight.prior.x_max), "keys for dZ1 on the rows of X_B^T"
     elif clear:
-        found, how = gradient.by_combinations(sight.relations, sight.prior, visits=1), "dZ1 and dW1"
+        found, how = gradient.by_combinations(sight.relations, sight.prior, visits=_VISITS), "dZ1 and dW1"
     else:
         return
-    some = list(enumerate(islice(found, _BATCHES)))
-    number, best = max(some, key=lambda pair: len(pair[1].index) == len(pair[1].block), default=(0, None))
-    if best is not None and len(best.index):
-        of = f"{len(best.index)} of the {len(best.block)} samples of batch {number}"
-        detail = f"{how}: solved in integers; of up to {_BATCHES} batches tried the first whole one"
-        yield Told("samples", of, "exact", detail, int(best.steps.max()), samples=best.index)
+    some = [(number, each) for number, each in enumerate(islice(found, _BATCHES)) if len(each.index)]
+    whole = [pair for pair in some if len(pair[1].index) == len(pair[1].block)]
+    if not some:
+        return
+    number, best = min(whole or some, key=lambda pair: int(pair[1].steps.max()))
+    of = f"{len(best.index)} of the {len(best.block)} samples of batch {number}"
+    which = "the first whole one" if whole else "none is whole"
+    detail = f"{how}: solved in integers; of up to {_BATCHES} batches tried {which}"
+    yield Told("samples", of, "exact", detail, int(best.steps.max()), samples=best.index)
+    index = np.unique(np.concatenate([each.index for _, each in some]))
+    if len(index) > len(best.index):
+        since = max(int(each.steps.max()) for _, each in some)
+        said, of = f"{how}: solved in integers, in {len(some)} batches", sight.of(index, index[:0])
+        yield Told("samples", of, "exact", said, since, samples=index, by="batches")
 
 
 # --- maps

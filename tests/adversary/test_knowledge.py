@@ -188,3 +188,12 @@ def test_authority_and_cloud_read_every_batch_of_which_a_map_is_known(runs):
     lines = Adversary(run.view_sources(("cloud_trainer", "key_authority"))).learned()
     (line,) = [each for each in lines if "map by map" in each.detail]
     assert (line.of, line.how, line.since_round) == ("all 64 samples", "exact", 1)
+
+
+def test_what_half_the_pixels_in_keys_or_one_visit_leaves_open_is_solved_by_more(runs):
+    run, _ = runs("plain_fe", samples=40, epochs=3, seed=931, defence=("fresh_keys",))
+    lines = Adversary(run.view_sources(("cloud_trainer",))).learned()
+    found = {line.detail.split(":")[0]: line.of for line in lines if line.how == "exact"}
+    assert found["dZ1 and dW1"] == "all 40 samples"  # the last line of it, of all batches
+    (lattice,) = [of for detail, of in found.items() if "equations and whole pixels" in detail]
+    assert lattice == "all 40 samples"
