@@ -69,6 +69,7 @@ _TRIED = 64  # samples that are solved for, to confirm what the rank says
 _OPENED = 1  # samples that a master key opens, where that is dear
 _SECONDS = 0.5  # a linear program that takes longer says nothing of its pixel
 _BATCHES = 8  # that are tried for combinations that separate their samples
+_VISITS = 32  # of each, at most
 _PIXELS = 1024  # of an image up to which intervals are computed
 _GRAM_SAMPLES = 256  # up to which a Gram matrix is computed at the end of every run: a second
 _GRAM_ERROR = (
@@ -77,6 +78,7 @@ _GRAM_ERROR = (
 
 _OWNERS = 4  # owners whose first change is solved for
 _CHANGES, _UNKNOWNS = 32, 256  # changes that are solved for together, and samples in them at most
+_LATTICES = 4  # of known maps that are reduced: a second or two each
 _ENTRIES = 10_000_000  # pixels of a data set up to which that is done
 
 _SPANNED = 24  # samples in a sum up to which the lattice of its span is searched at the end of every run
@@ -111,8 +113,8 @@ class Told:
 
 
 def runs_of(samples: NDArray[np.int64]) -> list[list[int]]:
-    """Positions as runs [start, stop)."""
-    index = np.unique(samples)
+    """Positions as runs [start, stop); samples without names are in none."""
+    index = np.unique(samples[samples >= 0])
     edges = np.flatnonzero(np.diff(index) != 1) + 1
     return [[int(run[0]), int(run[-1]) + 1] for run in np.split(index, edges) if len(run)]
 
@@ -153,21 +155,25 @@ class Sight:
 
     def of(self, index: NDArray[np.int64], mine: NDArray[np.int64]) -> str:
         """Samples in words: all, if these are all that are not `mine`."""
-        whole = len(np.union1d(index, mine)) == sum(self.counts)
+        named = not (index < 0).any()
+        whole = named and len(np.union1d(index, mine)) == sum(self.counts)
         return self.all if whole else f"{len(index)} of {sum(self.counts)} samples"
 
     def united(self, parts: Iterable[tuple[NDArray[np.int64], int]]) -> tuple[NDArray[np.int64], int]:
-        """Positions in any of some parts, each with its round, and the first round by which there were all;
-        all samples, where they have no names.
+        """Positions in any of some parts, each with its round, and the first round by which there were all.
+
+        Rows without names are as many samples as there are rows, up to all: negative positions, no two alike.
         """
-        found, since = set[int](), 0
+        found, rows, since, total = set[int](), 0, 0, sum(self.counts)
         for index, number in parts:
-            if len(found) == sum(self.counts):
+            if len(found) + rows >= total:
                 break
-            fresh = set(index.tolist()) - found
-            found, since = found | fresh, max(since, number) if fresh else since
-        index = np.array(sorted(found), np.int64)
-        return (self.index if len(index) and index[0] < 0 else index), since
+            fresh, nameless = set(index[index >= 0].tolist()) - found, int((index < 0).sum())
+            found, rows = found | fresh, rows + nameless
+            since = max(since, number) if fresh or nameless else since
+        if rows and len(found) + rows >= total:
+            return self.index, since
+        return np.array([*range(-rows, 0), *sorted(found)], np.int64), since
 
     @property
     def prior(self) -> Prior:
@@ -242,9 +248,13 @@ def by_keys(sight: Sight) -> Iterator[Told]:
     if len(full) < len(every):
         pinned, bounds = _pixel_intervals(sight, best)
         pinned += "; " + _no_lattice(searched)
-        detail = f"at least {best.rank} equations a sample: {rank} of the keys for W1{which}{pinned}"
-        since = best.ranks[0][0]
-        yield Told("samples", sight.all, "bounded", detail, since, {**data, **bounds}, sight.index)
+        keyed = [system for system in every if system.rank]
+        least = min(system.rank for system in keyed)
+        index = np.unique(np.concatenate([block for system in keyed for block in system.blocks]))
+        detail = f"at least {least} equations a sample: {rank} of the keys for W1{which}{pinned}"
+        since = max(system.ranks[0][0] for system in keyed)
+        of = sight.of(index, index[:0])
+        yield Told("samples", of, "bounded", detail, since, {**data, **bounds}, index)
     else:
         tried = np.arange(min(_TRIED, len(best.blocks[0])))
         solved = len(tried) if best.solve(0, tried) is not None else 0
@@ -266,7 +276,7 @@ def _in_whole_numbers(
     proof = f"the other {others} equations agree" if others else "no equation is left to confirm it"
     detail = f"{few} equations and whole pixels: {solved} of {tried} tried are solved; {proof}"
     whole = solved == tried and len(every) == 1
-    since = max(system.reached(min(few, system.rank)) for system in every)
+    since = best.reached(min(few, best.rank))
     of, index = (sight.all, sight.index) if whole else (f"{solved} of {tried} tried", best.blocks[0][right])
     yield Told("samples", of, "exact", detail, since, data, index, by="lattice")
 
@@ -277,7 +287,7 @@ def _no_lattice(found: Searched | None) -> str:
         return f"no lattice tried: more than {LATTICE} pixels"
     solved, tried, few = found
     if not tried:
-        return "no lattice tried: the equations say less than is open of an image"
+        return f"no lattice tried: its {few} equations leave more than one image or nothing to confirm it"
     return f"the lattice solved {len(solved)} of {tried} tried by {few} equations"
 
 
@@ -323,21 +333,31 @@ def _pixel_intervals(sight: Sight, system: System) -> tuple[str, dict[str, list[
 
 
 def combined(sight: Sight) -> Iterator[Told]:
-    """The samples of the first batch that combinations of its samples determine, by keys or by gradients."""
+    """The samples of the first batch that combinations of its samples determine, by keys or by gradients; and
+    all that were found in the batches that were tried, where these are more.
+    """
     across = [i for i in sight.relations.of(Instance) if i.across] if sight.payloads else []
     clear = sight.payloads and any(True for _ in sight.relations.of(Combinations))
     if across:
         found, how = gradient.by_keys(across[0], sight.prior.x_max), "keys for dZ1 on the rows of X_B^T"
     elif clear:
-        found, how = gradient.by_combinations(sight.relations, sight.prior, visits=1), "dZ1 and dW1"
+        found, how = gradient.by_combinations(sight.relations, sight.prior, visits=_VISITS), "dZ1 and dW1"
     else:
         return
-    some = list(enumerate(islice(found, _BATCHES)))
-    number, best = max(some, key=lambda pair: len(pair[1].index) == len(pair[1].block), default=(0, None))
-    if best is not None and len(best.index):
-        of = f"{len(best.index)} of the {len(best.block)} samples of batch {number}"
-        detail = f"{how}: solved in integers; of up to {_BATCHES} batches tried the first whole one"
-        yield Told("samples", of, "exact", detail, int(best.steps.max()), samples=best.index)
+    some = [(number, each) for number, each in enumerate(islice(found, _BATCHES)) if len(each.index)]
+    whole = [pair for pair in some if len(pair[1].index) == len(pair[1].block)]
+    if not some:
+        return
+    number, best = min(whole or some, key=lambda pair: int(pair[1].steps.max()))
+    of = f"{len(best.index)} of the {len(best.block)} samples of batch {number}"
+    which = "the first whole one" if whole else "none is whole"
+    detail = f"{how}: solved in integers; of up to {_BATCHES} batches tried {which}"
+    yield Told("samples", of, "exact", detail, int(best.steps.max()), samples=best.index)
+    index = np.unique(np.concatenate([each.index for _, each in some]))
+    if len(index) > len(best.index):
+        since = max(int(each.steps.max()) for _, each in some)
+        said, of = f"{how}: solved in integers, in {len(some)} batches", sight.of(index, index[:0])
+        yield Told("samples", of, "exact", said, since, samples=index, by="batches")
 
 
 # --- maps
@@ -485,7 +505,9 @@ def followed(sight: Sight) -> Iterator[Told]:
 
 
 def known_products(sight: Sight) -> Iterator[Told]:
-    """Z = W X^T with W known: the first batch of somebody else, each time that its map is known."""
+    """Z = W X^T with W known: the first batch of somebody else, each time that its map is known; and all that
+    are solved map by map.
+    """
     relations, mine = sight.relations, own(sight.relations)
     maps = {k.map: k.value for k in relations.of(KnownMap) if not k.own}
     public = [k for k in relations.of(KnownMap) if not k.labels]
@@ -493,19 +515,34 @@ def known_products(sight: Sight) -> Iterator[Told]:
         yield Told("weights", "W1(0)", "exact", "drawn from a public seed")
     if not sight.payloads:
         return
+    found = Portions(sum(sight.counts), sight.prior.pixels, sight.prior.x_max)
     if any(True for _ in relations.of(Replay)):
-        yield from _replayed(sight)
+        yield from _replayed(sight, found)
     seen = [
         p
         for p in relations.of(Products)
         if p.map in maps and len(np.setdiff1d(p.samples, mine)) and p.samples.min() >= 0
     ]
     same = [p for p in seen if np.array_equal(p.samples, seen[0].samples)]
-    if same:
-        yield replace(_first_batch(sight, same, maps), samples=np.setdiff1d(same[0].samples, mine))
+    if not same:
+        return
+    solved = dict[int, int]()
+    if sum(sight.counts) * sight.prior.pixels <= _ENTRIES:
+        for samples in (each for each in relations.of(Samples) if (each.samples >= 0).all()):
+            found.learn(samples.samples, np.asarray(now(samples.values), np.int64))
+        solved = known_maps.by_maps(relations, sight.prior, maps, found, _UNKNOWNS, _LATTICES)
+    first = np.setdiff1d(same[0].samples, mine)
+    told = replace(_first_batch(sight, same, maps, solved), samples=first)
+    yield told
+    index = np.setdiff1d(np.array(sorted(solved), np.int64), mine)
+    if not np.isin(index, first if told.how == "exact" else first[:0]).all():
+        detail = f"Z1 = W1 x with W1 known, map by map: {len(index)} samples solved in integers"
+        detail += f"; the first {_UNKNOWNS} were tried" if sum(sight.counts) > _UNKNOWNS else ""
+        since = max(solved[int(i)] for i in index)
+        yield Told("samples", sight.of(index, mine), "exact", detail, since, samples=index, by="maps")
 
 
-def _first_batch(sight: Sight, same: list[Products], maps: dict[Map, Any]) -> Told:
+def _first_batch(sight: Sight, same: list[Products], maps: dict[Map, Any], solved: dict[int, int]) -> Told:
     w, z, x, n = [], [], None, sight.prior.pixels
     for products in same:
         w.append(np.asarray(now(maps[products.map])))
@@ -513,11 +550,14 @@ def _first_batch(sight: Sight, same: list[Products], maps: dict[Map, Any]) -> To
         if sum(map(len, w)) >= n and Stack.of(w, same[0].roundoff).numerical_rank() == n:
             x = Stack.of(w).least_squares(np.hstack(z))
             break
-    few = known_maps.in_whole_numbers(w[:1], z[:1], same[0].noise, sight.prior, same[0].roundoff)
+    few = all(solved.get(int(i), same[0].since + 1) <= same[0].since for i in same[0].samples)
+    if not few:
+        x1 = known_maps.in_whole_numbers(w[:1], z[:1], same[0].noise, sight.prior, same[0].roundoff)
+        few = x1 is not None
     of = f"the first batch of {sight.owner(int(same[0].samples[0]))}"
     rank = Stack.of(w, same[0].roundoff).numerical_rank()
     detail = f"Z1 = W1 x with W1 known: rank {rank} of {n}"
-    if few is not None:
+    if few:
         said = f"Z1 = W1 x with W1 known: {len(w[0])} equations and whole pixels, solved"
         return Told("samples", of, "exact", said, same[0].since)
     if x is None:
@@ -528,10 +568,9 @@ def _first_batch(sight: Sight, same: list[Products], maps: dict[Map, Any]) -> To
     return Told("samples", of, "exact" if share == 1.0 else "bounded", said, same[len(w) - 1].since)
 
 
-def _replayed(sight: Sight) -> Iterator[Told]:
-    """Samples that a public first map gives away, and with them the next maps."""
-    prior, total = sight.prior, sum(sight.counts)
-    found, last = Portions(total, prior.pixels, prior.x_max), 0
+def _replayed(sight: Sight, found: Portions) -> Iterator[Told]:
+    """Samples that a public first map gives away, and with them the next maps; adds to `found`."""
+    prior, total, last = sight.prior, sum(sight.counts), 0
     for products, w in known_maps.replayed(sight.relations, found):
         if found.solved[products.samples].all():
             continue

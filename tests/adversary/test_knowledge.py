@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from parties.adversary.adversary import Adversary
+from parties.adversary.knowledge import learned
 from parties.record.transcript import Record
+from parties.record.view import View
 from protocols.network.config import Gradient, Labels, Scheme
 from scenarios.run.catalogue import find_protocol
 from tests.conftest import TINY
@@ -149,3 +151,49 @@ def test_authority_and_cloud_open_everything_with_the_coins(runs):
     run, _ = runs("plain_fe", samples=16)
     lines = Adversary(run.view_sources(("key_authority", "cloud_trainer"))).learned()
     assert ("exact", 0) in {(item.how, item.since_round) for item in lines if item.quantity == "samples"}
+
+
+def test_of_batches_that_have_no_keys_yet_nothing_is_said(runs):
+    run, _ = runs("plain_fe", samples=40, hidden=32, defence=("batch_keys",))
+    early = View(run.view_sources(("cloud_trainer",))).before(run.moments()[0][1])
+    (exact,) = [line for line in learned(early) if line.how == "exact" and "whole pixels" in line.detail]
+    assert exact.of == "16 of 16 tried" and exact.since_round == 0
+
+
+def test_batches_are_bounded_from_the_step_of_their_own_keys(runs):
+    run, _ = runs("plain_fe", samples=40, defence=("batch_keys",))
+    source, ends = run.view_sources(("cloud_trainer",)), run.moments()
+    early = View(source).before(ends[0][1])
+    (line,) = [each for each in Adversary(source).learned(ends) if "8 equations" in each.detail]
+    assert (line.of, line.how, line.since_round) == ("all 40 samples", "bounded", 2)
+    (line,) = [each for each in learned(early) if "8 equations" in each.detail]
+    assert line.of == "16 of 40 samples" and sum(b - a for a, b in line.data["samples"]) == 16
+
+
+@pytest.mark.parametrize("switches", [{"defence": ("augment:1",)},
+                                      {"defence": ("unlinkable",), "labels": Labels.OWNER}])  # fmt: skip
+def test_rows_without_names_are_as_many_samples_as_there_are_rows(runs, switches):
+    run, _ = runs("mitig2", samples=40, **switches)
+    source, ends = run.view_sources(("cloud_trainer",)), run.moments()
+    early = View(source).before(ends[0][1])
+    (line,) = [each for each in Adversary(source).learned(ends) if "W1 unknown" in each.detail]
+    assert (line.of, line.since_round) == ("all 40 samples", 2)
+    (line,) = [each for each in learned(early) if "W1 unknown" in each.detail]
+    assert line.of == "16 of 40 samples"
+
+
+def test_authority_and_cloud_read_every_batch_of_which_a_map_is_known(runs):
+    secure = {"owners": 4, "samples": 64, "batch": 8, "epochs": 2, "defence": ("secure_aggregation",)}
+    run, _ = runs("mitig2", **secure, hidden=96)
+    lines = Adversary(run.view_sources(("cloud_trainer", "key_authority"))).learned()
+    (line,) = [each for each in lines if "map by map" in each.detail]
+    assert (line.of, line.how, line.since_round) == ("all 64 samples", "exact", 1)
+
+
+def test_what_half_the_pixels_in_keys_or_one_visit_leaves_open_is_solved_by_more(runs):
+    run, _ = runs("plain_fe", samples=40, epochs=3, seed=931, defence=("fresh_keys",))
+    lines = Adversary(run.view_sources(("cloud_trainer",))).learned()
+    found = {line.detail.split(":")[0]: line.of for line in lines if line.how == "exact"}
+    assert found["dZ1 and dW1"] == "all 40 samples"  # the last line of it, of all batches
+    (lattice,) = [of for detail, of in found.items() if "equations and whole pixels" in detail]
+    assert lattice == "all 40 samples"

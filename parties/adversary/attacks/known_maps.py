@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -160,22 +161,82 @@ def followed(relations: Relations, maps: dict[Map, Any], found: Portions) -> Ite
     """(Z1, the map behind it) in order of time: maps that are known, and those that follow from samples
     solved meanwhile.
     """
-    moves: dict[Map, list[Update]] = {}
-    for update in relations.of(Update):
-        moves.setdefault(update.after, []).append(update)
+    moves = moves_to(relations)
     for products in relations.of(Products):
         if (products.samples < 0).any() or found.solved[products.samples].all():
             continue
-        if products.map in maps:
-            yield products, np.asarray(now(maps[products.map]))
+        w = map_behind(products.map, maps, moves, found)
+        if w is not None:
+            yield products, w
+
+
+def moves_to(relations: Relations) -> dict[Map, list[Update]]:
+    """The updates that led to each map."""
+    moves: dict[Map, list[Update]] = {}
+    for update in relations.of(Update):
+        moves.setdefault(update.after, []).append(update)
+    return moves
+
+
+def map_behind(
+    which: Map, maps: dict[Map, Any], moves: dict[Map, list[Update]], found: Portions
+) -> Array | None:
+    """A map that is known, or follows from a known one and samples that are; None if it does not."""
+    if which in maps:
+        return np.asarray(now(maps[which]))
+    for update in moves.get(which, []):
+        (used,) = np.nonzero(update.terms)
+        solved = all(found.solved[update.steps.samples[u]].all() for u in used)
+        if update.before in maps and solved and computable(update.terms, update.steps):
+            moved = placed(update.terms, update.steps, len(found.x)).T @ found.x
+            return np.asarray(now(maps[update.before])) - moved
+    return None
+
+
+def by_maps(
+    relations: Relations, prior: Prior, maps: dict[Map, Any], found: Portions, most: int, lattices: int
+) -> dict[int, int]:
+    """Solve for the first `most` samples, those of one map together, with at most so many lattices reduced;
+    adds to `found`, and returns the round of each sample that was solved here.
+
+    Cheaper than `on_products`: a lattice for each map instead of each batch, and visits that are stacked are
+    tried as often as their equations double.
+    """
+    moves, met, solved, used = moves_to(relations), dict[bytes, _Batch](), dict[int, int](), set[int]()
+    due: dict[bytes, int] = {}
+    for which, group in groupby(relations.of(Products), key=lambda products: products.map):
+        seen = [p for p in group if (p.samples >= 0).all() and not found.solved[p.samples].all()]
+        used |= {i for p in seen for i in p.samples.tolist()}
+        if len(used) > most:
+            break
+        w = map_behind(which, maps, moves, found) if seen else None
+        if w is None:
             continue
-        for update in moves.get(products.map, []):
-            (used,) = np.nonzero(update.terms)
-            solved = all(found.solved[update.steps.samples[u]].all() for u in used)
-            if update.before in maps and solved and computable(update.terms, update.steps):
-                moved = placed(update.terms, update.steps, len(found.x)).T @ found.x
-                yield products, np.asarray(now(maps[update.before])) - moved
-                break
+        for p in seen:
+            name = p.samples.tobytes()
+            batch = met.setdefault(name, _Batch(p.samples, roundoff=p.roundoff))
+            batch.w.append(w)
+            batch.z.append(now(p.values))
+            batch.noise = max(batch.noise, p.noise)
+            rows = sum(map(len, batch.w))
+            if rows >= due.get(name, prior.pixels):
+                due[name] = 2 * rows
+                x = Stack.of(batch.w, batch.roundoff).solved(np.hstack(batch.z), prior.x_max, batch.noise)
+                if x is not None:
+                    found.learn(p.samples, x)
+                    solved |= dict.fromkeys(p.samples.tolist(), p.since)
+        left = [p for p in seen if not found.solved[p.samples].all()]
+        if not left or not lattices:
+            continue
+        b, noise = np.vstack([now(p.values) for p in left]).astype(np.float64), max(p.noise for p in left)
+        if _too_little(w, b, noise, prior, left[0].roundoff):
+            continue
+        lattices -= 1
+        x, right = near_solutions(w, b, _error(b, noise, left[0].roundoff), expected_of(prior))
+        index, since = np.concatenate([p.samples for p in left]), max(p.since for p in left)
+        found.learn(index[right], x[right])
+        solved |= dict.fromkeys(index[right].tolist(), since)
+    return solved
 
 
 def replayed(relations: Relations, found: Portions) -> Iterator[tuple[Products, Array]]:

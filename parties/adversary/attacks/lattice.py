@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction, Relations
 from parties.adversary.attacks.all_keys import blank, told
-from parties.adversary.solvers.lattice import LATTICE, SURE, Coset, expected_of, surplus
+from parties.adversary.solvers.lattice import LATTICE, SURE, Coset, Expected, expected_of, surplus
 from parties.adversary.solvers.systems import System, systems
 from protocols.language.relations import Instance
 
@@ -36,27 +36,34 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
     if every[0].echelon.columns > LATTICE:
         raise NotApplicable(f"images of more than {LATTICE} pixels: the lattice was not reduced")
     expected = expected_of(prior)
-    every = [system for system in every if surplus(_rows(system), expected) >= 0]
+    every = [system for system in every if surplus(_rows(system, expected), expected) >= 0]
     if not every:
         raise NotApplicable("the keys say less than is open of an image: many whole images satisfy them all")
     values = blank(relations, every[0].echelon.columns)
     for system in every:
         _fill(values, system, prior)
     found = int(np.isfinite(values[:, 0]).sum())
-    notes = {"keys_used": [used(system) for system in every][:8], "solved_in_integers": found}
-    last = max(system.reached(used(system)) for system in every) if found == len(values) else None
+    notes = {"keys_used": [used(system, expected) for system in every][:8], "solved_in_integers": found}
+    last = max(system.reached(used(system, expected)) for system in every) if found == len(values) else None
     return Reconstruction(Quantity.IMAGES, np.arange(len(values)), values, last, notes=notes)
 
 
-def used(system: System) -> int:
-    """Equations that are used: half of the pixels determine an image, and fewer make a larger lattice."""
-    return min(system.rank, (system.echelon.columns + 1) // 2)
+def used(system: System, expected: Expected) -> int:
+    """Equations that are used: of half as many as pixels, as fewer make a larger lattice; where these say too
+    little, as many as it takes to leave one image, or all.
+    """
+    few = min(system.rank, (system.echelon.columns + 1) // 2)
+    rows = system.vectors.astype(np.float64)
+    if surplus(rows[:few], expected) < 0:
+        while few < system.rank and surplus(rows[:few], expected) < SURE:
+            few += 1
+    return few
 
 
 def _fill(values: NDArray[np.float32], system: System, prior: Prior) -> None:
     """The samples of one system, by as many of its equations as are of use."""
     expected = expected_of(prior)
-    rows = system.vectors[: used(system)].astype(np.int64)
+    rows = system.vectors[: used(system, expected)].astype(np.int64)
     coset = Coset.of(rows, expected.spread)
     for number, block in enumerate(system.blocks):
         z = system.products(number, np.arange(len(block)))[:, : len(rows)].astype(np.int64)
@@ -64,17 +71,18 @@ def _fill(values: NDArray[np.float32], system: System, prior: Prior) -> None:
         values[block[inside]] = x[inside] / prior.x_max
 
 
-def _rows(system: System) -> NDArray[np.float64]:
-    return system.vectors[: used(system)].astype(np.float64)
+def _rows(system: System, expected: Expected) -> NDArray[np.float64]:
+    return system.vectors[: used(system, expected)].astype(np.float64)
 
 
 def confirmed(system: System, prior: Prior, tried: int) -> tuple[NDArray[np.int64], int, int]:
     """Of which of the first samples the lattice gives whole pixels that satisfy every equation that there is:
     (which, of how many tried, by how many equations); none is tried where equations say too little.
     """
-    expected, few = expected_of(prior), used(system)
+    expected = expected_of(prior)
+    few = used(system, expected)
     rows, which = system.vectors, np.arange(min(tried, len(system.blocks[0])))
-    more = surplus(_rows(system), expected)
+    more = surplus(rows[:few].astype(np.float64), expected)
     if more < (SURE if len(rows) == few else 0.0):
         return which[:0], 0, few  # too little, or nothing to confirm what would be found
     coset = Coset.of(rows[:few].astype(np.int64), expected.spread)
