@@ -85,10 +85,11 @@ def _dated(
 
 def _outdoes(one: Told, other: Told) -> bool:
     """Whether a line says of the same thing that it is exact, where another says less; or anything at all,
-    where another found nothing.
+    where another found nothing. Samples that are exact have exact inner products.
     """
     weaker = STRENGTH.index(other.how) < STRENGTH.index(one.how)
-    same = (one.quantity, one.of) == (other.quantity, other.of)
+    implied = (one.quantity, one.how, other.quantity) == ("samples", "exact", "gram")
+    same = (one.quantity == other.quantity or implied) and one.of == other.of
     return same and weaker and (one.how == "exact" or other.how == "nothing found")
 
 

@@ -667,7 +667,7 @@ def _gram(sight: Sight, dear: bool) -> Told:
     updates = list(sight.relations.of(Update))
     if reason or not updates or not sight.payloads:
         reason = reason or ("how W1 moves is not stated" if sight.payloads else "payloads not recorded")
-        return Told("gram", sight.all, "bounded", f"not determined: {reason}", None)
+        return Told("gram", sight.all, "bounded", f"not computed: {reason}", None)
     if dear:
         return _first_update(sight, updates[0].steps)
     try:
@@ -675,7 +675,7 @@ def _gram(sight: Sight, dear: bool) -> Told:
             sight.relations, sight.prior.x_max, samples=_GRAM_SAMPLES, pixels=sight.prior.pixels
         )
     except NotApplicable as cause:
-        return Told("gram", sight.all, "bounded", f"not determined: {cause}", None)
+        return Told("gram", sight.all, "bounded", f"not computed: {cause}", None)
     error = found.noise / float(np.sqrt(np.nanmean(found.values**2)))
     detail = f"from changes of Z1: {found.how}, {found.pairs:.0%} of the pairs"
     exact = found.pairs == 1.0 and error < _GRAM_ERROR

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from parties.adversary.adversary import Adversary
-from parties.adversary.knowledge import learned
+from parties.adversary.knowledge import _outdoes, learned
+from parties.adversary.rules import Told
 from parties.record.transcript import Record
 from parties.record.view import View
 from protocols.network.config import Gradient, Labels, Scheme
@@ -180,6 +181,7 @@ def test_rows_without_names_are_as_many_samples_as_there_are_rows(runs, switches
     assert (line.of, line.since_round) == ("all 40 samples", 2)
     (line,) = [each for each in learned(early) if "W1 unknown" in each.detail]
     assert line.of == "16 of 40 samples"
+    assert "not computed" in known(run, "cloud_trainer")["gram"].detail
 
 
 def test_authority_and_cloud_read_every_batch_of_which_a_map_is_known(runs):
@@ -197,3 +199,10 @@ def test_what_half_the_pixels_in_keys_or_one_visit_leaves_open_is_solved_by_more
     assert found["dZ1 and dW1"] == "all 40 samples"  # the last line of it, of all batches
     (lattice,) = [of for detail, of in found.items() if "equations and whole pixels" in detail]
     assert lattice == "all 40 samples"
+
+
+def test_samples_that_are_all_exact_leave_no_bounded_inner_products():
+    gram = Told("gram", "all 4 samples", "bounded", "not computed")
+    assert _outdoes(Told("samples", "all 4 samples", "exact", ""), gram)
+    assert not _outdoes(Told("samples", "2 of 4 samples", "exact", ""), gram)
+    assert not _outdoes(Told("samples", "all 4 samples", "up to", ""), gram)
