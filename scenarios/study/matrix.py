@@ -37,7 +37,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from parties.adversary.attack import NotApplicable, Prior, Reconstruction
 from parties.adversary.catalogue import find_attack
@@ -345,16 +347,16 @@ def _kept(folder: Path, name: str) -> dict[str, NDArray[Any]]:
         return {name: stored[name] for name in stored.files}
 
 
-def _cells_of(row: HeadRow) -> list[str]:
+def _cells_of(row: HeadRow) -> list[RenderableType]:
     """A row as text."""
     defence, _, attack = replace(row, queries=0).name.partition(": ")
     defence += "" if row.delta is None else f", delta {row.delta:.2g}, audited > {row.audited_epsilon:.2g}"
-    start = [defence, attack, f"{row.accuracy:.3f}"]
+    start: list[RenderableType] = [defence, attack, f"{row.accuracy:.3f}"]
     if row.interval_01 is None:
         return [*start, "not applicable", *[""] * 7]
     low, high = row.interval_01
     rate = f"{row.tpr_at_fpr_01:.3f}{'*' if _coarse(row) else ''}"
-    marked = f"[bold]{rate}[/bold]" if low > 0.01 else rate
+    marked = Text(rate, style="bold" if low > 0.01 else "")
     others = (f"{each:.3f}" for each in (row.tpr_pooled_01, row.tpr_at_fpr_10, row.auc))
     counts = (str(row.nulls_of_a_class or ""), str(row.queries or ""), f"{row.seconds:.1f}")
     return [*start, marked, f"{low:.3f} to {high:.3f}", *others, *counts]

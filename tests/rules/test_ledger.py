@@ -28,8 +28,9 @@ NAMES = {
     "images": ("samples", "x", "images"), "images: inner products": ("gram", "samples", "x", "images"),
     "labels": ("labels",), "trained weights": _WEIGHTS, "first weights": _WEIGHTS,
     "what head hides": ("head",), "images of querier": ("queries", "x"),
+    "images of querier: inner products": ("queries", "x"),
 }  # fmt: skip
-FOLLOWING = ("images: norms", "images: differences", "images: mean")  # go with images
+FOLLOWING = ("norms", "differences", "mean")  # go with images
 CAUGHT = [
     ("mitig2", "cloud_trainer", "gram"),
     ("mitig2", "cloud_trainer", "labels"),
@@ -89,8 +90,10 @@ def test_the_ledger_holds_against_the_audit(line, finished):
     strong = ("clear", "exact", "up to", "determined")
     for coalition, finding, _, printed in held(line, finished(line)):
         for answer in finding.answers:
-            names = NAMES.get(answer.name.partition(" of ")[0], (answer.name,))
-            if answer.determined and answer.name not in FOLLOWING:
+            hidden = answer.name.removeprefix("what ").removesuffix(" hides")
+            kind = "trained weights" if answer.name.startswith("trained weights") else answer.name
+            names = NAMES.get(kind, (hidden,))
+            if answer.determined and answer.name.partition(": ")[2] not in FOLLOWING:
                 told = [each for each in printed if each.quantity in names and each.how in strong]
                 assert told, (coalition, answer.name)
     noted = AUDIT_ONLY.read_text(encoding="utf-8").splitlines()
