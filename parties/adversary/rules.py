@@ -454,7 +454,7 @@ def _change(
     weights, change = placed(first.terms, first.steps, sum(sight.counts)), before - after
     for mine in sight.relations.of(Samples):
         change = change - weights[mine.samples].T @ now(mine.values)
-    rank = Stack.of([weights[index].T]).numerical_rank()
+    rank = Stack.of([weights[index].T], first.steps.roundoff).numerical_rank()
     share = whole(np.linalg.pinv(weights[index].T) @ change, sight.prior.x_max).mean()
     detail = f"W1 - W1' and dZ1: rank {rank} for {len(index)} samples; {share:.0%} of the pixels {_OUT}"
     if rank == len(index) and share == 1.0:
