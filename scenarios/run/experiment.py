@@ -232,7 +232,7 @@ def seed_bytes(seed: int) -> bytes:
 
 def check_needless(scenario: Scenario, asked: Mapping[str, Any]) -> None:
     """`ConfigError` for an option that would be ignored: who gives it expects something else."""
-    if "address" in asked and asked.get("runtime") is RuntimeName.INLINE:
+    if "address" in asked and asked.get("runtime", RuntimeName.RAY) is not RuntimeName.RAY:
         raise ConfigError("--address is for --runtime ray")
     if "data_dir" in asked and asked.get("dataset", "digits") == "digits" and "preset" not in asked:
         raise ConfigError("--data-dir: digits has no files; name the data set with --dataset")

@@ -13,6 +13,7 @@ from parties.record.transcript import Record
 from parties.registry import source_of
 from parties.runtime.host import HostSpec
 from parties.runtime.inline import InlineRuntime
+from parties.runtime.local import LocalAdversary, LocalRuntime
 from protocols.crypto.coins import derive
 from protocols.language.protocol import ProtocolFile
 from protocols.language.roles import DATA_OWNER, QUERIER, Role
@@ -47,6 +48,9 @@ def runtime_named(name: str, address: str | None) -> Iterator[Runtimes]:
     """The runtime that was asked for; a Ray session on this machine ends with the block."""
     if RuntimeName(name) is RuntimeName.INLINE:
         yield Runtimes(InlineRuntime, Adversary)
+        return
+    if RuntimeName(name) is RuntimeName.LOCAL:
+        yield Runtimes(LocalRuntime, LocalAdversary)
         return
     from parties.runtime import on_ray
 

@@ -28,6 +28,7 @@ class RuntimeName(StrEnum):
     """Where parties run."""
 
     RAY = "ray"
+    LOCAL = "local"
     INLINE = "inline"
 
 
@@ -55,7 +56,11 @@ class RunOptions:
     samples: int | None = option(None, "Training samples to use.", panel="Data")
     owners: int = option(1, "How many data owners share the data.", panel="Data")
     split: Split = option(Split.IID, "How they share it.", panel="Data")
-    runtime: RuntimeName = option(RuntimeName.RAY, "ray: parties in processes of their own.", panel="Run")
+    runtime: RuntimeName = option(
+        RuntimeName.RAY,
+        "ray | local: processes of their own, here or on a cluster; or forked here. inline: one process.",
+        panel="Run",
+    )
     address: str | None = option(None, "A Ray cluster, or auto.", panel="Run")
     seed: int | None = option(
         None, "Make the run repeatable. Whoever knows it holds every key.", panel="Run", least=0

@@ -135,36 +135,38 @@ def test_ray_and_inline_write_the_same_transcript(ray_session, whole_runs, scena
     assert inline[1]["learned"] == ray[1]["learned"]
 
 
-@pytest.mark.ray
-def test_remote_calls_of_a_round_do_not_depend_on_the_number_of_owners(ray_session, tmp_path):
-    from parties.runtime.on_ray import RayRuntime
+def test_calls_of_a_round_do_not_depend_on_the_number_of_owners(tmp_path, monkeypatch):
+    from parties.runtime import dispatch
+    from parties.runtime.local import LocalRuntime
     from protocols.language.session import Session
     from scenarios.run.folder import new_folder
     from scenarios.run.hosts import host_specs
 
+    monkeypatch.setattr(dispatch, "_SECONDS_A_CALL", 0)  # a round a call, however fast
     calls = {}
     for owners in (6, 30):
         experiment = small("mitig2", samples=60, owners=owners, batch=10, epochs=None, rounds=3)
-        runtime = RayRuntime(host_specs(experiment, new_folder(tmp_path / str(owners), "test")))
+        runtime = LocalRuntime(host_specs(experiment, new_folder(tmp_path / str(owners), "test")))
         counts = {role: owners if role.many else 1 for role in experiment.roles}
         list(mitig2.run(Session(runtime, mitig2.FIGURE, counts, experiment.config), experiment.config))
-        calls[owners] = runtime.remote_calls
+        calls[owners] = runtime.calls
         runtime.finish()
     assert calls[6] == calls[30] > 0
 
 
 def test_a_scatter_brings_each_host_the_frames_of_its_own_parties_only():
-    from parties.runtime.on_ray import HostActor
-
-    actor = HostActor.__new__(HostActor)
-    names = tuple(f"data_owner:{i}" for i in range(4))
-    actor._home = {name: "ab"[i % 2] for i, name in enumerate(names)}
-    frames = [(i, np.zeros(1, np.uint8)) for i in range(4)]
-    actor._host = type("Host", (), {"emit": lambda self, transfer: frames})()
+    from parties.runtime.worker import Emit, Worker
     from protocols.language.session import Group, Transfer
 
+    worker, sent = Worker.__new__(Worker), {}
+    names = tuple(f"data_owner:{i}" for i in range(4))
+    worker._home = {name: "ab"[i % 2] for i, name in enumerate(names)}
+    frames = [(i, np.zeros(1, np.uint8)) for i in range(4)]
+    worker._host = type("Host", (), {"emit": lambda self, transfer: frames})()
+    worker._wire = type("Wire", (), {"send": lambda self, to, seq, some: sent.update({to: some})})()
     transfer = Transfer(0, "p", 0, "x", Group(1, ("c",)), Group(2, names), 0, 1, parts=True)
-    assert [[i for i, _ in some] for some in actor._emit(transfer, ("a", "b"))] == [[0, 2], [1, 3]]
+    worker._emit(Emit(transfer, ("a", "b")))
+    assert {host: [i for i, _ in some] for host, some in sent.items()} == {"a": [0, 2], "b": [1, 3]}
 
 
 def payloads(run, party):

@@ -1,4 +1,4 @@
-"""Inline and Ray are the same protocol: same digest, same errors, nothing left behind."""
+"""Inline, local and Ray are the same protocol: same digest, same errors, nothing left behind."""
 
 import os
 import signal
@@ -10,9 +10,12 @@ import numpy as np
 import psutil
 import pytest
 
+from parties.data.datasets import load
 from parties.party import fresh_state
 from parties.record.transcript import Record
+from parties.runtime import dispatch
 from parties.runtime.inline import InlineRuntime
+from parties.runtime.local import LocalRuntime
 from protocols.crypto.coins import derive
 from protocols.language.errors import DataError, HostLost, StepError
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
@@ -24,6 +27,19 @@ from scenarios.run.folder import RunFolder, new_folder, write_json
 from scenarios.run.hosts import host_specs
 from tests import toy_protocol as toy
 from tests.conftest import small
+
+IN_PROCESSES = ["local", pytest.param("ray", marks=pytest.mark.ray)]
+
+
+@pytest.fixture
+def runtime(request):
+    """The name of a runtime, on which a run can start at once."""
+    if request.param == "ray":
+        request.getfixturevalue("ray_session")
+    return request.param
+
+
+in_processes = pytest.mark.parametrize("runtime", IN_PROCESSES, indirect=True)
 
 
 def digest_of(runs, **options):
@@ -91,20 +107,18 @@ def test_without_a_seed_two_runs_differ(tmp_path):
     assert len(digests) == 2
 
 
-@pytest.mark.ray
-def test_ray_and_inline_write_the_same_transcript(ray_session, runs):
-    inline, ray = runs("plain_fe"), runs("plain_fe", runtime="ray", attack=("stack", "labels"))
-    assert inline[1]["transcript_digest"] == ray[1]["transcript_digest"]
-    assert inline[0].faults() == ray[0].faults() == []
-    assert [a["applicable"] for a in ray[1]["attacks"]] == [False, True]
-    assert inline[1]["learned"] == ray[1]["learned"]
+@in_processes
+def test_all_runtimes_write_the_same_transcript(runtime, runs):
+    inline, other = runs("plain_fe"), runs("plain_fe", runtime=runtime, attack=("stack", "labels"))
+    assert inline[1]["transcript_digest"] == other[1]["transcript_digest"]
+    assert inline[0].faults() == other[0].faults() == []
+    assert [a["applicable"] for a in other[1]["attacks"]] == [False, True]
+    assert inline[1]["learned"] == other[1]["learned"]
 
 
-@pytest.mark.parametrize("runtime", ["inline", pytest.param("ray", marks=pytest.mark.ray)])
-def test_a_failing_step_names_party_step_phase_and_cause(request, runtime, tmp_path, monkeypatch):
-    if runtime == "ray":
-        request.getfixturevalue("ray_session")
-    pids = pids_of_runs(monkeypatch) if runtime == "ray" else []
+@pytest.mark.parametrize("runtime", ["inline", *IN_PROCESSES], indirect=True)
+def test_a_failing_step_names_party_step_phase_and_cause(runtime, tmp_path, monkeypatch):
+    pids = pids_of_runs(monkeypatch)
     experiment = replace(small(runtime=runtime, weight_bound=0.01, weight_scale=4096), out=tmp_path / "run")
     with pytest.raises(
         StepError, match=r"cloud_trainer: quantised_w1 failed in phase step, round 0: W1 leaves the range"
@@ -116,21 +130,23 @@ def test_a_failing_step_names_party_step_phase_and_cause(request, runtime, tmp_p
     assert ("ct",) in rows.fetchall()
     assert not (tmp_path / "run" / "result.json").exists()
     assert "run_failed" in (tmp_path / "run" / "run.log").read_text()
-    assert len(pids) == (3 if runtime == "ray" else 0) and ended(pids)
+    assert len(pids) == (0 if runtime == "inline" else 3) and ended(pids)
 
 
-@pytest.mark.ray
-def test_a_process_lost_during_training_is_reported_with_its_parties(ray_session, tmp_path):
-    experiment = small(runtime="ray", epochs=2000)
-    runtime, session = started(experiment, tmp_path)
+@in_processes
+@pytest.mark.parametrize("party", ["key_authority", "cloud_trainer", "data_owner"])
+def test_a_process_lost_during_training_is_reported_with_its_parties(runtime, party, tmp_path):
+    experiment = small(runtime=runtime, epochs=2000)
+    hosts, session = started(experiment, tmp_path)
     epochs = experiment.scenario.protocol.run(session, experiment.config)
     next(epochs)
-    os.kill(runtime.pids["key_authority"], signal.SIGKILL)
-    with pytest.raises(HostLost, match="key_authority"):
+    os.kill(hosts.pids[party], signal.SIGKILL)
+    with pytest.raises(HostLost, match=party):
         list(epochs)
-    runtime.abort()
-    assert ended(runtime.pids.values())
-    assert len(list(RunFolder(tmp_path / "run").view("cloud_trainer").rows("w1"))) >= 3
+    hosts.abort()
+    assert ended(hosts.pids.values())
+    other = "key_authority" if party == "cloud_trainer" else "cloud_trainer"
+    assert len(list(RunFolder(tmp_path / "run").view(other).rows("w1"))) >= 3
 
 
 @dataclass
@@ -153,32 +169,31 @@ def traffic(ray_session, tmp_path_factory):
 
 
 def watched(patch, owners, path):
-    from parties.runtime import on_ray
-
-    seen, flush, end_phase = (
+    seen, send_out, end_phase = (
         Traffic(0, [], 0, 0, [], ""),
-        on_ray.RayRuntime._flush,
-        on_ray.RayRuntime.end_phase,
+        dispatch.Dispatcher._send_out,
+        dispatch.Dispatcher.end_phase,
     )
 
-    def spy_flush(self, host, last=None):
-        seen.groups += [(host, group.id) for group in self._new[host]]
-        for instruction in [*self._queues[host], *([last] if last else [])]:
+    def spy_send_out(self):
+        seen.groups += [(host, group.id) for host, new in self._new.items() for group in new]
+        for instruction in (each for queue in self._queues.values() for each in queue):
             seen.largest = max(seen.largest, *(len(group.members) for group in groups_in(instruction)))
-        return flush(self, host, last)
+        send_out(self)
 
     def spy_end_phase(self, phase, round_):
         end_phase(self, phase, round_)
-        seen.rounds = max(seen.rounds, len(self._rounds))
+        seen.rounds = max(seen.rounds, self.in_flight)
 
     with patch.context() as inner:
-        inner.setattr(on_ray, "WINDOW", 4)
-        inner.setattr(on_ray.RayRuntime, "_flush", spy_flush)
-        inner.setattr(on_ray.RayRuntime, "end_phase", spy_end_phase)
+        inner.setattr(dispatch, "WINDOW", 4)
+        inner.setattr(dispatch, "_SECONDS_A_CALL", 0)  # a round a call, however fast
+        inner.setattr(dispatch.Dispatcher, "_send_out", spy_send_out)
+        inner.setattr(dispatch.Dispatcher, "end_phase", spy_end_phase)
         experiment = small(runtime="ray", owners=owners, samples=24, batch=2)
         runtime, session = started(experiment, path)
         talk(session, experiment)
-        seen.calls, seen.pids = runtime.remote_calls, list(runtime.pids.values())
+        seen.calls, seen.pids = runtime.calls, list(runtime.pids.values())
         assert os.getpid() not in seen.pids and all(alive(pid) for pid in seen.pids)
         runtime.finish()
     seen.digest = RunFolder(path / "run").digest()
@@ -218,14 +233,14 @@ def test_the_window_bounds_the_rounds_in_flight(traffic):
     assert traffic[3].rounds == traffic[12].rounds == 4
 
 
-@pytest.mark.ray
-def test_what_the_experimenter_says_reaches_everybody_and_the_digest_alike(ray_session, tmp_path):
+@in_processes
+def test_what_the_experimenter_says_reaches_everybody_and_the_digest_alike(runtime, tmp_path):
     digests = set()
-    for name in ("ray", "inline"):
+    for name in (runtime, "inline"):
         experiment = small(runtime=name, owners=6)
-        runtime, session = started(experiment, tmp_path / name, toy.FIGURE)
+        hosts, session = started(experiment, tmp_path / name, toy.FIGURE)
         tell(session)
-        runtime.finish()
+        hosts.finish()
         run = RunFolder(tmp_path / name / "run")
         assert run.faults() == []
         digests.add(run.digest())
@@ -248,30 +263,35 @@ def talk(session, experiment):
 
 
 def pids_of_runs(monkeypatch):
-    """A list that gets the process numbers of the hosts of every run that stops from here on."""
-    from parties.runtime import on_ray
-
-    pids, stop = [], on_ray.RayRuntime._stop
+    """A list that gets the process numbers of the hosts of every run that fails from here on."""
+    pids, abort = [], dispatch.Dispatcher.abort
 
     def spy(self):
         pids.extend(self.pids.values())
-        stop(self)
+        abort(self)
 
-    monkeypatch.setattr(on_ray.RayRuntime, "_stop", spy)
+    monkeypatch.setattr(dispatch.Dispatcher, "abort", spy)
     return pids
 
 
 def started(experiment, path, figure=None):
     """A runtime and a session on it, with no message said yet."""
-    from parties.runtime.on_ray import RayRuntime
-
     path.mkdir(exist_ok=True)
     run = new_folder(path / "run", "test")
     write_json(run.path / "config.json", {**experiment.as_plain(), "parties": experiment.parties})
     specs = [replace(spec, state=None) for spec in host_specs(experiment, run)]
-    runtime = (RayRuntime if experiment.runtime == "ray" else InlineRuntime)(specs)
+    runtime = made(experiment.runtime)(specs)
     counts = {DATA_OWNER: experiment.owners, KEY_AUTHORITY: 1, CLOUD_TRAINER: 1}
     return runtime, Session(runtime, figure or experiment.scenario.protocol.FIGURE, counts, experiment.config)
+
+
+def made(name):
+    """The class of the runtime of that name."""
+    if name == "ray":
+        from parties.runtime.on_ray import RayRuntime
+
+        return RayRuntime
+    return LocalRuntime if name == "local" else InlineRuntime
 
 
 def ended(pids):
@@ -288,11 +308,12 @@ def alive(pid):
         return False
 
 
-@pytest.mark.ray
-def test_an_owner_that_cannot_read_its_data_says_so(ray_session, tmp_path):
+@in_processes
+def test_an_owner_that_cannot_read_its_data_says_so(runtime, tmp_path):
     path = tmp_path / "own.npz"
     np.savez(path, images=np.zeros((20, 4, 4), np.uint8), labels=np.arange(20) % 4)
-    experiment = small(runtime="ray", dataset=str(path), samples=None)
+    experiment = small(runtime=runtime, dataset=str(path), samples=None)
     path.unlink()  # the driver has read it, the owner's process has not
+    load.cache_clear()  # nor what is forked from the driver
     with pytest.raises(DataError, match=r"own\.npz"):
         started(experiment, tmp_path)

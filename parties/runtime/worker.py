@@ -1,0 +1,164 @@
+"""The host's half of a run in processes: it carries out batches of instructions, and passes frames on.
+
+After a failure a host computes no more, but still tells those who wait for its frames that none will come;
+the driver hears of the failure with the report on the batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from parties.record.transcript import Frame
+from parties.runtime.host import Host, HostSpec
+from parties.runtime.wire import Address, PeerLost, Wire
+from protocols.language.errors import KeyholeError, ProtocolError
+from protocols.language.session import DoStep, Group, Publish, Reveal, Transfer
+
+
+@dataclass(frozen=True)
+class Emit:
+    """Send a transfer; each of the hosts `to` gets the frames of its receivers, all that of a broadcast."""
+
+    transfer: Transfer
+    to: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Receive:
+    """Receive a transfer, whose frames come from the hosts `out_of`."""
+
+    transfer: Transfer
+    out_of: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Free:
+    """Forget a value."""
+
+    group: Group
+    handle: int
+
+
+Instruction = DoStep | Emit | Receive | Publish | Reveal | Free
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a batch; `revealed` is the frame of its last instruction, if that revealed something."""
+
+    failure: str = ""
+    cause: str = ""  # the type of the failure
+    lost: str = ""  # the host to which the connection ended
+    revealed: Frame | None = field(default=None, repr=False)
+
+
+class Worker:
+    """A host in a process of its own, on the wire."""
+
+    def __init__(
+        self, spec: HostSpec, home: Mapping[str, str], token: bytes, listener: socket.socket
+    ) -> None:
+        """`home` says which host carries which party; raises `KeyholeError` where the host cannot start."""
+        self._name, self._home = spec.name, dict(home)
+        self._host = Host(spec)
+        self._wire = Wire(spec.name, token, listener)
+        self._groups: dict[int, Group] = {}
+        self._failed = False
+        self.pid = os.getpid()
+
+    def meet(self, book: Mapping[str, Address]) -> None:
+        """Learn at which addresses the other hosts listen."""
+        self._wire.meet(book)
+
+    def execute(self, groups: Sequence[Group], batch: Sequence[Instruction]) -> Report:
+        """Carry out a batch of instructions; `groups` are those that it is the first to name by number."""
+        self._groups.update((group.id, group) for group in groups)
+        report = Report()
+        for instruction in batch:
+            if self._failed:
+                self._excuse(instruction)
+                continue
+            try:
+                revealed = self._carry_out(instruction)
+                if revealed is not None:
+                    report = replace(report, revealed=revealed)
+            except PeerLost as lost:
+                self._failed, report = True, replace(report, lost=lost.peer)
+            except KeyholeError as error:
+                report = replace(report, failure=str(error), cause=type(error).__name__)
+            except Exception as error:  # a defect of ours: the text may hold values, so only the type goes on
+                failure = f"{self._name}: {type(instruction).__name__} failed: {type(error).__name__}"
+                report = replace(report, failure=failure, cause=ProtocolError.__name__)
+            if report.failure:
+                self._failed = True
+                self._excuse(instruction)
+        return report
+
+    def close(self, keep: bool) -> None:
+        """Finish the transcript, and with `keep` what the parties keep."""
+        if keep and not self._failed:
+            self._host.keep_state()
+        self._host.close()
+        self._wire.halt()
+
+    def _carry_out(self, instruction: Instruction) -> Frame | None:
+        match instruction:
+            case DoStep():
+                self._host.do(replace(instruction, group=self._whole(instruction.group)))
+            case Emit():
+                self._emit(instruction)
+            case Receive():
+                self._receive(instruction)
+            case Publish():
+                self._host.publish(replace(instruction, group=self._whole(instruction.group)))
+            case Reveal():
+                return self._host.reveal(instruction)
+            case Free():
+                self._host.free(self._whole(instruction.group), instruction.handle)
+        return None
+
+    def _emit(self, emit: Emit) -> None:
+        transfer = self._whole_transfer(emit.transfer)
+        frames = self._host.emit(transfer)
+        if len(emit.to) == 1 or is_broadcast(transfer):
+            parts = [frames] * len(emit.to)
+        else:
+            home = [self._home[member] for member in transfer.receivers.members]
+            parts = [[(i, frame) for i, frame in frames if home[i] == host] for host in emit.to]
+        for host, part in zip(emit.to, parts, strict=True):
+            self._wire.send(host, transfer.seq, part)
+
+    def _receive(self, receive: Receive) -> None:
+        transfer = self._whole_transfer(receive.transfer)
+        frames: list[tuple[int, Frame]] = []
+        for host in receive.out_of:
+            arrived = self._wire.take(host, transfer.seq, transfer.count)
+            if arrived is None:
+                self._failed = True  # the sender failed and has said so itself
+            frames += arrived or ()
+        if not self._failed:
+            self._host.receive(transfer, frames)
+
+    def _excuse(self, instruction: Instruction) -> None:
+        """Tell those who would wait for this host that nothing comes."""
+        if isinstance(instruction, Emit):
+            for host in instruction.to:
+                with contextlib.suppress(PeerLost):
+                    self._wire.send(host, instruction.transfer.seq, None)
+
+    def _whole(self, group: Group) -> Group:
+        return group if group.members else self._groups[group.id]
+
+    def _whole_transfer(self, transfer: Transfer) -> Transfer:
+        return replace(
+            transfer, senders=self._whole(transfer.senders), receivers=self._whole(transfer.receivers)
+        )
+
+
+def is_broadcast(transfer: Transfer) -> bool:
+    """Whether the receivers all get the one frame of the sender."""
+    return len(transfer.senders.members) == 1 and not transfer.parts
