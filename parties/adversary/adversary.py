@@ -47,8 +47,8 @@ def rebuild(name: str, view: View, prior: Prior, rng: np.random.Generator) -> Re
 class Adversary:
     """Runs attacks on the joint view of some parties."""
 
-    def __init__(self, views: Sequence[tuple[str, str]]) -> None:
-        """`views`: (path of a transcript, corrupted party) pairs."""
+    def __init__(self, views: Sequence[tuple[str, str]] = ()) -> None:
+        """`views`: (path of a transcript, corrupted party) pairs; none yet, until `corrupt`."""
         self._views, self._view = views, View(views)
 
     def attack(self, name: str, prior: Prior, seed: int, until: int | None = None) -> Attacked:

@@ -29,6 +29,7 @@ from protocols.language.session import Group
 _FORK = multiprocessing.get_context("fork")
 _LOOPBACK = "127.0.0.1"
 _CLOSING_SECONDS = 10.0
+_GRACE_SECONDS = 2.0
 _MINE: set[Connection] = set()  # the driver's ends of all pipes: no child keeps another's pipe open
 
 
@@ -45,8 +46,9 @@ class Child:
         self.pid = self._process.pid or 0
 
     @property
-    def alive(self) -> bool:
-        return self._process.is_alive()
+    def sentinel(self) -> int:
+        """What `wait` sees when the process is gone."""
+        return self._process.sentinel
 
     def end(self) -> None:
         """Stop it, whatever it does, and wait until it is gone."""
@@ -119,7 +121,9 @@ class LocalFleet:
         return [self._answers.pop(ticket, Report()) for ticket in tickets]
 
     def dead(self) -> list[str]:
-        return [name for name, child in self._children.items() if not child.alive]
+        # The system closes the sockets of a process some time before it is gone.
+        sentinels = {child.sentinel: name for name, child in self._children.items()}
+        return [sentinels[gone] for gone in wait(list(sentinels), _GRACE_SECONDS)]  # type: ignore[index]
 
     def close(self) -> None:
         for child in self._children.values():
@@ -234,8 +238,8 @@ class LocalRuntime(Dispatcher):
 class LocalAdversary:
     """The adversary as a forked process; the same verbs as `Adversary`."""
 
-    def __init__(self, views: Sequence[tuple[str, str]]) -> None:
-        self._child = Child("adversary", _AdversaryWork(tuple(views)))
+    def __init__(self) -> None:
+        self._child = Child("adversary", _serve_adversary)
 
     def call(self, verb: str, *args: Any) -> Any:
         """Run a verb of the adversary in its process and return the result; its refusals are raised here."""
@@ -253,19 +257,14 @@ class LocalAdversary:
         self._child.end()
 
 
-class _AdversaryWork:
+def _serve_adversary(pipe: Connection) -> None:
     """What the forked adversary does: it is handed the corrupted parties' views and nothing else."""
-
-    def __init__(self, views: tuple[tuple[str, str], ...]) -> None:
-        self._views = views
-
-    def __call__(self, pipe: Connection) -> None:
-        adversary = Adversary(self._views)
-        while True:
-            verb, args = pipe.recv()
-            try:
-                pipe.send((getattr(adversary, verb)(*args), "", ""))
-            except KeyholeError as error:
-                pipe.send((None, str(error), type(error).__name__))
-            except Exception as error:  # a defect of ours: the text may hold values
-                pipe.send((None, f"the adversary failed: {type(error).__name__}", ProtocolError.__name__))
+    adversary = Adversary()
+    while True:
+        verb, args = pipe.recv()
+        try:
+            pipe.send((getattr(adversary, verb)(*args), "", ""))
+        except KeyholeError as error:
+            pipe.send((None, str(error), type(error).__name__))
+        except Exception as error:  # a defect of ours: the text may hold values
+            pipe.send((None, f"the adversary failed: {type(error).__name__}", ProtocolError.__name__))

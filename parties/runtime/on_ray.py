@@ -102,9 +102,9 @@ class HostActor:
 class AdversaryActor:
     """The adversary in a process of its own: it is handed the corrupted parties' views and nothing else."""
 
-    def __init__(self, views: tuple[tuple[str, str], ...], files: tuple[Source, ...]) -> None:
+    def __init__(self, files: tuple[Source, ...]) -> None:
         """`files` were imported as they arrived: the views may be of their protocols."""
-        self._adversary = Adversary(views)
+        self._adversary = Adversary()
 
     def call(self, verb: str, *args: Any) -> tuple[Any, str, str]:
         """(result, failure, type of the failure) of one of the adversary's verbs."""
@@ -167,7 +167,9 @@ class RayFleet:
         return report
 
     def dead(self) -> list[str]:
-        return [name for name in self._actors if not self._lives(name)]
+        asked = {actor.ready.remote(): name for name, actor in self._actors.items()}
+        answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_LIVING_SECONDS)
+        return [asked[ref] for ref in answered if not _lives(ref)]  # who is busy lives
 
     def close(self) -> None:
         away = {name: actor.close.remote(True) for name, actor in self._actors.items()}
@@ -203,16 +205,6 @@ class RayFleet:
             ray.kill(actor)
         self._marker.unlink(missing_ok=True)
 
-    def _lives(self, host: str) -> bool:
-        """Whether a host still answers; a busy one counts as living."""
-        try:
-            ray.get(self._actors[host].ready.remote(), timeout=_LIVING_SECONDS)
-        except RayActorError:
-            return False
-        except RayError:
-            return True
-        return True
-
     def _fetch(self, name: str, files: tuple[str, ...]) -> None:
         """Bring what a host wrote on another node into the run folder."""
         spec, actor = self._specs[name], self._actors[name]
@@ -245,12 +237,12 @@ class RayRuntime(Dispatcher):
 class RayAdversary:
     """The adversary as an actor; the same verbs as `Adversary`."""
 
-    def __init__(self, views: Sequence[tuple[str, str]]) -> None:
+    def __init__(self) -> None:
         node = ray.get_runtime_context().get_node_id()  # the run folder is on the driver's node
         strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
         actor: Any = ray.remote(AdversaryActor)
         options = actor.options(max_restarts=0, num_cpus=0, scheduling_strategy=strategy)
-        self._actor: Any = options.remote(tuple(views), sources())
+        self._actor: Any = options.remote(sources())
 
     def call(self, verb: str, *args: Any) -> Any:
         """Run a verb of the adversary in its process and return the result; its refusals are raised here."""
@@ -371,6 +363,15 @@ def version() -> str:
 def _place(role: str, offered: dict[str, float]) -> dict[str, float]:
     """Ask for a node that offers the custom resource named after the role, where the cluster has one."""
     return {role: 0.001} if role in offered else {}
+
+
+def _lives(ref: Any) -> bool:
+    """Whether the actor that a call went to answered it."""
+    try:
+        ray.get(ref)
+    except RayActorError:
+        return False
+    return True
 
 
 def _own_address() -> str:

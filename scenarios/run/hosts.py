@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -15,10 +15,11 @@ from parties.runtime.host import HostSpec
 from parties.runtime.inline import InlineRuntime
 from parties.runtime.local import LocalAdversary, LocalRuntime
 from protocols.crypto.coins import derive
+from protocols.language.errors import HostLost
 from protocols.language.protocol import ProtocolFile
 from protocols.language.roles import DATA_OWNER, QUERIER, Role
 from protocols.network.public_base import base_inputs
-from scenarios.run.attacks import MakeAdversary
+from scenarios.run.attacks import AdversaryHandle, MakeAdversary
 from scenarios.run.experiment import Experiment
 from scenarios.run.folder import RunFolder
 from scenarios.run.options import RuntimeName
@@ -35,27 +36,84 @@ class Asked(Protocol):
     def record(self) -> Record: ...
 
 
+MakeHosts = Callable[[list[HostSpec], Callable[[str, int], None]], Any]
+
+
 @dataclass(frozen=True)
 class Runtimes:
     """How this run makes hosts and adversaries."""
 
-    hosts: Callable[[list[HostSpec], Callable[[str, int], None]], Any]
+    hosts: MakeHosts
     adversary: MakeAdversary
 
 
 @contextmanager
 def runtime_named(name: str, address: str | None) -> Iterator[Runtimes]:
     """The runtime that was asked for; a Ray session on this machine ends with the block."""
-    if RuntimeName(name) is RuntimeName.INLINE:
-        yield Runtimes(InlineRuntime, Adversary)
-        return
-    if RuntimeName(name) is RuntimeName.LOCAL:
-        yield Runtimes(LocalRuntime, LocalAdversary)
-        return
-    from parties.runtime import on_ray
+    match RuntimeName(name):
+        case RuntimeName.INLINE:
+            yield Runtimes(InlineRuntime, Adversary)
+        case RuntimeName.LOCAL:
+            with _processes(LocalRuntime, LocalAdversary) as runtimes:
+                yield runtimes
+        case RuntimeName.RAY:
+            from parties.runtime import on_ray
 
-    with on_ray.cluster(address):
-        yield Runtimes(on_ray.RayRuntime, on_ray.RayAdversary)
+            with on_ray.cluster(address), _processes(on_ray.RayRuntime, on_ray.RayAdversary) as runtimes:
+                yield runtimes
+
+
+@contextmanager
+def _processes(hosts: MakeHosts, adversary: Callable[[], AdversaryHandle]) -> Iterator[Runtimes]:
+    """Hosts in processes of their own, and one adversary in its own, which starts while they set up."""
+    process = _AdversaryProcess(adversary)
+
+    def started(specs: list[HostSpec], progress: Callable[[str, int], None]) -> Any:
+        runtime = hosts(specs, progress)
+        process.start()
+        return runtime
+
+    try:
+        yield Runtimes(started, process.turned_to)
+    finally:
+        process.end()
+
+
+class _AdversaryProcess:
+    """A process that is handed one view after the other; a new one, where it died."""
+
+    def __init__(self, make: Callable[[], AdversaryHandle]) -> None:
+        self._make = make
+        self._handle: AdversaryHandle | None = None
+
+    def start(self) -> AdversaryHandle:
+        """The process, started if there is none."""
+        self._handle = self._handle or self._make()
+        return self._handle
+
+    def turned_to(self, views: Sequence[tuple[str, str]]) -> AdversaryHandle:
+        """The adversary with these views, of which closing it keeps nothing."""
+        self.start().call("corrupt", views)
+        return self
+
+    def call(self, verb: str, *args: Any) -> Any:
+        """Have a verb carried out there."""
+        try:
+            return self.start().call(verb, *args)
+        except HostLost:
+            self.end()
+            raise
+
+    def close(self) -> None:
+        """Forget the views."""
+        if self._handle is not None:
+            self.call("corrupt", ())
+
+    def end(self) -> None:
+        """End the process."""
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None
 
 
 def host_specs(experiment: Experiment, run: RunFolder) -> list[HostSpec]:
