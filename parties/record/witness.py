@@ -47,7 +47,7 @@ class Witness:
         self._departing: dict[int, Row] = {}
         self._first: dict[str, str] = {}
         self._more: dict[str, int] = {}
-        self._step_fault = ""
+        self._step_fault = self._unlisted = ""
         self._digested: tuple[Frame | None, bytes] = (None, b"")
 
     def note(self, party: str, kind: Kind, label: str, value: Any) -> None:
@@ -60,6 +60,7 @@ class Witness:
         if row is None:
             lacks = f"{_entry(kind, header)} of {party} is missing"
             raise Ended(f"order: the entries of {self.name} end before the script does: {lacks}")
+        self._step_fault = self._step_fault or self._unlisted
         said = (
             party,
             kind,
@@ -87,10 +88,14 @@ class Witness:
         found = next(self._steps, None)
         if found != (party, self._count, header.phase, header.round, step) and not self._step_fault:
             there = "none" if found is None else f"{found[4]} of {found[0]}, after entry {found[1]}"
-            self._step_fault = (
+            fault = (
                 f"steps: {self.name} lists {there}, where {party} runs {step} in phase {header.phase}, "
                 f"after entry {self._count}"
             )
+            if found is None:  # a run that was stopped may end before this step
+                self._unlisted = self._unlisted or fault
+            else:
+                self._step_fault = fault
 
     def stored(self, seq: int, frame: Frame) -> Frame:
         """The frame of message `seq` as it is stored: the given one, unless it departs."""
@@ -111,6 +116,7 @@ class Witness:
                 f"order: the script ends before the entries of {self.name} do: entry {self._count + 1} is "
                 f"{row.kind.value} {row.label!r} (message {row.seq}) of {row.party}"
             )
+        self._step_fault = self._step_fault or self._unlisted
         step = next(self._steps, None)
         if step is not None and not self._step_fault:
             self._step_fault = f"steps: {self.name} lists {step[4]} of {step[0]} after the end of the script"

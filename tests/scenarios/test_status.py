@@ -82,7 +82,7 @@ def test_a_run_that_is_told_to_stop_says_so_in_a_line_and_can_be_read(stopped, n
     assert status == 1 and err == "keyhole: interrupted; what was recorded so far is kept\n"
     assert status_of(RunFolder(out)).state is State.INTERRUPTED
     status, told = said(out, "show", "--verify")
-    assert status == 3 and told.startswith("incomplete: interrupted; last message ")
+    assert status == 3 and told.startswith("incomplete: interrupted; last message "), told
     assert "replayed: " in told
 
 
