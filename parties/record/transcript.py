@@ -149,7 +149,8 @@ class Transcript:
         except (DataError, EncodingError) as cause:
             raise DataError(f"{row.party}, message {row.seq} ({row.label}): {cause}") from None
 
-    def _payload(self, row: Row) -> Any:
+    def frame(self, row: Row) -> bytes:
+        """The canonical bytes of an entry; `DataError` where they are missing or altered."""
         found = self.first(_PAYLOAD, row.nbytes, row.sha256)
         if found is None:
             raise DataError(
@@ -157,7 +158,10 @@ class Transcript:
             )
         if found[0] is None or hashlib.sha256(found[0]).digest() != row.sha256:
             raise DataError("payload altered")
-        value = decode(found[0])
+        return bytes(found[0])
+
+    def _payload(self, row: Row) -> Any:
+        value = decode(self.frame(row))
         if describe(value) != (row.dtype, row.shape):
             raise DataError("dtype or shape altered")
         return value

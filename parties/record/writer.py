@@ -70,6 +70,13 @@ class TranscriptWriter:
         described = describe(public) if public else None
         self._put(2 * _ROW_BYTES + frame.nbytes, self._file.step, party, step, header, described, frame)
 
+    def sync(self) -> None:
+        """Wait until everything so far can be read by others."""
+        done = threading.Event()
+        self._put(0, self._file.commit_and_tell, done)
+        while not done.wait(_COMMIT_SECONDS):
+            self._check()
+
     def close(self) -> None:
         """Write what is waiting, fold the write-ahead log into the file and close it."""
         with self._changed:
@@ -185,6 +192,11 @@ class _File:
         self._rows, self._steps, self._pending_bytes, self._last = [], [], 0, time.monotonic()
         self._digested = (None, b"")
         self._db.execute("BEGIN")
+
+    def commit_and_tell(self, done: threading.Event) -> None:
+        """Commit, for somebody who waits for it."""
+        self.commit()
+        done.set()
 
     def close(self) -> None:
         """Commit, fold the write-ahead log into the file and close it."""

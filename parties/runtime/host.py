@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from parties.data.datasets import DataSpec, Split
 from parties.data.shares import owned, queried
 from parties.party import Party, drawn_from
 from parties.record.log import open_log
-from parties.record.transcript import Frame, Record
+from parties.record.transcript import Frame, Record, Transcript
 from parties.record.writer import TranscriptWriter
 from parties.registry import Source, find_protocol
 from parties.runtime.crew import Crew
@@ -131,6 +132,16 @@ class Host(Crew):
                         f"{folder / name}: not what {name} kept of a run of this version"
                     ) from None
 
+    def spoken(self) -> Generator[tuple[int, bytes], None, None]:
+        """(number, frame) of every message sent or revealed here so far, in order, from the transcript."""
+        self._transcript.sync()
+        with (
+            closing(Transcript(self._spec.transcript)) as rows,
+            closing(Transcript(self._spec.transcript)) as full,
+        ):
+            for row in rows.rows("kind IN ('sent', 'output') ORDER BY id"):
+                yield row.seq, full.frame(row)
+
     def close(self) -> None:
         """Finish the transcript."""
         self._transcript.close()
@@ -151,6 +162,12 @@ class Host(Crew):
                 messages=transfer.count, nbytes=sum(frame.nbytes for _, frame in frames),
                 first_of_its_label=True,
             )  # fmt: skip
+
+
+def forget_transcript(spec: HostSpec) -> None:
+    """Remove what a host wrote whose process died: the one in its place writes it again."""
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{spec.transcript}{suffix}").unlink(missing_ok=True)
 
 
 def _party(spec: HostSpec, name: str, key: bytes, transcript: TranscriptWriter) -> Party:

@@ -12,15 +12,18 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from parties.adversary.adversary import Adversary
 from parties.runtime import wire
-from parties.runtime.dispatch import Dispatcher, Progress, homes, named_error
-from parties.runtime.host import HostSpec
+from parties.runtime.dispatch import Dispatcher, HostsDied, Progress, homes, named_error
+from parties.runtime.host import HostSpec, forget_transcript
+from parties.runtime.wire import PeerLost
 from parties.runtime.worker import Instruction, Report, Worker
 from protocols.language.errors import HostLost, KeyholeError, ProtocolError
 from protocols.language.message import decode, encode
@@ -29,7 +32,6 @@ from protocols.language.session import Group
 _FORK = multiprocessing.get_context("fork")
 _LOOPBACK = "127.0.0.1"
 _CLOSING_SECONDS = 10.0
-_GRACE_SECONDS = 2.0
 _MINE: set[Connection] = set()  # the driver's ends of all pipes: no child keeps another's pipe open
 
 
@@ -43,6 +45,7 @@ class Child:
         self._process = _FORK.Process(target=_born, args=(work, theirs), name=name, daemon=True)
         self._process.start()
         theirs.close()
+        self.ended = False
         self.pid = self._process.pid or 0
 
     @property
@@ -81,94 +84,131 @@ class LocalFleet:
 
     def __init__(self, specs: Sequence[HostSpec]) -> None:
         """Fork a host for each specification and wait until the owners have read their data."""
-        self._token, home = wire.new_token(), homes(specs)
+        self._specs = {spec.name: spec for spec in specs}
+        self.token, self._home = wire.new_token(), homes(specs)
         listeners = {spec.name: wire.listening(_LOOPBACK) for spec in specs}
-        self._book: dict[str, wire.Address] = {
-            name: listener.getsockname()[:2] for name, listener in listeners.items()
-        }
+        self.book = {name: _address(listener) for name, listener in listeners.items()}
         self._children: dict[str, Child] = {}
-        self._asked = dict.fromkeys(self._book, 0)  # batches that a host was given
-        self._answers: dict[tuple[str, int], Report | None] = {}
-        self._answered = dict.fromkeys(self._book, 0)
+        self._asked = dict.fromkeys(self.book, 0)  # calls that a host was given, and those that it answered
+        self._answered = dict.fromkeys(self.book, 0)
+        self._answers: dict[tuple[str, int], Report] = {}
         try:
             for spec in specs:
-                work = _HostWork(spec, home, self._token, listeners, self._book)
-                self._children[spec.name] = Child(spec.name, work)
+                self._fork(spec, listeners)
             for listener in listeners.values():
                 listener.close()
             for name in self._children:
-                _raise(self._receive(name) or _died(name))
+                self._ready(name)
         except BaseException:
             self._stop()
             raise
-        self.pids = {name: child.pid for name, child in self._children.items()}
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The process numbers of the hosts."""
+        return {name: child.pid for name, child in self._children.items()}
 
     def call(self, host: str, groups: Sequence[Group], batch: Sequence[Instruction]) -> tuple[str, int]:
-        self._asked[host] += 1
-        with contextlib.suppress(OSError):  # a dead one is noticed where its report is missing
-            self._children[host].pipe.send(("execute", groups, batch))
-        return host, self._asked[host]
+        return self._call(host, "execute", groups, batch)
 
     def arrived(self, tickets: Sequence[tuple[str, int]]) -> bool:
         self._collect(timeout=0)
         return all(ticket in self._answers for ticket in tickets)
 
-    def reports(self, tickets: Sequence[tuple[str, int]]) -> Sequence[Report | None]:
+    def reports(self, tickets: Sequence[tuple[str, int]]) -> Sequence[Report]:
         while not all(ticket in self._answers for ticket in tickets):
             self._collect(timeout=None)
-            if None in self._answers.values():  # somebody died: others may wait for it
-                break
-        return [self._answers.pop(ticket, Report()) for ticket in tickets]
+            if any(child.ended for child in self._children.values()):
+                raise HostsDied
+        return [self._answers.pop(ticket) for ticket in tickets]
 
-    def dead(self) -> list[str]:
-        # The system closes the sockets of a process some time before it is gone.
-        sentinels = {child.sentinel: name for name, child in self._children.items()}
-        return [sentinels[gone] for gone in wait(list(sentinels), _GRACE_SECONDS)]  # type: ignore[index]
+    def restart(self, host: str) -> None:
+        self._children[host].end()
+        forget_transcript(self._specs[host])
+        self._answered[host] = self._asked[host]
+        listener = wire.listening(_LOOPBACK)
+        self.book[host] = _address(listener)
+        self._fork(self._specs[host], {host: listener})
+        listener.close()
+        self._ready(host)
+        (report,) = self.reports([self._call(host, "rejoin", self.book)])
+        if report.lost:
+            raise PeerLost(report.lost)
 
     def close(self) -> None:
-        for child in self._children.values():
-            with contextlib.suppress(OSError):
-                child.pipe.send(("close", True))
-        for name in self._children:
-            _raise(self._receive(name) or _died(name))
+        tickets = [self._call(name, "close", True) for name in self._children]
+        try:
+            for report in self.reports(tickets):
+                _raise(report)
+        except HostsDied:
+            raise HostLost("a process of the run died before its transcript was closed") from None
         self._stop()
 
     def abandon(self) -> None:
-        for name, child in self._children.items():
-            wire.halt(self._book[name], self._token)
-            with contextlib.suppress(OSError):
-                child.pipe.send(("close", False))
-        for name, child in self._children.items():
-            while self._answered[name] <= self._asked[name] and child.pipe.poll(_CLOSING_SECONDS):
-                if self._receive(name) is None:
-                    break
-                self._answered[name] += 1
+        for name, address in self.book.items():
+            wire.halt(address, self.token)
+            self._call(name, "close", False)
+        until = time.monotonic() + _CLOSING_SECONDS
+        while self._waited_for() and time.monotonic() < until:
+            self._collect(timeout=_CLOSING_SECONDS)
         self._stop()
+
+    def _fork(self, spec: HostSpec, listeners: dict[str, socket.socket]) -> None:
+        work = _HostWork(spec, self._home, self.token, listeners, dict(self.book))
+        self._children[spec.name] = Child(spec.name, work)
+
+    def _ready(self, name: str) -> None:
+        report = self._receive(name)
+        if report is None:
+            raise HostLost(f"the process of {name} died at its start")
+        _raise(report)
 
     def _stop(self) -> None:
         for child in self._children.values():
             child.end()
 
-    def _collect(self, timeout: float | None) -> None:
-        """Take the reports that have come, or wait for the first."""
-        pipes = {child.pipe: name for name, child in self._children.items() if self._waits_for(name)}
-        for pipe in wait(list(pipes), timeout):
-            name = pipes[pipe]  # type: ignore[index]
-            report = self._receive(name)
-            self._answered[name] += 1
-            self._answers[name, self._answered[name]] = report
+    def _call(self, host: str, *said: Any) -> tuple[str, int]:
+        self._asked[host] += 1
+        with contextlib.suppress(OSError):  # a dead one is noticed where its report is missing
+            self._children[host].pipe.send(said)
+        return host, self._asked[host]
 
-    def _waits_for(self, name: str) -> bool:
-        dead = self._answers.get((name, self._answered[name]), Report()) is None
-        return self._answered[name] < self._asked[name] and not dead
+    def _waited_for(self) -> list[str]:
+        """The hosts that owe a report and live."""
+        return [
+            name
+            for name, child in self._children.items()
+            if not child.ended and self._answered[name] < self._asked[name]
+        ]
+
+    def _collect(self, timeout: float | None) -> None:
+        """Take the reports that have come, or wait for the first, or until a process ends."""
+        waited = {self._children[name].pipe: name for name in self._waited_for()}
+        sentinels = {child.sentinel: child for child in self._children.values() if not child.ended}
+        for ready in wait([*waited, *sentinels], timeout):
+            if isinstance(ready, Connection):
+                name = waited[ready]
+                report = self._receive(name)
+                if report is not None:
+                    self._answered[name] += 1
+                    self._answers[name, self._answered[name]] = report
+            elif isinstance(ready, int):
+                sentinels[ready].ended = True
 
     def _receive(self, name: str) -> Report | None:
         """The next report of a host; None if its process ended."""
+        child = self._children[name]
         try:
-            failure, cause, lost, revealed = decode(self._children[name].pipe.recv_bytes())
+            failure, cause, lost, revealed = decode(child.pipe.recv_bytes())
         except (EOFError, OSError):
+            child.ended = True
             return None
         return Report(failure, cause, lost, revealed)
+
+
+def _address(listener: socket.socket) -> wire.Address:
+    host, port = listener.getsockname()[:2]
+    return host, port
 
 
 class _HostWork:
@@ -198,10 +238,7 @@ class _HostWork:
         _answer(pipe, Report())
         while True:
             verb, *given = pipe.recv()
-            if verb == "execute":
-                _answer(pipe, worker.execute(*given))
-                continue
-            _answer(pipe, _closed(worker, *given))
+            _answer(pipe, _closed(worker, *given) if verb == "close" else getattr(worker, verb)(*given))
 
 
 def _closed(worker: Worker, keep: bool) -> Report:
@@ -221,18 +258,18 @@ def _raise(report: Report) -> None:
         raise named_error(report.cause)(report.failure)
 
 
-def _died(name: str) -> Report:
-    return Report(f"the process of {name} died", HostLost.__name__)
-
-
 class LocalRuntime(Dispatcher):
     """Carries out a session's instructions on hosts that are forked from this process."""
 
     def __init__(self, specs: Sequence[HostSpec], progress: Progress | None = None) -> None:
         """Fork a host for each specification and wait until the owners have read their data."""
-        fleet = LocalFleet(specs)
-        self.pids = fleet.pids
-        super().__init__(specs, fleet, progress)
+        self._local = LocalFleet(specs)
+        super().__init__(specs, self._local, progress)
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The process numbers of the hosts."""
+        return self._local.pids
 
 
 class LocalAdversary:

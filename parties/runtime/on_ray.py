@@ -26,9 +26,9 @@ from ray.exceptions import RayActorError, RayError
 from parties.adversary.adversary import Adversary
 from parties.registry import Source, sources
 from parties.runtime import wire
-from parties.runtime.dispatch import Dispatcher, Progress, homes, named_error
-from parties.runtime.host import HostSpec
-from parties.runtime.wire import Address
+from parties.runtime.dispatch import Dispatcher, HostsDied, Progress, homes, named_error
+from parties.runtime.host import HostSpec, forget_transcript
+from parties.runtime.wire import Address, PeerLost
 from parties.runtime.worker import Instruction, Report, Worker
 from protocols.language.errors import HostLost, KeyholeError, ProtocolError
 from protocols.language.session import Group
@@ -36,8 +36,7 @@ from protocols.language.session import Group
 _CHUNK = 16 << 20
 _ANSWER_SECONDS = 5.0
 _CLOSING_SECONDS = 10.0
-_LIVING_SECONDS = 5.0
-_GRACE_SECONDS = 1.0
+_WATCH_SECONDS = 2.0  # without a report, until the hosts are asked whether they live
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -74,6 +73,10 @@ class HostActor:
     def meet(self, book: dict[str, Address]) -> None:
         """Learn where the other hosts listen."""
         self._worker.meet(book)
+
+    def rejoin(self, book: dict[str, Address]) -> Report:
+        """Come back in the place of a host that died."""
+        return self._worker.rejoin(book)
 
     def execute(self, groups: Sequence[Group], batch: Sequence[Instruction]) -> Report:
         """Carry out a batch of instructions."""
@@ -120,25 +123,17 @@ class RayFleet:
     def __init__(self, specs: Sequence[HostSpec]) -> None:
         """Start a host for each specification and wait until the owners have read their data."""
         self._specs = {spec.name: spec for spec in specs}
-        self._token = wire.new_token()
+        self.token, self._home = wire.new_token(), homes(specs)
         self._marker = Path(specs[0].transcript).parent / f".run-{os.getpid()}"
         self._marker.touch()
-        actor: Any = ray.remote(max_restarts=0, max_task_retries=0, num_cpus=0)(HostActor)
-        resources: Any = ray.cluster_resources  # ray leaves it untyped
-        offered: dict[str, float] = resources()
-        home = homes(specs)
-        self._actors: dict[str, Any] = {
-            spec.name: actor.options(resources=_place(spec.role.value, offered)).remote(
-                spec, self._marker.name, home, self._token
-            )
-            for spec in specs
-        }
+        self.book: dict[str, Address] = {}
+        self.pids: dict[str, int] = {}
+        self._actors = {spec.name: self._actor(spec) for spec in specs}
         try:
-            started = {name: self._started(name) for name in self._actors}
-            self.pids = {name: pid for name, (pid, _) in started.items()}
-            self._book = {name: address for name, (_, address) in started.items()}
+            for name in self._actors:
+                self._await(name)
             for handle in self._actors.values():
-                handle.meet.remote(self._book)
+                handle.meet.remote(self.book)
         except BaseException:
             self._stop()
             raise
@@ -151,25 +146,28 @@ class RayFleet:
             tickets
         )
 
-    def reports(self, tickets: Sequence[Any]) -> Sequence[Report | None]:
-        try:
-            found: list[Report | None] = ray.get(list(tickets))
-            return found
-        except RayError:  # it comes at once; others may wait for who died
-            done, _ = ray.wait(list(tickets), num_returns=len(tickets), timeout=_GRACE_SECONDS)
-            return [self._report(ticket) if ticket in done else Report() for ticket in tickets]
+    def reports(self, tickets: Sequence[Any]) -> Sequence[Report]:
+        while True:
+            try:
+                found: list[Report] = ray.get(list(tickets), timeout=_WATCH_SECONDS)
+                return found
+            except ray.exceptions.GetTimeoutError:
+                if not all(wire.lives(address, self.token) for address in self.book.values()):
+                    raise HostsDied from None
+            except RayActorError:
+                raise HostsDied from None
 
-    def _report(self, ticket: Any) -> Report | None:
+    def restart(self, host: str) -> None:
+        ray.kill(self._actors[host])
+        forget_transcript(self._specs[host])
+        self._actors[host] = self._actor(self._specs[host])
+        self._await(host)
         try:
-            report: Report = ray.get(ticket)
-        except RayError:
-            return None
-        return report
-
-    def dead(self) -> list[str]:
-        asked = {actor.ready.remote(): name for name, actor in self._actors.items()}
-        answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_LIVING_SECONDS)
-        return [asked[ref] for ref in answered if not _lives(ref)]  # who is busy lives
+            report: Report = ray.get(self._actors[host].rejoin.remote(self.book))
+        except RayActorError:
+            raise HostsDied from None
+        if report.lost:
+            raise PeerLost(report.lost)
 
     def close(self) -> None:
         away = {name: actor.close.remote(True) for name, actor in self._actors.items()}
@@ -183,22 +181,28 @@ class RayFleet:
         self._stop()
 
     def abandon(self) -> None:
-        for address in getattr(self, "_book", {}).values():
-            wire.halt(address, self._token)
+        for address in self.book.values():
+            wire.halt(address, self.token)
         closing = {name: actor.close.remote(False) for name, actor in self._actors.items()}
         for name, files in closing.items():
             with contextlib.suppress(RayError):
                 self._fetch(name, ray.get(files, timeout=_CLOSING_SECONDS))
         self._stop()
 
-    def _started(self, name: str) -> tuple[int, Address]:
+    def _actor(self, spec: HostSpec) -> Any:
+        actor: Any = ray.remote(max_restarts=0, max_task_retries=0, num_cpus=0)(HostActor)
+        resources: Any = ray.cluster_resources  # ray leaves it untyped
+        where = _place(spec.role.value, resources())
+        return actor.options(resources=where).remote(spec, self._marker.name, self._home, self.token)
+
+    def _await(self, name: str) -> None:
+        """Wait until a host has started."""
         try:
-            started: tuple[int, Address] = ray.get(self._actors[name].ready.remote())
+            self.pids[name], self.book[name] = ray.get(self._actors[name].ready.remote())
         except ray.exceptions.RayTaskError as error:
             raise _refusal(name, error) from None
         except RayError:
             raise HostLost(f"the process of {name} died at its start") from None
-        return started
 
     def _stop(self) -> None:
         for actor in self._actors.values():
@@ -229,9 +233,13 @@ class RayRuntime(Dispatcher):
 
     def __init__(self, specs: Sequence[HostSpec], progress: Progress | None = None) -> None:
         """Start a host for each specification and wait until the owners have read their data."""
-        fleet = RayFleet(specs)
-        self.pids = fleet.pids
-        super().__init__(specs, fleet, progress)
+        self._on_ray = RayFleet(specs)
+        super().__init__(specs, self._on_ray, progress)
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The process numbers of the hosts."""
+        return self._on_ray.pids
 
 
 class RayAdversary:
@@ -363,15 +371,6 @@ def version() -> str:
 def _place(role: str, offered: dict[str, float]) -> dict[str, float]:
     """Ask for a node that offers the custom resource named after the role, where the cluster has one."""
     return {role: 0.001} if role in offered else {}
-
-
-def _lives(ref: Any) -> bool:
-    """Whether the actor that a call went to answered it."""
-    try:
-        ray.get(ref)
-    except RayActorError:
-        return False
-    return True
 
 
 def _own_address() -> str:

@@ -5,6 +5,10 @@ while the receiver is behind by what the system buffers: no party runs ahead of 
 cannot lock up: of all instructions that are not carried out yet, the first of the script waits for none that
 comes after it.
 
+A host whose process died is started again and carries out the script from its beginning, alone: what others
+sent it before it came back, they read from their transcripts when it asks; what it sent before, they have,
+and it says nothing twice. Nobody else goes back. The first word of a connection says what it is for.
+
 Both ends prove by HMAC-SHA256 that they know the token of the run before anything else is said. What follows
 is neither encrypted nor authenticated frame by frame: between nodes the network is trusted, as it is with
 Ray's own traffic.
@@ -18,7 +22,8 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -29,18 +34,30 @@ from protocols.language.errors import KeyholeError, ProtocolError
 Frames = Sequence[tuple[int, Frame]]
 Address = tuple[str, int]
 
+DRIVER = "driver"
 _NONCE = 32
 _PROOF = 32
-_HEAD = struct.Struct("<qq")  # number of the first message, how many frames follow
-_ENTRY = struct.Struct("<qq")  # index of a frame, its bytes
+_PAIR = struct.Struct("<qq")  # number of the first message, how many frames; index of a frame, its bytes
+_ONE = struct.Struct("<q")
 _ABSENT = -1  # frames, from a host that failed and has said so to the driver
+_NONE = -1  # the number of the last message, before the first
 _MOST_BYTES = 1 << 40
 _MOST_BUFFERS = 256  # in one call of the system, which takes 1024
 _GREETING_SECONDS = 10.0
 
 
+class Purpose(Enum):
+    """What a connection is for."""
+
+    FRAMES = "frames"  # of the one who dials
+    BACK = "back"  # it was started again, and listens at another address
+    ASK = "ask"  # for messages that were sent, or revealed, before
+    HALT = "halt"  # the run failed: wait for nobody
+    PING = "ping"
+
+
 class PeerLost(KeyholeError):
-    """The connection to another host ended: its process died, or the run is halted."""
+    """The connection to another host ended, and the run is halted."""
 
     def __init__(self, peer: str) -> None:
         super().__init__(f"the connection to {peer} ended")
@@ -50,100 +67,232 @@ class PeerLost(KeyholeError):
 class Wire:
     """One host's end of the connections to all others."""
 
-    def __init__(self, name: str, token: bytes, listener: socket.socket) -> None:
-        """`listener` is bound and listens; `token` (32 bytes) is known to the hosts of this run alone."""
-        self._name, self._token, self._listener = name, token, listener
+    def __init__(
+        self,
+        name: str,
+        token: bytes,
+        listener: socket.socket,
+        spoken: Callable[[], Generator[tuple[int, bytes], None, None]],
+    ) -> None:
+        """`listener` is bound and listens; `token` (32 bytes) is known to the hosts of this run alone;
+        `spoken()` reads (number, frame) of the messages that were sent here from the transcript, in order.
+        """
+        self._name, self._token, self._listener, self._spoken = name, token, listener, spoken
         self._book: dict[str, Address] = {}
         self._out: dict[str, socket.socket] = {}
         self._in: dict[str, socket.socket] = {}
-        self._kept: dict[int, Frames | None] = {}  # from this host to itself
+        self._own: dict[int, Frames | None] = {}  # from this host to itself
+        self._sent: dict[str, int] = {}  # the first message of the last transfer to each host
+        self._taken: dict[str, int] = {}
+        self._before: dict[str, _Before] = {}
+        self._reading: dict[threading.Thread, socket.socket] = {}  # who reads the transcript, and to whom
         self._changed = threading.Condition()
         self._halted = False
-        threading.Thread(target=self._answer, name="wire", daemon=True).start()
+        threading.Thread(target=self._listen, name="wire", daemon=True).start()
 
     def meet(self, book: Mapping[str, Address]) -> None:
         """Learn at which addresses the hosts listen."""
         self._book.update(book)
 
+    def rejoin(self, book: Mapping[str, Address]) -> None:
+        """Come back in the place of a host that died: `PeerLost` where another one is gone as well."""
+        self.meet(book)
+        host, port = self._listener.getsockname()[:2]
+        for peer, address in book.items():
+            if peer == self._name:
+                continue
+            try:
+                with dial(address, self._token, self._name, Purpose.BACK) as connection:
+                    connection.sendall(_ONE.pack(len(host)) + host.encode() + _ONE.pack(port))
+                    sent, taken = _PAIR.unpack(_read(connection, _PAIR.size))
+                asking = dial(address, self._token, self._name, Purpose.ASK)
+            except (OSError, ProtocolError):
+                raise PeerLost(peer) from None
+            self._before[peer] = _Before(sent, taken, asking)
+
     def send(self, to: str, seq: int, frames: Frames | None) -> None:
-        """Send the frames of the transfer that begins with message `seq`; None from a host that failed."""
+        """Send the frames of the transfer that begins with message `seq`; None from a host that failed.
+
+        They are in the transcript already: if the other end is gone, it will ask for them when it is back.
+        """
         if to == self._name:
-            self._kept[seq] = frames
+            self._own[seq] = frames
             return
-        table = b"" if frames is None else b"".join(_ENTRY.pack(i, frame.nbytes) for i, frame in frames)
-        head = _HEAD.pack(seq, _ABSENT if frames is None else len(frames)) + table
-        try:
+        if to in self._before and seq <= self._before[to].taken:
+            return
+        with self._changed:
+            if self._halted:
+                raise PeerLost(to)
+            self._sent[to] = seq
+        table = b"" if frames is None else b"".join(_PAIR.pack(i, frame.nbytes) for i, frame in frames)
+        head = _PAIR.pack(seq, _ABSENT if frames is None else len(frames)) + table
+        with contextlib.suppress(OSError):
             _send_all(self._dialled(to), [head, *(frame.data for _, frame in frames or ())])
-        except OSError:
-            raise PeerLost(to) from None
 
-    def take(self, sender: str, seq: int, most: int) -> Frames | None:
-        """Wait for the frames of a transfer, `most` of them or fewer; None from a host that failed.
+    def take(self, sender: str, seq: int, indices: Sequence[int]) -> Frames | None:
+        """Wait for the frames of a transfer, with these indices; None from a host that failed.
 
-        Raises `PeerLost` when the connection ends, and `ProtocolError` for anything but that transfer.
+        Raises `PeerLost` once the run is halted, and `ProtocolError` for anything but that transfer.
         """
         if sender == self._name:
-            return self._kept.pop(seq)
-        connection = self._accepted(sender)
-        try:
-            number, count = _HEAD.unpack(_read(connection, _HEAD.size))
-            if number != seq or not _ABSENT <= count <= most:
-                raise ProtocolError(f"{self._name}: {sender} is at message {number} where {seq} was expected")
-            if count == _ABSENT:
-                return None
-            table = _read(connection, _ENTRY.size * count)
-            return [(i, _frame(connection, nbytes)) for i, nbytes in _ENTRY.iter_unpack(table)]
-        except OSError:
-            raise PeerLost(sender) from None
+            return self._own.pop(seq)
+        before = self._before.get(sender)
+        if before is not None and seq <= before.sent:
+            self._taken[sender] = seq
+            return before.ask(sender, seq, indices)
+        if before is not None:
+            before.connection.close()  # nothing is left to ask for
+        while True:
+            connection = self._accepted(sender)
+            try:
+                number, count = _PAIR.unpack(_read(connection, _PAIR.size))
+                said_before = number <= self._taken.get(sender, _NONE)
+                entries = count if said_before else min(count, len(indices) + 1)
+                table = [_PAIR.unpack(_read(connection, _PAIR.size)) for _ in range(entries)]
+                expected = number == seq and (count == _ABSENT or [i for i, _ in table] == list(indices))
+                if not (said_before or expected):
+                    raise ProtocolError(
+                        f"{self._name}: {sender} is at message {number} where {seq} was expected"
+                    )
+                frames = [(i, _frame(connection, nbytes)) for i, nbytes in table]
+            except OSError:
+                self._forget(sender, connection)
+                continue
+            if said_before:  # by one that died, and came back while this was under way
+                continue
+            with self._changed:
+                self._taken[sender] = seq
+            return None if count == _ABSENT else frames
 
     def halt(self) -> None:
         """End every connection: whoever waits for one here gets `PeerLost`."""
         with self._changed:
             self._halted = True
-            for connection in (*self._out.values(), *self._in.values(), self._listener):
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
+            asking = [before.connection for before in self._before.values()]
+            reading = dict(self._reading)
+            ends = (*self._out.values(), *self._in.values(), *asking, *reading.values(), self._listener)
+            for connection in ends:
+                _shut(connection)
             self._changed.notify_all()
+        for thread in reading:  # a transcript cannot be closed while somebody reads it
+            if thread is not threading.current_thread():
+                thread.join()
 
     def _dialled(self, to: str) -> socket.socket:
-        if self._halted:
-            raise PeerLost(to)
-        if to not in self._out:
-            connection = dial(self._book[to], self._name, self._token)
-            with self._changed:
-                self._out[to] = connection
-        return self._out[to]
+        with self._changed:
+            known, address = self._out.get(to), self._book[to]
+        if known is not None:
+            return known
+        connection = dial(address, self._token, self._name, Purpose.FRAMES)
+        with self._changed:
+            if self._book[to] != address:  # it died and came back meanwhile: it asks for these
+                connection.close()
+                raise ConnectionError(to)
+            self._out[to] = connection
+        return connection
 
     def _accepted(self, sender: str) -> socket.socket:
         with self._changed:
-            while sender not in self._in:
-                if self._halted:
-                    raise PeerLost(sender)
+            while sender not in self._in and not self._halted:
                 self._changed.wait()
+            if self._halted:
+                raise PeerLost(sender)
             return self._in[sender]
 
-    def _answer(self) -> None:
-        """Accept hosts, and the driver, whose only wish is that this one halts."""
+    def _forget(self, sender: str, connection: socket.socket) -> None:
+        """No more of a connection that ended; its host may come back."""
+        with self._changed:
+            if self._in.get(sender) is connection:
+                del self._in[sender]
+        connection.close()
+
+    def _listen(self) -> None:
         while not self._halted:
             try:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            try:
-                name = _greet(connection, self._token)
-            except (OSError, ProtocolError):
-                connection.close()
-                continue
-            if name == DRIVER:
-                connection.close()
-                self.halt()
+            threading.Thread(target=self._answer, args=(connection,), name="wire", daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        """See to one that dialled."""
+        try:
+            name, purpose = _greet(connection, self._token)
+            match purpose:
+                case Purpose.FRAMES:
+                    with self._changed:
+                        self._in[name] = connection
+                        self._changed.notify_all()
+                    return
+                case Purpose.BACK:
+                    self._welcome(name, connection)
+                case Purpose.ASK:
+                    self._read_aloud(connection)
+                case Purpose.HALT:
+                    self.halt()
+                case Purpose.PING:
+                    pass
+        except (OSError, KeyholeError, ValueError):
+            pass
+        connection.close()
+
+    def _welcome(self, name: str, connection: socket.socket) -> None:
+        """Tell one that came back how far each of the two had heard of the other."""
+        (length,) = _ONE.unpack(_read(connection, _ONE.size))
+        host = bytes(_read(connection, min(length, 255))).decode()
+        (port,) = _ONE.unpack(_read(connection, _ONE.size))
+        with self._changed:
+            for old in (self._out.pop(name, None), self._in.pop(name, None)):
+                if old is not None:
+                    _shut(old)
+            self._book[name] = host, port
+            heard = self._sent.get(name, _NONE), self._taken.get(name, _NONE)
+            self._changed.notify_all()
+        connection.sendall(_PAIR.pack(*heard))
+
+    def _read_aloud(self, connection: socket.socket) -> None:
+        """Answer requests for messages that were sent from here, which come in their order."""
+        thread = threading.current_thread()
+        with self._changed:
+            if self._halted:
                 return
+            self._reading[thread] = connection
+        try:
+            self._read_on_demand(connection)
+        finally:
             with self._changed:
-                self._in[name] = connection
-                self._changed.notify_all()
+                del self._reading[thread]
+
+    def _read_on_demand(self, connection: socket.socket) -> None:
+        with contextlib.closing(self._spoken()) as spoken:
+            while True:
+                (number,) = _ONE.unpack(_read(connection, _ONE.size))
+                frame = next((frame for seq, frame in spoken if seq == number), None)
+                if frame is None:
+                    return
+                _send_all(connection, [_ONE.pack(len(frame)), frame])
 
 
-DRIVER = "driver"
+class _Before:
+    """What two hosts had heard of each other when one of them died."""
+
+    def __init__(self, sent: int, taken: int, connection: socket.socket) -> None:
+        """`sent`: the last transfer to the one that is back; `taken`: the last one from it."""
+        self.sent, self.taken, self.connection = sent, taken, connection
+
+    def ask(self, peer: str, seq: int, indices: Sequence[int]) -> Frames:
+        """The frames of a transfer that was sent before."""
+        return [(i, asked(self.connection, peer, seq + i)) for i in indices]
+
+
+def asked(connection: socket.socket, peer: str, number: int) -> Frame:
+    """A message that was sent before, read from the sender's transcript."""
+    try:
+        connection.sendall(_ONE.pack(number))
+        (nbytes,) = _ONE.unpack(_read(connection, _ONE.size))
+        return _frame(connection, nbytes)
+    except OSError:
+        raise PeerLost(peer) from None
 
 
 def new_token() -> bytes:
@@ -159,19 +308,29 @@ def listening(host: str) -> socket.socket:
 def halt(address: Address, token: bytes) -> None:
     """Have the host at an address give up waiting for others, if it still runs."""
     with contextlib.suppress(OSError, ProtocolError):
-        dial(address, DRIVER, token).close()
+        dial(address, token, DRIVER, Purpose.HALT).close()
 
 
-def dial(address: Address, name: str, token: bytes) -> socket.socket:
-    """A connection to the host at an address, for messages to it."""
+def lives(address: Address, token: bytes) -> bool:
+    """Whether the host at an address still runs; one that is too busy to answer does."""
+    try:
+        dial(address, token, DRIVER, Purpose.PING).close()
+    except TimeoutError:
+        return True
+    except (OSError, ProtocolError):
+        return False
+    return True
+
+
+def dial(address: Address, token: bytes, name: str, purpose: Purpose) -> socket.socket:
+    """A connection to the host at an address, which knows who dialled and what for."""
     connection = socket.create_connection(address, timeout=_GREETING_SECONDS)
     try:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         theirs, mine = bytes(_read(connection, _NONCE)), os.urandom(_NONCE)
-        called = name.encode()
-        connection.sendall(
-            mine + _proof(token, b"dials", theirs, mine, called) + bytes([len(called)]) + called
-        )
+        called = f"{purpose.value} {name}".encode()
+        proof = _proof(token, b"dials", theirs, mine, called)
+        connection.sendall(mine + proof + bytes([len(called)]) + called)
         if not hmac.compare_digest(
             _read(connection, _PROOF), _proof(token, b"answers", theirs, mine, called)
         ):
@@ -183,23 +342,29 @@ def dial(address: Address, name: str, token: bytes) -> socket.socket:
     return connection
 
 
-def _greet(connection: socket.socket, token: bytes) -> str:
-    """The name of who dialled; raises `ProtocolError` for one that does not know the token."""
+def _greet(connection: socket.socket, token: bytes) -> tuple[str, Purpose]:
+    """Who dialled, and what for; raises `ProtocolError` for one that does not know the token."""
     connection.settimeout(_GREETING_SECONDS)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     mine = os.urandom(_NONCE)
     connection.sendall(mine)
     theirs, proof = bytes(_read(connection, _NONCE)), _read(connection, _PROOF)
-    name = bytes(_read(connection, _read(connection, 1)[0]))
-    if not hmac.compare_digest(proof, _proof(token, b"dials", mine, theirs, name)):
+    called = bytes(_read(connection, _read(connection, 1)[0]))
+    if not hmac.compare_digest(proof, _proof(token, b"dials", mine, theirs, called)):
         raise ProtocolError("a stranger dialled")
-    connection.sendall(_proof(token, b"answers", mine, theirs, name))
+    connection.sendall(_proof(token, b"answers", mine, theirs, called))
     connection.settimeout(None)
-    return name.decode()
+    purpose, name = called.decode().split(" ", 1)
+    return name, Purpose(purpose)
 
 
 def _proof(token: bytes, *said: bytes) -> bytes:
     return hmac.digest(token, b"".join(len(part).to_bytes(4, "little") + part for part in said), "sha256")
+
+
+def _shut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _send_all(connection: socket.socket, buffers: Iterable[Any]) -> None:

@@ -52,7 +52,7 @@ class Report:
 
     failure: str = ""
     cause: str = ""  # the type of the failure
-    lost: str = ""  # the host to which the connection ended
+    lost: str = ""  # the host that did not answer
     revealed: Frame | None = field(default=None, repr=False)
 
 
@@ -65,7 +65,7 @@ class Worker:
         """`home` says which host carries which party; raises `KeyholeError` where the host cannot start."""
         self._name, self._home = spec.name, dict(home)
         self._host = Host(spec)
-        self._wire = Wire(spec.name, token, listener)
+        self._wire = Wire(spec.name, token, listener, self._host.spoken)
         self._groups: dict[int, Group] = {}
         self._failed = False
         self.pid = os.getpid()
@@ -73,6 +73,14 @@ class Worker:
     def meet(self, book: Mapping[str, Address]) -> None:
         """Learn at which addresses the other hosts listen."""
         self._wire.meet(book)
+
+    def rejoin(self, book: Mapping[str, Address]) -> Report:
+        """Come back in the place of a host that died; the script begins anew for this one alone."""
+        try:
+            self._wire.rejoin(book)
+        except PeerLost as lost:
+            return Report(lost=lost.peer)
+        return Report()
 
     def execute(self, groups: Sequence[Group], batch: Sequence[Instruction]) -> Report:
         """Carry out a batch of instructions; `groups` are those that it is the first to name by number."""
@@ -100,10 +108,10 @@ class Worker:
 
     def close(self, keep: bool) -> None:
         """Finish the transcript, and with `keep` what the parties keep."""
+        self._wire.halt()
         if keep and not self._failed:
             self._host.keep_state()
         self._host.close()
-        self._wire.halt()
 
     def _carry_out(self, instruction: Instruction) -> Frame | None:
         match instruction:
@@ -136,12 +144,24 @@ class Worker:
         transfer = self._whole_transfer(receive.transfer)
         frames: list[tuple[int, Frame]] = []
         for host in receive.out_of:
-            arrived = self._wire.take(host, transfer.seq, transfer.count)
+            arrived = self._wire.take(host, transfer.seq, self._from(host, transfer))
             if arrived is None:
                 self._failed = True  # the sender failed and has said so itself
             frames += arrived or ()
         if not self._failed:
             self._host.receive(transfer, frames)
+
+    def _from(self, host: str, transfer: Transfer) -> list[int]:
+        """Which messages of a transfer, or the one frame of a broadcast, come from a host to this one."""
+        if is_broadcast(transfer):
+            return [0]
+        senders, receivers = transfer.senders.members, transfer.receivers.members
+        found = list(range(transfer.count))
+        if len(senders) > 1:
+            found = [i for i in found if self._home[senders[i]] == host]
+        if len(receivers) > 1:
+            found = [i for i in found if self._home[receivers[i]] == self._name]
+        return found
 
     def _excuse(self, instruction: Instruction) -> None:
         """Tell those who would wait for this host that nothing comes."""

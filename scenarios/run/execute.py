@@ -15,7 +15,7 @@ from parties.adversary.attack import Learned
 from parties.record.log import open_log
 from parties.record.transcript import Record
 from protocols.language.errors import ConfigError, KeyholeError
-from protocols.language.session import Session, opened
+from protocols.language.session import Runtime, Session, opened
 from protocols.network.schedule import Rounds
 from scenarios.run.attacks import attack_run
 from scenarios.run.experiment import FULL_LIMIT_NBYTES, Experiment
@@ -259,7 +259,12 @@ def train(
     epochs = []
     try:
         instead = experiment.behaviour.INSTEAD if experiment.behaviour else {}
-        session = Session(runtime, protocol.FIGURE, counts, config, instead)
+
+        def session_on(runtime: Runtime) -> Session:
+            return Session(runtime, protocol.FIGURE, counts, config, instead)
+
+        runtime.script = lambda again: protocol.run(session_on(again), config)
+        session = session_on(runtime)
         for epoch, revealed in enumerate(protocol.run(session, config), start=1):
             trained, told = clock.since("setup"), opened(revealed)
             epochs.append(Epoch(told, accuracy(experiment, told), trained))

@@ -317,3 +317,44 @@ def test_an_owner_that_cannot_read_its_data_says_so(runtime, tmp_path):
     load.cache_clear()  # nor what is forked from the driver
     with pytest.raises(DataError, match=r"own\.npz"):
         started(experiment, tmp_path)
+
+
+KILLED = [
+    (protocol, host, options)
+    for protocol, options in (
+        ("plain_fe", {}),
+        ("mitig2", {"owners": 4, "per_round": 2}),
+        ("mitig2", {}),
+        ("plain_fe", {"owners": 3}),
+    )
+    for host in ("data_owner", "key_authority", "cloud_trainer")
+]
+
+
+@in_processes
+@pytest.mark.parametrize(("protocol", "host", "options"), KILLED, ids=str)
+def test_a_run_goes_on_where_a_process_was_killed_and_nothing_is_lost(
+    runtime, protocol, host, options, tmp_path, runs
+):
+    experiment = replace(small(protocol, runtime=runtime, epochs=40, **options), out=tmp_path / "run")
+    rng, killed = np.random.default_rng([len(protocol), len(host), len(options)]), []
+    rounds = set(rng.integers(0, 2 * experiment.steps // 3, 2).tolist())
+
+    with pytest.MonkeyPatch.context() as patch:
+        end_phase = dispatch.Dispatcher.end_phase
+
+        def spy(self, phase, round_):
+            end_phase(self, phase, round_)
+            if phase == "step" and round_ in rounds:
+                rounds.discard(round_)
+                names = [name for name in self.pids if name.startswith(host)]
+                if names:
+                    os.kill(self.pids[names[0]], signal.SIGKILL)
+                    killed.append(self.pids[names[0]])
+
+        patch.setattr(dispatch.Dispatcher, "end_phase", spy)
+        run, result = execute(experiment)
+    expected = runs(protocol, epochs=40, **options)[1]
+    assert result["transcript_digest"] == expected["transcript_digest"]
+    assert len(killed) == (2 if host in result["parties"] or f"{host}:0" in result["parties"] else 0)
+    assert run.faults() == [] and ended(killed)
