@@ -70,7 +70,7 @@ class Fleet(Protocol):
         """Whether all these reports have come; does not wait."""
 
     def reports(self, tickets: Sequence[Any]) -> Sequence[Report]:
-        """Wait for reports; `HostsDied` where one will not come. Whatever came can be had again."""
+        """Wait for reports, each once; `HostsDied` where one will not come, and then none is lost."""
 
     def restart(self, host: str) -> None:
         """A new process in the place of one that died, with an empty transcript; it has met the others."""
@@ -82,7 +82,7 @@ class Fleet(Protocol):
         """After a failure: finish the transcripts that are within reach, then end every process."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Flight:
     """Rounds whose instructions are with the hosts, and the tickets for their reports."""
 
@@ -205,9 +205,10 @@ class Dispatcher(_Post):
         self._said += 1
         host = self.post_reveal(reveal)
         self._take_off()  # every host: this one may wait for what others send
-        while len(self._flights) > 1:
-            self._retire()
-        revealed = self._retire()[host].revealed
+        last, reports = self._flights[-1], dict[str, Report]()
+        while last in self._flights:
+            reports = self._retire()
+        revealed = reports[host].revealed
         if revealed is None:
             raise ProtocolError(f"{host}: nothing to reveal")
         return decode(revealed)
@@ -298,14 +299,17 @@ class Dispatcher(_Post):
         if self.script is None or len(dead) > 1 or again >= _LIVES or not _recorded(self._specs.values()):
             raise lost
         (host,) = dead
+        self._take_off()  # to catch up is to carry out what is queued as well, which others take part in
         try:
             self._fleet.restart(host)
             self._mail[host] = _Mail()
             ticket = _Again(self, host, self.script).carried_out()
         except (HostsDied, PeerLost):
             raise lost from None
-        for flight in self._flights:
-            flight.tickets = [(name, old) for name, old in flight.tickets if name != host] + [(host, ticket)]
+        told = [flight for flight in self._flights if any(name == host for name, _ in flight.tickets)]
+        for flight in told:
+            flight.tickets = [(name, old) for name, old in flight.tickets if name != host]
+        (told or self._flights)[-1].tickets.append((host, ticket))  # it has caught up with the last of them
         self.recoveries.append(Recovery(host, *self._last, round(time.perf_counter() - began, 3)))
 
 

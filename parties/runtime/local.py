@@ -117,9 +117,9 @@ class LocalFleet:
 
     def reports(self, tickets: Sequence[tuple[str, int]]) -> Sequence[Report]:
         while not all(ticket in self._answers for ticket in tickets):
-            self._collect(timeout=None)
             if any(child.ended for child in self._children.values()):
                 raise HostsDied
+            self._collect(timeout=None)
         return [self._answers.pop(ticket) for ticket in tickets]
 
     def restart(self, host: str) -> None:

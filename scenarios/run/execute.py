@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from parties.adversary.attack import Learned
@@ -25,7 +25,7 @@ from scenarios.run.json_schema import plain
 from scenarios.run.learned import held_against_audit, learned, learned_rows
 from scenarios.run.manifest import write_manifest
 from scenarios.run.report import Epoch, accuracy, baseline, report
-from scenarios.run.result import Result, Seconds
+from scenarios.run.result import Recovered, Result, Seconds
 from scenarios.run.status import noted, set_aside
 from scenarios.show.charts import draw_knowledge
 
@@ -82,12 +82,13 @@ def _carried_out(
     experiment: Experiment, run: RunFolder, make: Runtimes, clock: Clock, observe: Observe, log: Any
 ) -> Result:
     """Train, report, ask who learned what, attack, and train the baseline."""
-    epochs = train(experiment, run, make, clock, observe, log)
+    trained = train(experiment, run, make, clock, observe, log)
     clock.lap("train")
-    result = report(experiment, run, epochs, clock.seconds())
+    result = report(experiment, run, trained.epochs, clock.seconds())
     clock.lap("report")
+    lines = learned_rows(_learned(experiment, run, make, log))
     result = replace(
-        result, learned=learned_rows(_learned(experiment, run, make, log)), seconds=Seconds(**clock.seconds())
+        result, recovered=trained.recovered or None, learned=lines, seconds=Seconds(**clock.seconds())
     )
     written(run, result)  # whatever becomes of the attacks
     draw_knowledge(run.path, result.learned)
@@ -237,10 +238,18 @@ def check_addressed(session: Session, experiment: Experiment) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What was revealed and when, by epoch or by message of queries, and which processes died meanwhile."""
+
+    epochs: list[Epoch]
+    recovered: tuple[Recovered, ...]
+
+
 def train(
     experiment: Experiment, run: RunFolder, make: Runtimes, clock: Clock, observe: Observe, log: Any
-) -> list[Epoch]:
-    """Run the protocol; returns what was revealed and when, by epoch or by message of queries."""
+) -> Trained:
+    """Run the protocol, from whatever processes that die it recovers."""
     started = False
 
     def progress(phase: str, round: int) -> None:
@@ -276,4 +285,9 @@ def train(
     except BaseException:
         runtime.abort()
         raise
-    return epochs
+    recovered = tuple(Recovered(**asdict(each)) for each in getattr(runtime, "recoveries", ()))
+    for each in recovered:
+        log.warning(
+            "host_recovered", lost=each.host, phase=each.phase, round=each.round, seconds=each.seconds
+        )
+    return Trained(epochs, recovered)

@@ -274,6 +274,16 @@ class Scored:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Recovered:
+    """A process that died, and the one in its place."""
+
+    host: str = derived("whose process it was")
+    phase: str = derived("of the last round that had ended when it was missed; empty before the first")
+    round: int = derived("that round, or -1 outside of rounds")
+    seconds: float = derived("until the new process had all its instructions again", least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """result.json of a run"""
 
@@ -293,6 +303,7 @@ class Result:
     head: Head | None = maybe("what is measured of an encrypted head")
     published: Published | None = maybe("what a paper reports for the experiment of a preset")
     malicious: tuple[Deviating, ...] | None = maybe("parties that deviated, if any did")
+    recovered: tuple[Recovered, ...] | None = maybe("processes that died and were started again, if any did")
     traffic: tuple[Edge, ...] = derived("messages between two roles under one label")
     parties: dict[str, PartyTraffic] = derived("messages and payload bytes of each party")
     learned: Sequence[dict[str, Any]] = derived("who learned what", (), holds=list[Known])

@@ -336,7 +336,7 @@ KILLED = [
 def test_a_run_goes_on_where_a_process_was_killed_and_nothing_is_lost(
     runtime, protocol, host, options, tmp_path, runs
 ):
-    experiment = replace(small(protocol, runtime=runtime, epochs=40, **options), out=tmp_path / "run")
+    experiment = replace(small(protocol, runtime=runtime, epochs=15, **options), out=tmp_path / "run")
     rng, killed = np.random.default_rng([len(protocol), len(host), len(options)]), []
     rounds = set(rng.integers(0, 2 * experiment.steps // 3, 2).tolist())
 
@@ -354,7 +354,8 @@ def test_a_run_goes_on_where_a_process_was_killed_and_nothing_is_lost(
 
         patch.setattr(dispatch.Dispatcher, "end_phase", spy)
         run, result = execute(experiment)
-    expected = runs(protocol, epochs=40, **options)[1]
+    expected = runs(protocol, epochs=15, **options)[1]
     assert result["transcript_digest"] == expected["transcript_digest"]
     assert len(killed) == (2 if host in result["parties"] or f"{host}:0" in result["parties"] else 0)
+    assert [each["host"].split(".")[0] for each in result.get("recovered", [])] == [host] * len(killed)
     assert run.faults() == [] and ended(killed)
