@@ -7,7 +7,7 @@ samples at least; `bounded` for what they constrain without determining it; `not
 declared opaque and no rule opens, with what was tried; `not analysed` for a label that no relation is read
 from.
 
-The rules (`rules.py`) say what follows from some types of relations, whatever these are of; a larger view has
+The rules (`rules`) say what follows from some types of relations, whatever these are of; a larger view has
 more relations, and is told no less. A rule that is added there is a row of `RULES`.
 """
 

@@ -252,3 +252,12 @@ def test_products_with_unknown_maps_and_few_known_samples_give_most_others():
     assert good.mean() > 0.8
     assert (x[good] == SECRET[25:96][good]).mean() > 0.95  # but for pixels that no known sample shows
     assert not lattice.from_known(z, SECRET[:6], expected())[1].any()
+
+
+@pytest.mark.parametrize("values", [1, 3, 100, 10**6])
+def test_the_candidates_that_are_kept_are_those_of_a_stable_sort(values):
+    rng = np.random.default_rng(values)
+    for count, size in ((1, 1), (7, 5), (5, 7), (64, 500), (500, 500), (512, 1536)):
+        costs = rng.integers(0, values, size).astype(np.float64)
+        kept = lattice._least(costs, count)
+        assert np.array_equal(kept, np.argsort(costs, kind="stable")[:count])

@@ -403,9 +403,12 @@ def test_the_authority_sees_no_copy_but_their_sum(runs):
 
 
 def test_authority_and_cloud_solve_the_sum_of_updates_while_all_samples_are_few(runs):
-    few, many = (
-        runs("mitig2", **{**SECURE, "hidden": h})[0] for h in (16, 8)
-    )  # 3 owners of batches of 4: 12 samples a round
+    (
+        few,
+        many,
+    ) = (  # 3 owners of batches of 3 and of 4: 9 and 12 samples a round; no lattice of pixels is tried
+        runs("mitig2", **{**SECURE, "hidden": h, "batch": b})[0] for h, b in ((12, 3), (8, 4))
+    )
     assert known(few, "cloud_trainer", "key_authority")["samples"].how == "exact"
     assert known(many, "cloud_trainer", "key_authority")["samples"].how == "bounded"
     assert known(few, "key_authority")["samples"].how == "bounded"

@@ -111,10 +111,10 @@ def moved(result):
 
 
 @pytest.mark.parametrize("labels", [Labels.CLEAR, Labels.OWNER])
-def test_mitig2_computes_the_bits_of_plain(runs, labels):
-    run, result = runs("mitig2", **FIRST, labels=labels)
+def test_mitig2_computes_the_bits_of_plain(whole_runs, labels):
+    run, result = whole_runs("mitig2", **FIRST, labels=labels)
     assert_equal(
-        run.final_weights(), runs("plain", **FIRST, labels=labels, init=Init.OWNER)[0].final_weights()
+        run.final_weights(), whole_runs("plain", **FIRST, labels=labels, init=Init.OWNER)[0].final_weights()
     )
     (hidden,) = [
         row for row in result["learned"] if row["party"] == "cloud_trainer" and row["quantity"] == "samples"
@@ -128,8 +128,8 @@ def test_a_convolution_learns(tmp_path):
     assert result["accuracy"]["test"] > 0.85 and result["accuracy"]["baseline_test"] > 0.85
 
 
-def test_one_step_gives_every_pixel_to_every_attack(runs):
-    run, result = runs("plain_fe", **FIRST)
+def test_one_step_gives_every_pixel_to_every_attack(whole_runs):
+    run, result = whole_runs("plain_fe", **FIRST)
     names = ["stack", "master_key", "smooth", "lp", "conv"]
     with runtime_named("inline", None) as make:
         rows = attack_run(run, names, ("cloud_trainer",), run.prior(), make.adversary)
@@ -199,8 +199,8 @@ def test_the_attack_does_not_fit_dense_layers_or_split_networks(runs):
             rebuilt(run, "conv")
 
 
-def test_known_kernels_of_a_round_give_the_images_of_other_owners(runs):
-    _, result = runs("mitig2", **{**FIRST, "first": "conv:4x3x3", "owners": 3, "batch": 4})
+def test_known_kernels_of_a_round_give_the_images_of_other_owners(whole_runs):
+    _, result = whole_runs("mitig2", **{**FIRST, "first": "conv:4x3x3", "owners": 3, "batch": 4})
     rows = [row for row in result["learned"] if row["quantity"] == "samples" and "," in row["party"]]
     exact = {row["party"]: (row["of"], row["detail"]) for row in rows if row["how"] == "exact"}
     assert list(exact) == ["cloud_trainer, key_authority", "cloud_trainer, data_owner:0"]
@@ -211,8 +211,8 @@ def test_known_kernels_of_a_round_give_the_images_of_other_owners(runs):
 
 
 @pytest.mark.parametrize("scenario", ["plain", "plain_fe", "mitig2"])
-def test_the_trained_network_predicts(runs, scenario, tmp_path):
-    run, result = runs(scenario, **FIRST)
+def test_the_trained_network_predicts(whole_runs, scenario, tmp_path):
+    run, result = whole_runs(scenario, **FIRST)
     _, told = predict(query(run, None, None, 30, "inline", tmp_path / "asked"))
     assert told["samples"] == 30 and 0 <= told["accuracy"] <= 1
     assert not any(row["how"] == "exact" for row in told["learned"]) or scenario == "plain_fe"

@@ -35,11 +35,17 @@ def stopped(tmp_path):
 
     def run(number):
         out = tmp_path / "run"
-        words = [
+        words = [  # large batches: few steps until it is stopped, which all that reads them goes through
             "run",
             "mitig2",
             "--samples",
-            "48",
+            "1400",
+            "--batch",
+            "700",
+            "--hidden",
+            "32",
+            "--record",
+            "full",
             "--epochs",
             "4000",
             "--runtime",

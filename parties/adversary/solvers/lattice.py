@@ -195,7 +195,7 @@ class Coset:
             at = ((found - guess) * self.weights) @ q[:, i] / r[i, i]
             steps = np.rint(at)[:, None] + np.array([0.0, 1.0, -1.0])
             costs = (cost[:, None] + ((at[:, None] - steps) * r[i, i]) ** 2).ravel()
-            kept = np.argsort(costs, kind="stable")[:width]
+            kept = _least(costs, width)
             found = found[kept // 3] - steps.ravel()[kept].astype(np.int64)[:, None] * self.basis[i]
             cost = costs[kept]
         return found
@@ -214,11 +214,20 @@ class Coset:
         return factors.T @ self.particular.astype(object), solvable
 
 
+def _least(costs: Reals, count: int) -> NDArray[np.int64]:
+    """Where the least of some costs are, these in order and ties as they stand: a stable sort of the few."""
+    if len(costs) <= count:
+        return np.argsort(costs, kind="stable")
+    few = np.flatnonzero(costs <= np.partition(costs, count - 1)[count - 1])
+    return few[np.argsort(costs[few], kind="stable")][:count]
+
+
 def _inside(x: Whole, low: Whole | int, high: Whole | int) -> NDArray[np.bool_]:
     """Which rows of x (m, n) lie in low..high."""
     return np.asarray(np.all((x >= low) & (x <= high), axis=1), dtype=np.bool_)
 
 
+@remembered
 def near_solutions(w: Reals, z: Reals, noise: float, expected: Expected) -> tuple[Whole, NDArray[np.bool_]]:
     """Whole X (m, n) in range with W x = z up to errors of about `noise`, for real W (k, n) and z (m, k);
     which were found.
