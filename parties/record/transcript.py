@@ -20,16 +20,13 @@ import re
 import sqlite3
 from collections.abc import Callable, Generator, Iterable
 from enum import Enum
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import protocols.mitig1
-import protocols.plain_fe
-import protocols.reverse_he  # noqa: F401  (reading a transcript needs every class that may cross)
 from protocols.language.errors import DataError, EncodingError
 from protocols.language.message import decode, describe
 from protocols.language.view import Kind, Row
@@ -64,6 +61,14 @@ class Record(Enum):
 
 
 _TEXTS, _NUMBERS = (1, 4, 6, 7, 8, 9, 10), (0, 3, 5, 11)  # the columns of a row that are texts, and integers
+
+
+@cache
+def _know_classes() -> None:
+    """A payload may be of any class that crosses; rows are read without, as these take seconds to import."""
+    import protocols.mitig1
+    import protocols.plain_fe
+    import protocols.reverse_he  # noqa: F401
 
 
 class Transcript:
@@ -157,6 +162,7 @@ class Transcript:
             )
         if found[0] is None or hashlib.sha256(found[0]).digest() != row.sha256:
             raise DataError("payload altered")
+        _know_classes()
         value = decode(found[0])
         if describe(value) != (row.dtype, row.shape):
             raise DataError("dtype or shape altered")

@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from skimage.metrics import structural_similarity
 
 from parties.adversary.attack import Prior, Quantity, Reconstruction
 from protocols.language.errors import DataError
@@ -26,8 +24,6 @@ _BLOCK = 4096
 _SHUFFLES = 100  # of clusters over samples, for what a renaming that fits best is worth by itself
 
 Images = NDArray[np.float64]
-
-_similarity: Callable[..., Any] = structural_similarity  # scikit-image has no types
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,7 @@ def matched(recon: Reconstruction, truth: Truth) -> Reconstruction:
     rows = np.asarray(recon.values)[np.isfinite(recon.values).all(axis=1)]
     true = truth.pixels(recon.index)
     far = ((rows**2).sum(axis=1)[:, None] - 2 * rows @ true.T + (true**2).sum(axis=1)) / true.shape[1]
-    mine, theirs = linear_sum_assignment(far)
+    mine, theirs = _assigned(far)
     values = np.full((len(recon.index), true.shape[1]), np.nan)
     values[theirs] = rows[mine]
     return replace(recon, quantity=Quantity.IMAGES, values=values)
@@ -172,7 +168,7 @@ def renamed(recon: Reconstruction, truth: Truth) -> NDArray[np.int64]:
     found, labels = np.asarray(recon.values), truth.labels[recon.index]
     both = np.zeros((int(found.max(initial=0)) + 1, int(truth.labels.max()) + 1), np.int64)
     np.add.at(both, (found, labels), 1)
-    mine, theirs = linear_sum_assignment(both, maximize=True)
+    mine, theirs = _assigned(-both)
     names = np.full(len(both), -1)
     names[mine] = theirs
     renaming: NDArray[np.int64] = names[found]
@@ -246,6 +242,9 @@ def psnr(errors: Images) -> Images:
 
 def ssim(values: Images, true: Images, shape: tuple[int, ...], seed: int) -> float:
     """Mean structural similarity (Wang et al., 2004) of at most 1000 images, small ones in small windows."""
+    from skimage.metrics import structural_similarity  # here: a stored run is read without it
+
+    similarity: Callable[..., Any] = structural_similarity  # it has no types
     side = min(_SSIM_WINDOW, *shape[:2])
     options = {
         "win_size": side - (side + 1) % 2,
@@ -253,7 +252,15 @@ def ssim(values: Images, true: Images, shape: tuple[int, ...], seed: int) -> flo
         "channel_axis": 2 if len(shape) == 3 else None,
     }
     pairs = ((values[i].reshape(shape), true[i].reshape(shape)) for i in _drawn(len(true), seed))
-    return float(np.mean([_similarity(a, b, **options) for a, b in pairs]))
+    return float(np.mean([similarity(a, b, **options) for a, b in pairs]))
+
+
+def _assigned(cost: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns of the cheapest one-to-one assignment."""
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment(cost)
+    return rows, columns
 
 
 def _drawn(count: int, seed: int) -> NDArray[np.int64]:
