@@ -21,6 +21,7 @@ import sqlite3
 from collections.abc import Callable, Generator, Iterable
 from enum import Enum
 from functools import cache, lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ class Record(Enum):
     HEADERS = "headers"
 
 
-_TEXTS, _NUMBERS = (1, 4, 6, 7, 8, 9, 10), (0, 3, 5, 11)  # the columns of a row that are texts, and integers
+_TYPES = (int, str, str, int, str, int, str, str, str, str, str, int, bytes)  # of the columns of a row
+_texts = itemgetter(*(column for column, kind in enumerate(_TYPES) if kind is str))
 
 
 @cache
@@ -199,18 +201,13 @@ def _tables(master: Iterable[tuple[Any, ...]]) -> frozenset[tuple[Any, ...]]:
 
 def _row(record: tuple[Any, ...]) -> Row:
     """A row of the table, checked: the file may be damaged, or somebody else's."""
-    if not (
-        all(type(record[i]) is str and len(record[i]) <= _LONGEST for i in _TEXTS)
-        and all(type(record[i]) is int for i in _NUMBERS)
-        and type(record[12]) is bytes
-    ):
+    if tuple(map(type, record)) != _TYPES or max(map(len, _texts(record))) > _LONGEST:
         raise DataError(_DAMAGED)
-    values: list[Any] = list(record)
+    number, party, kind, *others, shape, nbytes, sha256 = record
     try:
-        values[2], values[10] = Kind(values[2]), _shape(values[10])
+        return Row._make((number, party, Kind(kind), *others, _shape(shape), nbytes, sha256))
     except (ValueError, RecursionError):
         raise DataError(_DAMAGED) from None
-    return Row(*values)
 
 
 @lru_cache(maxsize=1024)
