@@ -141,6 +141,19 @@ class Steps:
         which = [found.setdefault(index.tobytes(), (len(found), index))[0] for index in self.samples]
         return np.array(which, np.int64), tuple(index for _, index in found.values())
 
+    @cached_property
+    def _unions(self) -> dict[tuple[int, ...], Positions]:
+        return {}
+
+    def moved_by(self, terms: Array) -> Positions:
+        """Positions of the samples that move a map by these terms (U,), in order."""
+        which, batches = self.batches
+        (used,) = np.nonzero(np.bincount(which[np.flatnonzero(terms)]))
+        key = tuple(used.tolist())
+        if key not in self._unions:
+            self._unions[key] = np.unique(np.concatenate([np.zeros(0, np.int64), *(batches[k] for k in key)]))
+        return self._unions[key]
+
 
 @dataclass(frozen=True, eq=False)
 class Update(Relation):
