@@ -4,7 +4,8 @@ baselines.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -40,6 +41,37 @@ class AdversaryHandle(Protocol):
 
 
 MakeAdversary = Callable[[Sequence[tuple[str, str]]], AdversaryHandle]
+
+
+class _Lent:
+    """An adversary that outlives those who use it."""
+
+    def __init__(self, adversary: AdversaryHandle) -> None:
+        self.call = adversary.call
+
+    def close(self) -> None:
+        """Nothing: it goes on to other views."""
+
+
+@contextmanager
+def one_adversary(make: MakeAdversary) -> Iterator[MakeAdversary]:
+    """Lends one adversary to all who make one in the block, turned to their views: a process takes seconds to
+    start.
+    """
+    made: list[AdversaryHandle] = []
+
+    def lend(views: Sequence[tuple[str, str]]) -> AdversaryHandle:
+        if made:
+            made[0].call("corrupt", views)
+        else:
+            made.append(make(views))
+        return _Lent(made[0])
+
+    try:
+        yield lend
+    finally:
+        for adversary in made:
+            adversary.close()
 
 
 def attack_run(

@@ -17,7 +17,7 @@ from parties.record.transcript import Record
 from protocols.language.errors import ConfigError, KeyholeError
 from protocols.language.session import Session, opened
 from protocols.network.schedule import Rounds
-from scenarios.run.attacks import attack_run
+from scenarios.run.attacks import MakeAdversary, attack_run, one_adversary
 from scenarios.run.experiment import FULL_LIMIT_NBYTES, Experiment
 from scenarios.run.folder import RunFolder, new_folder, write_json
 from scenarios.run.hosts import Runtimes, host_specs, runtime_named
@@ -86,25 +86,25 @@ def _carried_out(
     clock.lap("train")
     result = report(experiment, run, epochs, clock.seconds())
     clock.lap("report")
-    result = replace(
-        result, learned=learned_rows(_learned(experiment, run, make, log)), seconds=Seconds(**clock.seconds())
-    )
-    written(run, result)  # whatever becomes of the attacks
-    draw_knowledge(run.path, result.learned)
-    clock.lap("report")
-    if experiment.attack:
-        found = attack_run(run, experiment.attack, experiment.corrupt, run.prior(), make.adversary)
-        result = replace(result, attacks=found)
-    clock.lap("attack")
+    with one_adversary(make.adversary) as adversary:
+        lines = learned_rows(_learned(experiment, run, adversary, log))
+        result = replace(result, learned=lines, seconds=Seconds(**clock.seconds()))
+        written(run, result)  # whatever becomes of the attacks
+        draw_knowledge(run.path, result.learned)
+        clock.lap("report")
+        if experiment.attack:
+            found = attack_run(run, experiment.attack, experiment.corrupt, run.prior(), adversary)
+            result = replace(result, attacks=found)
+        clock.lap("attack")
     result = replace(result, accuracy=replace(result.accuracy, baseline_test=baseline(experiment)))
     clock.lap("report")
     return result
 
 
-def _learned(experiment: Experiment, run: RunFolder, make: Runtimes, log: Any) -> list[Learned]:
+def _learned(experiment: Experiment, run: RunFolder, make: MakeAdversary, log: Any) -> list[Learned]:
     """Who learned what; unless it was declined, never less than a small instance determines."""
     try:
-        lines = learned(run, make.adversary)
+        lines = learned(run, make)
         return lines if experiment.no_audit else held_against_audit(run, lines)
     except KeyholeError:
         raise

@@ -64,7 +64,7 @@ def grid(
 
 
 def _sheet(rows: int, columns: int, heading: str) -> tuple[Figure, Axes]:
-    """A figure with one pair of axes over all of it, in inches; one for each image takes longer than all else."""
+    """A figure with one pair of axes over all of it, in inches: a pair for each image takes far longer."""
     left, top = _MARGIN_INCHES
     width = max(left + columns * _CELL_INCHES, left + _LETTER_INCHES * len(heading)) + 0.1
     height = top + rows * (_CELL_INCHES + _CAPTION_INCHES) - _CAPTION_INCHES  # the originals have no captions

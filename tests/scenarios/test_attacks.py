@@ -19,7 +19,7 @@ from protocols.language.errors import BoundError, ConfigError
 from protocols.language.relations import Equations, Instance, now
 from protocols.network.config import Gradient, Labels, Scheme
 from protocols.parts import keys
-from scenarios.run.attacks import attack_run
+from scenarios.run.attacks import attack_run, one_adversary
 from scenarios.run.execute import execute
 from tests.adversary.common import stated
 from tests.conftest import small
@@ -33,6 +33,22 @@ CLOUD = ("cloud_trainer",)
 def runs(runs_without_ledger):
     """Attacks look at views."""
     return runs_without_ledger
+
+
+def test_one_adversary_serves_all_who_make_one_and_ends_after_them(monkeypatch):
+    made, closed = [], []
+    monkeypatch.setattr(Adversary, "close", lambda self: closed.append(self))
+
+    def make(views):
+        made.append(Adversary(views))
+        return made[-1]
+
+    with one_adversary(make) as lend:
+        first, second = lend((("a", "cloud_trainer"),)), lend((("b", "key_authority"),))
+        first.close()
+        assert second.call.__self__ is made[0] and made[0]._view.parties == ("key_authority",)
+        assert len(made) == 1 and not closed
+    assert closed == made
 
 
 def attacked(run, name, corrupted=CLOUD):
