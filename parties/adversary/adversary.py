@@ -20,7 +20,6 @@ from parties.adversary.attack import (
 )
 from parties.adversary.catalogue import find_attack
 from parties.adversary.dates import Moments
-from parties.adversary.knowledge import learned, queried
 from parties.record.view import View
 from protocols.language.errors import ConfigError
 from protocols.language.relations import LabelErrors, Labels
@@ -86,6 +85,8 @@ class Adversary:
 
     def learned(self, moments: Moments = ()) -> list[Learned]:
         """What the view gives away, since which of the rounds that `moments` tell."""
+        from parties.adversary.knowledge import learned  # here: hosts of parties import this file too
+
         return learned(self._view, moments)
 
     def corrupt(self, views: Sequence[tuple[str, str]]) -> None:
@@ -102,6 +103,8 @@ class Adversary:
 
     def queried(self, views: Sequence[tuple[str, str]]) -> list[Learned]:
         """What the view, of a training, says of the samples in the transcript of a query."""
+        from parties.adversary.knowledge import queried
+
         query = View(views)
         try:
             return queried(relations_of(self._view), relations_of(query), self._view.has_payloads())

@@ -54,24 +54,20 @@ class _Lent:
 
 
 @contextmanager
-def one_adversary(make: MakeAdversary) -> Iterator[MakeAdversary]:
-    """Lends one adversary to all who make one in the block, turned to their views: a process takes seconds to
-    start.
+def one_adversary(make: MakeAdversary, views: Sequence[tuple[str, str]]) -> Iterator[MakeAdversary]:
+    """Lends one adversary, which starts on these views, to all who make one in the block, turned to theirs: a
+    process takes seconds to start, in which others work.
     """
-    made: list[AdversaryHandle] = []
+    adversary = make(views)
 
     def lend(views: Sequence[tuple[str, str]]) -> AdversaryHandle:
-        if made:
-            made[0].call("corrupt", views)
-        else:
-            made.append(make(views))
-        return _Lent(made[0])
+        adversary.call("corrupt", views)
+        return _Lent(adversary)
 
     try:
         yield lend
     finally:
-        for adversary in made:
-            adversary.close()
+        adversary.close()
 
 
 def attack_run(

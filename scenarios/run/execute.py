@@ -18,6 +18,7 @@ from protocols.language.errors import ConfigError, KeyholeError
 from protocols.language.session import Session, opened
 from protocols.network.schedule import Rounds
 from scenarios.run.attacks import MakeAdversary, attack_run, one_adversary
+from scenarios.run.determined import why_not
 from scenarios.run.experiment import FULL_LIMIT_NBYTES, Experiment
 from scenarios.run.folder import RunFolder, new_folder, write_json
 from scenarios.run.hosts import Runtimes, host_specs, runtime_named
@@ -81,12 +82,13 @@ def _executed(experiment: Experiment, run: RunFolder, observe: Observe) -> dict[
 def _carried_out(
     experiment: Experiment, run: RunFolder, make: Runtimes, clock: Clock, observe: Observe, log: Any
 ) -> Result:
-    """Train, report, ask who learned what, attack, and train the baseline."""
+    """Train, report, train the baseline, ask who learned what, and attack."""
     epochs = train(experiment, run, make, clock, observe, log)
     clock.lap("train")
-    result = report(experiment, run, epochs, clock.seconds())
-    clock.lap("report")
-    with one_adversary(make.adversary) as adversary:
+    with one_adversary(make.adversary, run.view_sources(tuple(experiment.parties[:1]))) as adversary:
+        result = report(experiment, run, epochs, clock.seconds())
+        result = replace(result, accuracy=replace(result.accuracy, baseline_test=baseline(experiment)))
+        clock.lap("report")
         lines = learned_rows(_learned(experiment, run, adversary, log))
         result = replace(result, learned=lines, seconds=Seconds(**clock.seconds()))
         written(run, result)  # whatever becomes of the attacks
@@ -96,14 +98,14 @@ def _carried_out(
             found = attack_run(run, experiment.attack, experiment.corrupt, run.prior(), adversary)
             result = replace(result, attacks=found)
         clock.lap("attack")
-    result = replace(result, accuracy=replace(result.accuracy, baseline_test=baseline(experiment)))
-    clock.lap("report")
     return result
 
 
 def _learned(experiment: Experiment, run: RunFolder, make: MakeAdversary, log: Any) -> list[Learned]:
     """Who learned what; unless it was declined, never less than a small instance determines."""
     try:
+        if not experiment.no_audit:
+            why_not(experiment.scenario, experiment.config)  # while the adversary starts; kept for its lines
         lines = learned(run, make)
         return lines if experiment.no_audit else held_against_audit(run, lines)
     except KeyholeError:

@@ -43,7 +43,7 @@ def test_one_adversary_serves_all_who_make_one_and_ends_after_them(monkeypatch):
         made.append(Adversary(views))
         return made[-1]
 
-    with one_adversary(make) as lend:
+    with one_adversary(make, (("a", "data_owner"),)) as lend:
         first, second = lend((("a", "cloud_trainer"),)), lend((("b", "key_authority"),))
         first.close()
         assert second.call.__self__ is made[0] and made[0]._view.parties == ("key_authority",)
