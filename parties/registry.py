@@ -7,12 +7,15 @@ file's steps and classes.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import os
+import re
 import sys
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -101,6 +104,24 @@ def find_protocol(name: str) -> ProtocolFile:
     return completed(module)
 
 
+def said(module: str, *names: str) -> list[str]:
+    """What a module of the project says of itself in constants at its top, such as `SUMMARY`: read from its
+    text, as importing it may take seconds.
+    """
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ConfigError(f"there is no module {module}")
+    top = re.split(r"\n(?:def |class |@)", Path(spec.origin).read_text(encoding="utf-8"), maxsplit=1)[0]
+    values = {
+        target.id: node.value
+        for node in ast.parse(top).body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    return [str(ast.literal_eval(values[name])) for name in names]
+
+
 def of_others(name: str, has: str, group: str) -> ModuleType | None:
     """The module of this `NAME` that a file became, or that an installed package offers; `has` tells what it
     is.
@@ -110,6 +131,11 @@ def of_others(name: str, has: str, group: str) -> ModuleType | None:
             return module
     installed = entry_points(group=group)
     return installed[name].load() if name in installed.names else None
+
+
+def installed() -> tuple[str, ...]:
+    """Protocols of installed packages."""
+    return tuple(sorted(entry_points(group="keyhole.protocols").names))
 
 
 def read_config(protocol: str, plain: dict[str, Any]) -> Any:

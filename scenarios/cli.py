@@ -10,15 +10,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from parties.adversary.catalogue import ATTACKS, HEAD_ATTACKS, PRESETS, find_attack
-from parties.data.datasets import NAMES
-from protocols.language.figure import as_mermaid, as_text
-from protocols.parts.defences import DEFENCES
+from parties.registry import PROTOCOLS, find_protocol, installed, said
 from scenarios.run.attack_command import attack
-from scenarios.run.catalogue import PROTOCOLS, SCENARIOS, asked_for, find_protocol, installed
 from scenarios.run.command import Scenarios
 from scenarios.run.new_command import new
-from scenarios.run.options import RuntimeName
 from scenarios.show.learned_command import coalitions, learned
 from scenarios.show.terminal import OneLine, console, dashed, reported, show_tracebacks, warned
 from scenarios.study.audit_command import Audits
@@ -38,7 +33,7 @@ app = typer.Typer(
 for _command in (attack, learned, coalitions):
     app.command()(_command)
 
-_NAMES = " | ".join(name.replace("_", "-") for name in SCENARIOS)
+_NAMES = " | ".join(name.replace("_", "-") for name in PROTOCOLS)
 
 
 runs = typer.Typer(
@@ -75,27 +70,28 @@ def main(
 @app.command("list")
 def list_() -> None:
     """List protocols, schemes, scenarios, attacks and data sets."""
-    from protocols.crypto import febo, fhipe, ipfe_ddh, ipfe_lwe, ipfe_rlwe, paillier
+    from parties.adversary.catalogue import ATTACKS, HEAD_ATTACKS, PRESETS, summary
+    from parties.data.datasets import NAMES
     from protocols.crypto.groups.named import GROUPS, PAIRINGS
+    from protocols.parts.defences import DEFENCES
 
     table = Table("kind", "name", "what it is", "security", box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for name in (*PROTOCOLS, *installed()):
+    for name in PROTOCOLS:
+        table.add_row("protocol", dashed(name), *said(f"protocols.{name}", "SUMMARY", "SECURITY"))
+    for name in installed():
         module = find_protocol(name)
         table.add_row("protocol", dashed(name), module.SUMMARY, module.SECURITY)
-    table.add_row("scheme", "lwe", "inner products over Z_2^64 (default)", ipfe_lwe.SECURITY)
-    table.add_row("scheme", "rlwe", "inner products of whole batches", ipfe_rlwe.SECURITY)
-    table.add_row("scheme", "ddh", f"inner products; --group {' | '.join(GROUPS)}", ipfe_ddh.SECURITY)
-    table.add_row(
-        "scheme",
-        "fhipe",
-        f"function-hiding inner products, of mitig1; --group {' | '.join(PAIRINGS)}",
-        fhipe.SECURITY,
-    )
-    table.add_row("scheme", "febo", "labels element by element: --labels febo", febo.SECURITY)
-    table.add_row(
-        "scheme", "paillier", "encrypted heads, of reverse-he; --key-bits 3072 | 2048", paillier.SECURITY
-    )
-    for name in SCENARIOS:
+    schemes = {
+        "ipfe_lwe": ("lwe", "inner products over Z_2^64 (default)"),
+        "ipfe_rlwe": ("rlwe", "inner products of whole batches"),
+        "ipfe_ddh": ("ddh", f"inner products; --group {' | '.join(GROUPS)}"),
+        "fhipe": ("fhipe", f"function-hiding inner products, of mitig1; --group {' | '.join(PAIRINGS)}"),
+        "febo": ("febo", "labels element by element: --labels febo"),
+        "paillier": ("paillier", "encrypted heads, of reverse-he; --key-bits 3072 | 2048"),
+    }
+    for file, (name, about) in schemes.items():
+        table.add_row("scheme", name, about, *said(f"protocols.crypto.{file}", "SECURITY"))
+    for name in PROTOCOLS:
         table.add_row(
             "scenario", dashed(name), f"keyhole run {dashed(name)}", "of the protocol and its scheme"
         )
@@ -103,7 +99,7 @@ def list_() -> None:
         "scenario", "compare", "keyhole run compare: all protocols on one data set", "of each protocol"
     )
     for name in (*ATTACKS, *HEAD_ATTACKS):
-        table.add_row("attack", dashed(name), find_attack(name).SUMMARY, "")
+        table.add_row("attack", dashed(name), summary(name), "")
     for name, preset in PRESETS.items():
         table.add_row("preset", dashed(name), preset.describe(), "")
     for name, defence in DEFENCES.items():
@@ -160,6 +156,9 @@ def figure(
 ) -> None:
     """Draw the message figure of a protocol."""
     with reported():
+        from protocols.language.figure import as_mermaid, as_text
+        from scenarios.run.catalogue import asked_for
+
         known = asked_for(protocol).protocol if protocol.endswith(".py") else find_protocol(protocol)
         drawn = known.FIGURE
         print(as_mermaid(drawn) if mermaid else as_text(drawn))
@@ -173,7 +172,7 @@ def predict(
         Path | None, typer.Option("--data-dir", help="Folder of the data set's files.")
     ] = None,
     samples: Annotated[int | None, typer.Option("--samples", min=1, help="At most so many.")] = None,
-    runtime: Annotated[RuntimeName, typer.Option("--runtime")] = RuntimeName.RAY,
+    runtime: Annotated[str, typer.Option("--runtime", metavar="[ray|inline]")] = "ray",
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the result; else RUN/predictions/N.")
     ] = None,
@@ -184,11 +183,13 @@ def predict(
     """
     with reported():
         from scenarios.run.folder import load_run
+        from scenarios.run.options import RUN_OPTIONS, converted
         from scenarios.run.predict import predict as ask
         from scenarios.run.predict import query
         from scenarios.show.summary import show_prediction
 
-        folder, result = ask(query(load_run(run_folder), dataset, data_dir, samples, runtime.value, out))
+        where = converted(RUN_OPTIONS["runtime"], runtime).value
+        folder, result = ask(query(load_run(run_folder), dataset, data_dir, samples, where, out))
         if as_json:
             print(json.dumps(result, indent=1))
         else:

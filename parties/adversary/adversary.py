@@ -9,10 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from parties.adversary.attack import Learned, NotApplicable, Prior, Quantity, Reconstruction, relations_of
+from parties.adversary.attack import (
+    Learned,
+    NotApplicable,
+    Prior,
+    Quantity,
+    Reconstruction,
+    Relations,
+    relations_of,
+)
 from parties.adversary.catalogue import find_attack
 from parties.adversary.dates import Moments
-from parties.adversary.knowledge import learned, queried
 from parties.record.view import View
 from protocols.language.errors import ConfigError
 from protocols.language.relations import LabelErrors, Labels
@@ -32,9 +39,13 @@ class Attacked:
     labelled: bool = False
 
 
-def rebuild(name: str, view: View, prior: Prior, rng: np.random.Generator) -> Reconstruction:
-    """Run an attack on a view; `NotApplicable` where it lacks what the attack consumes."""
-    attack, relations = find_attack(name), relations_of(view)
+def rebuild(
+    name: str, view: View, prior: Prior, rng: np.random.Generator, listed: Relations | None = None
+) -> Reconstruction:
+    """Run an attack on a view; `NotApplicable` where it lacks what the attack consumes. `listed`: the
+    relations of the view, where it was read before.
+    """
+    attack, relations = find_attack(name), relations_of(view) if listed is None else listed
     if not view.has_payloads():
         raise NotApplicable("payloads not recorded")
     relations.need(*attack.CONSUMES)
@@ -50,6 +61,7 @@ class Adversary:
     def __init__(self, views: Sequence[tuple[str, str]] = ()) -> None:
         """`views`: (path of a transcript, corrupted party) pairs; none yet, until `corrupt`."""
         self._views, self._view = views, View(views)
+        self._relations: Relations | None = None
 
     def attack(self, name: str, prior: Prior, seed: int, until: int | None = None) -> Attacked:
         """Run one attack; "not applicable" is a result. `seed` drives the adversary's own draws.
@@ -58,27 +70,41 @@ class Adversary:
         """
         start = time.perf_counter()
         rebuilt, why, view = None, "", self._view if until is None else View(self._views, until)
+        relations = self._listed() if until is None else relations_of(view)
         try:
-            rebuilt = rebuild(name, view, prior, np.random.default_rng(seed))
+            rebuilt = rebuild(name, view, prior, np.random.default_rng(seed), relations)
         except NotApplicable as reason:
             why = str(reason)
         seconds = time.perf_counter() - start
-        labelled = rebuilt is not None and (rebuilt.quantity is Quantity.CLASS_IMAGES or _tells_classes(view))
+        labelled = rebuilt is not None and (
+            rebuilt.quantity is Quantity.CLASS_IMAGES or _tells_classes(relations)
+        )
         if view is not self._view:
             view.close()
         return Attacked(find_attack(name).NAME, self._view.parties, rebuilt, why, seconds, labelled)
 
     def learned(self, moments: Moments = ()) -> list[Learned]:
         """What the view gives away, since which of the rounds that `moments` tell."""
+        from parties.adversary.knowledge import learned  # here: hosts of parties import this file too
+
         return learned(self._view, moments)
 
     def corrupt(self, views: Sequence[tuple[str, str]]) -> None:
         """Turn to the views of other parties; nothing of the old ones is kept."""
-        self._view.close()
-        self._views, self._view = views, View(views)
+        if list(views) != list(self._views):
+            self._view.close()
+            self._views, self._view, self._relations = views, View(views), None
+
+    def _listed(self) -> Relations:
+        """What the view relates, listed once for all that is asked of it."""
+        if self._relations is None:
+            self._relations = relations_of(self._view)
+        return self._relations
 
     def queried(self, views: Sequence[tuple[str, str]]) -> list[Learned]:
         """What the view, of a training, says of the samples in the transcript of a query."""
+        from parties.adversary.knowledge import queried
+
         query = View(views)
         try:
             return queried(relations_of(self._view), relations_of(query), self._view.has_payloads())
@@ -94,8 +120,7 @@ class Adversary:
         self._view.close()
 
 
-def _tells_classes(view: View) -> bool:
-    relations = relations_of(view)
+def _tells_classes(relations: Relations) -> bool:
     return any(True for kind in (Labels, LabelErrors) for _ in relations.of(kind))
 
 

@@ -14,10 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from parties.adversary.attack import Attack, Prior, Reconstruction, Relations
-from parties.adversary.attacks import all_keys, known_maps
-from parties.adversary.attacks.observation import with_solver
-from parties.adversary.solvers import lp, smooth, tv
-from parties.registry import module_of, of_others, opened
+from parties.registry import module_of, of_others, opened, said
 from protocols.language.errors import ConfigError
 from protocols.language.relations import Equations, Instance, Products
 
@@ -27,12 +24,26 @@ _WANTED = ("NAME", "SUMMARY", "CONSUMES", "solve")
 
 @dataclass(frozen=True)
 class Entry:
-    """An attack that is a solver on some relations."""
+    """An attack that is a solver on some relations, or a function of a module that holds several."""
 
     NAME: str
     SUMMARY: str
     CONSUMES: tuple[Any, ...]
-    solve: Solve
+    module: str
+
+    @property
+    def solve(self) -> Solve:
+        """What `Attack` asks for; its module is imported when it is used."""
+        module = importlib.import_module(f"parties.adversary.{self.module}")
+        solver = self.module.startswith("solvers.")
+        found: Solve = _on_one_observation(module.prepare) if solver else getattr(module, self.NAME)
+        return found
+
+
+def _on_one_observation(prepare: Any) -> Solve:
+    from parties.adversary.attacks.observation import with_solver
+
+    return with_solver(prepare)
 
 
 _TABLE = (
@@ -40,49 +51,49 @@ _TABLE = (
         "lp",
         "linear program on one observation: equations, pixel range, near neighbours (the paper)",
         (Equations,),
-        with_solver(lp.prepare),
+        "solvers.lp",
     ),
     Entry(
         "smooth",
         "smoothest image in the pixel range that explains one observation (quadratic program)",
         (Equations,),
-        with_solver(smooth.prepare),
+        "solvers.smooth",
     ),
     Entry(
         "tv",
         "image of least total variation in the pixel range that explains one observation (ADMM)",
         (Equations,),
-        with_solver(tv.prepare),
+        "solvers.tv",
     ),
     Entry(
         "stack",
         "all function keys on all ciphertexts: exact integers once their rank is n",
         (Instance,),
-        all_keys.stack,
+        "attacks.all_keys",
     ),
     Entry(
         "smooth_stack",
         "smoothest image under the equations of all keys, where they have less than full rank",
         (Instance,),
-        all_keys.smooth_stack,
+        "attacks.all_keys",
     ),
     Entry(
         "unit_keys",
         "a malicious cloud asks for keys of unit vectors: exact integers after ceil(n / h) steps",
         (Instance,),
-        all_keys.unit_keys,
+        "attacks.all_keys",
     ),
     Entry(
         "known_average",
         "many owners: the others' samples from the averages that one corrupted owner is given",
         (Products | Instance,),
-        known_maps.known_average,
+        "attacks.known_maps",
     ),
     Entry(
         "known_init",
         "the first W1 is known, from a shared seed: the first batch, every sample for h >= n",
         (Products | Instance,),
-        known_maps.known_init,
+        "attacks.known_maps",
     ),
 )
 _MODULES = (
@@ -152,6 +163,14 @@ def find_attack(name: str) -> Attack:
     module: Any = importlib.import_module(f"parties.adversary.attacks.{plain}") if found is None else None
     attack: Attack = found or module
     return attack
+
+
+def summary(name: str) -> str:
+    """What an attack of the project does, in a line."""
+    if name in HEAD_ATTACKS:
+        return said(f"parties.adversary.heads.{HEAD_ATTACKS[name]}", "SUMMARY")[0]
+    found = next((entry.SUMMARY for entry in _TABLE if name == entry.NAME), None)
+    return found or said(f"parties.adversary.attacks.{name}", "SUMMARY")[0]
 
 
 def _of_others(name: str, plain: str) -> Attack:

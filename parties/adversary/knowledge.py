@@ -147,7 +147,7 @@ _INPUTS = {"images": ("samples", "queries"), "labels": ("labels", "labels of que
 
 def _inputs(view: View) -> Iterator[Learned]:
     """The inputs of the parties, as the view has them, whatever the protocol states: a line for each kind."""
-    after = any(row.phase == "predict" for row in view.rows())  # the training: samples are queries
+    after = "predict" in view.phases()  # the training: samples are queries
     found: dict[str, list[Row]] = {}
     for row in view.rows(None, Kind.INPUT):
         if row.label in _INPUTS:

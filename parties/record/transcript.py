@@ -20,16 +20,14 @@ import re
 import sqlite3
 from collections.abc import Callable, Generator, Iterable
 from enum import Enum
-from functools import lru_cache
+from functools import cache, lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import protocols.mitig1
-import protocols.plain_fe
-import protocols.reverse_he  # noqa: F401  (reading a transcript needs every class that may cross)
 from protocols.language.errors import DataError, EncodingError
 from protocols.language.message import decode, describe
 from protocols.language.view import Kind, Row
@@ -63,7 +61,16 @@ class Record(Enum):
     HEADERS = "headers"
 
 
-_TEXTS, _NUMBERS = (1, 4, 6, 7, 8, 9, 10), (0, 3, 5, 11)  # the columns of a row that are texts, and integers
+_TYPES = (int, str, str, int, str, int, str, str, str, str, str, int, bytes)  # of the columns of a row
+_texts = itemgetter(*(column for column, kind in enumerate(_TYPES) if kind is str))
+
+
+@cache
+def _know_classes() -> None:
+    """A payload may be of any class that crosses; rows are read without, as these take seconds to import."""
+    import protocols.mitig1
+    import protocols.plain_fe
+    import protocols.reverse_he  # noqa: F401
 
 
 class Transcript:
@@ -161,6 +168,7 @@ class Transcript:
         return bytes(found[0])
 
     def _payload(self, row: Row) -> Any:
+        _know_classes()
         value = decode(self.frame(row))
         if describe(value) != (row.dtype, row.shape):
             raise DataError("dtype or shape altered")
@@ -197,18 +205,13 @@ def _tables(master: Iterable[tuple[Any, ...]]) -> frozenset[tuple[Any, ...]]:
 
 def _row(record: tuple[Any, ...]) -> Row:
     """A row of the table, checked: the file may be damaged, or somebody else's."""
-    if not (
-        all(type(record[i]) is str and len(record[i]) <= _LONGEST for i in _TEXTS)
-        and all(type(record[i]) is int for i in _NUMBERS)
-        and type(record[12]) is bytes
-    ):
+    if tuple(map(type, record)) != _TYPES or max(map(len, _texts(record))) > _LONGEST:
         raise DataError(_DAMAGED)
-    values: list[Any] = list(record)
+    number, party, kind, *others, shape, nbytes, sha256 = record
     try:
-        values[2], values[10] = Kind(values[2]), _shape(values[10])
+        return Row._make((number, party, Kind(kind), *others, _shape(shape), nbytes, sha256))
     except (ValueError, RecursionError):
         raise DataError(_DAMAGED) from None
-    return Row(*values)
 
 
 @lru_cache(maxsize=1024)

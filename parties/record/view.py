@@ -70,10 +70,17 @@ class View:
 
     def labels(self) -> tuple[str, ...]:
         """Every label in the view."""
+        return self._distinct("label")
+
+    def phases(self) -> tuple[str, ...]:
+        """Every phase in the view."""
+        return self._distinct("phase")
+
+    def _distinct(self, column: str) -> tuple[str, ...]:
         last = _LAST if self._until is None else self._until
-        asked = "SELECT DISTINCT label FROM rows WHERE party = ? AND seq <= ?"
+        asked = f"SELECT DISTINCT {column} FROM rows WHERE party = ? AND seq <= ?"
         found = [each for path, party in self._sources for each in self._open(path).query(asked, party, last)]
-        return tuple(sorted({str(label) for (label,) in found}))
+        return tuple(sorted({str(value) for (value,) in found}))
 
     def has_payloads(self) -> bool:
         """Whether payloads were recorded, and not headers only."""

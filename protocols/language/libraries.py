@@ -50,9 +50,8 @@ _TENSORS = """
 """
 _NUMBERS = {
     name
-    for name in dir(np)
-    if isinstance(value := getattr(np, name), np.ufunc)
-    or (isinstance(value, type) and issubclass(value, np.generic))
+    for name, value in vars(np).items()  # `dir` names modules too that numpy would import only now
+    if isinstance(value, np.ufunc) or (isinstance(value, type) and issubclass(value, np.generic))
 }
 
 # None: every member. Of `functools` no cache: `protocols.language.confine.shared` is one that cannot be

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Precision(Enum):
@@ -53,6 +55,8 @@ def real() -> Any:
 
 def torch_real() -> torch.dtype:
     """torch's type of reals."""
+    import torch  # here: names of protocols and options are asked for without it
+
     return torch.float32 if _CURRENT.get() is Precision.SINGLE else torch.float64
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -132,6 +133,26 @@ class Steps:
     known: int
     error: Callable[[int], Array]
     roundoff: float = Precision.SINGLE.roundoff
+
+    @cached_property
+    def batches(self) -> tuple[Positions, tuple[Positions, ...]]:
+        """Which batch each step used, (U,), and the batches, each once: steps use few of them, many times."""
+        found: dict[bytes, tuple[int, Positions]] = {}
+        which = [found.setdefault(index.tobytes(), (len(found), index))[0] for index in self.samples]
+        return np.array(which, np.int64), tuple(index for _, index in found.values())
+
+    @cached_property
+    def _unions(self) -> dict[tuple[int, ...], Positions]:
+        return {}
+
+    def moved_by(self, terms: Array) -> Positions:
+        """Positions of the samples that move a map by these terms (U,), in order."""
+        which, batches = self.batches
+        (used,) = np.nonzero(np.bincount(which[np.flatnonzero(terms)]))
+        key = tuple(used.tolist())
+        if key not in self._unions:
+            self._unions[key] = np.unique(np.concatenate([np.zeros(0, np.int64), *(batches[k] for k in key)]))
+        return self._unions[key]
 
 
 @dataclass(frozen=True, eq=False)

@@ -67,6 +67,10 @@ class View(Protocol):
         """Every label in the view."""
         ...
 
+    def phases(self) -> tuple[str, ...]:
+        """Every phase in the view."""
+        ...
+
     def has_payloads(self) -> bool:
         """Whether payloads were recorded, and not headers only."""
         ...

@@ -77,7 +77,7 @@ def in_rounds(view: View, label: str, *kinds: Kind) -> dict[int, Row]:
 
 def own(view: View) -> Iterator[Relation]:
     """The samples and labels of owners that are parties of the view."""
-    if any(row.phase == "predict" for row in view.rows()):
+    if "predict" in view.phases():
         return  # a querier's samples are none of the training
     for name, relation in (("images", Samples), ("labels", Labels)):
         for row in view.rows(name, Kind.INPUT):

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from scenarios.run.experiment import attack_named, parties_named
 from scenarios.show.terminal import console, reported, warned
 
 
@@ -41,6 +40,7 @@ def attack(
         from parties.adversary.adversary import Adversary
         from scenarios.run.attacks import attack_run
         from scenarios.run.controls import with_controls
+        from scenarios.run.experiment import attack_named, parties_named
         from scenarios.run.folder import load_run
         from scenarios.run.moment import with_moments
         from scenarios.run.status import incomplete

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import entry_points
 
 from parties.registry import PROTOCOLS, find_protocol, module_of, opened, trust
 from protocols.language.errors import ConfigError
 from protocols.language.protocol import completed
 from scenarios.run.experiment import Scenario
 from scenarios.run.json_schema import Schema
-from scenarios.run.result import result_schema
 
 SCENARIOS = PROTOCOLS
 __all__ = ["PROTOCOLS", "SCENARIOS", "asked_for", "find_protocol", "find_scenario", "schema_of_results"]
@@ -43,11 +41,8 @@ def asked_for(name: str) -> Scenario:
     return Scenario(protocol.NAME, protocol)
 
 
-def installed() -> tuple[str, ...]:
-    """Protocols of installed packages."""
-    return tuple(sorted(entry_points(group="keyhole.protocols").names))
-
-
 def schema_of_results() -> Schema:
     """The schema of result.json, of every scenario."""
+    from scenarios.run.result import result_schema
+
     return result_schema([find_scenario(name).config for name in SCENARIOS])

@@ -13,51 +13,83 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
+from parties.registry import PROTOCOLS, said
 from protocols.language.options import Declared, as_plain, flag, option, options_of
-from scenarios.run.catalogue import SCENARIOS, asked_for
-from scenarios.run.experiment import Experiment, Scenario, prepare
-from scenarios.show.terminal import console, dashed, plain, progress, reported
+from scenarios.show.terminal import console, dashed, plain, progress_of, reported
+
+if TYPE_CHECKING:
+    from scenarios.run.experiment import Experiment, Scenario
 
 Run = Callable[[dict[str, Any]], None]
+
+
+class Late(TyperCommand):
+    """A command by its name and what it is about, for the help of its group; the rest is made when asked."""
+
+    def __init__(self, name: str, about: str, make: Callable[[], Any]) -> None:
+        super().__init__(name, help=about)
+        self._make = make
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        with reported():
+            made = self._make()
+        return made.make_context(info_name, args, parent, **extra)
 
 
 class Scenarios(TyperGroup):
     """The scenarios as commands, each made when it is asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [*map(dashed, SCENARIOS), "compare"]
+        return [*map(dashed, PROTOCOLS), "compare"]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        name = plain(cmd_name)
+        if name in PROTOCOLS:
+            summary = self.about(*said(f"protocols.{name}", "SUMMARY"))
+            return Late(cmd_name, summary, lambda: self.made(cmd_name, _asked_for(name)))
+        if name == "compare" and name in self.list_commands(ctx):
+            about = "every protocol on one data set, side by side"
+            return Late(name, about, lambda: command(name, _of_all(), run_compare, about))
         with reported():
-            if plain(cmd_name) == "compare":
-                return command(
-                    "compare", _of_all(), run_compare, "every protocol on one data set, side by side"
-                )
-            scenario = asked_for(cmd_name)
-            return command(
-                cmd_name, scenario.options(), partial(run_scenario, scenario), scenario.protocol.SUMMARY
-            )
+            return self.made(cmd_name, _asked_for(cmd_name))
+
+    def about(self, summary: str) -> str:
+        """What a command says of itself, by the summary of its protocol."""
+        return summary
+
+    def made(self, name: str, scenario: Scenario) -> Any:
+        """The command of a scenario."""
+        return command(
+            name, scenario.options(), partial(run_scenario, scenario), self.about(scenario.protocol.SUMMARY)
+        )
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """The scenario may stand behind options."""
-        names = [arg for arg in args if plain(arg) in (*SCENARIOS, "compare") or arg.endswith(".py")]
+        names = [arg for arg in args if plain(arg) in (*PROTOCOLS, "compare") or arg.endswith(".py")]
         if names and args[0] != names[0]:
             args = [names[0], *(arg for arg in args if arg is not names[0])]
         return super().parse_args(ctx, args)
 
 
+def _asked_for(name: str) -> Scenario:
+    from scenarios.run.catalogue import asked_for
+
+    return asked_for(name)
+
+
 def run_scenario(scenario: Scenario, given: dict[str, Any]) -> None:
     """Train, record what each party sees, and say who learned what."""
     from scenarios.run.execute import execute
+    from scenarios.run.experiment import prepare
     from scenarios.show.summary import show_result
 
     experiment = prepare(scenario, given)
-    with progress(experiment, silent=experiment.json or experiment.quiet) as observe:
+    with progress_of(experiment.steps, silent=experiment.json or experiment.quiet) as observe:
         folder, result = execute(experiment, observe)
     if experiment.json:
         print(json.dumps(result, indent=1))
@@ -93,7 +125,7 @@ def run_compare(given: dict[str, Any]) -> None:
     def watch(experiment: Experiment) -> AbstractContextManager[Callable[[str, int], None]]:
         if not silent:
             print(dashed(experiment.scenario.name), file=sys.stderr)
-        return progress(experiment, silent)
+        return progress_of(experiment.steps, silent)
 
     folder, content = compare(given, BUDGET_SECONDS if budget is None else budget, watch)
     if as_json:

@@ -8,16 +8,17 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from parties.adversary.attack import STRENGTH, Learned
 from protocols.language.errors import DataError
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, SERVER, party_name
 from protocols.network.schedule import Rounds
-from scenarios.run.attacks import AdversaryHandle, MakeAdversary
 from scenarios.run.catalogue import find_scenario
-from scenarios.run.determined import with_audit
 from scenarios.run.folder import RunFolder
+
+if TYPE_CHECKING:
+    from scenarios.run.attacks import AdversaryHandle, MakeAdversary
 
 Coalition = tuple[str, ...]
 
@@ -55,6 +56,8 @@ def learned(run: RunFolder, make: MakeAdversary, coalition: Coalition = ()) -> l
 
 def held_against_audit(run: RunFolder, lines: Sequence[Learned]) -> list[Learned]:
     """Lines of parties and coalitions, each with what an audit of a small instance adds to it."""
+    from scenarios.run.determined import with_audit  # here: a table of lines that are stored needs none
+
     scenario, config = find_scenario(run.view(next(iter(run.sources))).protocol), run.config()
     found: list[Learned] = []
     for party in dict.fromkeys(line.party for line in lines):

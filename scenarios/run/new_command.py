@@ -10,7 +10,6 @@ import typer
 
 from parties.registry import PROTOCOLS
 from protocols.language.errors import ConfigError, DataError
-from scenarios.run.folder import private_file
 from scenarios.show.terminal import plain, reported
 
 new = typer.Typer(help="Write a file to begin from.", no_args_is_help=True)
@@ -38,6 +37,8 @@ def written(name: str) -> Path:
     """
     if not name.isidentifier() or keyword.iskeyword(name) or name in PROTOCOLS:
         raise ConfigError(f"{name!r} cannot be the name of a new protocol: expected letters, digits and _")
+    from scenarios.run.folder import private_file
+
     path = Path(f"{name}.py")
     if path.exists():
         raise DataError(f"{path}: exists; give another name")

@@ -7,14 +7,11 @@ before this module saw it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from skimage.metrics import structural_similarity
 
 from parties.adversary.attack import Prior, Quantity, Reconstruction
 from protocols.language.errors import DataError
@@ -22,12 +19,11 @@ from protocols.language.errors import DataError
 PSNR_CAP_DB = 99.0  # an exact image has an infinite PSNR, which would drown a quartile and is no JSON
 SSIM_IMAGES = 1000
 _SSIM_WINDOW = 7
+_SSIM_C1, _SSIM_C2 = 0.01**2, 0.03**2
 _BLOCK = 4096
 _SHUFFLES = 100  # of clusters over samples, for what a renaming that fits best is worth by itself
 
 Images = NDArray[np.float64]
-
-_similarity: Callable[..., Any] = structural_similarity  # scikit-image has no types
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,7 @@ def matched(recon: Reconstruction, truth: Truth) -> Reconstruction:
     rows = np.asarray(recon.values)[np.isfinite(recon.values).all(axis=1)]
     true = truth.pixels(recon.index)
     far = ((rows**2).sum(axis=1)[:, None] - 2 * rows @ true.T + (true**2).sum(axis=1)) / true.shape[1]
-    mine, theirs = linear_sum_assignment(far)
+    mine, theirs = _assigned(far)
     values = np.full((len(recon.index), true.shape[1]), np.nan)
     values[theirs] = rows[mine]
     return replace(recon, quantity=Quantity.IMAGES, values=values)
@@ -172,7 +168,7 @@ def renamed(recon: Reconstruction, truth: Truth) -> NDArray[np.int64]:
     found, labels = np.asarray(recon.values), truth.labels[recon.index]
     both = np.zeros((int(found.max(initial=0)) + 1, int(truth.labels.max()) + 1), np.int64)
     np.add.at(both, (found, labels), 1)
-    mine, theirs = linear_sum_assignment(both, maximize=True)
+    mine, theirs = _assigned(-both)
     names = np.full(len(both), -1)
     names[mine] = theirs
     renaming: NDArray[np.int64] = names[found]
@@ -245,15 +241,43 @@ def psnr(errors: Images) -> Images:
 
 
 def ssim(values: Images, true: Images, shape: tuple[int, ...], seed: int) -> float:
-    """Mean structural similarity (Wang et al., 2004) of at most 1000 images, small ones in small windows."""
+    """Mean structural similarity (Wang et al., 2004) of at most 1000 images, small ones in small windows.
+
+    Windows weigh their pixels alike and lie inside of the image; variances are unbiased; of colours the mean.
+    """
     side = min(_SSIM_WINDOW, *shape[:2])
-    options = {
-        "win_size": side - (side + 1) % 2,
-        "data_range": 1.0,
-        "channel_axis": 2 if len(shape) == 3 else None,
-    }
-    pairs = ((values[i].reshape(shape), true[i].reshape(shape)) for i in _drawn(len(true), seed))
-    return float(np.mean([_similarity(a, b, **options) for a, b in pairs]))
+    drawn, planes = _drawn(len(true), seed), (*shape, 1)[:3]
+    x, y = (np.moveaxis(some[drawn].reshape(-1, *planes), 3, 1) for some in (values, true))
+    found = _similarity(x, y, side - (side + 1) % 2)
+    return float(np.mean([np.mean([plane.mean() for plane in image]) for image in found]))
+
+
+def _similarity(x: Images, y: Images, window: int) -> Images:
+    """Structural similarity at the windows (m, planes, rows, columns) of images of peak 1 (Wang et al., 2004,
+    equation 13).
+    """
+    from scipy.ndimage import uniform_filter
+
+    def mean(values: Images) -> Images:
+        found: Images = uniform_filter(values, size=(1, 1, window, window))
+        return found
+
+    unbiased = window**2 / (window**2 - 1)
+    mx, my = mean(x), mean(y)
+    vx, vy, vxy = (unbiased * (mean(a * b) - ma * mb) for a, b, ma, mb in
+                   ((x, x, mx, mx), (y, y, my, my), (x, y, mx, my)))  # fmt: skip
+    above = (2 * mx * my + _SSIM_C1) * (2 * vxy + _SSIM_C2)
+    found: Images = above / ((mx**2 + my**2 + _SSIM_C1) * (vx + vy + _SSIM_C2))
+    edge = (window - 1) // 2
+    return found[..., edge : found.shape[2] - edge, edge : found.shape[3] - edge]
+
+
+def _assigned(cost: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns of the cheapest one-to-one assignment."""
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment(cost)
+    return rows, columns
 
 
 def _drawn(count: int, seed: int) -> NDArray[np.int64]:

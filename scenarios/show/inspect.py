@@ -15,7 +15,6 @@ from rich.table import Table
 
 from parties.record.view import Kind, Row, View
 from protocols.language.errors import ConfigError, DataError
-from scenarios.run.certify import certify
 from scenarios.run.folder import RunFolder, private_file
 from scenarios.run.manifest import stored_hash
 from scenarios.show.printable import printable
@@ -105,6 +104,8 @@ def verified(run: RunFolder, console: Console) -> None:
     """Certify the run; prints what was checked, or every fault, and then exits with status 1; with 3 for a
     run that did not come to its end.
     """
+    from scenarios.run.certify import certify
+
     found = certify(run)
     for fault in found.faults[:20]:
         console.print(f"altered: {printable(fault)}", highlight=False, soft_wrap=True)

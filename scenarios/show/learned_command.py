@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from scenarios.run.experiment import parties_named
 from scenarios.show.terminal import console, reported, warned
 
 
@@ -29,6 +28,7 @@ def learned(
     with reported():
         from parties.adversary.adversary import Adversary
         from scenarios.run import learned as knowledge
+        from scenarios.run.experiment import parties_named
         from scenarios.run.folder import load_run
         from scenarios.run.status import incomplete
         from scenarios.show.charts import draw_knowledge

@@ -12,12 +12,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from scenarios.run.folder import private_file
 
 COLUMNS = 10
 _CELL_INCHES = 1.15
+_SIDE_INCHES = _CELL_INCHES - 0.06  # of an image
 _CAPTION_INCHES = 0.24
 _MARGIN_INCHES = (0.95, 0.55)  # left, for the names of the rows; top, for the heading
 _LETTER_INCHES = 0.08  # of the heading, about
@@ -42,62 +44,66 @@ def grid(
     """
     named = rebuilt_images if isinstance(rebuilt_images, Mapping) else {"rebuilt": rebuilt_images}
     columns = min(COLUMNS, len(truth_images))
-    figure, axes = _layout(1 + len(named), columns, heading)
+    figure, axes = _sheet(1 + len(named), columns, heading)
+    corners = [[_corner(axes, row, column) for column in range(columns)] for row in range(1 + len(named))]
     for column in range(columns):
         true = truth_images[column]
-        _draw(axes[0][column], true, shape)
+        _draw(axes, corners[0][column], true, shape)
         if column < len(titles):
-            axes[0][column].set_title(titles[column], fontsize=8, pad=4)
+            _say(axes, corners[0][column], (0.5, 1), (0, 4), titles[column], 8, ha="center", va="baseline")
         for row, images in enumerate(named.values(), start=1):
-            _draw(axes[row][column], images[column], shape)
-            axes[row][column].set_xlabel(
-                _caption(images[column], true), fontsize=7.5, color=_GRAY, labelpad=2.5
-            )
+            corner, said = corners[row][column], _caption(images[column], true)
+            _draw(axes, corner, images[column], shape)
+            _say(axes, corner, (0.5, 0), (0, -2.5), said, 7.5, color=_GRAY, ha="center", va="top")
     for row, name in enumerate(("original", *named)):
-        axes[row][0].set_ylabel(name, fontsize=9, rotation=0, ha="right", va="center", labelpad=8)
+        _say(axes, corners[row][0], (0, 0.5), (-8, 0), name, 9, ha="right", va="center")
     with private_file(
         path, binary=True
     ) as file:  # without a name of software: the same bytes from the same images
         figure.savefig(file, format="png", dpi=_DPI, metadata={"Software": None})
 
 
-def _layout(rows: int, columns: int, heading: str) -> tuple[Figure, list[list[Axes]]]:
+def _sheet(rows: int, columns: int, heading: str) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes over all of it, in inches: a pair for each image takes far longer."""
     left, top = _MARGIN_INCHES
-    cell_height = _CELL_INCHES + _CAPTION_INCHES
     width = max(left + columns * _CELL_INCHES, left + _LETTER_INCHES * len(heading)) + 0.1
-    height = top + rows * cell_height - _CAPTION_INCHES  # the originals have no captions
+    height = top + rows * (_CELL_INCHES + _CAPTION_INCHES) - _CAPTION_INCHES  # the originals have no captions
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
-    gap = 0.06
-    axes = [
-        [
-            figure.add_axes((
-                (left + c * _CELL_INCHES) / width,
-                (height - top - _CELL_INCHES - r * cell_height + min(r, 1) * _CAPTION_INCHES + gap) / height,
-                (_CELL_INCHES - gap) / width,
-                (_CELL_INCHES - gap) / height,
-            ))
-            for c in range(columns)
-        ]
-        for r in range(rows)
-    ]  # fmt: skip
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
+    axes.set_axis_off()
     figure.text(left / width, 1 - 0.08 / height, heading, fontsize=10, ha="left", va="top")
     return figure, axes
 
 
-def _draw(axes: Axes, image: NDArray[Any], shape: tuple[int, ...]) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set(color="0.8", linewidth=0.6)
-    if not np.isfinite(image).all():
-        axes.set_facecolor("0.94")
-        axes.text(
-            0.5, 0.5, "failed", fontsize=8, color=_GRAY, ha="center", va="center", transform=axes.transAxes
-        )
+def _corner(axes: Axes, row: int, column: int) -> tuple[float, float]:
+    """The lower left corner of an image."""
+    left, top = _MARGIN_INCHES
+    below = top + _CELL_INCHES + row * (_CELL_INCHES + _CAPTION_INCHES) - min(row, 1) * _CAPTION_INCHES
+    return left + column * _CELL_INCHES, axes.get_ylim()[1] - below + _CELL_INCHES - _SIDE_INCHES
+
+
+def _say(
+    axes: Axes, corner: tuple[float, float], at: tuple[float, float], apart: tuple[float, float], text: str,
+    size: float, **how: Any,
+) -> None:  # fmt: skip
+    """Write `apart` (points) from the place `at` of an image, which is (1, 1) at its upper right corner."""
+    x, y = (c + _SIDE_INCHES * share for c, share in zip(corner, at, strict=True))
+    axes.annotate(text, (x, y), apart, textcoords="offset points", fontsize=size, **how)
+
+
+def _draw(axes: Axes, corner: tuple[float, float], image: NDArray[Any], shape: tuple[int, ...]) -> None:
+    (x, y), failed = corner, not np.isfinite(image).all()
+    frame = Rectangle(corner, _SIDE_INCHES, _SIDE_INCHES, fill=failed, facecolor="0.94", edgecolor="0.8",
+                      linewidth=0.6)  # fmt: skip
+    axes.add_patch(frame)
+    if failed:
+        _say(axes, corner, (0.5, 0.5), (0, 0), "failed", 8, color=_GRAY, ha="center", va="center")
         return
-    picture = np.clip(image.reshape(shape), 0.0, 1.0)
-    axes.imshow(picture, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest", aspect="auto")
+    picture, extent = np.clip(image.reshape(shape), 0.0, 1.0), (x, x + _SIDE_INCHES, y, y + _SIDE_INCHES)
+    axes.imshow(
+        picture, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest", aspect="auto", extent=extent
+    )
 
 
 def _caption(image: NDArray[Any], true: NDArray[Any]) -> str:

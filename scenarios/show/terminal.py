@@ -10,7 +10,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -19,7 +19,6 @@ from typer.core import TyperGroup
 
 from parties.registry import sources
 from protocols.language.errors import ConfigError, KeyholeError
-from scenarios.run.experiment import Experiment
 from scenarios.show.printable import PlainConsole, printable
 
 _TRACEBACKS = False
@@ -120,11 +119,6 @@ def warned(line: str) -> None:
     """Say something about what is asked for beside the answer; nothing for an empty line."""
     if line:
         print(f"keyhole: {printable(line)}", file=sys.stderr)
-
-
-def progress(experiment: Experiment, silent: bool) -> AbstractContextManager[Callable[[str, int], None]]:
-    """A progress bar of the steps of a run on a terminal, nothing elsewhere."""
-    return progress_of(experiment.steps, silent)
 
 
 @contextmanager

@@ -3,42 +3,37 @@
 from __future__ import annotations
 
 import json
-import tempfile
-import time
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from parties.audit.audit import Finding, audit
-from parties.audit.rebuild import rebuild
-from protocols.language.options import as_plain
-from scenarios.run.catalogue import asked_for
+from parties.registry import PROTOCOLS
 from scenarios.run.command import Scenarios, command
-from scenarios.run.experiment import Scenario
-from scenarios.run.small import audit_options, sizes_of, small_experiment, small_instance
-from scenarios.show.terminal import console, reported
-from scenarios.study.audit_influence import influence
+from scenarios.show.terminal import console, dashed
 
-_ARITHMETIC = "float64, rounding left out, schemes by their ideal functionality over the reals"
-_SECRETS = {"images": "one image", "labels": "one label"}
+if TYPE_CHECKING:
+    from scenarios.run.experiment import Scenario
 
 
 class Audits(Scenarios):
     """The protocols as commands, with the options of their instance."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [name for name in super().list_commands(ctx) if name != "compare"]
+        return list(map(dashed, PROTOCOLS))
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        with reported():
-            scenario = asked_for(cmd_name)
-            about = f"What each view determines of: {scenario.protocol.SUMMARY}"
-            return command(cmd_name, audit_options(scenario), partial(audit_scenario, scenario), about)
+    def about(self, summary: str) -> str:
+        return f"What each view determines of: {summary}"
+
+    def made(self, name: str, scenario: Scenario) -> Any:
+        from scenarios.run.small import audit_options
+
+        about = self.about(scenario.protocol.SUMMARY)
+        return command(name, audit_options(scenario), partial(audit_scenario, scenario), about)
 
 
 def audit_scenario(scenario: Scenario, given: dict[str, Any]) -> None:
     """Audit, and print or draw what was found."""
     from scenarios.show.audit_table import draw_audit, show_audit
+    from scenarios.study.audits import audited
 
     content = audited(scenario, given)
     if given.get("out") is not None:
@@ -47,63 +42,3 @@ def audit_scenario(scenario: Scenario, given: dict[str, Any]) -> None:
         print(json.dumps(content, indent=1))
     else:
         show_audit(console(), content)
-
-
-def audited(scenario: Scenario, given: dict[str, Any]) -> dict[str, Any]:
-    """What an audit says, as plain data."""
-    began, sizes = time.perf_counter(), sizes_of(scenario, given)
-    with tempfile.TemporaryDirectory(prefix="keyhole-audit-") as name:
-        folder = Path(name)
-        experiment = small_experiment(scenario, given, folder)
-        instance = small_instance(experiment)
-        report = audit(instance)
-        found = {} if not sizes.influence else {
-            _SECRETS[what]: small_experiment(scenario, given, folder, what) for what in _SECRETS
-        }  # fmt: skip
-        lines = influence(experiment, found, folder) if found else []
-        rebuilt = {
-            each.coalition: rebuild(instance, each.coalition, sizes.rebuild)
-            for each in report.findings if sizes.rebuild and worth_rebuilding(each)
-        }  # fmt: skip
-    return {
-        "protocol": scenario.protocol.NAME,
-        "config": as_plain(experiment.config),
-        "arithmetic": _ARITHMETIC,
-        "runs": report.runs,
-        "seconds": round(time.perf_counter() - began, 2),
-        "findings": [_finding(each) for each in report.findings],
-        "rebuilt": [{"parties": list(parties), "starts": [_start(start) for start in starts]}
-                    for parties, starts in rebuilt.items()],
-        "influence": [{**as_plain(each), "side_channel": each.side_channel} for each in lines],
-    }  # fmt: skip
-
-
-def worth_rebuilding(finding: Finding) -> bool:
-    """Whether something that was put in follows from what was seen."""
-    return finding.rank > 0 and any(each.determined for each in finding.answers)
-
-
-def _start(start: Any) -> dict[str, Any]:
-    return {"fits": start.fits, "residual": start.residual, "errors": start.errors, "said": start.said()}
-
-
-def _finding(found: Finding) -> dict[str, Any]:
-    return {
-        "parties": list(found.coalition),
-        "unknowns": found.unknowns,
-        "rank": found.rank,
-        "gap": None if found.rank == 0 else found.gap,
-        "decided": found.decided,
-        "in_steps": list(found.steps),
-        "moments": [list(moment) for moment in found.moments],
-        "quantities": [
-            {
-                "name": each.name, "total": each.total, "determined": each.determined,
-                "undecided": each.undecided, "verdict": each.verdict, "residual": each.residual,
-                "first": None if each.since is None else list(each.since[0]),
-                "since": None if each.since is None else list(each.since[1]),
-                "curve": list(each.curve),
-            }
-            for each in found.answers
-        ],
-    }  # fmt: skip

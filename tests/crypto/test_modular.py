@@ -41,11 +41,18 @@ def test_small_times_wide_is_exact():
 
 def test_the_number_of_threads_does_not_matter(monkeypatch):
     wide, small = words(64, 300), RNG.integers(-1000, 1000, (300, 50))
+    monkeypatch.setattr("protocols.crypto.integers.modular._MANY", 1)
     for processors in (1, 2):
         monkeypatch.setattr("os.cpu_count", lambda processors=processors: processors)
         with all_threads():
             assert torch.get_num_threads() == processors
         assert (wide_times_small(wide, small) == exact(wide, small)).all()
+
+
+def test_small_products_take_one_thread():
+    """16 samples and 32 keys of 2048 numbers: a second one costs processor time, and saves none."""
+    with all_threads(16 * 2048 * 32):
+        assert torch.get_num_threads() == 1
 
 
 def test_torch_has_its_threads_back_even_after_an_error():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from parties.data import readers
 from parties.data.datasets import DataSpec, Split, fingerprint, load, split
@@ -48,6 +49,13 @@ def test_digits_are_split_80_20_with_every_class_in_proportion():
     assert (data.shape, data.classes, data.x_max, int(data.x_train.max())) == ((8, 8), 10, 16, 16)
     shares = np.bincount(data.y_test) / np.bincount(np.concatenate([data.y_train, data.y_test]))
     assert np.abs(shares - 0.2).max() < 0.01
+
+
+def test_digits_are_those_of_scikit_learn():
+    theirs, data = load_digits(), load(DataSpec("digits"))
+    images = np.concatenate([data.x_train, data.x_test]).reshape(-1, 64)
+    ours = np.column_stack([images, np.concatenate([data.y_train, data.y_test])])
+    assert sorted(ours.tolist()) == sorted(np.column_stack([theirs.data, theirs.target]).tolist())
 
 
 def test_digits_keep_every_sample_exactly_once():

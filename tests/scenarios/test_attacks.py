@@ -15,12 +15,13 @@ from parties.adversary.catalogue import ATTACKS, find_attack
 from parties.adversary.solvers.systems import systems
 from parties.data.datasets import Split
 from parties.record.transcript import Record
-from protocols.language.errors import BoundError, ConfigError
+from protocols.language.errors import BoundError, ConfigError, HostLost
 from protocols.language.relations import Equations, Instance, now
 from protocols.network.config import Gradient, Labels, Scheme
 from protocols.parts import keys
 from scenarios.run.attacks import attack_run
 from scenarios.run.execute import execute
+from scenarios.run.hosts import _AdversaryProcess
 from tests.adversary.common import stated
 from tests.conftest import small
 
@@ -33,6 +34,37 @@ CLOUD = ("cloud_trainer",)
 def runs(runs_without_ledger):
     """Attacks look at views."""
     return runs_without_ledger
+
+
+def test_one_process_serves_all_who_make_an_adversary_and_a_new_one_where_it_died():
+    class Process:
+        def __init__(self):
+            self.said, self.ended = [], False
+            made.append(self)
+
+        def call(self, verb, *args):
+            self.said.append((verb, *args))
+            if verb == "die":
+                raise HostLost("the adversary's process died")
+
+        def close(self):
+            self.ended = True
+
+    made, a, b = [], (("a", "cloud_trainer"),), (("b", "key_authority"),)
+    kept = _AdversaryProcess(Process)
+    first = kept.turned_to(a)
+    first.call("learned")
+    first.close()
+    second = kept.turned_to(b)
+    assert len(made) == 1 and not made[0].ended
+    assert made[0].said == [("corrupt", a), ("learned",), ("corrupt", ()), ("corrupt", b)]
+    with pytest.raises(HostLost):
+        second.call("die")
+    second.close()
+    kept.turned_to(a)
+    assert len(made) == 2 and made[0].ended and made[1].said == [("corrupt", a)]
+    kept.end()
+    assert made[1].ended
 
 
 def attacked(run, name, corrupted=CLOUD):

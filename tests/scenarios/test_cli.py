@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from parties.adversary.catalogue import ATTACKS, HEAD_ATTACKS, find_attack, summary
+from parties.registry import PROTOCOLS, find_protocol, said
+from protocols.crypto import paillier
 from scenarios.cli import app
 from tests.conftest import RESULT_SCHEMA
 
@@ -110,6 +113,33 @@ def test_list_and_figure_print():
         assert word in listed
     assert "key_authority -> cloud_trainer" in keyhole("figure", "plain-fe").stdout
     assert keyhole("figure", "plain_fe", "--mermaid").stdout.startswith("sequenceDiagram")
+
+
+HEAVY = {"cvxopt", "flint", "gmpy2", "matplotlib", "ray", "scipy", "skimage", "sklearn", "torch"}
+LOADED = (
+    "import sys; from scenarios.cli import app; app(standalone_mode=False); "
+    "print(*sys.modules, file=sys.stderr)"
+)
+
+
+@pytest.mark.parametrize(
+    "line", ["--help", "list", "run --help", "audit --help", "attack --help", "show RUN"]
+)
+def test_what_computes_nothing_waits_for_no_library_that_computes(stored, line):
+    """Torch alone takes a second and a half of processor time to import."""
+    args = [str(stored) if word == "RUN" else word for word in line.split()]
+    done = subprocess.run([sys.executable, "-c", LOADED, *args], capture_output=True, text=True, timeout=120)
+    loaded = {name.partition(".")[0] for name in done.stderr.split()}
+    assert "scenarios" in loaded and not loaded & HEAVY, done.stderr if done.returncode else loaded & HEAVY
+
+
+def test_the_list_says_what_the_modules_say():
+    for name in (*ATTACKS, *HEAD_ATTACKS):
+        assert summary(name) == find_attack(name).SUMMARY
+    for name in PROTOCOLS:
+        module = find_protocol(name)
+        assert said(f"protocols.{name}", "SUMMARY", "SECURITY") == [module.SUMMARY, module.SECURITY]
+    assert said("protocols.crypto.paillier", "SECURITY") == [paillier.SECURITY]
 
 
 def test_show_prints_verifies_and_dumps(stored, tmp_path):

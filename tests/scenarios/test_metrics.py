@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from skimage.metrics import structural_similarity
 
 from parties.adversary.attack import Prior, Quantity, Reconstruction
 from protocols.language.errors import DataError
@@ -91,6 +92,20 @@ def test_ssim_follows_the_formula_of_wang():
     places = [(slice(i, i + 7), slice(j, j + 7)) for i in (0, 1) for j in (0, 1)]
     expected = np.mean([window(a[p], b[p]) for p in places])
     assert ssim(a.reshape(1, -1), b.reshape(1, -1), (8, 8), 0) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (5, 9), (16, 16, 3)], ids=str)
+def test_ssim_of_many_images_is_that_of_scikit_image_of_each(shape):
+    x, y = np.random.default_rng(0).random((2, 12, int(np.prod(shape))))
+    side, colours = min(7, *shape[:2]), 2 if len(shape) == 3 else None
+    each = [
+        structural_similarity(
+            a.reshape(shape), b.reshape(shape), win_size=side - (side + 1) % 2, data_range=1.0,
+            channel_axis=colours,
+        )
+        for a, b in zip(x, y, strict=True)
+    ]  # fmt: skip
+    assert ssim(x, y, shape, 0) == float(np.mean(each))
 
 
 def test_ssim_takes_colour_and_tiny_images():

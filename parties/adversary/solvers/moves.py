@@ -45,8 +45,7 @@ def placed(terms: Reals, steps: Steps, count: int) -> Reals:
 
 def samples_of(update: Update) -> NDArray[np.int64]:
     """Positions of the samples that moved the map."""
-    (used,) = np.nonzero(update.terms)
-    return np.unique(np.concatenate([np.zeros(0, np.int64), *(update.steps.samples[u] for u in used)]))
+    return update.steps.moved_by(update.terms)
 
 
 def own(relations: Relations) -> NDArray[np.int64]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from protocols.crypto.groups.elements import Group
-from protocols.crypto.groups.pairing import Pairing
 from protocols.language.errors import ConfigError
+
+if TYPE_CHECKING:
+    from protocols.crypto.groups.elements import Group
+    from protocols.crypto.groups.pairing import Pairing
 
 GROUPS = ("secp256k1", "bn254", "bls12_381", "modp2048")
 PAIRINGS = ("bn254", "bls12_381")

@@ -23,13 +23,20 @@ Small = NDArray[np.integer[Any]]
 
 _EXACT64 = 53  # integers up to 2^53 are exact in float64, up to 2^24 in float32
 _EXACT32 = 24
+_MANY = 1 << 24  # multiplications, about two milliseconds of one processor
 
 
 @contextmanager
-def all_threads() -> Iterator[None]:
-    """Let torch use every processor: for exact products only, as float sums depend on how many there are."""
+def all_threads(multiplications: int = _MANY) -> Iterator[None]:
+    """Let torch use every processor for products of at least `_MANY` multiplications: for exact ones only, as
+    float sums depend on how many there are. One is enough for less: others spin for longer than they compute.
+    """
     before = torch.get_num_threads()
-    torch.set_num_threads(os.cpu_count() or 1)
+    wanted = (os.cpu_count() or 1) if multiplications >= _MANY else 1
+    if before == wanted:
+        yield
+        return
+    torch.set_num_threads(wanted)
     try:
         yield
     finally:
@@ -63,14 +70,14 @@ def wide_times_small(wide: Words, small: Small) -> Words:
     absolute_sum = int(np.abs(small.astype(np.int64)).sum(axis=0).max(initial=0))
     right = torch.from_numpy(small.astype(np.float64))
     cut = limbs(wide, limb_width(absolute_sum))
-    with all_threads():
+    with all_threads(wide.size * small.shape[1]):
         return _sum([part @ right for part in cut.parts], cut.width)
 
 
 def small_times_wide(small: Small, wide: Limbs) -> Words:
     """small (m, k) @ wide (k, n) mod 2^64; the limbs fit the largest absolute sum of a row of `small`."""
     left = torch.from_numpy(small.astype(np.float64))
-    with all_threads():
+    with all_threads(small.size * wide.parts[0].shape[1]):
         return _sum([left @ part for part in wide.parts], wide.width)
 
 
@@ -80,7 +87,7 @@ def small_times_small(a: Small, b: Small) -> NDArray[np.int64]:
     if bound >= 1 << _EXACT64:
         raise OverflowError(f"sums of up to {bound.bit_length()} bits are not exact")
     dtype = np.float32 if bound < 1 << _EXACT32 else np.float64
-    with all_threads():
+    with all_threads(a.size * b.shape[1]):
         product = torch.from_numpy(a.astype(dtype)) @ torch.from_numpy(b.astype(dtype))
     result: NDArray[np.int64] = product.numpy().astype(np.int64)
     return result

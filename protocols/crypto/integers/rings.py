@@ -138,7 +138,7 @@ def product(a: Integers, b: Integers, p: int) -> NDArray[np.int64]:
     high = (residue + (1 << 12)) >> 13
     parts = [residue - (high << 13), *([high] if high.any() else [])]
     left = torch.from_numpy(a.astype(np.float64))
-    with all_threads():
+    with all_threads(a.size * b.shape[1]):
         sums = [(left @ torch.from_numpy(part.astype(np.float64))).numpy().astype(np.int64) for part in parts]
     found: NDArray[np.int64] = sums[0] if len(sums) == 1 else sums[0] + (sums[1] % p << 13)
     return found % p
