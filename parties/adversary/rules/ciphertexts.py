@@ -128,9 +128,12 @@ def _no_lattice(found: Searched | None) -> str:
 
 
 def _master_keys(sight: Sight, told: list[Instance]) -> Iterator[Told]:
-    """The master keys that n independent keys of their own determine."""
+    """The master keys that their own keys determine; where none does, what was tried and is left."""
     every = [gather([instance]) for instance in told]
     found = [key for system in every if (key := master_key.proven_key(system)) is not None]
+    best = max(every, key=lambda system: system.rank)
+    if not found and best.rank:
+        yield Told("master key", "key_authority", "bounded", master_key.why_none(best), None)
     if found:
         first = min(found, key=lambda key: key.since)
         detail = f"solved from {first.keys} function keys, matches the public key"
