@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable
-from parties.adversary.attacks import gram, known_maps, lattice_gram, update
+from parties.adversary.attacks import gram, known_maps, lattice_gram, lattice_span, update
 from parties.adversary.rules.told import Sight, Told
 from parties.adversary.solvers.lattice import LATTICE
 from parties.adversary.solvers.moves import (
@@ -52,6 +52,7 @@ _CHANGES, _UNKNOWNS = 32, 256  # changes that are solved for together, and sampl
 _LATTICES = 4  # of known maps that are reduced: a second or two each
 _ENTRIES = 10_000_000  # pixels of a data set up to which that is done
 
+_SPAN_WORK = 8 * 24**3  # cubes of the samples in a sum that are spent on lattices: some seconds
 _SPANNED = 24  # samples in a sum up to which the lattice of its span is searched at the end of every run
 _OUT = "come out as integers"
 
@@ -83,20 +84,20 @@ def changed(sight: Sight) -> Iterator[Told]:
         return
     firsts = {each.after.owner: each for each in reversed(every)}  # of each owner, or of everybody
     order = sorted(firsts.values(), key=lambda each: (each.since, each.after.owner))
-    solved, tried = set[int](), 0
+    solved, told = set[int](), set[int]()
     for first in order[:_OWNERS]:
-        tried += 1
         index = np.setdiff1d(samples_of(first), mine)
         how, detail = "bounded", f"W1 - W1' spans them ({len(index)} samples; payloads not recorded)"
         if sight.payloads:
             how, detail = _change(sight, first, known, index)
         yield Told("samples", _of_change(sight, first, index), how, detail, first.since, samples=index)
+        told |= set(index.tolist())
         solved |= set(index.tolist()) if how == "exact" else set()
-        if how == "exact" and not computable(first.terms, first.steps):
-            break  # a lattice is dear, and owners are alike
-    yield from _others(sight, order[tried:], mine)
+    left = [u for u in order[_OWNERS:] if not sight.payloads or computable(u.terms, u.steps)]
+    yield from _others(sight, left, mine)
     if sight.payloads:
         yield from _stacked(sight, every, solved)
+        yield from _spanned(sight, every, solved, told)
 
 
 def _others(sight: Sight, left: list[Update], mine: NDArray[np.int64]) -> Iterator[Told]:
@@ -129,6 +130,47 @@ def _stacked(sight: Sight, every: list[Update], solved: set[int]) -> Iterator[To
         detail = f"{len(some)} changes of known maps and dZ1 together: solved in integers (update)"
         since, of = max(step for step, fresh in found.items() if fresh), sight.of(index, own(sight.relations))
         yield Told("samples", of, "exact", detail, since, samples=index, by="stacked")
+
+
+def _spanned(sight: Sight, every: list[Update], solved: set[int], told: set[int]) -> Iterator[Told]:
+    """Samples in the spans of all changes whose dZ1 is not known, as `lattice_span` reads them, where these
+    are more than those `solved` by the first change of each owner; and, but for those `told`, all others.
+    """
+    mine = own(sight.relations)
+    some = [each for each in every if not computable(each.terms, each.steps)]
+    work, found, part, left = _SPAN_WORK, dict[int, int](), list[tuple[int, set[int], int]](), set[int]()
+    for moved, change, last in lattice_span.together(changes(sight.relations, some)):
+        index = set(np.setdiff1d(moved, mine).tolist())
+        if index <= solved | found.keys():
+            continue
+        if len(moved) > min(_SPANNED, len(change)) or len(moved) ** 3 > work:
+            left |= index
+            continue
+        work -= len(moved) ** 3
+        points, _ = points_of_span(change, len(moved), sight.prior.x_max, 1.0)
+        if points.only and len(points.rows) == len(moved):
+            found |= {i: last for i in index if i not in found}
+        else:
+            part += [(len(points.rows), index, last)] if len(points.rows) else []
+            left |= index
+    limits = f"{_SPANNED} samples in a sum, and some seconds"
+    known = solved | found.keys()
+    if found:
+        rows, since = np.array(sorted(found), np.int64), max(found.values())
+        said = f"the whole points of the spans of changes, not tried beyond {limits} (lattice-span)"
+        yield Told("samples", sight.of(rows, mine), "exact", said, since, samples=rows, by="spans")
+    part = [each for each in part if not each[1] <= known | told]
+    for count, index, last in part[:1]:
+        said = f"of the whole points of a later change {count} of {len(index)} are certain (lattice-span)"
+        where = np.array(sorted(index), np.int64)
+        yield Told("samples", sight.of(where, mine), "up to", said, last, samples=where, by="a later span")
+    if left - known - told:
+        where = np.array(sorted(left - known - told), np.int64)
+        said = (
+            f"changes of known maps span them; no lattice gave all, none tried beyond {limits} (lattice-span)"
+        )
+        since = max(each.since for each in some)
+        yield Told("samples", sight.of(where, mine), "bounded", said, since, samples=where, by="open spans")
 
 
 def _of_change(sight: Sight, change: Update, index: NDArray[np.int64]) -> str:
