@@ -116,12 +116,20 @@ def _others(sight: Sight, left: list[Update], mine: NDArray[np.int64]) -> Iterat
 def _stacked(sight: Sight, every: list[Update], solved: set[int]) -> Iterator[Told]:
     """Samples that the first changes determine together, where each by itself leaves some open."""
     mine, some, used = set(own(sight.relations).tolist()), list[Update](), set[int]()
+    tried, known = set[int](), [each for each in every if computable(each.terms, each.steps)]
     for each in sorted(every, key=lambda each: (each.since, each.after.owner))[:_CHANGES]:
         used |= set(samples_of(each).tolist())
         if len(used) > _UNKNOWNS:
             break
         if computable(each.terms, each.steps):
             some.append(each)
+            tried |= set(samples_of(each).tolist())
+    left = {int(i) for each in known for i in samples_of(each)} - tried - mine - solved
+    if left:
+        where = np.array(sorted(left), np.int64)
+        said = f"changes of known maps and dZ1, not tried beyond {_CHANGES} changes and {_UNKNOWNS} samples"
+        since, of = max(each.since for each in known), sight.of(where, own(sight.relations))
+        yield Told("samples", of, "bounded", f"{said} (update)", since, samples=where, by="not stacked")
     if not some or used - mine <= solved or sum(sight.counts) * sight.prior.pixels > _ENTRIES:
         return
     rows, found = update.solve_updates(sight.relations, changes(sight.relations, some), sight.prior)
@@ -275,11 +283,12 @@ def known_products(sight: Sight) -> Iterator[Told]:
         solved = known_maps.by_maps(relations, sight.prior, maps, found, _UNKNOWNS, _LATTICES)
     first = np.setdiff1d(same[0].samples, mine)
     told = replace(_first_batch(sight, same, maps, solved), samples=first)
-    yield told
+    limits = f"not tried beyond {_UNKNOWNS} samples and {_LATTICES} lattices (known-average, known-init)"
+    yield told if told.how == "exact" else replace(told, detail=f"{told.detail}; map by map {limits}")
     index = np.setdiff1d(np.array(sorted(solved), np.int64), mine)
     if not np.isin(index, first if told.how == "exact" else first[:0]).all():
         detail = f"Z1 = W1 x with W1 known, map by map: {len(index)} samples solved in integers"
-        detail += f"; the first {_UNKNOWNS} were tried" if sum(sight.counts) > _UNKNOWNS else ""
+        detail += f", {limits}" if len(index) + len(mine) < sum(sight.counts) else ""
         since = max(solved[int(i)] for i in index)
         yield Told("samples", sight.of(index, mine), "exact", detail, since, samples=index, by="maps")
 
@@ -394,16 +403,18 @@ def _gram(sight: Sight, dear: bool) -> Told:
         return Told("gram", sight.all, "bounded", f"not computed: {reason}", None)
     if dear:
         return _first_update(sight, updates[0].steps)
+    large = sight.prior.pixels > gram.RANK
+    by_rank = f"; by their rank not tried beyond {gram.RANK} pixels" if large else ""
     try:
         found = gram.gram(
             sight.relations, sight.prior.x_max, samples=_GRAM_SAMPLES, pixels=sight.prior.pixels
         )
     except NotApplicable as cause:
-        return Told("gram", sight.all, "bounded", f"not computed: {cause}", None)
+        return Told("gram", sight.all, "bounded", f"not computed: {cause}{by_rank}", None)
     error = found.noise / float(np.sqrt(np.nanmean(found.values**2)))
     detail = f"from changes of Z1: {found.how}, {found.pairs:.0%} of the pairs"
     exact = found.pairs == 1.0 and error < _GRAM_ERROR
-    said = f"{detail}, expected error {error:.1g}"
+    said = f"{detail}, expected error {error:.1g}" + ("" if exact else by_rank)
     return Told("gram", sight.all, "exact" if exact else "bounded", said, found.since)
 
 
