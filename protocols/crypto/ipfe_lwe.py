@@ -40,7 +40,7 @@ Deviations from the paper, and their consequence:
 from __future__ import annotations
 
 import math
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -173,11 +173,7 @@ def parameters(bounds: Bounds, dimension: int = DIMENSION) -> LweParams:
 def describe(params: LweParams, issued: Issued | None = None) -> str:
     """Parameters and security level in one line; with the keys that a run issues, what they leave of it."""
     whole = f"{BITS} bit" if params.dimension >= DIMENSION else "toy"
-    brief, told = "", ""
-    if issued is not None:
-        levels = (level(params, keys, issued.norm) for keys in (issued.first, issued.total))
-        brief, told = core_svp.said(issued, *levels)
-        brief, told = f", {brief}", f"{whole} is {told}; "
+    brief, told = core_svp.said(whole, issued, partial(level, params))
     return (
         f"lwe, {whole}{brief}: {told}d {params.dimension}, q 2^64, "
         f"log2(q/sigma) {64 - math.log2(SIGMA):.1f}, compact key (heuristic); "

@@ -47,7 +47,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -239,11 +239,7 @@ def _fits(params: RlweParams) -> bool:
 def describe(params: RlweParams, issued: Issued | None = None) -> str:
     """Parameters and security level in one line; with the keys that a run issues, what they leave of it."""
     whole = f"{BITS} bit" if params.dimension >= SMALLEST else "toy"
-    brief, told = "", ""
-    if issued is not None:
-        levels = (level(params, keys, issued.norm) for keys in (issued.first, issued.total))
-        brief, told = core_svp.said(issued, *levels)
-        brief, told = f", {brief}", f"{whole} is {told}; "
+    brief, told = core_svp.said(whole, issued, partial(level, params))
     return (
         f"rlwe, {whole}{brief}: {told}d {params.dimension}, q of {params.q.bit_length()} bits, sigma_1 "
         f"2^{math.log2(params.width):.1f}, sigma_2 {SIGMA}, sigma_3 2^{math.log2(params.mask):.1f} "

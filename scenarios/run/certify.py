@@ -34,7 +34,7 @@ from scenarios.run.catalogue import find_scenario
 from scenarios.run.experiment import Experiment, run_key
 from scenarios.run.folder import RunFolder
 from scenarios.run.json_schema import plain
-from scenarios.run.learned import held_against_audit, learned
+from scenarios.run.learned import FAILED, held_against_audit, learned
 from scenarios.run.manifest import manifest_faults
 from scenarios.run.options import Preset, RuntimeName
 from scenarios.run.report import Epoch, accuracy, scored, stated, versions
@@ -173,10 +173,11 @@ def _replayed(run: RunFolder, experiment: Experiment, finished: bool) -> Certifi
     if not finished:
         return Certificate((), (*told, *(f"to here: {why}" for why in stopped)))
     faults += _kept(run, experiment, found)
-    faults += _knowledge(run) if not faults else []
+    wrong, ledger = _knowledge(run) if not faults else ([], "")
+    faults += wrong
     wrong, line = _scored(run, experiment, found)
     never = _NEVER if experiment.scenario.scoring is None else f"{_NEVER}, {_OF_A_HEAD}"
-    told += [line, f"computed again: who learned what ({len(run.result['learned'])} lines)"]
+    told += [line, *filter(None, [ledger])]
     return Certificate((*faults, *wrong), (*told, f"not computed again: {never}"))
 
 
@@ -197,14 +198,31 @@ def _kept(run: RunFolder, experiment: Experiment, found: Replay) -> Iterator[str
             yield f"state: what {party} kept for predictions is not what the run left it with"
 
 
-def _knowledge(run: RunFolder) -> Iterator[str]:
-    """Lines of who learned what that do not follow from the transcripts; a run may have declined an audit."""
-    said = Counter(tuple(row[key] for key in _LINE) for row in run.result["learned"])
-    lines = learned(run, Adversary)
-    if _told(lines) != said:
-        audited = _told(held_against_audit(run, lines))
-        for party, quantity, *_ in [*(audited - said), *(said - audited)][:1]:
-            yield f"result: what {party} learned of {quantity}, in result.json, is not what its view gives"
+def _knowledge(run: RunFolder) -> tuple[list[str], str]:
+    """Lines of who learned what that do not follow from the transcripts, and what was done; a run may have
+    declined an audit, and its ledger may have failed, there or here.
+    """
+    rows = run.result["learned"]
+    said = Counter(tuple(row[key] for key in _LINE) for row in rows)
+    failed = any(row["quantity"] == FAILED for row in rows)
+    try:
+        lines = learned(run, Adversary)
+        if failed:
+            return (
+                [],
+                f"not compared: who learned what (the ledger failed in the run; here: {len(lines)} lines)",
+            )
+        if _told(lines) != said:
+            audited = _told(held_against_audit(run, lines))
+            for party, quantity, *_ in [*(audited - said), *(said - audited)][:1]:
+                what = f"what {party} learned of {quantity}, in result.json, is not what its view gives"
+                return [f"result: {what}"], ""
+    except KeyholeError:
+        raise
+    except Exception as cause:  # a defect of the ledger, which says nothing against the folder
+        where = "in the run, and here" if failed else "here"
+        return [], f"not computed again: who learned what (the ledger failed {where}: {type(cause).__name__})"
+    return [], f"computed again: who learned what ({len(rows)} lines)"
 
 
 def _told(lines: Sequence[Learned]) -> Counter[tuple[Any, ...]]:

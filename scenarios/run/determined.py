@@ -20,6 +20,7 @@ from protocols.language.errors import KeyholeError
 from protocols.language.roles import DATA_OWNER
 from scenarios.run.experiment import Scenario
 from scenarios.run.small import small_experiment, small_instance, small_of
+from scenarios.show.units import moment
 
 Coalition = tuple[str, ...]
 
@@ -133,7 +134,7 @@ def _line(finding: Finding, answer: Answer, coalition: Coalition, lines: Sequenc
         )
         return Learned(party, quantity, "others", "undecided", why, None)
     how_many = f"all {answer.total}" if whole else f"{answer.determined} of {answer.total}"
-    since = "" if answer.since is None else f" since {_moment(answer.since[1])} there"
+    since = "" if answer.since is None else f" since {moment(*answer.since[1])} there"
     detail = f"{answer.name}: {how_many}{since}, by an audit of a small instance; not computed here"
     return Learned(party, quantity, "others", "determined", detail, None)
 
@@ -160,8 +161,3 @@ def _quantity(name: str) -> str | None:
     if name.startswith("trained weights") or name == "first weights":
         return "weights"
     return _NAMES.get(name, name.removeprefix("what ").removesuffix(" hides"))
-
-
-def _moment(moment: tuple[str, int]) -> str:
-    phase, round_ = moment
-    return phase if round_ < 0 else f"{phase} {round_}"

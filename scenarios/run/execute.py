@@ -22,7 +22,7 @@ from scenarios.run.experiment import FULL_LIMIT_NBYTES, Experiment
 from scenarios.run.folder import RunFolder, new_folder, write_json
 from scenarios.run.hosts import Runtimes, host_specs, runtime_named
 from scenarios.run.json_schema import plain
-from scenarios.run.learned import held_against_audit, learned, learned_rows
+from scenarios.run.learned import FAILED, held_against_audit, learned, learned_rows
 from scenarios.run.manifest import write_manifest
 from scenarios.run.report import Epoch, accuracy, baseline, report
 from scenarios.run.result import Recovered, Result, Seconds
@@ -112,7 +112,7 @@ def _learned(experiment: Experiment, run: RunFolder, make: Runtimes, log: Any) -
     except Exception as cause:  # training that went well is not lost by it
         log.error("ledger_failed", reason=type(cause).__name__)
         why = f"the ledger itself failed ({type(cause).__name__}): keyhole --debug learned {run.path}"
-        return [Learned("all parties", "everything", "all", "not analysed", why, None)]
+        return [Learned("all parties", FAILED, "all", "not analysed", why, None)]
 
 
 def written(run: RunFolder, result: Result) -> dict[str, Any]:

@@ -30,6 +30,7 @@ QUANTITIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("master key", ("master key", "msk", "secret key")),
     ("gram", ("gram", "samples", "x")),
 )
+FAILED = "everything"  # the quantity of the one line of a ledger that failed
 _OWNERS_THAT_COLLUDE = 2  # owners are alike to a protocol: two of them stand for any two
 _LARGEST = 3
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from scenarios.show.charts import drawn
 from scenarios.show.printable import printable
 from scenarios.show.tables import table
+from scenarios.show.units import moment
 
 _MEANING = (
     "Determined: locally, up to discrete symmetries, over the reals. Whole numbers can only add to it; what "
@@ -105,13 +106,13 @@ def _count(quantity: dict[str, Any]) -> str:
 def _since(quantity: dict[str, Any]) -> str:
     if quantity["since"] is None:
         return ""
-    first, whole = (_moment(quantity[name]) for name in ("first", "since"))
+    first, whole = (_when(quantity[name]) for name in ("first", "since"))
     return whole if first == whole else f"{first} to {whole}"
 
 
-def _moment(moment: list[Any]) -> str:
-    phase, round_ = moment
-    return printable(phase) if round_ < 0 else f"{printable(phase)} {round_}"
+def _when(said: list[Any]) -> str:
+    phase, round_ = said
+    return moment(printable(phase), round_)
 
 
 def draw_audit(path: Path, content: dict[str, Any]) -> None:
@@ -125,7 +126,7 @@ def draw_audit(path: Path, content: dict[str, Any]) -> None:
 
 
 def _panel(axes: Axes, finding: dict[str, Any]) -> None:
-    quantities, names = finding["quantities"], [_moment(moment) for moment in finding["moments"]]
+    quantities, names = finding["quantities"], [_when(said) for said in finding["moments"]]
     shares = [[count / quantity["total"] for count in quantity["curve"]] for quantity in quantities]
     axes.imshow(shares, aspect="auto", cmap="Blues", vmin=0.0, vmax=1.25, interpolation="nearest")
     for row, quantity in enumerate(quantities):

@@ -18,6 +18,7 @@ from scenarios.study.comparison import seen
 _LETTERS = {"data_owner": "O", "key_authority": "A", "cloud_trainer": "C"}
 _SAMPLES = "training images"
 _PRIVATE = (_SAMPLES, "labels", "master secret key")
+_STYLES = {"extrapolated": "yellow", "incomplete": "yellow", "failed": "red"}
 _HEAD = (
     "accuracy on test and training samples; baseline: test, trained without protection · "
     "set-up: processes, keys, encryption, upload · ~: extrapolated from measured steps"
@@ -61,7 +62,7 @@ def figures_table(rows: list[dict[str, Any]], width: int) -> Table:
             "-" if row["steps"] is None else str(row["steps"]),
             "-" if row["messages"] is None else marked(mark, str(row["messages"])),
             "-" if row["bytes"] is None else marked(mark, size(row["bytes"])),
-            style="yellow" if row["extrapolated"] else "red" if row["status"] == "failed" else "",
+            style=_STYLES.get(row["status"], ""),
         )  # fmt: skip
     return found
 
@@ -140,6 +141,7 @@ def marked(mark: str, text: str) -> str:
 def _notes(content: dict[str, Any]) -> list[str]:
     rows = content["rows"]
     failures = [f"{row['name']} failed: {row['why']}" for row in rows if row["status"] == "failed"]
+    failures += [f"{row['name']} is {row['why']}" for row in rows if row["status"] == "incomplete"]
     return [*failures, *(measured_note(row) for row in rows if row["extrapolated"]), *content["notes"]]
 
 

@@ -14,6 +14,7 @@ from scenarios.run.folder import RunFolder
 from scenarios.run.learned import QUANTITIES, strongest
 from scenarios.run.manifest import stored_hash
 from scenarios.show.printable import printable
+from scenarios.show.units import moment
 
 _WIDE = 110  # columns from which on a derivation stands beside what it derives
 
@@ -314,7 +315,7 @@ _ATTACK_LEGEND = (
 
 def moment_table(attacks: list[dict[str, Any]]) -> RenderableType:
     """The first message after which each attack succeeds, for some sample and for all."""
-    columns = "attack, success means, for, message, phase, round, label, from, to"
+    columns = "attack, success means, for, message, when, label, from, to"
     table = _table("when it leaked (bisection over the messages of the view)", *columns.split(", "))
     if not any(row.get("first_success") for row in attacks):
         return Text("when it leaked: no attack here applies")
@@ -323,10 +324,10 @@ def moment_table(attacks: list[dict[str, Any]]) -> RenderableType:
         if found is None:
             continue
         for which, name in (("any", "some sample"), ("all", "every sample it rebuilds")):
-            message = found[which]
-            cells = ("never",) if message is None else tuple(
-                str(message[key]) for key in ("seq", "phase", "round", "label", "sender", "receiver")
-            )  # fmt: skip
+            message, cells = found[which], ("never",)
+            if message is not None:
+                when = moment(message["phase"], message["round"])
+                cells = str(message["seq"]), when, *(message[key] for key in ("label", "sender", "receiver"))
             table.add_row(row["attack"].replace("_", "-"), found["criterion"], name, *cells)
     return table
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def moment(phase: str, round_: int) -> str:
+    """When a message crossed: a phase that is in no rounds (round -1) by its name alone."""
+    return phase if round_ < 0 else f"{phase} {round_}"
+
+
 def span(seconds: float | None) -> str:
     """A time in a readable unit."""
     if seconds is None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from protocols.language.errors import DataError
 from protocols.language.options import as_plain
 from protocols.network.config import Scheme
 from scenarios.run.experiment import Experiment
 from scenarios.run.folder import RunFolder, load_run, write_json
 from scenarios.run.learned import learned_rows
 from scenarios.run.report import security
+from scenarios.run.status import incomplete
 from scenarios.show.charts import draw_comparison
 from scenarios.show.summary import meaning, outcome
 from scenarios.study.comparison_schema import Compared
@@ -135,8 +138,16 @@ def stored_comparison(paths: Sequence[Path], out: Path | None = None) -> dict[st
 
 
 def stored(path: Path) -> list[Compared]:
-    """A cell: the row of a run that exists."""
-    return [finished_row(load_run(path), str(path))]
+    """A cell: the row of a run that exists; of one that did not come to its end, what result.json has so far.
+
+    Raises `DataError`, with how far it came, for a run without result.json.
+    """
+    run = load_run(path)
+    stopped = incomplete(run)
+    if stopped and not (run.path / "result.json").exists():
+        raise DataError(f"{path}: {stopped}")
+    row = finished_row(run, str(path))
+    return [replace(row, status="incomplete", why=stopped) if stopped else row]
 
 
 def write_comparison(folder: Path, content: dict[str, Any]) -> None:

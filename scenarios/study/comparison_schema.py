@@ -100,11 +100,11 @@ class Compared:
     scenario: str = derived("name of the scenario, with _")
     protocol: str = derived("name of the protocol, with _")
     scheme: str | None = derived("lwe, ddh or fhipe; null where nothing is encrypted")
-    status: str = derived("whether it was run", holds=Literal["done", "extrapolated", "failed"])
+    status: str = derived("whether it was run", holds=Literal["done", "incomplete", "extrapolated", "failed"])
     extrapolated: bool = derived(
         "not run: seconds, messages and bytes follow from `cost`, and there is no accuracy"
     )
-    why: str = derived("why it was extrapolated or failed; empty if done")
+    why: str = derived("why it was extrapolated or failed, or how far it came; empty if done")
     run: str | None = derived(
         "its run folder, from the comparison's folder or as given; null if there is none"
     )

@@ -111,6 +111,8 @@ def test_a_prefix_of_a_view_gives_the_samples_seen_so_far(runs):
     ("plain_fe", "cloud_trainer", {}, "holds no Products"),
     ("mitig2", "data_owner:0", {}, "holds no Products"),
     ("mitig2", "cloud_trainer", {"record": Record.HEADERS}, "payloads not recorded"),
+    ("mitig2", "cloud_trainer", {"defence": ("augment:1",)}, "moves its images anew at each visit"),
+    ("mitig2", "cloud_trainer", {"defence": ("unlinkable",), "labels": "owner"}, "shuffles its samples"),
 ])  # fmt: skip
 def test_other_views_are_not_applicable_with_the_reason(runs, scenario, party, options, said):
     run, _ = runs(scenario, **options)

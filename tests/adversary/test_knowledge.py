@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from parties.adversary.adversary import Adversary
+from parties.adversary.attacks import master_key
 from parties.adversary.knowledge import _outdoes, learned
 from parties.adversary.rules import Told
 from parties.record.transcript import Record
@@ -40,8 +41,25 @@ def test_too_few_keys_bound_the_samples(runs):
     assert (
         items["samples"].how == "bounded"
         and "rank 8 of 64" in items["samples"].detail
-        and "master key" not in items
+        and items["master key"].how == "bounded"
     )
+
+
+@pytest.mark.parametrize(("scheme", "hidden", "said"), [
+    (Scheme.DDH, 8, "8 of 64 independent keys"),
+    (Scheme.LWE, 8, "of 8 keys gives none that matches the public key; core-SVP by an estimate: 12"),
+    (Scheme.RLWE, 16, "by their volume more than one secret fits; core-SVP by an estimate: 128 bit"),
+])  # fmt: skip
+def test_too_few_keys_for_the_master_key_say_what_was_tried_and_is_left(runs, scheme, hidden, said):
+    run, _ = runs("plain_fe", samples=16, hidden=hidden, scheme=scheme)
+    key = known(run, "cloud_trainer")["master key"]
+    assert key.how == "bounded" and key.since_round is None and said in key.detail
+
+
+def test_a_short_secret_under_more_pixels_than_a_lattice_takes_is_told(runs, monkeypatch):
+    monkeypatch.setattr(master_key, "LATTICE", 63)
+    detail = known(runs("plain_fe", samples=16)[0], "cloud_trainer")["master key"].detail
+    assert "no lattice tried: more than 63 pixels" in detail and "bit left of the secret" in detail
 
 
 def test_headers_tell_what_crossed_in_the_clear_but_no_rank(runs):

@@ -19,6 +19,7 @@ from scenarios.cli import app
 from scenarios.run import certify as certify_module
 from scenarios.run.certify import certify
 from scenarios.run.folder import RunFolder
+from scenarios.run.learned import FAILED
 from scenarios.run.manifest import stored_hash, write_manifest
 
 
@@ -286,6 +287,21 @@ def test_lines_that_an_audit_added_are_computed_again(forger, monkeypatch):
     forger.json("result.json", "learned", value=lambda rows: [{**row, "how": "exact"} for row in rows])
     forger.settle(manifest=True)
     assert said(forger.path)[0] == 1
+
+
+def test_a_ledger_that_failed_is_no_crash_and_says_what_was_not_computed(forger, monkeypatch):
+    def failing(*_):
+        raise StopIteration
+
+    line = Learned("all parties", FAILED, "all", "not analysed", "the ledger itself failed", None)
+    forger.json("result.json", "learned", value=lambda _: [asdict(line)])
+    forger.settle(manifest=True)
+    status, output = said(forger.path)
+    assert status == 0 and "not compared: who learned what (the ledger failed in the run; here: " in output
+    monkeypatch.setattr(certify_module, "learned", failing)
+    status, output = said(forger.path)
+    assert status == 0 and output.startswith("intact") and "computed again: accuracy" in output
+    assert "who learned what (the ledger failed in the run, and here: StopIteration)" in output
 
 
 KINDS = [

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 
@@ -296,6 +297,20 @@ def test_large_transcripts_that_were_not_asked_for_keep_headers():
     assert experiment.record is Record.HEADERS and "plain-fe lwe keeps headers only" in note
     asked = prepare(find_scenario("plain_fe"), dict(samples=48, epochs=200_000, record=Record.FULL))
     assert scenario._recordable(asked, "plain-fe lwe") == (asked, "")
+
+
+def test_a_run_that_did_not_come_to_its_end_is_marked_in_a_comparison(runs, tmp_path):
+    whole, half = runs("mitig2")[0].path, tmp_path / "half"
+    shutil.copytree(whole, half)
+    said = json.loads((half / "status.json").read_text())
+    (half / "status.json").write_text(json.dumps({**said, "state": "interrupted"}))
+    outcome = keyhole("compare", whole, half, "--out", tmp_path / "out")
+    assert f"({half}) is incomplete: interrupted; last message" in " ".join(outcome.stdout.split())
+    content = read(tmp_path / "out")
+    assert [row["status"] for row in content["rows"]] == ["done", "incomplete"]
+    jsonschema.validate(content, COMPARE_SCHEMA)
+    (half / "result.json").unlink()
+    one_line(keyhole("compare", half), 1, "incomplete: interrupted; last message")
 
 
 def test_stored_runs_are_compared_and_what_differs_is_said(runs, tmp_path):

@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from parties.adversary.adversary import Adversary
+from parties.adversary.rules import maps
 from protocols.network.config import Authority
 from scenarios.run.attacks import attack_run
 from scenarios.run.folder import load_run
@@ -41,12 +42,43 @@ def test_of_a_split_network_with_many_owners_the_authority_reads_a_round(runs):
     assert {"cloud_trainer", "key_authority"} not in asked, "a larger coalition is not asked"
 
 
-def test_what_the_ledger_reads_in_a_span_is_right(runs):
-    run, _ = runs("mitig2", **MANY)
+def read_by_the_authority(run):
+    """Samples that lines of the ledger call exact, and those lines."""
     lines = Adversary(run.view_sources(("key_authority",))).learned()
-    (line,) = [line for line in lines if line.quantity == "samples" and line.how == "exact"]
+    exact = [line for line in lines if line.quantity == "samples" and line.how == "exact"]
+    return {i for line in exact for start, stop in line.data["samples"] for i in range(start, stop)}, exact
+
+
+def test_what_the_ledger_reads_in_a_span_is_right(runs_without_ledger):
+    run, _ = runs_without_ledger("mitig2", **MANY)
+    rows, exact = read_by_the_authority(run)
     (row,) = attack_run(run, ["lattice_span"], ("key_authority",), run.prior(), Adversary)
-    assert line.data["samples"] == [[12, 16]] and row["metrics"]["exact_images"] >= 4
+    assert [[12, 16]] in [line.data["samples"] for line in exact]
+    assert len(rows) == row["metrics"]["exact_images"] == 48
+
+
+SPANS = [
+    {"owners": 6, "samples": 48, "batch": 4, "hidden": 16, "epochs": 2, "seed": 913},
+    {"owners": 4, "samples": 32, "batch": 8, "hidden": 32, "epochs": 1, "seed": 8101},
+    {"owners": 4, "samples": 64, "batch": 4, "hidden": 32, "epochs": 4, "seed": 8102,
+     "defence": ("secure_aggregation",)},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", SPANS, ids=["later rounds", "all owners", "sums"])
+def test_the_ledger_reads_no_less_in_spans_than_the_attack(runs_without_ledger, options):
+    run, _ = runs_without_ledger("mitig2", **options)
+    rows, exact = read_by_the_authority(run)
+    (row,) = attack_run(run, ["lattice_span"], ("key_authority",), run.prior(), Adversary)
+    assert len(rows) >= row["metrics"]["exact_images"] >= 16, [line.detail for line in exact]
+
+
+def test_samples_in_spans_that_were_not_searched_are_named_with_the_limit(runs_without_ledger, monkeypatch):
+    monkeypatch.setattr(maps, "_SPAN_WORK", 0)
+    run, _ = runs_without_ledger("mitig2", **SPANS[0])
+    lines = Adversary(run.view_sources(("key_authority",))).learned()
+    (line,) = [line for line in lines if "none tried beyond 24 samples in a sum" in line.detail]
+    assert line.how == "bounded" and sum(b - a for a, b in line.data["samples"]) == 32
 
 
 def test_who_holds_the_master_key_of_mitig1_decides_who_can_open_it(runs):

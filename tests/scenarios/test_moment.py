@@ -6,6 +6,7 @@ from parties.adversary.adversary import Adversary
 from parties.adversary.dates import first as first_position
 from scenarios.run.attacks import attack_run
 from scenarios.run.moment import with_moments
+from scenarios.show.summary import moment_table
 from tests.scenarios.test_attacks import CLOUD, ENOUGH
 
 
@@ -56,6 +57,13 @@ def test_one_message_less_does_not_suffice(runs):
 def test_labels_are_known_with_the_upload(runs):
     found = moments(runs("plain_fe")[0], "labels")["first_success"]["any"]
     assert (found["phase"], found["label"]) == ("upload", "labels")
+
+
+def test_a_message_outside_of_rounds_is_told_by_the_name_of_its_phase(runs):
+    row = moments(runs("plain_fe")[0], "labels")
+    row["first_success"]["any"] |= {"phase": "setup", "round": -1}
+    (when,) = (column for column in moment_table([row]).columns if column.header == "when")
+    assert list(when.cells) == ["setup", "upload 0"]
 
 
 def test_the_first_sample_of_an_attack_that_grows_is_dated_before_the_last(runs):

@@ -33,7 +33,7 @@ import torch
 
 from parties.adversary.attack import LIMIT, NotApplicable, Prior, Quantity, Reconstruction, Relations
 from parties.adversary.solvers.polytope import Vector
-from protocols.language.relations import Products, now
+from protocols.language.relations import Products, Update, Without, now
 
 NAME = "inversion"
 SUMMARY = "UnSplit on MITIG2: fit a surrogate of W1 and inputs to Z1; the prior alone breaks the tie"
@@ -101,7 +101,8 @@ def first_batches(relations: Relations) -> list[Products]:
     covered, found = set[int](), []
     for products in relations.of(Products):
         if (products.samples < 0).any():
-            raise NotApplicable("which sample is which is not in the view")
+            why = (each.why for each in relations.of(Without) if each.type is Update)
+            raise NotApplicable(next(why, "which sample is which is not in the view"))
         if not covered.issuperset(products.samples.tolist()):
             found.append(products)
             covered.update(products.samples.tolist())

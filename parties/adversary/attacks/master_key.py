@@ -111,6 +111,27 @@ def proven_key(system: System) -> Proven | None:
     return Proven(system, secret, system.rank, system.ranks[-1][0])
 
 
+def why_none(system: System) -> str:
+    """Why the keys of an instance give no master key here, in words: what was tried, and what is left by an
+    estimate.
+    """
+    instance, n, few = system.instances[0], system.echelon.columns, _few(system)
+    said = f"{system.rank} of {n} independent keys"
+    if instance.scheme not in _SHORT:
+        return f"{said}; the key that solves them does not match" if system.full else said
+    params = instance.mpk().params
+    upper = np.linalg.qr(system.vectors.T.astype(np.float64))[1]
+    log2 = float(np.log2(np.abs(np.diag(upper))).mean())
+    if n > LATTICE:
+        tried = f"no lattice tried: more than {LATTICE} pixels"
+    elif few:
+        tried = f"the lattice of {few} keys gives none that matches the public key"
+    else:
+        tried = "no lattice tried: by their volume more than one secret fits"
+    left = instance.scheme.level(params, system.rank, 2.0**log2)
+    return f"{said}; {tried}; core-SVP by an estimate: {left} bit left of the secret"
+
+
 def _few(system: System) -> int:
     """How many keys the lattice is given: under LWE half as many as pixels; under ring-LWE, whose secrets are
     wide, four more than leave nothing by the volume of their lattice, where there are so many, and fewer than

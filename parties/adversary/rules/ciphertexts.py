@@ -128,9 +128,12 @@ def _no_lattice(found: Searched | None) -> str:
 
 
 def _master_keys(sight: Sight, told: list[Instance]) -> Iterator[Told]:
-    """The master keys that n independent keys of their own determine."""
+    """The master keys that their own keys determine; where none does, what was tried and is left."""
     every = [gather([instance]) for instance in told]
     found = [key for system in every if (key := master_key.proven_key(system)) is not None]
+    best = max(every, key=lambda system: system.rank)
+    if not found and best.rank:
+        yield Told("master key", "key_authority", "bounded", master_key.why_none(best), None)
     if found:
         first = min(found, key=lambda key: key.since)
         detail = f"solved from {first.keys} function keys, matches the public key"
@@ -198,17 +201,22 @@ def combined(sight: Sight) -> Iterator[Told]:
         found, how = gradient.by_combinations(sight.relations, sight.prior, visits=_VISITS), "dZ1 and dW1"
     else:
         return
-    some = [(number, each) for number, each in enumerate(islice(found, _BATCHES)) if len(each.index)]
+    tried = list(islice(found, _BATCHES))
+    some = [(number, each) for number, each in enumerate(tried) if len(each.index)]
     whole = [pair for pair in some if len(pair[1].index) == len(pair[1].block)]
+    limits = f"not tried beyond {_BATCHES} batches" + ("" if across else f" and {_VISITS} visits of each")
     if not some:
+        if tried:
+            detail = f"{how}: no sample is separated in {len(tried)} batches, {limits} (gradient)"
+            yield Told("samples", sight.all, "bounded", detail, None, samples=sight.index, by="gradient")
         return
     number, best = min(whole or some, key=lambda pair: int(pair[1].steps.max()))
     of = f"{len(best.index)} of the {len(best.block)} samples of batch {number}"
     which = "the first whole one" if whole else "none is whole"
-    detail = f"{how}: solved in integers; of up to {_BATCHES} batches tried {which}"
+    detail = f"{how}: solved in integers; {which} of {len(tried)} batches, {limits}"
     yield Told("samples", of, "exact", detail, int(best.steps.max()), samples=best.index)
     index = np.unique(np.concatenate([each.index for _, each in some]))
     if len(index) > len(best.index):
         since = max(int(each.steps.max()) for _, each in some)
-        said, of = f"{how}: solved in integers, in {len(some)} batches", sight.of(index, index[:0])
+        said, of = f"{how}: solved in integers, in {len(some)} batches, {limits}", sight.of(index, index[:0])
         yield Told("samples", of, "exact", said, since, samples=index, by="batches")

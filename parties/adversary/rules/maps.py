@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable
-from parties.adversary.attacks import gram, known_maps, lattice_gram, update
+from parties.adversary.attacks import gram, known_maps, lattice_gram, lattice_span, update
 from parties.adversary.rules.told import Sight, Told
 from parties.adversary.solvers.lattice import LATTICE
 from parties.adversary.solvers.moves import (
@@ -52,6 +52,7 @@ _CHANGES, _UNKNOWNS = 32, 256  # changes that are solved for together, and sampl
 _LATTICES = 4  # of known maps that are reduced: a second or two each
 _ENTRIES = 10_000_000  # pixels of a data set up to which that is done
 
+_SPAN_WORK = 8 * 24**3  # cubes of the samples in a sum that are spent on lattices: some seconds
 _SPANNED = 24  # samples in a sum up to which the lattice of its span is searched at the end of every run
 _OUT = "come out as integers"
 
@@ -83,20 +84,20 @@ def changed(sight: Sight) -> Iterator[Told]:
         return
     firsts = {each.after.owner: each for each in reversed(every)}  # of each owner, or of everybody
     order = sorted(firsts.values(), key=lambda each: (each.since, each.after.owner))
-    solved, tried = set[int](), 0
+    solved, told = set[int](), set[int]()
     for first in order[:_OWNERS]:
-        tried += 1
         index = np.setdiff1d(samples_of(first), mine)
         how, detail = "bounded", f"W1 - W1' spans them ({len(index)} samples; payloads not recorded)"
         if sight.payloads:
             how, detail = _change(sight, first, known, index)
         yield Told("samples", _of_change(sight, first, index), how, detail, first.since, samples=index)
+        told |= set(index.tolist())
         solved |= set(index.tolist()) if how == "exact" else set()
-        if how == "exact" and not computable(first.terms, first.steps):
-            break  # a lattice is dear, and owners are alike
-    yield from _others(sight, order[tried:], mine)
+    left = [u for u in order[_OWNERS:] if not sight.payloads or computable(u.terms, u.steps)]
+    yield from _others(sight, left, mine)
     if sight.payloads:
         yield from _stacked(sight, every, solved)
+        yield from _spanned(sight, every, solved, told)
 
 
 def _others(sight: Sight, left: list[Update], mine: NDArray[np.int64]) -> Iterator[Told]:
@@ -115,12 +116,20 @@ def _others(sight: Sight, left: list[Update], mine: NDArray[np.int64]) -> Iterat
 def _stacked(sight: Sight, every: list[Update], solved: set[int]) -> Iterator[Told]:
     """Samples that the first changes determine together, where each by itself leaves some open."""
     mine, some, used = set(own(sight.relations).tolist()), list[Update](), set[int]()
+    tried, known = set[int](), [each for each in every if computable(each.terms, each.steps)]
     for each in sorted(every, key=lambda each: (each.since, each.after.owner))[:_CHANGES]:
         used |= set(samples_of(each).tolist())
         if len(used) > _UNKNOWNS:
             break
         if computable(each.terms, each.steps):
             some.append(each)
+            tried |= set(samples_of(each).tolist())
+    left = {int(i) for each in known for i in samples_of(each)} - tried - mine - solved
+    if left:
+        where = np.array(sorted(left), np.int64)
+        said = f"changes of known maps and dZ1, not tried beyond {_CHANGES} changes and {_UNKNOWNS} samples"
+        since, of = max(each.since for each in known), sight.of(where, own(sight.relations))
+        yield Told("samples", of, "bounded", f"{said} (update)", since, samples=where, by="not stacked")
     if not some or used - mine <= solved or sum(sight.counts) * sight.prior.pixels > _ENTRIES:
         return
     rows, found = update.solve_updates(sight.relations, changes(sight.relations, some), sight.prior)
@@ -129,6 +138,47 @@ def _stacked(sight: Sight, every: list[Update], solved: set[int]) -> Iterator[To
         detail = f"{len(some)} changes of known maps and dZ1 together: solved in integers (update)"
         since, of = max(step for step, fresh in found.items() if fresh), sight.of(index, own(sight.relations))
         yield Told("samples", of, "exact", detail, since, samples=index, by="stacked")
+
+
+def _spanned(sight: Sight, every: list[Update], solved: set[int], told: set[int]) -> Iterator[Told]:
+    """Samples in the spans of all changes whose dZ1 is not known, as `lattice_span` reads them, where these
+    are more than those `solved` by the first change of each owner; and, but for those `told`, all others.
+    """
+    mine = own(sight.relations)
+    some = [each for each in every if not computable(each.terms, each.steps)]
+    work, found, part, left = _SPAN_WORK, dict[int, int](), list[tuple[int, set[int], int]](), set[int]()
+    for moved, change, last in lattice_span.together(changes(sight.relations, some)):
+        index = set(np.setdiff1d(moved, mine).tolist())
+        if index <= solved | found.keys():
+            continue
+        if len(moved) > min(_SPANNED, len(change)) or len(moved) ** 3 > work:
+            left |= index
+            continue
+        work -= len(moved) ** 3
+        points, _ = points_of_span(change, len(moved), sight.prior.x_max, 1.0)
+        if points.only and len(points.rows) == len(moved):
+            found |= {i: last for i in index if i not in found}
+        else:
+            part += [(len(points.rows), index, last)] if len(points.rows) else []
+            left |= index
+    limits = f"{_SPANNED} samples in a sum, and some seconds"
+    known = solved | found.keys()
+    if found:
+        rows, since = np.array(sorted(found), np.int64), max(found.values())
+        said = f"the whole points of the spans of changes, not tried beyond {limits} (lattice-span)"
+        yield Told("samples", sight.of(rows, mine), "exact", said, since, samples=rows, by="spans")
+    part = [each for each in part if not each[1] <= known | told]
+    for count, index, last in part[:1]:
+        said = f"of the whole points of a later change {count} of {len(index)} are certain (lattice-span)"
+        where = np.array(sorted(index), np.int64)
+        yield Told("samples", sight.of(where, mine), "up to", said, last, samples=where, by="a later span")
+    if left - known - told:
+        where = np.array(sorted(left - known - told), np.int64)
+        said = (
+            f"changes of known maps span them; no lattice gave all, none tried beyond {limits} (lattice-span)"
+        )
+        since = max(each.since for each in some)
+        yield Told("samples", sight.of(where, mine), "bounded", said, since, samples=where, by="open spans")
 
 
 def _of_change(sight: Sight, change: Update, index: NDArray[np.int64]) -> str:
@@ -233,11 +283,12 @@ def known_products(sight: Sight) -> Iterator[Told]:
         solved = known_maps.by_maps(relations, sight.prior, maps, found, _UNKNOWNS, _LATTICES)
     first = np.setdiff1d(same[0].samples, mine)
     told = replace(_first_batch(sight, same, maps, solved), samples=first)
-    yield told
+    limits = f"not tried beyond {_UNKNOWNS} samples and {_LATTICES} lattices (known-average, known-init)"
+    yield told if told.how == "exact" else replace(told, detail=f"{told.detail}; map by map {limits}")
     index = np.setdiff1d(np.array(sorted(solved), np.int64), mine)
     if not np.isin(index, first if told.how == "exact" else first[:0]).all():
         detail = f"Z1 = W1 x with W1 known, map by map: {len(index)} samples solved in integers"
-        detail += f"; the first {_UNKNOWNS} were tried" if sum(sight.counts) > _UNKNOWNS else ""
+        detail += f", {limits}" if len(index) + len(mine) < sum(sight.counts) else ""
         since = max(solved[int(i)] for i in index)
         yield Told("samples", sight.of(index, mine), "exact", detail, since, samples=index, by="maps")
 
@@ -352,16 +403,18 @@ def _gram(sight: Sight, dear: bool) -> Told:
         return Told("gram", sight.all, "bounded", f"not computed: {reason}", None)
     if dear:
         return _first_update(sight, updates[0].steps)
+    large = sight.prior.pixels > gram.RANK
+    by_rank = f"; by their rank not tried beyond {gram.RANK} pixels" if large else ""
     try:
         found = gram.gram(
             sight.relations, sight.prior.x_max, samples=_GRAM_SAMPLES, pixels=sight.prior.pixels
         )
     except NotApplicable as cause:
-        return Told("gram", sight.all, "bounded", f"not computed: {cause}", None)
+        return Told("gram", sight.all, "bounded", f"not computed: {cause}{by_rank}", None)
     error = found.noise / float(np.sqrt(np.nanmean(found.values**2)))
     detail = f"from changes of Z1: {found.how}, {found.pairs:.0%} of the pairs"
     exact = found.pairs == 1.0 and error < _GRAM_ERROR
-    said = f"{detail}, expected error {error:.1g}"
+    said = f"{detail}, expected error {error:.1g}" + ("" if exact else by_rank)
     return Told("gram", sight.all, "exact" if exact else "bounded", said, found.since)
 
 

@@ -155,11 +155,16 @@ def left(column: Column, alone: float, block: Callable[[float], int]) -> int:
     return math.floor(of_public_key if beta is None else min(of_public_key, bits(beta)))
 
 
-def said(issued: Issued, first: int, total: int) -> tuple[str, str]:
-    """For a line on a scheme: what is left, in two words; and of which keys."""
+def said(whole: str, issued: Issued | None, level: Callable[[int, float | None], int]) -> tuple[str, str]:
+    """For a line on a scheme whose public key alone has the level `whole`: what is left in two words, and of
+    which keys; nothing where no keys are told. `level`: bits that some keys of a length leave.
+    """
+    if issued is None:
+        return "", ""
+    first, total = (level(keys, issued.norm) for keys in (issued.first, issued.total))
     void = "void, " if issued.limited and total < VOID else ""
     which = f"the budget of {issued.total}" if issued.limited else f"the {issued.total} of the run"
-    return f"{void}{total} bit left", (
-        f"mpk alone; core-SVP of the secret: {first} bit after the {issued.first} keys of the first step, "
-        f"{total} bit after {which}"
+    return f", {void}{total} bit left", (
+        f"{whole} is mpk alone; core-SVP of the secret: {first} bit after the {issued.first} keys of the "
+        f"first step, {total} bit after {which}; "
     )
