@@ -37,7 +37,24 @@ def opened(view: View) -> Iterator[Relation]:
                 yield KnownMap(Map(called, owner, row.round), value, labels=(label,), since=since)
             left += owner not in keys and not others <= keys.keys()
         if rows:
+            yield from _last_mean(view, name, label, rows)
             yield Opaque(labels=(label,), why=_WHY if left else "")
+
+
+def _last_mean(view: View, name: str, label: str, rows: list[Row]) -> Iterator[Relation]:
+    """The mean after the last round: whoever has all of its masked copies adds them up; nobody is sent it."""
+    number = rows[-1].round
+    copies = {index_of(row.sender): row for row in rows if row.round == number}
+    if set(copies) != set(_members(view.config, number)):
+        return
+
+    def mean() -> Array:
+        words = [view.value(row) for row in copies.values()]
+        return aggregate.restore(aggregate.total(words)) / len(words)
+
+    after = (number + 1) * view.config.local_steps
+    which = Map("w1", -1, after) if name == "w1" else Map("head_mean", -1, number + 1)
+    yield KnownMap(which, mean, labels=(label,), since=after - 1)
 
 
 def _members(config: Any, number: int) -> tuple[int, ...]:

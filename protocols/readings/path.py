@@ -42,8 +42,8 @@ class Use:
 @dataclass(frozen=True, eq=False)
 class Trajectory:
     """The coefficients a_u of W1 at several times, one row each: `at` (U, U) where use k multiplies its batch
-    by W1, `starts` (R, U) where a round begins, `ends` {(round, owner): (U,)} an owner's copy at the end of
-    its round.
+    by W1, `starts` (R + 1, U) where a round begins and after the last, `ends` {(round, owner): (U,)} an
+    owner's copy at the end of its round.
     """
 
     uses: tuple[Use, ...]
@@ -102,7 +102,7 @@ def trajectory(config: Any, plan: list[tuple[int, tuple[tuple[Use, ...], ...]]])
     """Follow the copies of W1 through the run, symbolically."""
     every = tuple(use for _, steps in plan for step in steps for use in step)
     numbers = {(use.step, use.owner): k for k, use in enumerate(every)}
-    at, starts = np.zeros((len(every), len(every))), np.zeros((len(plan), len(every)))
+    at, starts = np.zeros((len(every), len(every))), np.zeros((len(plan) + 1, len(every)))
     ends: dict[tuple[int, int], Array] = {}
     mean = np.zeros(len(every))
     velocity: dict[int, Array] = {}
@@ -122,4 +122,5 @@ def trajectory(config: Any, plan: list[tuple[int, tuple[tuple[Use, ...], ...]]])
                 copies[use.owner] += v
         ends |= {(number, owner): copy for owner, copy in copies.items()}
         mean = np.mean(list(copies.values()), axis=0)
+    starts[-1] = mean
     return Trajectory(every, at, starts, ends)

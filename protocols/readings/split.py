@@ -34,7 +34,7 @@ from protocols.language.relations import (
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, index_of
 from protocols.language.view import Kind, Row, View
 from protocols.network import conv, nn
-from protocols.network.config import Init, Order
+from protocols.network.config import Aggregation, Init, Order
 from protocols.network.schedule import Visit
 from protocols.parts import averaging
 from protocols.readings import masks
@@ -167,7 +167,9 @@ def updates(view: View) -> Iterator[Relation]:
             before, after, terms, steps, config.local_steps, labels=("dz1",), since=_last(config, number)
         )
 
-    for number in range(len(path.starts)):
+    # Under secure aggregation the authority adds up the copies of the last round as well.
+    averaged = getattr(config, "aggregation", None) is Aggregation.SECURE
+    for number in range(len(path.starts) - (not averaged)):
         start = Map("w1", -1, number * config.local_steps)
         if number:
             before = Map("w1", -1, (number - 1) * config.local_steps)

@@ -169,17 +169,18 @@ def traffic(ray_session, tmp_path_factory):
 
 
 def watched(patch, owners, path):
-    seen, send_out, end_phase = (
+    seen, collect, end_phase = (
         Traffic(0, [], 0, 0, [], ""),
-        dispatch.Dispatcher._send_out,
+        dispatch.Dispatcher.collect,
         dispatch.Dispatcher.end_phase,
     )
 
-    def spy_send_out(self):
-        seen.groups += [(host, group.id) for host, new in self._new.items() for group in new]
-        for instruction in (each for queue in self._queues.values() for each in queue):
+    def spy_collect(self, host):
+        new, batch = collect(self, host)
+        seen.groups += [(host, group.id) for group in new]
+        for instruction in batch:
             seen.largest = max(seen.largest, *(len(group.members) for group in groups_in(instruction)))
-        send_out(self)
+        return new, batch
 
     def spy_end_phase(self, phase, round_):
         end_phase(self, phase, round_)
@@ -188,7 +189,7 @@ def watched(patch, owners, path):
     with patch.context() as inner:
         inner.setattr(dispatch, "WINDOW", 4)
         inner.setattr(dispatch, "_SECONDS_A_CALL", 0)  # a round a call, however fast
-        inner.setattr(dispatch.Dispatcher, "_send_out", spy_send_out)
+        inner.setattr(dispatch.Dispatcher, "collect", spy_collect)
         inner.setattr(dispatch.Dispatcher, "end_phase", spy_end_phase)
         experiment = small(runtime="ray", owners=owners, samples=24, batch=2)
         runtime, session = started(experiment, path)
