@@ -207,7 +207,8 @@ def combined(sight: Sight) -> Iterator[Told]:
     limits = f"not tried beyond {_BATCHES} batches" + ("" if across else f" and {_VISITS} visits of each")
     if not some:
         if tried:
-            detail = f"{how}: no sample is separated in {len(tried)} batches, {limits} (gradient)"
+            left = f"no sample is separated in {len(tried)} batches; no lattice tried, {limits} (gradient)"
+            detail = f"{how}: {left}"
             yield Told("samples", sight.all, "bounded", detail, None, samples=sight.index, by="gradient")
         return
     number, best = min(whole or some, key=lambda pair: int(pair[1].steps.max()))
