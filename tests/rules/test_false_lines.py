@@ -92,7 +92,7 @@ def test_the_copy_behind_the_masks_is_the_one_that_crosses_without_them(finished
     assert opened.map.owner == 1
     assert np.abs(now(opened.value) - copies["data_owner:1"]).max() <= 2.0**-32
     assert mean.map.owner == -1 and len(copies) == 2  # nobody is sent it: the masks cancel in the sum
-    assert np.abs(now(mean.value) - sum(copies.values()) / 2).max() <= 2.0**-31
+    assert np.abs(now(mean.value) - np.mean(list(copies.values()), axis=0, dtype=float)).max() <= 2.0**-32
 
 
 @pytest.mark.parametrize(
