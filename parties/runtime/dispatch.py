@@ -232,8 +232,11 @@ class Dispatcher(_Post):
             self._retire()
 
     def settle(self) -> None:
-        """Carry out what is queued, and wait for it."""
+        """Carry out what is queued, and wait for it, and for a sign of every host: one that died after its
+        last instruction comes back while the others still can help it.
+        """
         self._take_off()
+        self._flights.append(_Flight([], [(host, self._fleet.call(host, [], [])) for host in self._mail]))
         while self._flights:
             self._retire()
 

@@ -26,7 +26,7 @@ from scenarios.run.experiment import seed_bytes
 from scenarios.run.folder import RunFolder, new_folder, write_json
 from scenarios.run.hosts import host_specs
 from tests import toy_protocol as toy
-from tests.conftest import small
+from tests.conftest import TINY, small
 
 IN_PROCESSES = ["local", pytest.param("ray", marks=pytest.mark.ray)]
 
@@ -320,15 +320,19 @@ def test_an_owner_that_cannot_read_its_data_says_so(runtime, tmp_path):
         started(experiment, tmp_path)
 
 
+LONG = {"epochs": 15}
 KILLED = [
     (protocol, host, options)
-    for protocol, options in (
-        ("plain_fe", {}),
-        ("mitig2", {"owners": 4, "per_round": 2}),
-        ("mitig2", {}),
-        ("plain_fe", {"owners": 3}),
+    for protocol, hosts, options in (
+        ("plain_fe", ("data_owner", "key_authority", "cloud_trainer"), LONG),
+        ("plain_fe", ("data_owner", "key_authority", "cloud_trainer"), {**LONG, "owners": 3}),
+        ("mitig2", ("data_owner", "cloud_trainer"), LONG),
+        ("mitig2", ("data_owner", "key_authority", "cloud_trainer"), {**LONG, "owners": 4, "per_round": 2}),
+        ("mitig1", ("data_owner", "key_authority", "cloud_trainer"), {**TINY, "epochs": 3}),
+        ("plain", ("data_owner",), LONG),
+        ("reverse_he", ("consumer", "querier", "server"), {}),
     )
-    for host in ("data_owner", "key_authority", "cloud_trainer")
+    for host in hosts
 ]
 
 
@@ -337,26 +341,23 @@ KILLED = [
 def test_a_run_goes_on_where_a_process_was_killed_and_nothing_is_lost(
     runtime, protocol, host, options, tmp_path, runs
 ):
-    experiment = replace(small(protocol, runtime=runtime, epochs=15, **options), out=tmp_path / "run")
+    experiment = replace(small(protocol, **{**options, "runtime": runtime}), out=tmp_path / "run")
     rng, killed = np.random.default_rng([len(protocol), len(host), len(options)]), []
-    rounds = set(rng.integers(0, 2 * experiment.steps // 3, 2).tolist())
+    rounds = set(rng.choice(max(2, 2 * experiment.steps // 3), 2, replace=False).tolist())
 
     with pytest.MonkeyPatch.context() as patch:
         end_phase = dispatch.Dispatcher.end_phase
 
         def spy(self, phase, round_):
             end_phase(self, phase, round_)
-            if phase == "step" and round_ in rounds:
+            if phase in ("step", "query") and round_ in rounds:
                 rounds.discard(round_)
-                names = [name for name in self.pids if name.startswith(host)]
-                if names:
-                    os.kill(self.pids[names[0]], signal.SIGKILL)
-                    killed.append(self.pids[names[0]])
+                killed.append(next(pid for name, pid in self.pids.items() if name.startswith(host)))
+                os.kill(killed[-1], signal.SIGKILL)
 
         patch.setattr(dispatch.Dispatcher, "end_phase", spy)
         run, result = execute(experiment)
-    expected = runs(protocol, epochs=15, **options)[1]
-    assert result["transcript_digest"] == expected["transcript_digest"]
-    assert len(killed) == (2 if host in result["parties"] or f"{host}:0" in result["parties"] else 0)
+    assert result["transcript_digest"] == runs(protocol, **options)[1]["transcript_digest"]
+    assert len(killed) == 2
     assert [each["host"].split(".")[0] for each in result.get("recovered", [])] == [host] * len(killed)
     assert run.faults() == [] and ended(killed)
