@@ -21,8 +21,10 @@ from typing import Any
 
 from parties.adversary.adversary import Adversary
 from parties.runtime import wire
-from parties.runtime.dispatch import Dispatcher, HostsDied, Progress, homes, named_error
+from parties.runtime.dispatch import Dispatcher, Progress
+from parties.runtime.fleet import HostsDied, named_error
 from parties.runtime.host import HostSpec, forget_transcript
+from parties.runtime.post import homes
 from parties.runtime.wire import PeerLost
 from parties.runtime.worker import Instruction, Report, Worker
 from protocols.language.errors import HostLost, KeyholeError, ProtocolError
@@ -219,8 +221,8 @@ class _HostWork:
         spec: HostSpec,
         home: dict[str, str],
         token: bytes,
-        listeners: dict[str, Any],
-        book: dict[str, Any],
+        listeners: dict[str, socket.socket],
+        book: dict[str, wire.Address],
     ) -> None:
         self._spec, self._home, self._token = spec, home, token
         self._listeners, self._book = listeners, book
@@ -263,13 +265,7 @@ class LocalRuntime(Dispatcher):
 
     def __init__(self, specs: Sequence[HostSpec], progress: Progress | None = None) -> None:
         """Fork a host for each specification and wait until the owners have read their data."""
-        self._local = LocalFleet(specs)
-        super().__init__(specs, self._local, progress)
-
-    @property
-    def pids(self) -> dict[str, int]:
-        """The process numbers of the hosts."""
-        return self._local.pids
+        super().__init__(specs, LocalFleet(specs), progress)
 
 
 class LocalAdversary:

@@ -26,8 +26,10 @@ from ray.exceptions import RayActorError, RayError
 from parties.adversary.adversary import Adversary
 from parties.registry import Source, sources
 from parties.runtime import wire
-from parties.runtime.dispatch import Dispatcher, HostsDied, Progress, homes, named_error
+from parties.runtime.dispatch import Dispatcher, Progress
+from parties.runtime.fleet import HostsDied, named_error
 from parties.runtime.host import HostSpec, forget_transcript
+from parties.runtime.post import homes
 from parties.runtime.wire import Address, PeerLost
 from parties.runtime.worker import Instruction, Report, Worker
 from protocols.language.errors import HostLost, KeyholeError, ProtocolError
@@ -127,7 +129,7 @@ class RayFleet:
         self._marker = Path(specs[0].transcript).parent / f".run-{os.getpid()}"
         self._marker.touch()
         self.book: dict[str, Address] = {}
-        self.pids: dict[str, int] = {}
+        self._pids: dict[str, int] = {}
         self._actors = {spec.name: self._actor(spec) for spec in specs}
         try:
             for name in self._actors:
@@ -137,6 +139,11 @@ class RayFleet:
         except BaseException:
             self._stop()
             raise
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The process numbers of the hosts."""
+        return self._pids
 
     def call(self, host: str, groups: Sequence[Group], batch: Sequence[Instruction]) -> Any:
         return self._actors[host].execute.remote(groups, batch)
@@ -198,7 +205,7 @@ class RayFleet:
     def _await(self, name: str) -> None:
         """Wait until a host has started."""
         try:
-            self.pids[name], self.book[name] = ray.get(self._actors[name].ready.remote())
+            self._pids[name], self.book[name] = ray.get(self._actors[name].ready.remote())
         except ray.exceptions.RayTaskError as error:
             raise _refusal(name, error) from None
         except RayError:
@@ -233,13 +240,7 @@ class RayRuntime(Dispatcher):
 
     def __init__(self, specs: Sequence[HostSpec], progress: Progress | None = None) -> None:
         """Start a host for each specification and wait until the owners have read their data."""
-        self._on_ray = RayFleet(specs)
-        super().__init__(specs, self._on_ray, progress)
-
-    @property
-    def pids(self) -> dict[str, int]:
-        """The process numbers of the hosts."""
-        return self._on_ray.pids
+        super().__init__(specs, RayFleet(specs), progress)
 
 
 class RayAdversary:
