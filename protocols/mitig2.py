@@ -49,7 +49,7 @@ from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, R
 from protocols.language.session import At, Session
 from protocols.language.state import Owner, State
 from protocols.language.view import View
-from protocols.network import inference, nn, training
+from protocols.network import inference, nn, schedule, training
 from protocols.network.config import Aggregation, Convolved, Labels, Order, Training, carried
 from protocols.network.schedule import Visit
 from protocols.parts import averaging, noise, order, pixels, revisits, split
@@ -97,10 +97,11 @@ def run(s: Session, config: Options) -> Iterator[Any]:
     """Train; yields the weights after each epoch and at the end, as revealed for measuring accuracy."""
     upper, noisy = UPPER[config.labels](config), NOISES[config.noise > 0](config)
     with s.phase("setup"):
-        upper.upload(s, 0, max(config.counts))
+        upper.join(s, schedule.newcomers(config, 0))
         upper.set_up(s)
         pixels.set_up(s, config)
-    yield from split.train(s, config, upper, partial(train_step, s, noisy, upper))
+    later = partial(schedule.newcomers, config)
+    yield from split.train(s, config, upper, partial(train_step, s, noisy, upper), later)
 
 
 def train_step(s: Session, noisy: Any, upper: AtCloud, o: At, visit: Visit) -> None:
@@ -152,6 +153,7 @@ def z1_of(state: State, x: NDArray[Any]) -> split.Float:
 kept = split.kept
 restore = inference.load_model
 steps = split.steps
+taking_part = schedule.taking_part
 
 
 def unprotected(config: Training) -> tuple[str, Training]:

@@ -52,7 +52,8 @@ class Instance:
     ) -> None:
         self.protocol, self.config, self.counts = protocol, config, dict(counts)
         self.given, self.public, self.classes, self.x_max = given, public, classes, x_max
-        self.parties = [party_name(role, i) for role, count in counts.items() for i in range(count)]
+        named = (party_name(role, i) for role, count in counts.items() for i in range(count))
+        self.parties = [name for name in named if name in given]
 
     def run(self, moved: Mapping[str, Reals] | None = None) -> tuple[Trace, dict[str, Unknown]]:
         """Carry out the protocol, with some unknowns moved; what happened, and the unknowns that it met."""

@@ -144,9 +144,38 @@ def _controlled(
     return raw.test_images[chosen], raw.test_labels[chosen]
 
 
-def split(labels: NDArray[np.int64], owners: int, how: Split, seed: int) -> tuple[NDArray[np.int64], ...]:
-    """Share N samples out: one array of positions per owner, every sample exactly once, sizes equal up to
-    one.
+class Shares(Sequence[NDArray[np.int64]]):
+    """Which samples each owner holds, for owners by the million: the positions of all in one array, one owner
+    after the other, and where those of each begin and end.
+    """
+
+    def __init__(self, order: NDArray[np.int64], starts: NDArray[np.int64], stops: NDArray[np.int64]) -> None:
+        self.order, self._starts, self._stops = order, starts, stops
+
+    @classmethod
+    def of(cls, parts: Sequence[NDArray[np.int64]]) -> Shares:
+        """Shares that are given one by one."""
+        stops = np.cumsum([len(part) for part in parts])
+        return cls(np.concatenate(parts), np.concatenate([[0], stops[:-1]]), stops)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many samples each owner holds."""
+        return tuple((self._stops - self._starts).tolist())
+
+    def __len__(self) -> int:
+        return len(self._stops)
+
+    def __getitem__(self, owner: Any) -> Any:
+        return self.order[self.rows(owner)]
+
+    def rows(self, owner: int) -> slice:
+        """Where in `order` the positions of an owner stand."""
+        return slice(int(self._starts[owner]), int(self._stops[owner]))
+
+
+def split(labels: NDArray[np.int64], owners: int, how: Split, seed: int) -> Shares:
+    """Share N samples out: positions of each owner, every sample exactly once, sizes equal up to one.
 
     IID: at random. LABEL: sorted by class and cut, so that an owner holds about classes / owners classes.
     Each owner's samples come in random order, so that consecutive ones make a batch. EVEN: the samples of
@@ -166,12 +195,14 @@ def split(labels: NDArray[np.int64], owners: int, how: Split, seed: int) -> tupl
                 f"--split even: expected 1 to {least} owners, of whom each gets some of every class"
             )
         classes = [np.array_split(order[labels[order] == c], owners) for c in np.unique(labels)]
-        return tuple(np.concatenate(parts) for parts in zip(*classes, strict=True))
+        return Shares.of([np.concatenate(parts) for parts in zip(*classes, strict=True)])
     if how is Split.COLUMNS:
-        return (order,) * owners
+        return Shares(order, np.zeros(owners, np.int64), np.full(owners, len(order)))
     if how is Split.LABEL:
         order = order[np.argsort(labels[order], kind="stable")]
-    return tuple(rng.permutation(part) for part in np.array_split(order, owners))
+    if owners == len(labels):  # one each: nothing to shuffle
+        return Shares(order, np.arange(owners), np.arange(1, owners + 1))
+    return Shares.of([rng.permutation(part) for part in np.array_split(order, owners)])
 
 
 def fingerprint(images: NDArray[Any], labels: NDArray[Any]) -> str:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.data.datasets import DataSpec, Split, load, split
+from parties.data.datasets import DataSpec, Shares, Split, load, split
 from protocols.language.errors import ConfigError
 
 
 @lru_cache(maxsize=2)
-def shares(spec: DataSpec, owners: int, how: Split) -> tuple[NDArray[np.int64], ...]:
+def shares(spec: DataSpec, owners: int, how: Split) -> Shares:
     """Which samples each owner holds; worked out once in a process, where thousands of owners may live."""
     return split(load(spec).y_train, owners, how, spec.seed)
 
@@ -34,6 +35,33 @@ def owned(spec: DataSpec, owners: int, how: Split, index: int) -> dict[str, NDAr
         )
     images = data.x_train[mine][:, columns]
     return {"images": images, "labels": data.y_train[mine]} if index == 0 else {"images": images}
+
+
+class Owned:
+    """The private inputs of some owners, and of nobody else: a process that carries them holds no more."""
+
+    def __init__(self, spec: DataSpec, owners: int, how: Split, indices: Sequence[int]) -> None:
+        self._whole: Callable[[int], dict[str, NDArray[Any]]] | None = None
+        if how is Split.COLUMNS:  # each has columns of all samples
+            self._whole = lambda index: owned(spec, owners, how, index)
+            return
+        data, found = load(spec), shares(spec, owners, how)
+        mine = Shares.of([found[index] for index in indices])
+        self._place, self._mine = {index: k for k, index in enumerate(indices)}, mine
+        self._images, self._labels = data.x_train[mine.order], data.y_train[mine.order]
+
+    def __call__(self, index: int) -> dict[str, NDArray[Any]]:
+        """The input of one of them, as `owned` has it."""
+        if self._whole is not None:
+            return self._whole(index)
+        rows = self._mine.rows(self._place[index])
+        return {"images": self._images[rows], "labels": self._labels[rows]}
+
+
+def forget_data_sets() -> None:
+    """Keep no whole data set in this process: those that it carries have their samples."""
+    load.cache_clear()
+    shares.cache_clear()
 
 
 def queried(spec: DataSpec, limit: int | None) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -8,21 +8,32 @@ never looks into them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from parties.party import Party
 from parties.record.transcript import Frame
+from protocols.language.errors import VisibilityError
 from protocols.language.message import Header
 from protocols.language.roles import EXPERIMENTER
 from protocols.language.session import DoStep, Group, Publish, Reveal, Transfer
+
+T = TypeVar("T")
+
+
+class Homes(dict[str, T]):
+    """Who carries each party."""
+
+    def __missing__(self, party: str) -> T:
+        raise VisibilityError(f"{party} takes no part: the protocol's `taking_part` counts fewer owners")
 
 
 class Crew:
     """Carries parties and moves their messages."""
 
     def __init__(self, parties: Mapping[str, Party]) -> None:
-        self._parties = dict(parties)
+        self._parties = parties
         self._groups: dict[int, tuple[tuple[int, Party], ...]] = {}
 
     def members(self, group: Group) -> tuple[tuple[int, Party], ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from parties.data.datasets import DataSpec, Split
-from parties.data.shares import owned, queried
+from parties.data.shares import Owned, queried
 from parties.party import Party, drawn_from
 from parties.record.log import open_log
 from parties.record.transcript import Frame, Record, Transcript
@@ -27,7 +27,7 @@ from parties.registry import Source, find_protocol
 from parties.runtime.crew import Crew
 from protocols.language.errors import DataError, EncodingError
 from protocols.language.message import decode, encode
-from protocols.language.roles import Role
+from protocols.language.roles import Role, index_of
 from protocols.language.session import DoStep, Reveal, Transfer
 
 
@@ -76,11 +76,8 @@ class Host(Crew):
         self.name = spec.name
         self._log = open_log(Path(spec.log)).bind(host=spec.name)
         self._transcript = TranscriptWriter(spec.transcript, spec.record, spec.protocol, spec.config)
-        keys = zip(spec.parties, spec.keys, strict=True)
-        super().__init__({name: _party(spec, name, key, self._transcript) for name, key in keys})
+        super().__init__(_Seats(spec, self._transcript))
         self._spec = spec
-        if spec.restored is not None:
-            self._restore(Path(spec.restored))
         self._said: set[tuple[str, str]] = set()
         self._took: dict[str, list[tuple[float, float]]] = {}
         self._log.info(
@@ -121,17 +118,6 @@ class Host(Crew):
                 with open(os.open(folder / name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
                     file.write(encode(kept).data)
 
-    def _restore(self, folder: Path) -> None:
-        protocol = find_protocol(self._spec.protocol)
-        for name, party in self._parties.items():
-            if (folder / name).exists():
-                try:
-                    protocol.restore(party.state, decode((folder / name).read_bytes()))
-                except (EncodingError, KeyError, TypeError, ValueError, RuntimeError):
-                    raise DataError(
-                        f"{folder / name}: not what {name} kept of a run of this version"
-                    ) from None
-
     def spoken(self) -> Generator[tuple[int, bytes], None, None]:
         """(number, frame) of every message sent or revealed here so far, in order, from the transcript."""
         self._transcript.sync()
@@ -170,17 +156,45 @@ def forget_transcript(spec: HostSpec) -> None:
         Path(f"{spec.transcript}{suffix}").unlink(missing_ok=True)
 
 
-def _party(spec: HostSpec, name: str, key: bytes, transcript: TranscriptWriter) -> Party:
-    party = Party(name, spec.config, drawn_from(key, spec.bound), transcript)
-    for label, array in {**inputs_of(spec, party.state.index), **dict(spec.public)}.items():
-        party.give_input(label, array)
-    return party
+class _Seats(dict[str, Party]):
+    """The parties of a host, each made when it first takes part: of thousands a round has a few."""
+
+    def __init__(self, spec: HostSpec, transcript: TranscriptWriter) -> None:
+        super().__init__()
+        self._spec, self._transcript = spec, transcript
+        self._keys = dict(zip(spec.parties, spec.keys, strict=True))
+        self._inputs = inputs_of(spec)  # read at once, so that data that cannot be read fail the start
+
+    def __contains__(self, party: object) -> bool:
+        return party in self._keys
+
+    def __missing__(self, name: str) -> Party:
+        spec = self._spec
+        party = Party(name, spec.config, drawn_from(self._keys[name], spec.bound), self._transcript)
+        for label, array in {**self._inputs(party.state.index), **dict(spec.public)}.items():
+            party.give_input(label, array)
+        if spec.restored is not None:
+            self._restore(Path(spec.restored) / name, party)
+        self[name] = party
+        return party
+
+    def _restore(self, kept: Path, party: Party) -> None:
+        if not kept.exists():
+            return
+        try:
+            find_protocol(self._spec.protocol).restore(party.state, decode(kept.read_bytes()))
+        except (EncodingError, KeyError, TypeError, ValueError, RuntimeError):
+            raise DataError(f"{kept}: not what {party.name} kept of a run of this version") from None
 
 
-def inputs_of(spec: HostSpec, index: int) -> dict[str, NDArray[Any]]:
-    """The private input of a party: what it asks about, without labels; its share; or nothing."""
+def inputs_of(spec: HostSpec) -> Callable[[int], dict[str, NDArray[Any]]]:
+    """The private input of a party by its index: what it asks about, without labels; its share; or nothing.
+
+    A host keeps the samples of its own owners alone.
+    """
     if spec.data is None:
-        return {}
+        return lambda index: {}
     if spec.asking:
-        return {"images": queried(spec.data, spec.limit)[0]}
-    return owned(spec.data, spec.owners, spec.split, index)
+        images = queried(spec.data, spec.limit)[0]
+        return lambda index: {"images": images}
+    return Owned(spec.data, spec.owners, spec.split, [index_of(party) for party in spec.parties])

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from parties.runtime.crew import Crew
+from parties.runtime.crew import Crew, Homes
 from parties.runtime.host import Host, HostSpec
 from protocols.language.errors import TranscriptError
 from protocols.language.message import decode
@@ -23,7 +23,7 @@ class AtOnce:
 
     def __init__(self, home: Mapping[str, Crew], progress: Progress | None = None) -> None:
         """`home`: the crew of each party."""
-        self._home, self._progress = dict(home), progress
+        self._home, self._progress = Homes(home), progress
 
     def do(self, step: DoStep) -> None:
         for crew in self._crews_of(step.group):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from parties.runtime.crew import Homes
 from parties.runtime.host import HostSpec
 from parties.runtime.worker import Emit, Free, Instruction, Receive
 from protocols.language.session import DoStep, Group, Publish, Reveal, Transfer
@@ -93,6 +94,6 @@ class Post:
         return replace(transfer, senders=senders, receivers=receivers)
 
 
-def homes(specs: Sequence[HostSpec]) -> dict[str, str]:
+def homes(specs: Sequence[HostSpec]) -> Homes[str]:
     """The host of each party."""
-    return {party: spec.name for spec in specs for party in spec.parties}
+    return Homes({party: spec.name for spec in specs for party in spec.parties})

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from parties.data.shares import forget_data_sets
 from parties.record.transcript import Frame
 from parties.runtime.host import Host, HostSpec
 from parties.runtime.wire import Address, PeerLost, Wire
@@ -65,6 +66,7 @@ class Worker:
         """`home` says which host carries which party; raises `KeyholeError` where the host cannot start."""
         self._name, self._home = spec.name, dict(home)
         self._host = Host(spec)
+        forget_data_sets()
         self._wire = Wire(spec.name, token, listener, self._host.spoken)
         self._groups: dict[int, Group] = {}
         self._failed = False

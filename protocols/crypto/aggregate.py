@@ -64,7 +64,7 @@ def restore(words: Words) -> NDArray[np.float64]:
 def mask(
     values: Words, me: int, members: Sequence[int], private: bytes, publics: NDArray[np.uint8], use: str
 ) -> Words:
-    """The array of party `me` under its masks with all other members of a round; `publics` (N, 32) by party.
+    """The array of party `me` under its masks with all other members of a round; `publics` (m, 32), theirs.
 
     `use` names the round and what is masked: it must not come twice.
     """
@@ -72,23 +72,24 @@ def mask(
         publics.ndim != 2
         or publics.shape[1] != KEY_BYTES
         or publics.dtype != np.uint8
-        or len(publics) <= max(members)
+        or len(publics) != len(members)
     ):
-        raise MalformedError(f"expected public keys (N, {KEY_BYTES}), got {publics.dtype} {publics.shape}")
+        expected = f"({len(members)}, {KEY_BYTES})"
+        raise MalformedError(f"expected public keys {expected}, got {publics.dtype} {publics.shape}")
     masked = values.copy()
-    for other in members:
+    for other, public in zip(members, publics, strict=True):
         if other != me:
-            pad = _pad(private, publics[other], min(me, other), max(me, other), use).words(*values.shape)
+            pad = _pad(private, public, min(me, other), max(me, other), use).words(*values.shape)
             masked = masked + pad if me < other else masked - pad
     return masked
 
 
-def unmask(words: Words, me: int, keys: Mapping[int, bytes], publics: NDArray[np.uint8], use: str) -> Words:
-    """The array that party `me` masked, for whoever holds the private keys of all other members of a
-    round.
+def unmask(words: Words, me: int, keys: Mapping[int, bytes], public: NDArray[np.uint8], use: str) -> Words:
+    """The array that party `me`, whose key is `public`, masked, for whoever holds the private keys of all
+    other members of a round.
     """
     for other, private in keys.items():
-        pad = _pad(private, publics[me], min(me, other), max(me, other), use).words(*words.shape)
+        pad = _pad(private, public, min(me, other), max(me, other), use).words(*words.shape)
         words = words - pad if me < other else words + pad
     return words
 

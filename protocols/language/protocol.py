@@ -46,6 +46,11 @@ class Defaults:
         return {}
 
     @staticmethod
+    def taking_part(config: Any) -> int:
+        """How many owners take part, the first ones; the script never addresses the others."""
+        return len(config.counts)
+
+    @staticmethod
     def steps(config: Any) -> int:
         """Training steps of a run: each owner's batches, epoch by epoch."""
         batches = sum(-(-count // config.batch) for count in config.counts) if hasattr(config, "batch") else 1
@@ -101,6 +106,7 @@ class ProtocolFile(Protocol):
     predict: Callable[[Any, Any, int], Iterator[Any]]
     check: Callable[[Any], None]
     describe: Callable[[Any], dict[str, str]]
+    taking_part: Callable[[Any], int]
     steps: Callable[[Any], int]
     kept: Callable[[Any], dict[str, Any]]
     restore: Callable[[Any, dict[str, Any]], None]

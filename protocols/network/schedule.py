@@ -156,6 +156,17 @@ def epochs_of_rounds(config: Rounds) -> Iterator[list[tuple[int, tuple[Visit, ..
         yield epoch
 
 
+def taking_part(config: Rounds) -> int:
+    """How many owners take part in some round: they take turns, so these are the first ones."""
+    return min(len(config.counts), config.members * round_count(config))
+
+
+def newcomers(config: Rounds, number: int) -> tuple[int, ...]:
+    """The owners that take part in a round for the first time."""
+    owners, before = len(config.counts), number * config.members
+    return tuple(range(min(before, owners), min(before + config.members, owners)))
+
+
 def rounds_per_epoch(config: Rounds) -> int:
     """Rounds in which the owner with most samples uses each of them once."""
     owners = len(config.counts)

@@ -142,7 +142,7 @@ class Masked(InClear):
     SETUP = (
         Arrow("setup", DATA_OWNER, KEY_AUTHORITY, "pk", "X25519, for masks",
               when="aggregation=secure", type=Bytes),
-        Arrow("setup", KEY_AUTHORITY, DATA_OWNER, "pks", "those of all owners",
+        Arrow("setup", KEY_AUTHORITY, DATA_OWNER, "pks", "those of all owners of a round",
               when="aggregation=secure", type=Bytes),
     )  # fmt: skip
     AVERAGE = (
@@ -159,7 +159,19 @@ class Masked(InClear):
     def set_up(self, s: Session) -> None:
         """The same, and A relays everybody's public key."""
         super().set_up(s)
-        o, a = s.each(DATA_OWNER), s.at(KEY_AUTHORITY)
+        if self.config.everyone:
+            self.exchange(s, s.each(DATA_OWNER))
+
+    def hand_out(self, s: Session, o: At, number: int) -> None:
+        """The same; where not everyone takes part, the owners of a round draw keys for it."""
+        super().hand_out(s, o, number)
+        if not self.config.everyone:
+            with s.phase("setup", number):
+                self.exchange(s, o)
+
+    def exchange(self, s: Session, o: At) -> None:
+        """Each owner's public key, relayed to all by A."""
+        a = s.at(KEY_AUTHORITY)
         keys = a.do(listed, s.gather(o.send(a, pk=o.do(draw_key))))
         o.do(keep_public_keys, a.send(o, pks=keys))
 
@@ -197,7 +209,7 @@ def draw_key(state: Owner) -> NDArray[np.uint8]:
 
 
 def keep_public_keys(state: Owner, keys: NDArray[np.uint8]) -> None:
-    """O: keep everybody's public key."""
+    """O: keep the public keys (m, 32) of the owners that mask together."""
     state.held["pks"] = keys
 
 
@@ -217,7 +229,7 @@ def forget(state: Owner) -> None:
 
 
 def listed(state: Authority, keys: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """A: the public keys (N, 32) of all owners, as it relays them."""
+    """A: the public keys (m, 32) of the owners that mask together, as it relays them."""
     return np.stack(keys)
 
 

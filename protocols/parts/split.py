@@ -8,7 +8,7 @@ pass, it takes them as one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -47,6 +47,7 @@ class AtCloud:
     def __init__(self, config: Any) -> None:
         layers = (FIRSTS[config.init], *self.above)
         self.mean = AVERAGES[config.owners, config.aggregation](config, layers)
+        self.most = max(config.counts)
 
     def set_up(self, s: Session) -> None:
         """Draw the weights: the cloud its layers; the owner, or the authority for many owners to begin alike,
@@ -58,6 +59,12 @@ class AtCloud:
     def upload(self, s: Session, part: int, rows: int) -> None:
         """O hands over the labels of a chunk of its samples."""
         labels.Clear().upload(s, part, rows)
+
+    def join(self, s: Session, newcomers: Sequence[int]) -> None:
+        """O hands over all its labels, as it takes part for the first time."""
+        o, c = s.each(DATA_OWNER, newcomers), s.at(CLOUD_TRAINER)
+        own = o.do(labels.own_labels, 0, self.most)
+        c.do(keep_labels, s.gather(o.send(c, labels=own)))
 
     def backward(self, s: Session, o: At, z1: Located, visit: Visit) -> Located:
         """C: forward, backward; dZ1 for each owner."""
@@ -104,6 +111,9 @@ class UShaped(AtCloud):
     def upload(self, s: Session, part: int, rows: int) -> None:
         """Labels stay with their owner."""
 
+    def join(self, s: Session, newcomers: Sequence[int]) -> None:
+        """Labels stay with their owner."""
+
     def backward(self, s: Session, o: At, z1: Located, visit: Visit) -> Located:
         """C: forward up to the last layer; O: last layer, loss; C: backward; dZ1 for each owner."""
         c = s.at(CLOUD_TRAINER)
@@ -129,15 +139,23 @@ UPPER: MappingProxyType[Labels, type[AtCloud]] = MappingProxyType({
 
 
 def train(
-    s: Session, config: Options, upper: AtCloud, step: Callable[[At, Visit], None]
+    s: Session,
+    config: Options,
+    upper: AtCloud,
+    step: Callable[[At, Visit], None],
+    joined: Callable[[int], Sequence[int]] = lambda number: (),
 ) -> Iterator[list[Revealed]]:
     """Round after round: `step(owners, visit)` for the local steps of the owners that take part, then the
-    average.
+    average; before it those of `joined(number)` join, after the first.
 
     Yields the weights after each epoch and at the end, as revealed for measuring accuracy.
     """
     for epoch in epochs_of_rounds(config):
         for number, visits in epoch:
+            newcomers = joined(number) if number else ()  # those of the first round have joined
+            if newcomers:
+                with s.phase("setup", number):
+                    upper.join(s, newcomers)
             o = s.each(DATA_OWNER, visits[0].owners(config))
             upper.mean.hand_out(s, o, number)
             for visit in visits:
@@ -205,6 +223,11 @@ def last_classes(state: Owner, a: Float) -> NDArray[Any]:
 
 
 # -- C --
+
+
+def keep_labels(state: Cloud, joined: list[NDArray[Any]]) -> None:
+    """C: the labels of owners that join, who do so in their order."""
+    state.held.setdefault("labels", []).extend(joined)
 
 
 def upper_layers(state: Cloud, z1: list[Float], visit: Visit) -> list[Float]:

@@ -15,6 +15,7 @@ from protocols.crypto import aggregate
 from protocols.crypto.coins import Coins
 from protocols.language.relations import Array, KnownMap, Map, Opaque, Relation
 from protocols.language.roles import DATA_OWNER, index_of, role_of
+from protocols.language.session import NO_ROUND
 from protocols.language.view import Kind, Row, View
 from protocols.network.schedule import Visit
 
@@ -27,8 +28,10 @@ def opened(view: View) -> Iterator[Relation]:
     for name, called in _COPIES.items():
         label, left = f"{name}_masked", 0
         rows = list(view.rows(label, Kind.RECEIVED))
-        keys = _private_keys(view) if rows else {}
-        for row in rows:
+        keys: dict[int, bytes] = {}
+        for place, row in enumerate(rows):
+            if place == 0 or (row.round != rows[place - 1].round and not view.config.everyone):
+                keys = _private_keys(view, row.round)
             owner = index_of(row.sender)
             others = set(_members(view.config, row.round)) - {owner}
             if others <= keys.keys() and owner not in keys:
@@ -61,23 +64,38 @@ def _members(config: Any, number: int) -> tuple[int, ...]:
     return tuple(Visit(number * config.members, config.members, 0).owners(config))
 
 
-def _private_keys(view: View) -> dict[int, bytes]:
-    """The private key for masks of each owner in the view, from its coins, if the public one fits it."""
+def _publics(view: View, number: int) -> dict[int, Array]:
+    """The public key of each owner for a round: its own ones, or those of the beginning."""
+    for row, keys in view.values("pks"):
+        if row.round in (number, NO_ROUND):
+            return dict(zip(_members(view.config, number), keys, strict=True))
+    return {}
+
+
+def _private_keys(view: View, number: int) -> dict[int, bytes]:
+    """The private key for masks of each owner of a round in the view, from its coins, where the public one
+    fits.
+    """
     if not view.has_payloads():
         return {}
-    publics, found = next(iter(view.values("pks")), None), {}
-    for row, coins in view.values("coins", Kind.COINS):
-        if role_of(row.party) is DATA_OWNER and publics is not None:
-            private, public = aggregate.key_pair(Coins(bytes(coins)))
-            if np.array_equal(public, publics[1][index_of(row.party)]):
-                found[index_of(row.party)] = private
+    config, publics, found = view.config, _publics(view, number), {}
+    lap = 0 if config.everyone else number * config.members // len(config.counts)
+    for row, seed in view.values("coins", Kind.COINS):
+        owner = index_of(row.party)
+        if role_of(row.party) is not DATA_OWNER or owner not in publics:
+            continue
+        coins = Coins(bytes(seed))
+        for _ in range(lap + 2):  # one for each time that it took part; a round may hold two laps
+            private, public = aggregate.key_pair(coins)
+            if np.array_equal(public, publics[owner]):
+                found[owner] = private
     return found
 
 
 def _copy(view: View, row: Row, owner: int, keys: dict[int, bytes], name: str) -> Callable[[], Array]:
     def read() -> Array:
-        publics = next(iter(view.values("pks")))[1]
-        words = aggregate.unmask(view.value(row), owner, keys, publics, f"{name} {row.round}")
+        public = _publics(view, row.round)[owner]
+        words = aggregate.unmask(view.value(row), owner, keys, public, f"{name} {row.round}")
         return aggregate.restore(words)
 
     return read

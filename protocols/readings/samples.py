@@ -45,9 +45,21 @@ class Kept:
         return self._found[args]
 
 
-def offsets(config: Any) -> tuple[int, ...]:
-    """Position of each owner's first sample."""
-    return tuple(accumulate(config.counts[:-1], initial=0))
+class _Offsets:
+    """Of the last run that was asked for: there may be a million owners, and as many to ask."""
+
+    def __init__(self) -> None:
+        self._counts: Any = None
+        self._found: tuple[int, ...] = ()
+
+    def __call__(self, config: Any) -> tuple[int, ...]:
+        """Position of each owner's first sample."""
+        if self._counts is not config.counts:
+            self._counts, self._found = config.counts, tuple(accumulate(config.counts[:-1], initial=0))
+        return self._found
+
+
+offsets = _Offsets()
 
 
 def of_owner(config: Any, owner: int) -> Positions:

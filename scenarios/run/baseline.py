@@ -65,7 +65,7 @@ def _train(name: str, experiment: Experiment, config: Any) -> Any:
         private_folder(Path(scratch) / "transcripts")
         specs = [replace(spec, state=None) for spec in host_specs(same, RunFolder(Path(scratch)))]
         runtime = InlineRuntime(specs)
-        counts = {role: len(same.players(role)) for role in same.roles}
+        counts = same.counts
         *_, revealed = protocol.run(Session(runtime, protocol.FIGURE, counts, config), config)
         runtime.finish()
     return opened(revealed)

@@ -162,7 +162,7 @@ def _replayed(run: RunFolder, experiment: Experiment, finished: bool) -> Certifi
     lacking = [party for party in experiment.parties if party not in run.sources]
     if lacking:
         return Certificate((), (f"not replayed: nothing of {lacking[0]} was recorded",))
-    counts = {role: len(experiment.players(role)) for role in experiment.roles}
+    counts = experiment.counts
     instead = experiment.behaviour.INSTEAD if experiment.behaviour else {}
     found = replay(run.transcripts, experiment.protocol, experiment.config, counts, instead)
     stopped = [why for why in (found.ended, found.failed) if why]
@@ -254,7 +254,7 @@ def _accuracy(experiment: Experiment, found: Replay) -> dict[str, Any]:
 def _other_data(run: RunFolder, experiment: Experiment) -> str:
     """Why accuracy cannot be measured here; empty if it can: the owners' inputs are of the data set here."""
     try:
-        for i in range(len(experiment.config.counts)):
+        for i in range(len(experiment.players(DATA_OWNER))):
             with closing(run.view(party_name(DATA_OWNER, i))) as view:
                 held = {row.label: row.sha256 for row in view.rows(None, Kind.INPUT)}
             share = owned(experiment.spec, len(experiment.config.counts), experiment.split, i)

@@ -16,7 +16,6 @@ from parties.record.log import open_log
 from parties.record.transcript import Record
 from protocols.language.errors import ConfigError, KeyholeError
 from protocols.language.session import Runtime, Session, opened
-from protocols.network.schedule import Rounds
 from scenarios.run.attacks import attack_run
 from scenarios.run.experiment import FULL_LIMIT_NBYTES, Experiment
 from scenarios.run.folder import RunFolder, new_folder, write_json
@@ -97,9 +96,18 @@ def _carried_out(
         found = attack_run(run, experiment.attack, experiment.corrupt, run.prior(), make.adversary)
         result = replace(result, attacks=found)
     clock.lap("attack")
-    result = replace(result, accuracy=replace(result.accuracy, baseline_test=baseline(experiment)))
+    result = replace(result, accuracy=replace(result.accuracy, baseline_test=_baseline(experiment, result)))
     clock.lap("report")
     return result
+
+
+def _baseline(experiment: Experiment, result: Result) -> float | None:
+    """The accuracy of the same training without protection: of a run that has none its own."""
+    itself = experiment.protocol.NAME, experiment.config
+    unprotected = (
+        experiment.behaviour is None and experiment.protocol.unprotected(experiment.config) == itself
+    )
+    return result.accuracy.test if unprotected else baseline(experiment)
 
 
 def _learned(experiment: Experiment, run: RunFolder, make: Runtimes, log: Any) -> list[Learned]:
@@ -228,13 +236,12 @@ class Clock:
 
 def check_addressed(session: Session, experiment: Experiment) -> None:
     """`ConfigError` where the script left out parties whose samples the run would count."""
-    if isinstance(experiment.config, Rounds):
-        return  # owners take turns, and a short run may end before somebody's
     left = [name for name in experiment.parties if name not in session.addressed()]
     if left:
         raise ConfigError(
             f"{left[0]} took no part: the protocol's script never addresses it; run it with fewer --owners, "
-            "or let the script say s.each(...)"
+            "let the script say s.each(...), or write taking_part = schedule.taking_part where owners take "
+            "turns"
         )
 
 
@@ -263,7 +270,7 @@ def train(
 
     growth = Growth(experiment, run)
     runtime = make.hosts(host_specs(experiment, run), progress)
-    counts = {role: len(experiment.players(role)) for role in experiment.roles}
+    counts = experiment.counts
     protocol, config = experiment.protocol, experiment.config
     epochs = []
     try:

@@ -116,12 +116,20 @@ class Experiment(RunOptions):
 
     @property
     def parties(self) -> list[str]:
-        """The names of all parties."""
+        """The names of all parties that take part."""
         return [name for role in self.roles for name in self.players(role)]
 
     def players(self, role: Role) -> list[str]:
-        """The names of the parties that play a role."""
-        return [party_name(role, i) for i in range(len(self.config.counts) if role.many else 1)]
+        """The names of the parties that play a role and take part: of a million owners a short run needs a
+        few.
+        """
+        taking_part = self.protocol.taking_part(self.config) if role.many else 1
+        return [party_name(role, i) for i in range(taking_part)]
+
+    @property
+    def counts(self) -> dict[Role, int]:
+        """How many parties play each role, whether they take part or not."""
+        return {role: len(self.config.counts) if role.many else 1 for role in self.roles}
 
     def as_plain(self) -> dict[str, Any]:
         """For config.json, from which the run can be repeated if it was given a seed."""
@@ -165,7 +173,7 @@ def _prepared(scenario: Scenario, asked: dict[str, Any]) -> Experiment:
     run = run_options(scenario, given)
     spec = data_spec(run)
     data = load(spec)
-    counts = tuple(len(part) for part in split(data.y_train, run.owners, run.split, spec.seed))
+    counts = split(data.y_train, run.owners, run.split, spec.seed).counts
     return experiment_of(scenario, run, asked, spec, _config(scenario, given, data, counts))
 
 

@@ -11,7 +11,7 @@ import io
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -25,11 +25,11 @@ from parties.data.datasets import DataSpec, Split, load
 from parties.data.shares import owned
 from parties.record.transcript import Transcript
 from parties.record.verify import parties_in, transcript_digest, verify
-from parties.record.view import Kind, View
-from parties.registry import read_config, reopen
+from parties.record.view import Kind, Row, View
+from parties.registry import find_protocol, read_config, reopen
 from protocols.language.errors import ConfigError, DataError
 from protocols.language.message import digest, encode
-from protocols.language.roles import DATA_OWNER, index_of, party_name
+from protocols.language.roles import DATA_OWNER, index_of, party_name, role_of
 from scenarios.run.fits import fault
 from scenarios.run.json_schema import object_of
 from scenarios.run.result import Result
@@ -204,14 +204,29 @@ class RunFolder:
         spec, how = self.spec()
         data, owners = load(spec), len(self.config().counts)
         held: dict[str, list[Any]] = {"images": [], "labels": []}
+        recorded = self._recorded(spec, how, owners)
+        took_part = find_protocol(self.settings["protocol"]).taking_part(self.config())
         for i in range(owners):
-            view = self.view(party_name(DATA_OWNER, i))
+            party = party_name(DATA_OWNER, i)
+            mine = recorded.get(party, {}) if i < took_part else None
             for label, expected in owned(spec, owners, how, i).items():
-                held[label].append(_input(view, label, expected))
-            view.close()
+                if mine is not None and label not in mine:
+                    raise DataError(f"{party}: its transcript holds no {label}")
+                held[label].append(expected if mine is None else mine[label])
         whose = np.repeat(np.arange(owners), [len(part) for part in held["images"]])
         images = np.concatenate(held["images"], axis=1 if how is Split.COLUMNS else 0)
         return Truth(images, np.concatenate(held["labels"]), data.x_max, data.shape, whose[: len(images)])
+
+    def _recorded(self, spec: DataSpec, how: Split, owners: int) -> dict[str, dict[str, Any]]:
+        """The inputs of the owners that took part."""
+        found: dict[str, dict[str, Any]] = {}
+        for path in self.transcripts:
+            with closing(Transcript(path)) as listed, closing(Transcript(path)) as payloads:
+                for row in listed.rows("kind = 'input' ORDER BY id"):
+                    if role_of(row.party) is DATA_OWNER and row.label in ("images", "labels"):
+                        value = payloads.value(row) if payloads.full else _expected(row, spec, how, owners)
+                        found.setdefault(row.party, {})[row.label] = value
+        return found
 
 
 def load_run(path: str | os.PathLike[str]) -> RunFolder:
@@ -277,16 +292,11 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
         file.write(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def _input(view: View, label: str, expected: Any) -> Any:
-    row = next(iter(view.rows(label, Kind.INPUT)), None)
-    if row is None:
-        raise DataError(f"{view.parties[0]}: its transcript holds no {label}")
-    if view.has_payloads():
-        return view.value(row)
-    if digest(encode(np.ascontiguousarray(expected))) != row.sha256:
-        raise DataError(
-            f"{view.parties[0]}: the data set is not the one that the run used (its digest differs)"
-        )
+def _expected(row: Row, spec: DataSpec, how: Split, owners: int) -> Any:
+    """An input from the data set, if it is the recorded one."""
+    expected = owned(spec, owners, how, index_of(row.party)).get(row.label)
+    if expected is None or digest(encode(np.ascontiguousarray(expected))) != row.sha256:
+        raise DataError(f"{row.party}: the data set is not the one that the run used (its digest differs)")
     return expected
 
 

@@ -153,7 +153,7 @@ def _of_run(experiment: Experiment, run: RunFolder, role: Role, spec: HostSpec) 
     return replace(
         spec,
         data=experiment.spec if owner or querier else None,
-        owners=len(experiment.players(role)) if owner else 0,
+        owners=experiment.counts[role] if owner else 0,
         split=experiment.split,
         state=str((run.path / "state").resolve()),
         asking=querier,

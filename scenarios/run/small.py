@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from parties.audit.instance import Given, Instance
 from parties.runtime.host import inputs_of
 from protocols.language.options import Declared, option, options_of
+from protocols.language.roles import index_of
 from protocols.network.config import Activation, Aggregation
 from protocols.network.head import Protect
 from scenarios.run.experiment import Experiment, Scenario, prepare
@@ -135,12 +136,13 @@ def _small_head(config: Any) -> dict[str, Any]:
 def small_instance(experiment: Experiment) -> Instance:
     """The same as a function of all that its parties put in and draw."""
     specs = host_specs(experiment, RunFolder(Path()))
-    given = {
-        name: Given(key, inputs_of(spec, int(name.partition(":")[2] or 0)))
-        for spec in specs for name, key in zip(spec.parties, spec.keys, strict=True)
-    }  # fmt: skip
+    given: dict[str, Given] = {}
+    for spec in specs:
+        inputs = inputs_of(spec)
+        given |= {name: Given(key, inputs(index_of(name)))
+                  for name, key in zip(spec.parties, spec.keys, strict=True)}  # fmt: skip
     public = next((dict(spec.public) for spec in specs if spec.public), {})
-    counts = {role: len(experiment.players(role)) for role in experiment.roles}
+    counts = experiment.counts
     config = experiment.config
     return Instance(experiment.protocol, config, counts, given, public, config.classes, float(config.x_max))
 

@@ -51,7 +51,7 @@ def messages(experiment: Experiment, folder: Path) -> list[Row]:
     run = new_folder(folder, experiment.scenario.name)
     specs = [replace(spec, bound="influence", state=None) for spec in host_specs(experiment, run)]
     runtime = InlineRuntime(specs)
-    counts = {role: len(experiment.players(role)) for role in experiment.roles}
+    counts = experiment.counts
     try:
         session = Session(runtime, experiment.protocol.FIGURE, counts, experiment.config)
         for revealed in experiment.protocol.run(session, experiment.config):

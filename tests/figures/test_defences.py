@@ -350,7 +350,8 @@ def test_masks_cancel_in_the_sum_exactly_and_in_no_part_of_it():
     copies = [np.random.default_rng(i).normal(size=(5, 3)) for i in range(4)]
     members = (2, 3, 0)
     words = {i: aggregate.fixed(copies[i], 3) for i in members}
-    masked = {i: aggregate.mask(words[i], i, members, keys[i][0], publics, "w1 0") for i in members}
+    mine = publics[list(members)]
+    masked = {i: aggregate.mask(words[i], i, members, keys[i][0], mine, "w1 0") for i in members}
     assert np.array_equal(
         aggregate.total([masked[i] for i in members]), aggregate.total([words[i] for i in members])
     )
@@ -364,7 +365,7 @@ def test_masks_cancel_in_the_sum_exactly_and_in_no_part_of_it():
     assert (
         np.unique(two).size == two.size and (two.view(np.int64) > 0).any() and (two.view(np.int64) < 0).any()
     )
-    again = aggregate.mask(words[2], 2, members, keys[2][0], publics, "w1 1")
+    again = aggregate.mask(words[2], 2, members, keys[2][0], mine, "w1 1")
     assert not (again == masked[2]).any()
 
 

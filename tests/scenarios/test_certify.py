@@ -374,7 +374,7 @@ def test_the_replay_reads_no_data_set(forger, monkeypatch):
     from scenarios.run.certify import stored_experiment
 
     experiment = stored_experiment(run)
-    counts = {role: len(experiment.players(role)) for role in experiment.roles}
+    counts = experiment.counts
     found = replay.replay(run.transcripts, experiment.protocol, experiment.config, counts, {})
     assert (found.faults, found.ended) == ((), "") and found.messages == 17
 
