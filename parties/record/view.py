@@ -108,7 +108,10 @@ class View:
 
     def before(self, seq: int) -> View:
         """The same view as it was after the message of that number."""
-        return View(self._sources, seq)
+        found = View(self._sources, seq)
+        if "config" in vars(self):
+            vars(found)["config"] = self.config
+        return found
 
     def close(self) -> None:
         """Close the files."""

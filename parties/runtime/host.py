@@ -164,6 +164,8 @@ class _Seats(dict[str, Party]):
         self._spec, self._transcript = spec, transcript
         self._keys = dict(zip(spec.parties, spec.keys, strict=True))
         self._inputs = inputs_of(spec)  # read at once, so that data that cannot be read fail the start
+        for name in () if spec.role.many else spec.parties:
+            self[name]  # the only one of its role has a view, whatever it is told
 
     def __contains__(self, party: object) -> bool:
         return party in self._keys
@@ -175,8 +177,7 @@ class _Seats(dict[str, Party]):
             party.give_input(label, array)
         if spec.restored is not None:
             self._restore(Path(spec.restored) / name, party)
-        self[name] = party
-        return party
+        return self.setdefault(name, party)
 
     def _restore(self, kept: Path, party: Party) -> None:
         if not kept.exists():

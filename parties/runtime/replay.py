@@ -24,7 +24,7 @@ from parties.runtime.crew import Crew
 from parties.runtime.inline import AtOnce
 from protocols.language.errors import DataError, KeyholeError
 from protocols.language.protocol import ProtocolFile
-from protocols.language.roles import Role
+from protocols.language.roles import Role, role_of
 from protocols.language.session import Reveal, Session, Step, Transfer, opened
 from protocols.language.state import State
 from protocols.language.view import Kind
@@ -77,13 +77,13 @@ def replay(
     `counts` and `instead` as `Session` takes them.
     """
     yielded: list[Any] = []
-    parties: dict[str, Party] = {}
+    states: dict[str, State] = {}
     ended, failed, departed = "", "", list[str]()
     with ExitStack() as stack:
         stack.enter_context(_one_thread())
         witnesses = {path: stack.enter_context(closing(Witness(path))) for path in paths}
         try:
-            runtime = AtOnce(_home(witnesses, config, parties))
+            runtime = AtOnce(_home(witnesses, config, states))
             session = Session(runtime, protocol.FIGURE, counts, config, instead)
             yielded.extend(opened(revealed) for revealed in protocol.run(session, config))
             for witness in witnesses.values():
@@ -96,41 +96,51 @@ def replay(
             failed = _why(cause)
         faults = [fault for witness in witnesses.values() for fault in witness.faults()]
         messages = sum(witness.messages for witness in witnesses.values())
-    states = {name: party.state for name, party in parties.items()}
     return Replay((*faults, *departed), ended, failed, messages, tuple(yielded), states)
 
 
-def _home(witnesses: Mapping[Path, Witness], config: Any, parties: dict[str, Party]) -> dict[str, Crew]:
-    """The crew of each party, one crew a transcript; the parties are added to `parties`."""
+def _home(witnesses: Mapping[Path, Witness], config: Any, states: dict[str, State]) -> dict[str, Crew]:
+    """The crew of each party, one crew a transcript; the states of those that take part go to `states`."""
     home: dict[str, Crew] = {}
     for path, witness in witnesses.items():
-        here = {party.name: party for party in _parties(path, config, witness)}
-        parties |= here
-        home |= dict.fromkeys(here, ReplayedCrew(here, witness))
+        here = _Stored(path, config, witness, states)
+        home |= dict.fromkeys(here.names, ReplayedCrew(here, witness))
     return home
 
 
-def _parties(path: Path, config: Any, witness: Witness) -> Iterator[Party]:
-    """The parties of a transcript as they were when the run began, in the order in which they were made."""
-    inputs: dict[str, dict[str, NDArray[Any]]] = {}
-    drawn: dict[str, dict[str, bytes]] = {}
-    with closing(Transcript(path)) as transcript:
-        found = list(transcript.rows("kind IN ('input', 'coins') ORDER BY id"))
-        for row in found:
-            value = transcript.value(row)
-            if not isinstance(value, np.ndarray):
-                raise DataError(f"{row.party}: its {row.kind.value} {row.label} is no array")
-            if row.kind is Kind.COINS:
-                drawn.setdefault(row.party, {})[row.label] = value.tobytes()
-            else:
-                inputs.setdefault(row.party, {})[row.label] = value
-    for name, keys in drawn.items():
+class _Stored(dict[str, Party]):
+    """The parties of a transcript as they were when the run began, each made when it first takes part."""
+
+    def __init__(self, path: Path, config: Any, witness: Witness, states: dict[str, State]) -> None:
+        super().__init__()
+        self._config, self._witness, self._states = config, witness, states
+        self._inputs: dict[str, dict[str, NDArray[Any]]] = {}
+        self.names: dict[str, dict[str, bytes]] = {}
+        with closing(Transcript(path)) as transcript:
+            for row in list(transcript.rows("kind IN ('input', 'coins') ORDER BY id")):
+                value = transcript.value(row)
+                if not isinstance(value, np.ndarray):
+                    raise DataError(f"{row.party}: its {row.kind.value} {row.label} is no array")
+                if row.kind is Kind.COINS:
+                    self.names.setdefault(row.party, {})[row.label] = value.tobytes()
+                else:
+                    self._inputs.setdefault(row.party, {})[row.label] = value
+        for name in self.names:
+            if not role_of(name).many:
+                self[name]
+
+    def __contains__(self, party: object) -> bool:
+        return party in self.names
+
+    def __missing__(self, name: str) -> Party:
+        keys = self.names[name]
         if set(keys) != {"coins", "weights"} or any(len(key) != _KEY_BYTES for key in keys.values()):
             raise DataError(f"{name}: its coins are not two keys of {_KEY_BYTES} bytes")
-        party = Party(name, config, Drawn(**keys), witness)
-        for label, array in inputs.get(name, {}).items():
+        party = Party(name, self._config, Drawn(**keys), self._witness)
+        for label, array in self._inputs.get(name, {}).items():
             party.give_input(label, array)
-        yield party
+        self._states[name] = party.state
+        return self.setdefault(name, party)
 
 
 @contextmanager

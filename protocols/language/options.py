@@ -107,6 +107,9 @@ def options_of(cls: Any, derived: bool = False) -> dict[str, Declared]:
     return found
 
 
+_PLAIN = frozenset({int, float, bool, str})
+
+
 def typed(kind: Any, value: Any) -> Any:
     """A value of a type from plain data or from text; `ValueError` or `TypeError` where it is none.
 
@@ -118,6 +121,8 @@ def typed(kind: Any, value: Any) -> Any:
     if typing.get_origin(kind) is tuple:
         item = typing.get_args(kind)[0]
         parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+        if isinstance(parts, list | tuple) and item in _PLAIN and {*map(type, parts)} == {item}:
+            return tuple(parts)  # as they are: a run may have a million owners
         return tuple(typed(item, part) for part in (parts if isinstance(parts, list | tuple) else [parts]))
     if isinstance(kind, type) and issubclass(kind, Enum):
         return kind(value.replace("-", "_") if isinstance(value, str) else value)
@@ -146,7 +151,7 @@ def as_plain(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, list | tuple):
-        return [as_plain(item) for item in value]
+        return list(value) if {*map(type, value)} <= _PLAIN else [as_plain(item) for item in value]
     if isinstance(value, dict):
         return {key: as_plain(item) for key, item in value.items()}
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)

@@ -16,6 +16,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }  # fmt: skip
 
 
+_BOUNDS = {"type", "minimum", "maximum", "description"}
+
+
 def fault(value: Any, schema: dict[str, Any], where: str = "") -> str:
     """The first thing that does not fit, in a few words, with its place; empty if everything does."""
     if "anyOf" in schema:
@@ -31,6 +34,9 @@ def fault(value: Any, schema: dict[str, Any], where: str = "") -> str:
         return _of_object(value, schema, where)
     if isinstance(value, list):
         items = schema.get("items", {})
+        ends = [min(value), max(value)] if {*map(type, value)} == {int} and items.keys() <= _BOUNDS else []
+        if ends and not any(fault(end, items) for end in ends):
+            return ""  # nor does anything in between fail
         return next(filter(None, (fault(item, items, f"{where}[{i}]") for i, item in enumerate(value))), "")
     return _of_scalar(value, schema, where)
 

@@ -64,7 +64,7 @@ def plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         present = ((each, getattr(value, each.name)) for each in fields(value))
         return {each.name: plain(item) for each, item in present if item is not None or not _optional(each)}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple) and not {*map(type, value)} <= {*_SIMPLE}:
         return [plain(item) for item in value]
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
