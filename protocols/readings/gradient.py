@@ -29,7 +29,7 @@ from protocols.network import conv
 from protocols.network.config import Gradient
 from protocols.network.schedule import batches
 from protocols.readings.path import of_one_network, trajectory, why_not
-from protocols.readings.samples import in_rounds, of_batch, owned
+from protocols.readings.samples import in_rounds, of_batch, offsets, owned
 
 
 def from_owner(view: View) -> Iterator[Relation]:
@@ -45,10 +45,10 @@ def from_owner(view: View) -> Iterator[Relation]:
         why = "the first layer is a convolution: its gradient is a sum over patches, which is not solved for"
         yield Without(type=Combinations, why=why)
         return
-    epoch = list(batches(config))
+    epoch, first = list(batches(config)), offsets(config)
     for step, row in back.items():
         if step in sent:
-            index = of_batch(config, epoch[step % len(epoch)])
+            index = of_batch(config, epoch[step % len(epoch)], first)
             scale = len(index) * config.pixel_unit
             yield Combinations(
                 index,

@@ -244,7 +244,7 @@ def observations(view: View, how: Encryption) -> Iterator[Relation]:
     uploads = {(index_of(row.sender), row.round): row for row in view.rows(how.ct, Kind.RECEIVED)}
     if not keys or not uploads:
         return
-    epoch, last = list(batches(config)), dict[Scope, Row]()
+    epoch, last, first = list(batches(config)), dict[Scope, Row](), offsets(config)
     found = {scope: _instance(view, how, scope, uploads) for scope in scopes(config)}
     for step in range(max(keys) + 1 if config.budget == "no" else len(epoch) * config.epochs):
         batch = epoch[step % len(epoch)]
@@ -254,10 +254,10 @@ def observations(view: View, how: Encryption) -> Iterator[Relation]:
             continue
         last[scope] = row
         block, start = divmod(batch.start, how.rows)
-        block = _block(instance, offsets(config)[batch.owner] + block * how.rows)
+        block = _block(instance, first[batch.owner] + block * how.rows)
         read = _observed(view, row, instance, block, np.arange(start, start + batch.size))
         a, z = (lambda read=read: read()[0]), (lambda read=read: read()[1])
-        yield Equations(of_batch(config, batch), a, z, labels=how.labels, since=step)
+        yield Equations(of_batch(config, batch, first), a, z, labels=how.labels, since=step)
 
 
 def _block(instance: Instance, first: int) -> int:

@@ -92,10 +92,10 @@ def _uses(config: Any, visit: Visit, first: tuple[int, ...], step: int, number: 
 
 def of_one_network(config: Any, limit: int = USES) -> Iterator[tuple[int, tuple[tuple[Use, ...], ...]]]:
     """The same where one network takes the batches of all owners in turn: every step is a round."""
-    epoch = list(batches(config))
+    epoch, first = list(batches(config)), offsets(config)
     for step in range(min(config.epochs * len(epoch), limit)):
         batch = epoch[step % len(epoch)]
-        yield step, ((Use(step, step, 0, of_batch(config, batch)),),)
+        yield step, ((Use(step, step, 0, of_batch(config, batch, first)),),)
 
 
 def trajectory(config: Any, plan: list[tuple[int, tuple[tuple[Use, ...], ...]]]) -> Trajectory:

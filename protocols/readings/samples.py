@@ -29,6 +29,8 @@ from protocols.language.roles import DATA_OWNER, index_of, party_name, role_of
 from protocols.language.view import Kind, Row, View
 from protocols.network.schedule import Batch, batches
 
+Offsets = tuple[int, ...]
+
 
 class Kept:
     """A function that keeps its last results, `size` of them, by its arguments."""
@@ -45,31 +47,19 @@ class Kept:
         return self._found[args]
 
 
-class _Offsets:
-    """Of the last run that was asked for: there may be a million owners, and as many to ask."""
-
-    def __init__(self) -> None:
-        self._counts: Any = None
-        self._found: tuple[int, ...] = ()
-
-    def __call__(self, config: Any) -> tuple[int, ...]:
-        """Position of each owner's first sample."""
-        if self._counts is not config.counts:
-            self._counts, self._found = config.counts, tuple(accumulate(config.counts[:-1], initial=0))
-        return self._found
+def offsets(config: Any) -> Offsets:
+    """Position of each owner's first sample."""
+    return tuple(accumulate(config.counts[:-1], initial=0))
 
 
-offsets = _Offsets()
+def of_owner(config: Any, owner: int, first: Offsets | None = None) -> Positions:
+    """Where an owner's samples stand; `first`: the offsets, for whoever asks of many."""
+    return (first or offsets(config))[owner] + np.arange(config.counts[owner])
 
 
-def of_owner(config: Any, owner: int) -> Positions:
-    """Where an owner's samples stand."""
-    return offsets(config)[owner] + np.arange(config.counts[owner])
-
-
-def of_batch(config: Any, batch: Batch) -> Positions:
-    """Where the samples of a batch stand."""
-    return offsets(config)[batch.owner] + np.arange(batch.start, batch.stop)
+def of_batch(config: Any, batch: Batch, first: Offsets | None = None) -> Positions:
+    """Where the samples of a batch stand, likewise."""
+    return (first or offsets(config))[batch.owner] + np.arange(batch.start, batch.stop)
 
 
 def since(row: Row) -> int:
@@ -91,24 +81,25 @@ def own(view: View) -> Iterator[Relation]:
     """The samples and labels of owners that are parties of the view."""
     if "predict" in view.phases():
         return  # a querier's samples are none of the training
+    first = offsets(view.config)
     for name, relation in (("images", Samples), ("labels", Labels)):
         for row in view.rows(name, Kind.INPUT):
             if role_of(row.party) is not DATA_OWNER:
                 continue
-            index = of_owner(view.config, index_of(row.party))
+            index = of_owner(view.config, index_of(row.party), first)
             yield relation(index, payload(view, row), own=True)
 
 
 def clear(view: View, label: str, relation: type[Samples] | type[Labels]) -> Iterator[Relation]:
     """Samples or labels that owners uploaded in the clear."""
-    ends = list(offsets(view.config))
+    first, ahead = offsets(view.config), dict[int, int]()
     for row in view.rows(label, Kind.RECEIVED):
         if row.phase == "predict":
             yield Plain(labels=(label,))
             continue
         owner = index_of(row.sender)
-        index = ends[owner] + np.arange(row.shape[0])
-        ends[owner] += row.shape[0]
+        index = first[owner] + ahead.get(owner, 0) + np.arange(row.shape[0])
+        ahead[owner] = ahead.get(owner, 0) + row.shape[0]
         yield relation(index, payload(view, row), labels=(label,))
 
 
@@ -119,9 +110,9 @@ def under_febo(view: View, upload_rows: int) -> Iterator[Relation]:
     yield Opaque(labels=("mpk_labels", "ct_labels"), why="FEBO ciphertexts, element by element, without keys")
     config, asked = view.config, in_rounds(view, "p")
     told = in_rounds(view, "sk_labels", Kind.RECEIVED)
-    epoch = list(batches(config))
+    epoch, first = list(batches(config)), offsets(config)
     for step, row in asked.items():
-        index = of_batch(config, epoch[step % len(epoch)])
+        index = of_batch(config, epoch[step % len(epoch)], first)
         p = _outputs(view, row, config)
         yield LabelErrors(index, p, config.classes, outputs=True, labels=("p",), since=step)
     if asked:
@@ -129,14 +120,14 @@ def under_febo(view: View, upload_rows: int) -> Iterator[Relation]:
     mpk = next(iter(view.rows("mpk_labels", Kind.RECEIVED)), None)
     uploads = {(row.sender, row.round): row for row in view.rows("ct_labels", Kind.RECEIVED)}
     for batch in epoch:
-        part, first = divmod(batch.start, upload_rows)
+        part, begin = divmod(batch.start, upload_rows)
         ct = uploads.get((party_name(DATA_OWNER, batch.owner), part))
         if mpk is None or ct is None or not {batch.number} <= asked.keys() & told.keys():
             continue
         rows = mpk, ct, asked[batch.number], told[batch.number]
-        read = _labels(view, rows, first, batch.size)
+        read = _labels(view, rows, begin, batch.size)
         yield Labels(
-            of_batch(config, batch), read, labels=("p", "ct_labels", "sk_labels"), since=batch.number
+            of_batch(config, batch, first), read, labels=("p", "ct_labels", "sk_labels"), since=batch.number
         )
 
 

@@ -39,7 +39,7 @@ from protocols.network.schedule import Visit
 from protocols.parts import averaging
 from protocols.readings import masks
 from protocols.readings.path import Use, map_at, trajectory, uses, why_not
-from protocols.readings.samples import offsets, owned
+from protocols.readings.samples import Offsets, offsets, owned
 
 NOWHERE = -1  # the position of a sample that the view cannot name
 _STEPS = 4096  # uses of batches that a replay follows
@@ -51,17 +51,18 @@ def products(view: View, label: str = "z1") -> Iterator[Relation]:
     rows = [row for row in view.rows(label, Kind.RECEIVED) if row.phase == "predict"]
     if rows:
         yield Asked(sum(row.shape[0] for row in rows), "Z1 = W1 x with W1 unknown", labels=(label,))
+    first = offsets(view.config)
     for row in view.rows(label, Kind.RECEIVED):
-        yield _product(view, row)
+        yield _product(view, row, first)
 
 
-def _product(view: View, row: Row) -> Products:
+def _product(view: View, row: Row, first: Offsets) -> Products:
     config, owner = view.config, index_of(row.sender)
     index, which = np.full(row.shape[0], NOWHERE), Map("w1 of a query", -1, 0)
     if row.phase == "step":
         which = map_at(config, row.round, owner)
         if not config.augment:  # else no use is of an image of the data, and none of the same twice
-            index = positions(config, row.round, owner)
+            index = positions(config, row.round, owner, first)
     noise = config.noise / np.sqrt(3.0)  # uniform in +-R
     values = _scaled(view, row, config.pixel_unit)
     dither = config.dither if row.phase == "step" else 0.0
@@ -70,13 +71,13 @@ def _product(view: View, row: Row) -> Products:
     return Products(index, values, which, noise, dither, roundoff, labels=(row.label,), since=since)
 
 
-def positions(config: Any, step: int, owner: int) -> Positions:
+def positions(config: Any, step: int, owner: int, first: Offsets) -> Positions:
     """Where the samples of an owner's batch in a step stand; `NOWHERE` if it shuffles them in private."""
     number, local = divmod(step, config.local_steps)
     visit = Visit(number * config.members, config.members, local)
     if config.order is Order.PRIVATE:
         return np.full(visit.size(config, owner), NOWHERE)
-    return offsets(config)[owner] + visit.index(config, owner)
+    return first[owner] + visit.index(config, owner)
 
 
 def _scaled(view: View, row: Row, unit: float) -> Callable[[], Array]:
@@ -222,7 +223,7 @@ def _replay(view: View, known: Callable[[Positions], Array | None]) -> Iterator[
     """Train the copies of W1 along, in the type of reals and with the steps of the owners, from a public
     first one.
     """
-    config = view.config
+    config, first = view.config, offsets(view.config)
     z1 = {
         (row.round, index_of(row.sender)): row
         for row in view.rows("z1", Kind.RECEIVED)
@@ -243,7 +244,7 @@ def _replay(view: View, known: Callable[[Positions], Array | None]) -> Iterator[
             for use in step:
                 if (use.step, use.owner) in z1:
                     w = copies[use.owner].value.numpy()
-                    yield _product(view, z1[use.step, use.owner]), np.asarray(w, np.float64)
+                    yield _product(view, z1[use.step, use.owner], first), np.asarray(w, np.float64)
             for use in step:
                 if not use.learns:
                     continue
@@ -263,8 +264,9 @@ def rest(view: View) -> Iterator[Relation]:
     yield Plain(labels=("pk", "pks"), quantity="public keys for masks")
     yield Plain(labels=("a", "classes"))
     yield from masks.opened(view)
+    first = offsets(view.config)
     for row in view.rows("da", Kind.RECEIVED):
-        index = positions(view.config, row.round, index_of(row.sender))
+        index = positions(view.config, row.round, index_of(row.sender), first)
         values = _scaled(view, row, 1.0)
         yield LabelErrors(index, values, view.config.classes, labels=("da",), since=row.round)
     yield from owned("weights", DATA_OWNER.value, view, "W1 of its own copy")
