@@ -190,14 +190,14 @@ def describe(config: Options) -> dict[str, str]:
 
 
 def payload_nbytes(config: Options) -> int:
-    """Bytes of full transcripts, about: each message at both ends, equal payloads of a party once."""
+    """Bytes of full transcripts, about, before they are compressed: each message once."""
     n, h, members = config.features, config.layers[0], config.per_round or len(config.counts)
     pairing = get_pairing(config.group)
     msk = len(config.counts) * 2 * n * n * pairing.scalar_bytes
     upload = sum(config.counts) * (pairing.g2_bytes * (n + 1) + 8)
     step = members * (h * (pairing.g1_bytes * (n + 1) + 2 * n) + 4 * config.batch * h)
     copies = 4 * h * n * (members + 1) if config.owners == "many" else 0
-    return 2 * (msk + upload + round_count(config) * (config.local_steps * step + copies))
+    return msk + upload + round_count(config) * (config.local_steps * step + copies)
 
 
 def relations(view: View) -> Iterator[relation.Relation]:

@@ -187,7 +187,7 @@ unprotected = plain.unprotected
 
 
 def payload_nbytes(config: Options) -> int:
-    """Bytes of full transcripts, about: each message at both ends, equal payloads of a party once."""
+    """Bytes of full transcripts, about, before they are compressed: each message once."""
     n, h, size, samples = config.features, config.width, config.batch, sum(config.counts)
     first = prod(config.first_shape)
     fe, encrypted_labels = config.gradient is Gradient.FE, config.labels is Labels.FEBO
@@ -211,9 +211,7 @@ def payload_nbytes(config: Options) -> int:
     public = element * (n + (size if fe else 0))
     step = 2 * first + keys(n) + (2 * h * size + keys(size) if fe else 4 * (h * size + first))
     step += size * config.classes * (2 * _POINT + 2) if encrypted_labels else 0
-    return 3 * instances * public + 2 * (
-        uploads * upload + labels + config.epochs * steps_per_epoch(config) * step
-    )
+    return instances * public + uploads * upload + labels + config.epochs * steps_per_epoch(config) * step
 
 
 def check(config: Options) -> None:

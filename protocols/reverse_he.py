@@ -349,11 +349,11 @@ def _training(config: HeadConfig) -> str:
 
 
 def payload_nbytes(config: HeadConfig) -> int:
-    """About how many bytes full transcripts take: every message at both ends, equal payloads once."""
+    """About how many bytes full transcripts take, before they are compressed: every message once."""
     params, floats = config.params, config.encoding is Encoding.FLOAT
     row = params.nbytes * (config.rows if floats else params.chunks)
     answers = config.queries * (config.pixels + row + 8 * config.classes + 4)
-    return int(2 * len(config.counts) * ((config.features + 1) * row + answers))
+    return int(len(config.counts) * ((config.features + 1) * row + answers))
 
 
 def kept(state: State) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 A row of `rows` is one entry of a party's view: an input, its coins, a message sent or received, an
 output, or what the script told a step.
-Payloads are the messages' canonical bytes (protocols/language/message.py), stored once for each digest;
-nothing is ever unpickled. With headers only, rows are the same and no payload is kept. `writer.py` writes it,
-`view.py` reads it, `verify.py` checks it.
+Payloads are the messages' canonical bytes (protocols/language/message.py), stored once for each digest, by
+who sent them: a receiver's is found in the file of its sender, which lies beside its own. What zstandard
+makes shorter is stored so. Nothing is ever unpickled. With headers only, rows are the same and no payload is
+kept. `writer.py` writes it, `view.py` reads it, `verify.py` checks it.
 
 A file may be a stranger's. It is opened only if its schema is exactly the one that `TABLES` makes: a view, a
 trigger or a virtual table would run what the stranger wrote. And since the pages of a damaged table may lead
@@ -26,13 +27,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zstandard
 from numpy.typing import NDArray
 
 from protocols.language.errors import DataError, EncodingError
 from protocols.language.message import decode, describe
 from protocols.language.view import Kind, Row
 
-SCHEMA = 2
+SCHEMA = 3
+_READ = ("2", "3")  # in schema 2 both ends of a message kept it, and nothing was compressed
 Frame = NDArray[np.uint8]
 TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT);
@@ -49,7 +52,8 @@ _LONGEST = 256  # characters of a label, of the name of a party, ...
 _PARTY = re.compile(r"[^\W\d]\w*(:\d{1,9})?")  # as protocols/language/roles.py makes them
 _MASTER = "SELECT type, name, sql FROM sqlite_master"
 _PAYLOAD = (  # what has another length or type is not read
-    "SELECT CASE WHEN typeof(data) = 'blob' AND length(data) = ? THEN data END FROM payloads WHERE sha256 = ?"
+    "SELECT CASE WHEN typeof(data) = 'blob' AND length(data) <= ? THEN data END "
+    "FROM payloads WHERE sha256 = ?"
 )
 _DAMAGED = "a transcript is damaged: its rows cannot be read"
 
@@ -82,6 +86,7 @@ class Transcript:
         if not self.path.is_file():
             raise DataError(f"{path}: no such transcript")
         self._most = self._left = 0
+        self._beside: dict[str, list[Transcript]] = {}
         try:
             self._connection = _connect(self.path, self._tick)
             found = _tables(self.query(_MASTER))
@@ -91,7 +96,7 @@ class Transcript:
             raise DataError(
                 f"{path}: not a transcript: a transcript has four tables, and no views or triggers"
             )
-        if self.meta("schema") != str(SCHEMA):
+        if self.meta("schema") not in _READ:
             raise DataError(f"{path}: not a transcript of schema {SCHEMA}, which this version reads")
 
     def _tick(self) -> int:
@@ -158,14 +163,49 @@ class Transcript:
 
     def frame(self, row: Row) -> bytes:
         """The canonical bytes of an entry; `DataError` where they are missing or altered."""
-        found = self.first(_PAYLOAD, row.nbytes, row.sha256)
+        found = self.first(_PAYLOAD, row.nbytes, row.sha256) or self._with_sender(row)
         if found is None:
             raise DataError(
                 "payload missing" if self.full else "payload not recorded (the run kept headers only)"
             )
-        if found[0] is None or hashlib.sha256(found[0]).digest() != row.sha256:
+        frame = b"" if found[0] is None else unpacked(found[0], row.nbytes)
+        if hashlib.sha256(frame).digest() != row.sha256:
             raise DataError("payload altered")
-        return bytes(found[0])
+        return frame
+
+    @property
+    def open_ended(self) -> bool:
+        """Whether a writer has this file open, or one beside it, or was killed."""
+        return any(True for _ in self.path.parent.glob("*.sqlite-wal"))
+
+    def first_lacking(self, party: str) -> int | None:
+        """The number of a party's first message whose payload its sender has not committed yet."""
+        if not self.full or not self.open_ended:
+            return None
+        received = self.rows("party = ? AND kind = 'received' ORDER BY seq", party)
+        with contextlib.closing(received) as rows, contextlib.closing(Transcript(self.path)) as kept:
+            return next((row.seq for row in rows if not kept.keeps(row)), None)
+
+    def keeps(self, row: Row) -> bool:
+        """Whether the payload of a row is here, or with its sender."""
+        kept = "SELECT 1 FROM payloads WHERE sha256 = ?"
+        beside = (each.first(kept, row.sha256) for each in self._of_sender(row))
+        return self.first(kept, row.sha256) is not None or any(beside)
+
+    def _with_sender(self, row: Row) -> tuple[Any, ...] | None:
+        """The payload of a message as its sender keeps it."""
+        kept = (each.first(_PAYLOAD, row.nbytes, row.sha256) for each in self._of_sender(row))
+        return next((found for found in kept if found is not None), None)
+
+    def _of_sender(self, row: Row) -> list[Transcript]:
+        """The transcripts beside this one that can hold the payload of a message that was received."""
+        if row.kind is not Kind.RECEIVED:
+            return []
+        role = row.sender.partition(":")[0]
+        if role not in self._beside:
+            known = (path for path in sorted(self.path.parent.glob("*.sqlite")) if path != self.path)
+            self._beside[role] = [Transcript(path) for path in known if path.stem.partition(".")[0] == role]
+        return self._beside[role]
 
     def _payload(self, row: Row) -> Any:
         _know_classes()
@@ -175,10 +215,36 @@ class Transcript:
         return value
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and those beside it that were asked."""
+        for others in self._beside.values():
+            for other in others:
+                other.close()
         self._connection.close()
 
 
+def packed(frame: Frame) -> Any:
+    """A payload as it is stored: compressed, where that makes it shorter, by what a reader accepts."""
+    if frame.nbytes < _LEAST_PACKED:
+        return frame.data
+    found = zstandard.ZstdCompressor(level=_LEVEL).compress(frame.data)
+    return found if frame.nbytes / _RATIO <= len(found) < frame.nbytes else frame.data
+
+
+def unpacked(data: bytes, nbytes: int) -> bytes:
+    """The frame of `nbytes` bytes out of what was stored; empty if it is none."""
+    if len(data) == nbytes:
+        return data
+    try:
+        if nbytes > _RATIO * len(data) or zstandard.frame_content_size(data) != nbytes:
+            return b""
+        return zstandard.ZstdDecompressor().decompress(data)
+    except zstandard.ZstdError:
+        return b""
+
+
+_LEVEL = 1  # of zstandard: higher ones gain 2 % on keys and cost more
+_RATIO = 64  # what takes less of its own size is stored as it is: a stranger's file cannot fill the memory
+_LEAST_PACKED = 256  # bytes
 _TICK = 1000
 
 

@@ -62,15 +62,21 @@ def verify(paths: Iterable[Path | str], complete: bool = True) -> Iterator[str]:
         with closing(Transcript(path)) as transcript:
             full, furthest = transcript.full, -1
             for row in transcript.rows("1 ORDER BY id"):
-                yield from _payload_faults(transcript, row) if full else ()
+                # What was received is with its sender, and held against its row there.
+                yield from _payload_faults(transcript, row) if full and not from_a_party(row) else ()
                 furthest = max(furthest, row.seq)
-                if row.kind in (Kind.SENT, Kind.RECEIVED) and row.sender != EXPERIMENTER.value:
+                if row.kind is Kind.SENT or from_a_party(row):
                     yield from _end_faults(ends, row)
             last |= dict.fromkeys(transcript.parties(), furthest)
     for seq, row in sorted(ends.items()):
         other = row.receiver if row.kind is Kind.SENT else row.sender
         if complete or last.get(other, -1) > seq:
             yield f"{other}, message {seq} ({row.label}): missing; {row.party} has it as {row.kind.value}"
+
+
+def from_a_party(row: Row) -> bool:
+    """Whether it was received from a party, and not from the experimenter."""
+    return row.kind is Kind.RECEIVED and row.sender != EXPERIMENTER.value
 
 
 def _payload_faults(transcript: Transcript, row: Row) -> Iterator[str]:

@@ -77,7 +77,7 @@ class View:
         return self._distinct("phase")
 
     def _distinct(self, column: str) -> tuple[str, ...]:
-        last = _LAST if self._until is None else self._until
+        last = self._end
         asked = f"SELECT DISTINCT {column} FROM rows WHERE party = ? AND seq <= ?"
         found = [each for path, party in self._sources for each in self._open(path).query(asked, party, last)]
         return tuple(sorted({str(value) for (value,) in found}))
@@ -99,6 +99,16 @@ class View:
             return read_config(self.protocol, json.loads(self._open(path).meta("config")))
         except (ValueError, TypeError, AttributeError, RecursionError, ConfigError):
             raise DataError(f"{path}: a transcript is damaged: its configuration cannot be read") from None
+
+    @cached_property
+    def _end(self) -> int:
+        """The number of the last message: as given; of a run that was killed, whose hosts commit by
+        themselves, the last before one whose payload its sender had not committed.
+        """
+        if self._until is not None:
+            return self._until
+        lacking = (self._open(path).first_lacking(party) for path, party in self._sources)
+        return min((seq - 1 for seq in lacking if seq is not None), default=_LAST)
 
     def steps(self) -> Iterator[tuple[str, str, int, str]]:
         """(party, phase, round, step) of every local step."""
@@ -127,8 +137,8 @@ class View:
     def _select(self, path: str, party: str, label: str | None, kinds: tuple[Kind, ...]) -> Iterator[Row]:
         where: str = "party = ?"
         args: list[Any] = [party]
-        if self._until is not None:  # inputs and coins carry no number of a message (-1)
-            where, args = where + " AND seq <= ?", [*args, self._until]
+        if self._end != _LAST:  # inputs and coins carry no number of a message (-1)
+            where, args = where + " AND seq <= ?", [*args, self._end]
         if label is not None:
             where, args = where + " AND label = ?", [*args, label]
         if kinds:

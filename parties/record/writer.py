@@ -16,10 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from parties.record.transcript import SCHEMA, TABLES, Frame, Record
+from parties.record.transcript import SCHEMA, TABLES, Frame, Record, packed
 from protocols.language.errors import TranscriptError
 from protocols.language.message import Header, describe, digest, encode
 from protocols.language.options import as_plain
+from protocols.language.roles import EXPERIMENTER
 from protocols.language.session import NO_ROUND
 from protocols.language.view import Kind
 
@@ -166,9 +167,15 @@ class _File:
             (self._count, party, kind.value, header.seq, header.phase, header.round, header.sender,
              header.receiver, header.label, dtype, json.dumps(shape), frame.nbytes, sha)
         )  # fmt: skip
-        if self._full:
-            self._db.execute("INSERT OR IGNORE INTO payloads (sha256, data) VALUES (?, ?)", (sha, frame.data))
-            self._pending_bytes += frame.nbytes
+        if self._full and (kind is not Kind.RECEIVED or header.sender == EXPERIMENTER.value):
+            self._keep(sha, frame)
+
+    def _keep(self, sha: bytes, frame: Frame) -> None:
+        """Store a payload, unless it is there."""
+        if self._db.execute("SELECT 1 FROM payloads WHERE sha256 = ?", (sha,)).fetchone() is None:
+            data = packed(frame)
+            self._db.execute("INSERT INTO payloads (sha256, data) VALUES (?, ?)", (sha, data))
+            self._pending_bytes += len(data)
 
     def _digest(self, frame: Frame) -> bytes:
         """SHA-256 of a frame; that of a broadcast, which comes once for each receiver, is computed once."""

@@ -1,5 +1,8 @@
 """How tests of attacks run one: as a user does, or on the view of some parties, as it was after a message."""
 
+import shutil
+import sqlite3
+
 import numpy as np
 
 from parties.adversary.adversary import Adversary, rebuild
@@ -27,6 +30,25 @@ def rebuilt(run, name, *parties, prior=None, until=None, known=None):
 def stated(run, *parties):
     """The relations of a view."""
     return relations_of(run.view(*parties or CLOUD))
+
+
+def carved(run, parties, folder):
+    """Copies of all transcripts with what these parties saw alone; the sources of their view in them."""
+    marks, seen = ",".join("?" * len(parties)), set()
+    for path in run.transcripts:
+        shutil.copyfile(path, folder / path.name)
+        with sqlite3.connect(folder / path.name) as db:
+            db.execute(f"DELETE FROM rows WHERE party NOT IN ({marks})", parties)
+            seen |= {sha for (sha,) in db.execute("SELECT sha256 FROM rows")}
+        db.close()
+    for path in run.transcripts:
+        with sqlite3.connect(folder / path.name) as db:
+            kept = [sha for (sha,) in db.execute("SELECT sha256 FROM payloads")]
+            db.executemany(
+                "DELETE FROM payloads WHERE sha256 = ?", [(sha,) for sha in kept if sha not in seen]
+            )
+        db.close()
+    return [(str(folder / path.rpartition("/")[2]), party) for path, party in run.view_sources(parties)]
 
 
 def solved(name, relations, prior):

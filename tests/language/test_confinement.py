@@ -1,7 +1,5 @@
 """An attack computes from its view and its prior, and from nothing else."""
 
-import shutil
-import sqlite3
 from dataclasses import replace
 
 import pytest
@@ -10,6 +8,7 @@ from parties.adversary.adversary import Adversary
 from parties.adversary.catalogue import ATTACKS
 from parties.data import datasets
 from protocols.network.config import Init, Labels
+from tests.adversary.common import carved
 from tests.conftest import MANY, TINY
 from tests.scenarios.test_attacks import CLOUD, ENOUGH
 
@@ -41,17 +40,9 @@ def stripped(tmp_path, monkeypatch):
     """Copies of transcripts with what the corrupted parties saw alone; no data set can be read."""
 
     def strip(run, corrupted):
-        for path in run.transcripts:
-            shutil.copyfile(path, tmp_path / path.name)
-            with sqlite3.connect(tmp_path / path.name) as db:
-                marks = ",".join("?" * len(corrupted))
-                db.execute(f"DELETE FROM rows WHERE party NOT IN ({marks})", corrupted)
-                db.execute("DELETE FROM payloads WHERE sha256 NOT IN (SELECT sha256 FROM rows)")
         for name in ("load", "split"):
             monkeypatch.setattr(datasets, name, refuse)
-        return [
-            (str(tmp_path / path.rpartition("/")[2]), party) for path, party in run.view_sources(corrupted)
-        ]
+        return carved(run, corrupted, tmp_path)
 
     return strip
 

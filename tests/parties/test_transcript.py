@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+import zstandard
 
 from parties.record import writer as transcript_writer
 from parties.record.transcript import Transcript
@@ -31,12 +32,12 @@ def test_an_intact_run_has_no_faults(copy):
 
 
 def test_an_altered_payload_is_named_by_party_and_sequence_number(copy, change):
+    """Its sender keeps it, for both."""
     run, path = copy
-    row = first(path, "dw1")
-    change(path, "UPDATE payloads SET data = zeroblob(length(data)) WHERE sha256 = ?", values=(row.sha256,))
-    assert any(
-        f.startswith(f"cloud_trainer, message {row.seq} (dw1)") and "altered" in f for f in run.faults()
-    )
+    row, kept = first(path, "dw1"), path.with_name("data_owner.sqlite")
+    change(kept, "UPDATE payloads SET data = zeroblob(length(data)) WHERE sha256 = ?", values=(row.sha256,))
+    named = f"data_owner:0, message {row.seq} (dw1)"
+    assert any(fault.startswith(named) and "altered" in fault for fault in run.faults())
     with pytest.raises(DataError, match=f"message {row.seq} .dw1.*altered"):
         run.view("cloud_trainer").value(row)
 
@@ -120,10 +121,44 @@ def test_whatever_is_damaged_is_told_as_an_error_of_ours(copy, seed):
 
 def test_a_payload_of_the_wrong_type_is_refused(copy, change):
     run, path = copy
-    change(path, "UPDATE payloads SET data = 'text'")
+    change(path.with_name("data_owner.sqlite"), "UPDATE payloads SET data = 'text'")
     with pytest.raises(DataError, match="altered"):
         run.view("cloud_trainer")["dw1"]
     assert any("payload altered" in fault for fault in run.faults())
+
+
+def test_a_payload_is_stored_once_and_compressed_where_that_makes_it_shorter(copy, change):
+    run, path = copy
+    every = {sha: len(data) for file in run.transcripts for sha, data in _stored(file).items()}
+    views = [Transcript(file) for file in run.transcripts]
+    rows = [row for view in views for row in view.rows("kind != 'received' ORDER BY id")]
+    assert {row.sha256 for row in rows} <= every.keys()
+    assert all(every[row.sha256] <= row.nbytes for row in rows)
+    keys = [row for row in rows if row.label == "sk_w1"]
+    assert keys and all(every[row.sha256] < row.nbytes / 2 for row in keys)
+    for view, kept in zip(views, map(_stored, run.transcripts), strict=True):
+        own = {row.sha256 for row in view.rows("kind != 'received' ORDER BY id")}
+        assert kept.keys() == own and all(view.keeps(row) for row in list(view.rows("1 ORDER BY id")))
+        view.close()
+
+
+def _stored(path):
+    with sqlite3.connect(path) as connection:
+        found = dict(connection.execute("SELECT sha256, data FROM payloads"))
+    connection.close()
+    return found
+
+
+@pytest.mark.parametrize("size", [1000, 1 << 40])
+def test_a_payload_that_claims_to_unpack_to_far_more_is_altered(copy, change, size):
+    """16 MB of zeros in 500 bytes, under a row that says so, or says less."""
+    run, path = copy
+    row, bomb = first(path, "dw1"), zstandard.ZstdCompressor().compress(bytes(1 << 24))
+    kept = path.with_name("data_owner.sqlite")
+    change(kept, "UPDATE payloads SET data = ? WHERE sha256 = ?", values=(bomb, row.sha256))
+    change(path, "UPDATE rows SET nbytes = ? WHERE seq = ?", values=(size, row.seq))
+    with pytest.raises(DataError, match="altered"):
+        run.view("cloud_trainer").value(first(path, "dw1"))
 
 
 def test_a_pickle_in_a_transcript_is_refused_and_not_run(copy, tmp_path):

@@ -4,6 +4,7 @@ fail.
 
 import shutil
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from parties.adversary.attack import NotApplicable, Prior
 from parties.adversary.catalogue import ATTACKS, find_attack
 from parties.adversary.solvers.systems import systems
 from parties.data.datasets import Split
-from parties.record.transcript import Record
+from parties.record.transcript import Record, Transcript
 from protocols.language.errors import BoundError, ConfigError, HostLost
 from protocols.language.relations import Equations, Instance, now
 from protocols.network.config import Gradient, Labels, Scheme
@@ -182,14 +183,16 @@ def test_swapped_secrets_give_no_image(runs, name, tmp_path):
 
 def graft(path, source, label):
     """Replace the payloads of a label by those of another run's transcript."""
-    with sqlite3.connect(path) as into, sqlite3.connect(source) as out:
-        new = out.execute(
-            "SELECT sha256, data FROM payloads WHERE sha256 IN (SELECT sha256 FROM rows WHERE label = ?)",
-            (label,),
-        )
-        for sha, data in new.fetchall():
-            into.execute("INSERT INTO payloads (sha256, data) VALUES (?, ?)", (sha, data))
-            into.execute("UPDATE rows SET sha256 = ? WHERE label = ?", (sha, label))
+    with (
+        sqlite3.connect(path) as into,
+        closing(Transcript(source)) as out,
+        closing(Transcript(source)) as full,
+    ):
+        for row in out.rows("label = ? ORDER BY id", label):
+            into.execute("INSERT INTO payloads (sha256, data) VALUES (?, ?)", (row.sha256, full.frame(row)))
+            into.execute(
+                "UPDATE rows SET sha256 = ?, nbytes = ? WHERE label = ?", (row.sha256, row.nbytes, label)
+            )
 
 
 def test_results_depend_on_the_view(runs):

@@ -164,11 +164,11 @@ def test_show_prints_verifies_and_dumps(stored, tmp_path):
 
 def test_an_altered_payload_is_named_and_fails(stored, tmp_path):
     shutil.copytree(stored, tmp_path / "run")
-    with sqlite3.connect(tmp_path / "run" / "transcripts" / "cloud_trainer.sqlite") as connection:
+    with sqlite3.connect(tmp_path / "run" / "transcripts" / "data_owner.sqlite") as connection:
         sha, seq = connection.execute("SELECT sha256, seq FROM rows WHERE label = 'dw1'").fetchone()
         connection.execute("UPDATE payloads SET data = zeroblob(4) WHERE sha256 = ?", (sha,))
     outcome = keyhole("show", tmp_path / "run", "--verify")
-    assert outcome.exit_code == 1 and f"cloud_trainer, message {seq} (dw1): payload altered" in outcome.stdout
+    assert outcome.exit_code == 1 and f"data_owner:0, message {seq} (dw1): payload altered" in outcome.stdout
 
 
 def test_a_stored_run_is_attacked_again_with_the_same_outcome(stored):
