@@ -12,10 +12,12 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from parties.party import at
 from parties.record.transcript import Frame
+from parties.runtime.crew import header
 from parties.runtime.host import Host, HostSpec
 from parties.runtime.wire import Address, PeerLost, Wire
-from protocols.language.errors import KeyholeError, ProtocolError
+from protocols.language.errors import KeyholeError, MessageError, ProtocolError
 from protocols.language.session import DoStep, Group, Publish, Reveal, Transfer
 
 
@@ -144,7 +146,14 @@ class Worker:
         transfer = self._whole_transfer(receive.transfer)
         frames: list[tuple[int, Frame]] = []
         for host in receive.out_of:
-            arrived = self._wire.take(host, transfer.seq, self._from(host, transfer))
+            indices = self._from(host, transfer)
+            try:
+                arrived = self._wire.take(host, transfer.seq, indices)
+            except ProtocolError as cause:
+                first = header(transfer, indices[0])
+                ((_, here), *_) = self._host.members(transfer.receivers)
+                where = f"{here.name}: {first.said} in {at(first.phase, first.round)}"
+                raise MessageError(f"{where} did not come as it was sent: {cause}") from None
             if arrived is None:
                 self._failed = True  # the sender failed and has said so itself
             frames += arrived or ()

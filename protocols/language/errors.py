@@ -22,6 +22,10 @@ class FigureError(ProtocolError):
     """A run sent a message that the protocol's FIGURE does not show."""
 
 
+class MessageError(ProtocolError):
+    """A message is not what its receiver may take; names the receiver, the label, the number, the sender."""
+
+
 class StepError(ProtocolError):
     """A local step failed; names the party, the step, the phase and the cause."""
 
