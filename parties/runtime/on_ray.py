@@ -14,6 +14,7 @@ import signal
 import socket
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -30,15 +31,15 @@ from parties.runtime.dispatch import Dispatcher, Progress
 from parties.runtime.fleet import HostsDied, named_error
 from parties.runtime.host import HostSpec, forget_transcript
 from parties.runtime.post import homes
+from parties.runtime.watch import LOOK_SECONDS, Watch
 from parties.runtime.wire import Address, PeerLost
 from parties.runtime.worker import Instruction, Report, Worker
-from protocols.language.errors import HostLost, KeyholeError, ProtocolError
+from protocols.language.errors import HostLost, KeyholeError, ProtocolError, Stalled
 from protocols.language.session import Group
 
 _CHUNK = 16 << 20
 _ANSWER_SECONDS = 5.0
 _CLOSING_SECONDS = 10.0
-_WATCH_SECONDS = 2.0  # without a report, until the hosts are asked whether they live
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -126,6 +127,7 @@ class RayFleet:
         """Start a host for each specification and wait until the owners have read their data."""
         self._specs = {spec.name: spec for spec in specs}
         self.token, self._home = wire.new_token(), homes(specs)
+        self.watch = Watch(specs, self.token)
         self._marker = Path(specs[0].transcript).parent / f".run-{os.getpid()}"
         self._marker.touch()
         self.book: dict[str, Address] = {}
@@ -156,10 +158,11 @@ class RayFleet:
     def reports(self, tickets: Sequence[Any]) -> Sequence[Report]:
         while True:
             try:
-                found: list[Report] = ray.get(list(tickets), timeout=_WATCH_SECONDS)
+                found: list[Report] = ray.get(list(tickets), timeout=LOOK_SECONDS)
+                self.watch.moved()
                 return found
             except ray.exceptions.GetTimeoutError:
-                if not all(wire.lives(address, self.token) for address in self.book.values()):
+                if self.watch.look(self.book, self._pids_here()):
                     raise HostsDied from None
             except RayActorError:
                 raise HostsDied from None
@@ -180,7 +183,11 @@ class RayFleet:
         away = {name: actor.close.remote(True) for name, actor in self._actors.items()}
         for name, files in away.items():
             try:
-                self._fetch(name, ray.get(files))
+                self._fetch(name, ray.get(files, timeout=self.watch.deadline))
+            except ray.exceptions.GetTimeoutError:
+                raise Stalled(
+                    f"{name}: its transcript is not closed after {self.watch.deadline:g} s"
+                ) from None
             except RayActorError:
                 raise HostLost(f"{name}: its process died before its transcript was closed") from None
             except ray.exceptions.RayTaskError as error:
@@ -188,13 +195,23 @@ class RayFleet:
         self._stop()
 
     def abandon(self) -> None:
-        for address in self.book.values():
-            wire.halt(address, self.token)
-        closing = {name: actor.close.remote(False) for name, actor in self._actors.items()}
+        reached = {name: actor for name, actor in self._actors.items() if name not in self.watch.hung}
+        for name in reached.keys() & self.book.keys():
+            wire.halt(self.book[name], self.token)
+        closing = {name: actor.close.remote(False) for name, actor in reached.items()}
+        until = time.monotonic() + _CLOSING_SECONDS
         for name, files in closing.items():
             with contextlib.suppress(RayError):
-                self._fetch(name, ray.get(files, timeout=_CLOSING_SECONDS))
+                self._fetch(name, ray.get(files, timeout=max(0.0, until - time.monotonic())))
         self._stop()
+        for pid in self._pids_here().values():  # Ray asks them to end; one that was stopped does not hear it
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _pids_here(self) -> dict[str, int]:
+        """The process numbers of those on this machine."""
+        here = _own_address()
+        return {name: self._pids[name] for name, (host, _) in self.book.items() if host == here}
 
     def _actor(self, spec: HostSpec) -> Any:
         actor: Any = ray.remote(max_restarts=0, max_task_retries=0, num_cpus=0)(HostActor)
@@ -205,7 +222,10 @@ class RayFleet:
     def _await(self, name: str) -> None:
         """Wait until a host has started."""
         try:
-            self._pids[name], self.book[name] = ray.get(self._actors[name].ready.remote())
+            ready = self._actors[name].ready.remote()
+            self._pids[name], self.book[name] = ray.get(ready, timeout=self.watch.deadline)
+        except ray.exceptions.GetTimeoutError:
+            raise Stalled(f"the process of {name} has not started within {self.watch.deadline:g} s") from None
         except ray.exceptions.RayTaskError as error:
             raise _refusal(name, error) from None
         except RayError:

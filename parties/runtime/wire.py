@@ -24,6 +24,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -41,12 +42,14 @@ _NONCE = 32
 _PROOF = 32
 _PAIR = struct.Struct("<qq")  # number of the first message, how many frames; index of a frame, its bytes
 _ONE = struct.Struct("<q")
+_PULSE = struct.Struct("<q?q")  # instructions carried out; whether it waits; bytes of what it does
 _ABSENT = -1  # frames, from a host that failed and has said so to the driver
 _NONE = -1  # the number of the last message, before the first
 _MOST_BYTES = 1 << 40
 _TAGGED = 1 << 30  # bytes that one tag is for, of a large frame; the library takes less than 2^31
 _MOST_BUFFERS = 256  # in one call of the system, which takes 1024
 _GREETING_SECONDS = 10.0
+_HALTING_SECONDS = 2.0
 
 
 class Purpose(Enum):
@@ -56,7 +59,18 @@ class Purpose(Enum):
     BACK = "back"  # it was started again, and listens at another address
     ASK = "ask"  # for messages that were sent, or revealed, before
     HALT = "halt"  # the run failed: wait for nobody
-    PING = "ping"
+    PING = "ping"  # how does it get on?
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """How a host gets on: instructions that it has carried out, what it does now, and whether that is to wait
+    for another host.
+    """
+
+    done: int
+    waits: bool = False
+    doing: str = ""
 
 
 class Altered(ProtocolError):
@@ -148,6 +162,7 @@ class Wire:
         self._reading: dict[threading.Thread, Link] = {}  # who reads the transcript, and to whom
         self._changed = threading.Condition()
         self._halted = False
+        self.pulse: Callable[[], Pulse] = lambda: Pulse(0)
         threading.Thread(target=self._listen, name="wire", daemon=True).start()
 
     def meet(self, book: Mapping[str, Address]) -> None:
@@ -293,7 +308,9 @@ class Wire:
                 case Purpose.HALT:
                     self.halt()
                 case Purpose.PING:
-                    pass
+                    now = self.pulse()
+                    doing = now.doing.encode()
+                    link.say([_PULSE.pack(now.done, now.waits, len(doing)), doing])
         except (OSError, KeyholeError, ValueError):
             pass
         connection.close()
@@ -369,7 +386,7 @@ def listening(host: str) -> socket.socket:
 def halt(address: Address, token: bytes) -> None:
     """Have the host at an address give up waiting for others, if it still runs."""
     with contextlib.suppress(OSError, ProtocolError):
-        dial(address, token, DRIVER, Purpose.HALT).close()
+        dial(address, token, DRIVER, Purpose.HALT, _HALTING_SECONDS).close()
 
 
 def lives(address: Address, token: bytes) -> bool:
@@ -383,9 +400,25 @@ def lives(address: Address, token: bytes) -> bool:
     return True
 
 
-def dial(address: Address, token: bytes, name: str, purpose: Purpose) -> Link:
-    """A connection to the host at an address, which knows who dialled and what for."""
-    connection = socket.create_connection(address, timeout=_GREETING_SECONDS)
+def pulse(address: Address, token: bytes, seconds: float) -> Pulse | None:
+    """How the host at an address gets on; None if it does not answer, `ConnectionError` if it is gone."""
+    try:
+        with dial(address, token, DRIVER, Purpose.PING, seconds) as link:
+            link.socket.settimeout(seconds)
+            done, waits, nbytes = _PULSE.unpack(link.hear(_PULSE.size))
+            return Pulse(done, waits, bytes(link.hear(nbytes)).decode())
+    except TimeoutError:
+        return None
+    except (OSError, ProtocolError) as error:
+        raise ConnectionError(str(error)) from None
+
+
+def dial(address: Address, token: bytes, name: str, purpose: Purpose, seconds: float | None = None) -> Link:
+    """A connection to the host at an address, which knows who dialled and what for.
+
+    `TimeoutError` where it does not answer within `seconds`.
+    """
+    connection = socket.create_connection(address, timeout=seconds or _GREETING_SECONDS)
     try:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         theirs, mine = bytes(_read(connection, _NONCE)), os.urandom(_NONCE)

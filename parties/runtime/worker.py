@@ -16,7 +16,7 @@ from parties.party import at
 from parties.record.transcript import Frame
 from parties.runtime.crew import header
 from parties.runtime.host import Host, HostSpec
-from parties.runtime.wire import Address, PeerLost, Wire
+from parties.runtime.wire import Address, PeerLost, Pulse, Wire
 from protocols.language.errors import KeyholeError, MessageError, ProtocolError
 from protocols.language.session import DoStep, Group, Publish, Reveal, Transfer
 
@@ -70,6 +70,10 @@ class Worker:
         self._wire = Wire(spec.name, token, listener, self._host.spoken)
         self._groups: dict[int, Group] = {}
         self._failed = False
+        self._done = 0
+        self._doing: Instruction | None = None
+        self._awaited = 0  # the index of the message that it waits for
+        self._wire.pulse = self._pulse
         self.pid = os.getpid()
 
     def meet(self, book: Mapping[str, Address]) -> None:
@@ -92,6 +96,7 @@ class Worker:
             if self._failed:
                 self._excuse(instruction)
                 continue
+            self._doing = instruction
             try:
                 revealed = self._carry_out(instruction)
                 if revealed is not None:
@@ -106,6 +111,8 @@ class Worker:
             if report.failure:
                 self._failed = True
                 self._excuse(instruction)
+            self._done += 1
+        self._doing = None
         return report
 
     def close(self, keep: bool) -> None:
@@ -114,6 +121,21 @@ class Worker:
         if keep and not self._failed:
             self._host.keep_state()
         self._host.close()
+
+    def _pulse(self) -> Pulse:
+        """How it gets on; asked for from another thread."""
+        now = self._doing
+        match now:
+            case DoStep():
+                return Pulse(self._done, doing=f"{now.step} in {at(now.phase, now.round)}")
+            case Emit() | Receive():
+                waits = isinstance(now, Receive)
+                one = header(self._whole_transfer(now.transfer), self._awaited if waits else 0)
+                verb = "waits for" if waits else "sends"
+                return Pulse(self._done, waits, f"{verb} {one.said} in {at(one.phase, one.round)}")
+            case None | Free():
+                return Pulse(self._done)
+        return Pulse(self._done, doing=f"{now.label} in {at(now.phase, now.round)}")
 
     def _carry_out(self, instruction: Instruction) -> Frame | None:
         match instruction:
@@ -147,6 +169,7 @@ class Worker:
         frames: list[tuple[int, Frame]] = []
         for host in receive.out_of:
             indices = self._from(host, transfer)
+            self._awaited = indices[0]
             try:
                 arrived = self._wire.take(host, transfer.seq, indices)
             except ProtocolError as cause:

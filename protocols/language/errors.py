@@ -34,6 +34,10 @@ class HostLost(ProtocolError):
     """A process that carried parties died; names its parties."""
 
 
+class Stalled(ProtocolError):
+    """A run does not get on: a process hangs, or a step takes too long; names its parties, phase, round."""
+
+
 class EncodingError(ProtocolError):
     """A value cannot be written to the wire, or bytes from the wire are not a value."""
 

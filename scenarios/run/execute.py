@@ -263,6 +263,7 @@ def train(
 
     growth = Growth(experiment, run)
     runtime = make.hosts(host_specs(experiment, run), progress)
+    runtime.allow(experiment.deadline)
     counts = {role: len(experiment.players(role)) for role in experiment.roles}
     protocol, config = experiment.protocol, experiment.config
     epochs = []
