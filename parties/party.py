@@ -16,7 +16,14 @@ from parties.record.transcript import Frame
 from parties.record.writer import Recorder
 from protocols.crypto.coins import Coins, derive
 from protocols.language.confine import check_step
-from protocols.language.errors import KeyholeError, MessageError, SchemeError, StepError
+from protocols.language.errors import (
+    OUT_OF_MEMORY,
+    KeyholeError,
+    MessageError,
+    SchemeError,
+    StepError,
+    ran_out_of_memory,
+)
 from protocols.language.figure import fits, shown, sizes_of
 from protocols.language.message import Header, decode, describe, encode
 from protocols.language.precision import computed_in, precision_of
@@ -126,7 +133,11 @@ class Party:
                 result = step(self.state, *values)
         except Exception as cause:
             handles = [arg.id for arg in do.args if isinstance(arg, Ref)]
-            on = self._arrived.named(handles, besides=not _own_fault(cause))
+            on = (
+                ""
+                if ran_out_of_memory(cause)
+                else self._arrived.named(handles, besides=not _own_fault(cause))
+            )
             raise StepError(
                 f"{self.name}: {do.step} failed in {at(do.phase, do.round)}: {_reason(cause)}{on}"
             ) from cause
@@ -260,4 +271,6 @@ def _own_fault(cause: Exception) -> bool:
 
 def _reason(cause: Exception) -> str:
     """What went wrong, in one line; not the text of unexpected errors, which may hold values."""
+    if ran_out_of_memory(cause):
+        return OUT_OF_MEMORY
     return str(cause) if isinstance(cause, KeyholeError) else type(cause).__name__

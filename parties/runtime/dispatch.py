@@ -192,7 +192,8 @@ class Dispatcher(Post):
         if not dead:
             raise HostLost("a process of the run was lost, and all of them answer")
         parties = ", ".join(carried(self._specs[name]) for name in dead)
-        lost = HostLost(f"the process that carried {parties} died; its transcript up to then is kept")
+        why = self._fleet.watch.why()
+        lost = HostLost(f"the process that carried {parties} died{why}; its transcript up to then is kept")
         lives = sum(recovery.host == dead[0] for recovery in self.recoveries)
         if self.script is None or len(dead) > 1 or lives >= _LIVES or not _recorded(self._specs.values()):
             raise lost

@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from parties.adversary.adversary import Adversary
+from parties.record.writer import fold_away
 from parties.runtime import wire
 from parties.runtime.dispatch import Dispatcher, Progress
 from parties.runtime.fleet import HostsDied, named_error
@@ -29,7 +30,14 @@ from parties.runtime.post import homes
 from parties.runtime.watch import LOOK_SECONDS, Watch
 from parties.runtime.wire import PeerLost
 from parties.runtime.worker import Instruction, Report, Worker
-from protocols.language.errors import HostLost, KeyholeError, ProtocolError, Stalled
+from protocols.language.errors import (
+    OUT_OF_MEMORY,
+    HostLost,
+    KeyholeError,
+    ProtocolError,
+    Stalled,
+    ran_out_of_memory,
+)
 from protocols.language.message import decode, encode
 from protocols.language.session import Group
 
@@ -163,6 +171,8 @@ class LocalFleet:
         while set(self._waited_for()) - self.watch.hung and time.monotonic() < until:
             self._collect(timeout=LOOK_SECONDS)
         self._stop()
+        for spec in self._specs.values():
+            fold_away(spec.transcript)
 
     def _fork(self, spec: HostSpec, listeners: dict[str, socket.socket]) -> None:
         work = _HostWork(spec, self._home, self.token, listeners, dict(self.book))
@@ -250,8 +260,8 @@ class _HostWork:
                 listener.close()
         try:
             worker = Worker(self._spec, self._home, self._token, self._listeners[self._spec.name])
-        except KeyholeError as error:
-            _answer(pipe, Report(str(error), type(error).__name__))
+        except (KeyholeError, OSError) as error:
+            _answer(pipe, Report(f"{error}", type(error).__name__))
             return
         worker.meet(self._book)
         _answer(pipe, Report())
@@ -317,4 +327,5 @@ def _serve_adversary(pipe: Connection) -> None:
         except KeyholeError as error:
             pipe.send((None, str(error), type(error).__name__))
         except Exception as error:  # a defect of ours: the text may hold values
-            pipe.send((None, f"the adversary failed: {type(error).__name__}", ProtocolError.__name__))
+            why = OUT_OF_MEMORY if ran_out_of_memory(error) else type(error).__name__
+            pipe.send((None, f"the adversary failed: {why}", ProtocolError.__name__))

@@ -18,7 +18,7 @@ from pathlib import Path
 from parties.runtime import wire
 from parties.runtime.host import HostSpec
 from parties.runtime.wire import Address, Pulse
-from protocols.language.errors import Stalled
+from protocols.language.errors import OUT_OF_MEMORY, Stalled
 
 DEADLINE_SECONDS = 1800.0
 LOOK_SECONDS = 2.0  # without a report, until the hosts are asked
@@ -34,11 +34,19 @@ class Watch:
     def __init__(self, specs: Sequence[HostSpec], token: bytes) -> None:
         self.deadline = DEADLINE_SECONDS  # seconds that an instruction may take
         self.hung: set[str] = set()  # hosts that nobody need wait for
+        self.cause = ""  # why processes died, where that is known
+        self._killed = killed_for_memory()
         self._carried = {spec.name: carried(spec) for spec in specs}
         self._token, self._looked, self._still = token, 0.0, 0.0
         self._silent: dict[str, float] = {}  # for how many seconds
         self._spent: dict[str, float] = {}
         self._last: dict[str, Pulse] = {}
+
+    def why(self) -> str:
+        """Why processes of the run died, as an addition to a line that says so."""
+        if killed_for_memory() > self._killed:
+            self.cause = f"{OUT_OF_MEMORY} on this machine, where the system ends processes then"
+        return f" ({self.cause})" if self.cause else ""
 
     def moved(self) -> None:
         """A report has come."""
@@ -111,6 +119,15 @@ class Watch:
         waits = [f"{self._carried[name]} {pulse.doing}" for name, pulse in told.items() if pulse.waits]
         said = "; ".join(waits[:2]) or "no process of the run has anything to do"
         raise Stalled(f"nothing has crossed for {self.deadline:g} s: {said}")
+
+
+def killed_for_memory() -> int:
+    """How many processes the system has ended on this machine because memory ran out."""
+    with suppress(OSError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
 
 
 def processor_seconds(pid: int) -> float | None:

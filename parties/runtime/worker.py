@@ -17,7 +17,13 @@ from parties.record.transcript import Frame
 from parties.runtime.crew import header
 from parties.runtime.host import Host, HostSpec
 from parties.runtime.wire import Address, PeerLost, Pulse, Wire
-from protocols.language.errors import KeyholeError, MessageError, ProtocolError
+from protocols.language.errors import (
+    OUT_OF_MEMORY,
+    KeyholeError,
+    MessageError,
+    ProtocolError,
+    ran_out_of_memory,
+)
 from protocols.language.session import DoStep, Group, Publish, Reveal, Transfer
 
 
@@ -106,7 +112,8 @@ class Worker:
             except KeyholeError as error:
                 report = replace(report, failure=str(error), cause=type(error).__name__)
             except Exception as error:  # a defect of ours: the text may hold values, so only the type goes on
-                failure = f"{self._name}: {type(instruction).__name__} failed: {type(error).__name__}"
+                why = OUT_OF_MEMORY if ran_out_of_memory(error) else type(error).__name__
+                failure = f"{self._name}: {type(instruction).__name__} failed: {why}"
                 report = replace(report, failure=failure, cause=ProtocolError.__name__)
             if report.failure:
                 self._failed = True

@@ -5,6 +5,15 @@ Messages state what was expected and what came, in one line, and never contain a
 
 from __future__ import annotations
 
+OUT_OF_MEMORY = "memory ran out"
+
+
+def ran_out_of_memory(cause: BaseException) -> bool:
+    """Whether an error of Python, numpy or torch says that."""
+    return isinstance(cause, MemoryError) or (
+        isinstance(cause, RuntimeError) and "can't allocate memory" in str(cause)
+    )
+
 
 class KeyholeError(Exception):
     """Base of all errors that are reported to a user in one line."""
