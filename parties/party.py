@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -15,14 +16,72 @@ from parties.record.transcript import Frame
 from parties.record.writer import Recorder
 from protocols.crypto.coins import Coins, derive
 from protocols.language.confine import check_step
-from protocols.language.errors import FigureError, KeyholeError, StepError
-from protocols.language.figure import fits
+from protocols.language.errors import (
+    OUT_OF_MEMORY,
+    KeyholeError,
+    MessageError,
+    SchemeError,
+    StepError,
+    ran_out_of_memory,
+)
+from protocols.language.figure import fits, shown, sizes_of
 from protocols.language.message import Header, decode, describe, encode
 from protocols.language.precision import computed_in, precision_of
 from protocols.language.roles import index_of, role_of
 from protocols.language.session import DoStep, Ref
 from protocols.language.state import State
 from protocols.language.view import Kind
+
+
+class Arrived:
+    """Which messages a party was sent: those behind the handles that it holds, and the first and last of each
+    label, so that an error can name what it may come of.
+    """
+
+    def __init__(self) -> None:
+        self._new: list[Message] = []
+        self._of: dict[int, list[Message]] = {}
+        self._labels: dict[str, list[Message]] = {}
+
+    def note(self, header: Header, described: tuple[str, tuple[int, ...]]) -> None:
+        """A message came; the next handle that is kept holds it."""
+        self._new.append((header, described))
+        first, *_ = self._labels.pop(header.label, self._new[-1:])
+        self._labels[header.label] = [first, self._new[-1]]
+
+    def keep(self, handle: int) -> None:
+        """What came since the last one is behind this handle."""
+        self._of[handle], self._new = self._new, []
+
+    def free(self, handle: int) -> None:
+        """The handle is gone; what came may be in the party's state."""
+        self._of.pop(handle, None)
+
+    def named(self, handles: Sequence[int], besides: bool) -> str:
+        """The messages behind handles in words and, with `besides`, what else was received by label."""
+        given = [self._of[handle] for handle in handles if self._of.get(handle)]
+        labels = {messages[0][0].label for messages in given}
+        rest = [messages for label, messages in self._labels.items() if label not in labels]
+        parts = [("it was given ", given), ("it had received ", rest if besides else [])]
+        words = [f"; {said}{', '.join(map(_named, some[-_NAMED:]))}" for said, some in parts if some]
+        return "".join(words)
+
+
+def _named(messages: Sequence[Message]) -> str:
+    """Messages of one label in words, and which of them is unlike the others, if it is one."""
+    (first, _), (last, _) = messages[0], messages[-1]
+    if first.seq == last.seq:
+        return first.said
+    who = first.sender if first.sender == last.sender else f"{first.sender} to {last.sender}"
+    said = f"{first.label} (messages {first.seq} to {last.seq} of {who})"
+    kinds = Counter(described for _, described in messages)
+    odd = [header.said for header, described in messages if kinds[described] == 1]
+    return f"{said}, of which {odd[0]} is unlike the others" if len(odd) == 1 < len(messages) - 1 else said
+
+
+Message = tuple[Header, tuple[str, tuple[int, ...]]]  # with its dtype and shape
+
+_NAMED = 4  # labels that an error names, the latest
 
 
 @dataclass(frozen=True)
@@ -48,7 +107,8 @@ class Party:
         self._transcript = transcript
         self._heap: dict[int, Any] = {}
         self.state = _state(name, config, drawn)
-        self._precision = precision_of(config)
+        self._precision, self._sizes = precision_of(config), sizes_of(config)
+        self._arrived = Arrived()
         for label, key in (("coins", drawn.coins), ("weights", drawn.weights)):
             transcript.note(name, Kind.COINS, label, np.frombuffer(key, np.uint8))
 
@@ -62,7 +122,7 @@ class Party:
     def call(self, do: DoStep, header: Header, told: Frame) -> None:
         """Run a local step and keep its results; what it is told by the script is recorded under `header`.
 
-        Raises `StepError` with the party, the step, the phase and the cause.
+        Raises `StepError` with the party, the step, the phase, the cause, and the messages that it worked on.
         """
         step = load_step(do.module, do.step)
         public = [arg for arg in do.args if not isinstance(arg, Ref)]
@@ -72,8 +132,14 @@ class Party:
             with computed_in(self._precision):
                 result = step(self.state, *values)
         except Exception as cause:
+            handles = [arg.id for arg in do.args if isinstance(arg, Ref)]
+            on = (
+                ""
+                if ran_out_of_memory(cause)
+                else self._arrived.named(handles, besides=not _own_fault(cause))
+            )
             raise StepError(
-                f"{self.name}: {do.step} failed in {at(do.phase, do.round)}: {_reason(cause)}"
+                f"{self.name}: {do.step} failed in {at(do.phase, do.round)}: {_reason(cause)}{on}"
             ) from cause
         results = result if do.split else (result,)
         if len(results) != len(do.outs):
@@ -106,18 +172,19 @@ class Party:
     def receive(self, header: Header, frame: Frame, kind: Any = None) -> Any:
         """Decode a frame, record it as received and return the party's own copy, which is not kept yet.
 
-        Raises `FigureError` for a value that is not of the type that the figure states.
+        Raises `MessageError` for what is no message, and for a value that is not what the figure states.
         """
-        value = decode(frame)
+        where = f"{self.name}: {header.said} in {at(header.phase, header.round)}"
+        try:
+            value = decode(frame)
+        except KeyholeError as cause:
+            raise MessageError(f"{where} cannot be read: {cause}") from None
         self._transcript.message(self.name, Kind.RECEIVED, header, value, frame)
         with computed_in(self._precision):
-            fitting = kind is None or fits(value, kind)
-        if not fitting:
-            got = " ".join(map(str, describe(value)))
-            raise FigureError(
-                f"{self.name}: {header.sender} sent a {got} as {header.label} "
-                f"in {at(header.phase, header.round)}; FIGURE says {getattr(kind, '__name__', kind)}"
-            )
+            if not (kind is None or fits(value, kind, self._sizes)):
+                got = " ".join(map(str, describe(value)))
+                raise MessageError(f"{where} is {got}; FIGURE says {shown(kind, self._sizes)}")
+        self._arrived.note(header, describe(value))
         return value
 
     def output(self, header: Header, handle: int) -> Frame:
@@ -134,10 +201,12 @@ class Party:
     def keep(self, handle: int, value: Any) -> None:
         """Store a received value under a handle."""
         self._heap[handle] = value
+        self._arrived.keep(handle)
 
     def free(self, handle: int) -> None:
         """Forget a value that the script has no handle for any more."""
         self._heap.pop(handle, None)
+        self._arrived.free(handle)
 
 
 def fresh_state(name: str, config: Any, key: bytes, bound: str = "") -> State:
@@ -195,6 +264,13 @@ def _finite(value: Any) -> bool:
     return all(map(_finite, value.values())) if isinstance(value, dict) else True
 
 
+def _own_fault(cause: Exception) -> bool:
+    """Whether an error speaks for itself, and not of a message that a scheme or numpy cannot work with."""
+    return isinstance(cause, KeyholeError) and not isinstance(cause, SchemeError)
+
+
 def _reason(cause: Exception) -> str:
     """What went wrong, in one line; not the text of unexpected errors, which may hold values."""
+    if ran_out_of_memory(cause):
+        return OUT_OF_MEMORY
     return str(cause) if isinstance(cause, KeyholeError) else type(cause).__name__

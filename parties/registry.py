@@ -45,6 +45,8 @@ def opened(path: str, sha256: str = "") -> Source:
     given one.
     """
     try:
+        if Path(path).exists() and not Path(path).is_file():  # a fifo would be waited for
+            raise DataError(f"{path}: not a file")
         text = Path(path).read_bytes()
     except OSError as cause:
         raise DataError(f"{path}: cannot be read: {cause.strerror}") from None

@@ -42,7 +42,7 @@ from protocols.crypto.groups import workers
 from protocols.crypto.groups.named import get_pairing
 from protocols.language import relations as relation
 from protocols.language.errors import ConfigError
-from protocols.language.figure import Arrow, Integers
+from protocols.language.figure import Arrow
 from protocols.language.options import as_in
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role
 from protocols.language.session import At, Session
@@ -52,6 +52,7 @@ from protocols.network import inference, training
 from protocols.network.config import Aggregation, Authority, Labels, Order, Training
 from protocols.network.schedule import Visit, chunks, round_count
 from protocols.parts import averaging, hiding, split
+from protocols.parts.arrays import LABELS
 from protocols.parts.averaging import InClear, Masked
 from protocols.parts.hiding import AUTHORITIES, AtAuthority, AtOwner
 from protocols.parts.hiding import upload_rows as upload_rows
@@ -81,7 +82,7 @@ class Options(averaging.Options, hiding.Options):
 FIGURE = (
     *AtAuthority.SETUP, *AtOwner.SETUP, *Masked.SETUP,
     *hiding.Samples.UPLOAD,
-    Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear", type=Integers),
+    Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear", type=LABELS),
     *split.AVERAGE,
     *AtAuthority.STEP, *AtOwner.STEP, *split.STEP,
     *InClear.AVERAGE, *Masked.AVERAGE,
@@ -89,7 +90,7 @@ FIGURE = (
 PREDICT = (
     *split.PREDICT, *AtAuthority.PREDICT, *AtOwner.PREDICT,
     Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "ct", "Enc(x)", type=fhipe.FhipeCiphertext),
-    Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "classes", "C: Z1 = W1 x, layers above", type=Integers),
+    Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "classes", "C: Z1 = W1 x, layers above", type=LABELS),
 )  # fmt: skip
 
 

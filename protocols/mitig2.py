@@ -43,7 +43,7 @@ from numpy.typing import NDArray
 from protocols import plain
 from protocols.language import relations as relation
 from protocols.language.errors import ConfigError
-from protocols.language.figure import Arrow, Integers, Reals
+from protocols.language.figure import Arrow
 from protocols.language.options import derived, option
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role
 from protocols.language.session import At, Session
@@ -53,6 +53,7 @@ from protocols.network import inference, nn, schedule, training
 from protocols.network.config import Aggregation, Convolved, Labels, Order, Training, carried
 from protocols.network.schedule import Visit
 from protocols.parts import averaging, noise, order, pixels, revisits, split
+from protocols.parts.arrays import LABELS, Z1
 from protocols.parts.averaging import InClear, Masked
 from protocols.parts.noise import NOISES
 from protocols.parts.split import UPPER, AtCloud, UShaped
@@ -74,16 +75,17 @@ class Options(averaging.Options, noise.Options, pixels.Options, revisits.Options
 
 
 FIGURE = (
-    Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear", when="labels=clear", type=Integers),
+    Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear", when="labels=clear",
+          type=LABELS),
     *Masked.SETUP,
     *split.AVERAGE, *UShaped.AVERAGE,
-    Arrow("step", DATA_OWNER, CLOUD_TRAINER, "z1", "Z1 = W1 X_B^T", type=Reals),
+    Arrow("step", DATA_OWNER, CLOUD_TRAINER, "z1", "Z1 = W1 X_B^T", type=Z1),
     *UShaped.STEP, *split.STEP,
     *InClear.AVERAGE, *Masked.AVERAGE, *InClear.AVERAGE_HEAD, *Masked.AVERAGE_HEAD,
 )  # fmt: skip
 PREDICT = (
     *split.PREDICT, *UShaped.PREDICT_MEAN,
-    Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "z1", "Z1 = W1 x", type=Reals),
+    Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "z1", "Z1 = W1 x", type=Z1),
     *UShaped.PREDICT, *AtCloud.PREDICT,
 )  # fmt: skip
 

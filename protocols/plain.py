@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from protocols.language import relations as relation
 from protocols.language.errors import ConfigError
-from protocols.language.figure import Arrow, Integers, Reals
+from protocols.language.figure import Arrow
 from protocols.language.options import as_in
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER
 from protocols.language.session import Session
@@ -38,6 +38,7 @@ from protocols.network.config import (
 )
 from protocols.network.schedule import Batch, batches, chunk_rows, chunks
 from protocols.parts import averaging, gradient, labels
+from protocols.parts.arrays import HEAD, LABELS, PIXELS, W1
 from protocols.parts.labels import Clear
 from protocols.parts.split import AtCloud, UShaped
 from protocols.readings import samples
@@ -59,16 +60,16 @@ class Options(Rounded, RoundedLabels, Convolved):
 
 
 FIGURE = (
-    Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "x", "X in the clear", type=Integers),
-    Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear", type=Integers),
+    Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "x", "X in the clear", type=PIXELS),
+    Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear", type=LABELS),
     Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "w1", "W1 as the owner draws it",
-          when="init=owner|shared", type=Reals),
+          when="init=owner|shared", type=W1),
     Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "head", "the last layer",
-          when="init=owner|shared,labels=owner", type=Reals),
+          when="init=owner|shared,labels=owner", type=HEAD),
 )  # fmt: skip
 PREDICT = (
-    Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "x", "X in the clear", type=Integers),
-    Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "classes", type=Integers),
+    Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "x", "X in the clear", type=PIXELS),
+    Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "classes", type=LABELS),
 )
 
 
@@ -160,6 +161,7 @@ def store_samples(state: Cloud, x: list[NDArray[Any]]) -> None:
     """C: keep each owner's samples, chunk after chunk."""
     for parts, more in zip(state.held.setdefault("x", [[] for _ in x]), x, strict=True):
         parts.append(more)
+    training.check_rows([sum(map(len, parts)) for parts in state.held["x"]], state.config)
 
 
 def train_step(state: Cloud, batch: Batch) -> None:

@@ -55,7 +55,7 @@ from protocols.crypto import ipfe_lwe
 from protocols.crypto.groups.named import get_group
 from protocols.language import relations as relation
 from protocols.language.errors import ConfigError
-from protocols.language.figure import Arrow, Integers
+from protocols.language.figure import Arrow
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import Session
 from protocols.language.state import Cloud, State
@@ -65,6 +65,7 @@ from protocols.network.config import Gradient, KeyScope, Labels, Scheme
 from protocols.network.schedule import Batch, batches, steps_per_epoch
 from protocols.parts import budget, keys, labels
 from protocols.parts import defences as defence
+from protocols.parts.arrays import LABELS as CLASSES
 from protocols.parts.budget import BUDGETS
 from protocols.parts.gradient import GRADIENTS, AtOwner, UnderKeys
 from protocols.parts.keys import SCOPES, OfRun, ciphertext_nbytes, described, parameters
@@ -92,7 +93,7 @@ FIGURE = (
 )  # fmt: skip
 PREDICT = (
     *OfRun.PREDICT,
-    Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "classes", "C: Z1 = W1 x, layers above", type=Integers),
+    Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "classes", "C: Z1 = W1 x, layers above", type=CLASSES),
 )  # fmt: skip
 
 _POINT = 64  # bytes of a point of the default group, for estimates

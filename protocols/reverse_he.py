@@ -49,7 +49,7 @@ from numpy.typing import NDArray
 from protocols.crypto import paillier
 from protocols.crypto.paillier_keys import PaillierFloats, PaillierHead, PaillierLogits, PaillierPublicKey
 from protocols.language.errors import BoundError, ConfigError, MalformedError
-from protocols.language.figure import Arrow, Integers
+from protocols.language.figure import Arrow, Integers, sized
 from protocols.language.precision import real
 from protocols.language.relations import Plain, Relation
 from protocols.language.roles import CONSUMER, DATA_OWNER, KEY_AUTHORITY, QUERIER, SERVER
@@ -86,13 +86,14 @@ FIGURE = (
           type=PaillierHead | PaillierFloats),
     Arrow("upload", DATA_OWNER, KEY_AUTHORITY, "last_layer", "W2, b2 in the clear",
           when="depth=two", type=NDArray[np.number]),
-    Arrow("query", QUERIER, SERVER, "x", "x in the clear", type=Integers),
+    Arrow("query", QUERIER, SERVER, "x", "x in the clear", type=sized(Integers, "m n", below="x_max+1")),
     Arrow("query", SERVER, KEY_AUTHORITY, "r", "C: R = Enc(W phi(x) + b), blinded afresh",
           type=PaillierLogits | PaillierFloats),
-    Arrow("query", KEY_AUTHORITY, CONSUMER, "decision", "A: argmax Dec(R)", type=Integers),
-    Arrow("query", KEY_AUTHORITY, SERVER, "decision", "fed back", when="release=decision", type=Integers),
+    Arrow("query", KEY_AUTHORITY, CONSUMER, "decision", "A: argmax Dec(R)", type=sized(Integers, "m")),
+    Arrow("query", KEY_AUTHORITY, SERVER, "decision", "fed back", when="release=decision",
+          type=sized(Integers, "m", below="k")),
     Arrow("query", KEY_AUTHORITY, SERVER, "logits", "fed back",
-          when="release=logits", type=NDArray[np.number]),
+          when="release=logits", type=sized(NDArray[np.number], "m k")),
 )  # fmt: skip
 
 
@@ -290,7 +291,9 @@ def take_answer(state: State, answers: NDArray[Any]) -> None:
 
 
 def take_decision(state: State, decision: NDArray[np.int16]) -> NDArray[np.int16]:
-    """T: what it was told."""
+    """T: what it was told: a class, or that there is none."""
+    if decision.size and not REFUSED <= decision.min() <= decision.max() < state.config.classes:
+        raise BoundError("a decision is no class")
     return decision
 
 

@@ -132,6 +132,8 @@ def show(
         bool, typer.Option("--verify", help="Check the files against each other, then replay the run.")
     ] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Rows to print.")] = 40,
+    offset: Annotated[int, typer.Option("--offset", min=0, help="Rows to leave out before.")] = 0,
+    round_: Annotated[int | None, typer.Option("--round", min=0, help="Rows of one round.")] = None,
 ) -> None:
     """Show a transcript as a table, dump a payload, or verify a run."""
     with reported():
@@ -146,7 +148,7 @@ def show(
         elif dump is not None:
             print(dump_payload(folder, party, label, dump))
         else:
-            console().print(rows_table(folder, party, label, limit))
+            console().print(rows_table(folder, party, label, limit, offset, round_))
 
 
 @app.command()

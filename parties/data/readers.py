@@ -99,7 +99,8 @@ def _whole(where: str, train: Pair, test: Pair | None) -> Raw:
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of an archive that have one of the names we know."""
     if not path.is_file():
-        raise DataError(f"{path}: no such file; expected an .npz archive")
+        what = "not a file" if path.exists() else "no such file"
+        raise DataError(f"{path}: {what}; expected an .npz archive")
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
@@ -133,7 +134,8 @@ def checked(
 ) -> tuple[Bytes, Labels]:
     """Return images as uint8 and labels as int64, or raise `DataError`.
 
-    Integer images must lie in 0..255; floats must lie in [0, 1] and are scaled by 255 and rounded. With
+    Integer images must lie in 0..255, and not all in 0..1: those say nothing of their scale. Floats must lie
+    in [0, 1] and are scaled by 255 and rounded; truth values are black and white. With
     `classes` the labels lie in 0..classes-1, without it they are 0..k-1 and every class occurs.
     """
     known = images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3))
@@ -149,6 +151,11 @@ def checked(
 
 def _pixels(images: NDArray[Any], where: str) -> Bytes:
     _need(images.dtype.kind in "buif", where, "numeric images", f"dtype {images.dtype}")
+    if images.dtype.kind == "b":
+        return images.astype(np.uint8) * np.uint8(255)
+    if images.dtype.kind in "ui" and images.max() == 1 and images.min() >= 0:
+        expected = "integers in 0..255; give images of 0 and 1 as booleans or floats, which are scaled"
+        _need(False, where, expected, "integers in 0..1")
     if images.dtype == np.uint8:
         return images
     top, unit = (1.0, "floats in [0, 1]") if images.dtype.kind == "f" else (255.0, "integers in 0..255")

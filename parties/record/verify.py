@@ -7,6 +7,7 @@ import heapq
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from parties.record.transcript import Transcript
 from protocols.language.errors import DataError
 from protocols.language.roles import EXPERIMENTER
 from protocols.language.view import Kind, Row
+
+_BETWEEN_PARTIES = f"kind IN ('sent', 'received') AND sender != '{EXPERIMENTER.value}'"
+_MOST_ENDS = 3  # of one message that are looked at; it has two
 
 
 def parties_in(path: Path | str) -> list[str]:
@@ -56,22 +60,21 @@ def verify(paths: Iterable[Path | str], complete: bool = True) -> Iterator[str]:
     Of a run that is not `complete` the other end may be missing where the file of its party ends before it:
     hosts commit by themselves.
     """
-    ends: dict[int, Row] = {}
-    last: dict[str, int] = {}
-    for path in sorted(map(str, paths)):
+    sources, last = sorted(map(str, paths)), dict[str, int]()
+    for path in sources:
         with closing(Transcript(path)) as transcript:
-            full, furthest = transcript.full, -1
-            for row in transcript.rows("1 ORDER BY id"):
-                # What was received is with its sender, and held against its row there.
-                yield from _payload_faults(transcript, row) if full and not from_a_party(row) else ()
-                furthest = max(furthest, row.seq)
-                if row.kind is Kind.SENT or from_a_party(row):
-                    yield from _end_faults(ends, row)
+            full = transcript.full
+            for row in transcript.rows(f"NOT ({_BETWEEN_PARTIES}) ORDER BY id"):
+                yield from _payload_faults(transcript, row) if full else ()
+            found = transcript.first("SELECT MAX(seq) FROM rows WHERE typeof(seq) = 'integer'")
+            furthest = -1 if found is None or found[0] is None else found[0]
             last |= dict.fromkeys(transcript.parties(), furthest)
-    for seq, row in sorted(ends.items()):
-        other = row.receiver if row.kind is Kind.SENT else row.sender
-        if complete or last.get(other, -1) > seq:
-            yield f"{other}, message {seq} ({row.label}): missing; {row.party} has it as {row.kind.value}"
+    ends = heapq.merge(*map(_ends, sources), key=lambda end: end[0].seq)
+    for seq, both in groupby(ends, key=lambda end: end[0].seq):
+        some = list(islice(both, _MOST_ENDS))
+        for _, faults in some:
+            yield from faults
+        yield from _end_faults(seq, [row for row, _ in some], last, complete)
 
 
 def from_a_party(row: Row) -> bool:
@@ -86,15 +89,32 @@ def _payload_faults(transcript: Transcript, row: Row) -> Iterator[str]:
         yield str(fault)
 
 
-def _end_faults(ends: dict[int, Row], row: Row) -> Iterator[str]:
-    """Compare a message with its other end, or keep it until that comes."""
-    other = ends.pop(row.seq, None)
-    if other is None or other.kind is row.kind:
-        ends[row.seq] = row
-        return
-    sent, received = (row, other) if row.kind is Kind.SENT else (other, row)
-    if sent.message != received.message:
-        yield (
-            f"message {row.seq} ({row.label}): what {sent.party} says it sent is not what "
-            f"{received.party} says it received"
-        )
+def _ends(path: str) -> Iterator[tuple[Row, list[str]]]:
+    """What the parties of a transcript sent each other and received, by number, and what is wrong with its
+    payload.
+    """
+    with closing(Transcript(path)) as transcript:
+        full = transcript.full
+        for row in transcript.rows(f"{_BETWEEN_PARTIES} ORDER BY seq, id"):
+            # What was received is with its sender, and held against its row there.
+            checked = full and not from_a_party(row)
+            yield row, list(_payload_faults(transcript, row)) if checked else []
+
+
+def _end_faults(seq: int, ends: list[Row], last: dict[str, int], complete: bool) -> Iterator[str]:
+    """Compare the two ends of a message."""
+    by_kind = {row.kind: row for row in ends}
+    sent, received = by_kind.get(Kind.SENT), by_kind.get(Kind.RECEIVED)
+    if len(ends) > len(by_kind):
+        yield f"message {seq} ({ends[0].label}): more than two parties say that it is theirs"
+    elif sent is not None and received is not None:
+        if sent.message != received.message:
+            yield (
+                f"message {seq} ({sent.label}): what {sent.party} says it sent is not what "
+                f"{received.party} says it received"
+            )
+    else:
+        (row,) = ends
+        other = row.receiver if row.kind is Kind.SENT else row.sender
+        if complete or last.get(other, -1) > seq:
+            yield f"{other}, message {seq} ({row.label}): missing; {row.party} has it as {row.kind.value}"

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from itertools import islice
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from parties.record.transcript import Record, Transcript
 from parties.registry import read_config
@@ -40,13 +44,43 @@ class View:
 
     def rows(self, label: str | None = None, *kinds: Kind) -> Iterator[Row]:
         """Entries of the view in order of time, all or those of one label and of some kinds."""
-        found = [row for path, party in self._sources for row in self._select(path, party, label, kinds)]
+        return self._ordered(kinds, {} if label is None else {"label": label})
+
+    def _ordered(self, kinds: tuple[Kind, ...], having: dict[str, Any]) -> Iterator[Row]:
+        found = [row for path, party in self._sources for row in self._select(path, party, kinds, having)]
         seen: set[int] = set()
         for row in sorted(found, key=lambda row: (row.seq, row.id)):
             if row.seq >= 0 and row.seq in seen:
                 continue
             seen.add(row.seq)
             yield row
+
+    def page(self, offset: int, limit: int, *kinds: Kind, **having: Any) -> tuple[list[Row], int]:
+        """Up to `limit` entries after the first `offset` in order of time, and how many there are in all: of
+        some kinds, and with the values that `having` gives columns. Only numbers are read of the others.
+        """
+        numbers = np.sort(np.concatenate([self._numbers(*source, kinds, having) for source in self._sources]))
+        first_of_its_number = np.ones(len(numbers), dtype=np.bool_)
+        first_of_its_number[1:] = (numbers[1:] != numbers[:-1]) | (numbers[1:] < 0)
+        numbers = numbers[first_of_its_number]
+        chosen = numbers[offset : offset + limit]
+        if not len(chosen):
+            return [], len(numbers)
+        between = {"seq >=": int(chosen[0]), "seq <=": int(chosen[-1])}
+        found = View(self._sources, self._end)._ordered(kinds, {**having, **between})
+        before = offset - int(np.searchsorted(numbers, chosen[0]))
+        return list(islice(found, before, before + len(chosen))), len(numbers)
+
+    def _numbers(
+        self, path: str, party: str, kinds: tuple[Kind, ...], having: dict[str, Any]
+    ) -> NDArray[np.int64]:
+        """The numbers of the entries of a party."""
+        where, args = self._condition(party, kinds, having)
+        found = self._open(path).query(f"SELECT seq FROM rows WHERE {where}", *args)
+        try:
+            return np.fromiter((seq for (seq,) in found), np.int64)
+        except (TypeError, ValueError, OverflowError):
+            raise DataError(f"{path}: a transcript is damaged: its rows cannot be read") from None
 
     def values(self, label: str, *kinds: Kind) -> Iterator[tuple[Row, Any]]:
         """(row, value) for every entry of a label, one payload in memory at a time."""
@@ -134,13 +168,22 @@ class View:
             self._transcripts[path] = Transcript(path)
         return self._transcripts[path]
 
-    def _select(self, path: str, party: str, label: str | None, kinds: tuple[Kind, ...]) -> Iterator[Row]:
-        where: str = "party = ?"
-        args: list[Any] = [party]
+    def _select(
+        self, path: str, party: str, kinds: tuple[Kind, ...], having: dict[str, Any]
+    ) -> Iterator[Row]:
+        where, args = self._condition(party, kinds, having)
+        return self._open(path).rows(f"{where} ORDER BY id", *args)
+
+    def _condition(
+        self, party: str, kinds: tuple[Kind, ...], having: dict[str, Any]
+    ) -> tuple[str, list[Any]]:
+        """What holds of the rows of a party that are asked for, in SQL, and its arguments; `having` may say
+        `seq >=` instead of the name of a column.
+        """
+        wanted: dict[str, Any] = {"party": party, **having}
         if self._end != _LAST:  # inputs and coins carry no number of a message (-1)
-            where, args = where + " AND seq <= ?", [*args, self._end]
-        if label is not None:
-            where, args = where + " AND label = ?", [*args, label]
+            wanted["seq <= "] = self._end
+        where = " AND ".join(f"{name} ?" if " " in name else f"{name} = ?" for name in wanted)
         if kinds:
             where += f" AND kind IN ({','.join('?' * len(kinds))})"
-        return self._open(path).rows(where + " ORDER BY id", *args, *(kind.value for kind in kinds))
+        return where, [*wanted.values(), *(kind.value for kind in kinds)]

@@ -6,6 +6,7 @@ killed run leaves what was committed. How a transcript is read back is in `trans
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -44,12 +45,16 @@ class TranscriptWriter:
 
     def __init__(self, path: Path | str, record: Record, protocol: str = "", config: Any = None) -> None:
         """Create the file with mode 0600; `config`: the public configuration, of the protocol's own class."""
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        self._file = _File(path, record)
+        self._path = path
         public = json.dumps(as_plain(config) if config else {})
-        self._file.begin(
-            {"schema": str(SCHEMA), "record": record.value, "protocol": protocol, "config": public}
-        )
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            self._file = _File(path, record)
+            self._file.begin(
+                {"schema": str(SCHEMA), "record": record.value, "protocol": protocol, "config": public}
+            )
+        except (OSError, sqlite3.Error) as fault:
+            raise _unwritten(path, fault) from None
         self._waiting: deque[tuple[int, Callable[..., None], tuple[Any, ...]]] = deque()
         self._waiting_bytes = 0
         self._changed = threading.Condition()
@@ -98,7 +103,7 @@ class TranscriptWriter:
 
     def _check(self) -> None:
         if self._fault is not None:
-            raise TranscriptError(f"a transcript could not be written: {self._fault}")
+            raise _unwritten(self._path, self._fault)
 
     def _work(self) -> None:
         try:
@@ -109,6 +114,7 @@ class TranscriptWriter:
             with self._changed:
                 self._fault = fault
                 self._changed.notify_all()
+            self._file.abandon()
 
     def _write_waiting(self) -> bool:
         """Write what is waiting, or commit when nothing came for a while; returns whether to go on."""
@@ -124,6 +130,18 @@ class TranscriptWriter:
                 self._changed.notify_all()
         self._file.commit_if_due()
         return bool(entries) or not closing
+
+
+def _unwritten(path: Path | str, fault: Exception) -> TranscriptError:
+    return TranscriptError(f"the transcript {path} cannot be written: {fault}")
+
+
+def fold_away(path: Path | str) -> None:
+    """Fold the write-ahead log of a transcript into the file, whose writer is gone."""
+    if Path(f"{path}-wal").is_file():
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            db.execute("PRAGMA journal_mode=DELETE")
 
 
 class _File:
@@ -204,6 +222,11 @@ class _File:
         """Commit, for somebody who waits for it."""
         self.commit()
         done.set()
+
+    def abandon(self) -> None:
+        """Close the file as far as it was written."""
+        with contextlib.suppress(sqlite3.Error):
+            self._db.close()
 
     def close(self) -> None:
         """Commit, fold the write-ahead log into the file and close it."""

@@ -23,6 +23,7 @@ from parties.runtime.again import Again, Script
 from parties.runtime.fleet import Fleet, HostsDied, check
 from parties.runtime.host import HostSpec
 from parties.runtime.post import Post
+from parties.runtime.watch import carried
 from parties.runtime.wire import PeerLost
 from parties.runtime.worker import Report
 from protocols.language.errors import HostLost, ProtocolError
@@ -72,6 +73,10 @@ class Dispatcher(Post):
         self.script: Script | None = None
         self.recoveries: list[Recovery] = []
         self.calls = 0
+
+    def allow(self, seconds: float) -> None:
+        """How long an instruction of a host may take."""
+        self._fleet.watch.deadline = seconds
 
     @property
     def pids(self) -> dict[str, int]:
@@ -186,8 +191,9 @@ class Dispatcher(Post):
         dead = [name for name, address in book.items() if not wire.lives(address, token)]
         if not dead:
             raise HostLost("a process of the run was lost, and all of them answer")
-        parties = ", ".join(_carried(self._specs[name]) for name in dead)
-        lost = HostLost(f"the process that carried {parties} died; its transcript up to then is kept")
+        parties = ", ".join(carried(self._specs[name]) for name in dead)
+        why = self._fleet.watch.why()
+        lost = HostLost(f"the process that carried {parties} died{why}; its transcript up to then is kept")
         lives = sum(recovery.host == dead[0] for recovery in self.recoveries)
         if self.script is None or len(dead) > 1 or lives >= _LIVES or not _recorded(self._specs.values()):
             raise lost
@@ -208,8 +214,3 @@ class Dispatcher(Post):
 
 def _recorded(specs: Iterable[HostSpec]) -> bool:
     return all(spec.record is Record.FULL for spec in specs)
-
-
-def _carried(spec: HostSpec) -> str:
-    parties = spec.parties
-    return parties[0] if len(parties) == 1 else f"{parties[0]} and {len(parties) - 1} more"

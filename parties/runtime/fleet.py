@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from parties.runtime.watch import Watch
 from parties.runtime.wire import Address, PeerLost
 from parties.runtime.worker import Instruction, Report
 from protocols.language.errors import KeyholeError
@@ -20,6 +21,7 @@ class Fleet(Protocol):
 
     token: bytes
     book: dict[str, Address]
+    watch: Watch
 
     @property
     def pids(self) -> dict[str, int]:
@@ -32,7 +34,9 @@ class Fleet(Protocol):
         """Whether all these reports have come; does not wait."""
 
     def reports(self, tickets: Sequence[Any]) -> Sequence[Report]:
-        """Wait for reports, each once; `HostsDied` where one will not come, and then none is lost."""
+        """Wait for reports, each once; `HostsDied` where one will not come, and then none is lost; `Stalled`
+        where the run does not get on.
+        """
 
     def restart(self, host: str) -> None:
         """A new process in the place of one that died, with an empty transcript; it has met the others."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import select
 import signal
 import socket
 import threading
@@ -20,14 +21,23 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from parties.adversary.adversary import Adversary
+from parties.record.writer import fold_away
 from parties.runtime import wire
 from parties.runtime.dispatch import Dispatcher, Progress
 from parties.runtime.fleet import HostsDied, named_error
 from parties.runtime.host import HostSpec, forget_transcript
 from parties.runtime.post import homes
+from parties.runtime.watch import LOOK_SECONDS, Watch
 from parties.runtime.wire import PeerLost
 from parties.runtime.worker import Instruction, Report, Worker
-from protocols.language.errors import HostLost, KeyholeError, ProtocolError
+from protocols.language.errors import (
+    OUT_OF_MEMORY,
+    HostLost,
+    KeyholeError,
+    ProtocolError,
+    Stalled,
+    ran_out_of_memory,
+)
 from protocols.language.message import decode, encode
 from protocols.language.session import Group
 
@@ -88,6 +98,7 @@ class LocalFleet:
         """Fork a host for each specification and wait until the owners have read their data."""
         self._specs = {spec.name: spec for spec in specs}
         self.token, self._home = wire.new_token(), homes(specs)
+        self.watch = Watch(specs, self.token)
         listeners = {spec.name: wire.listening(_LOOPBACK) for spec in specs}
         self.book = {name: _address(listener) for name, listener in listeners.items()}
         self._children: dict[str, Child] = {}
@@ -121,7 +132,10 @@ class LocalFleet:
         while not all(ticket in self._answers for ticket in tickets):
             if any(child.ended for child in self._children.values()):
                 raise HostsDied
-            self._collect(timeout=None)
+            if self._collect(timeout=LOOK_SECONDS):
+                self.watch.moved()
+            else:
+                self.watch.look(self.book, self.pids)
         return [self._answers.pop(ticket) for ticket in tickets]
 
     def restart(self, host: str) -> None:
@@ -148,18 +162,25 @@ class LocalFleet:
 
     def abandon(self) -> None:
         for name, address in self.book.items():
+            if name in self.watch.hung:
+                continue
             wire.halt(address, self.token)
-            self._call(name, "close", False)
+            with contextlib.suppress(Stalled):
+                self._call(name, "close", False)
         until = time.monotonic() + _CLOSING_SECONDS
-        while self._waited_for() and time.monotonic() < until:
-            self._collect(timeout=_CLOSING_SECONDS)
+        while set(self._waited_for()) - self.watch.hung and time.monotonic() < until:
+            self._collect(timeout=LOOK_SECONDS)
         self._stop()
+        for spec in self._specs.values():
+            fold_away(spec.transcript)
 
     def _fork(self, spec: HostSpec, listeners: dict[str, socket.socket]) -> None:
         work = _HostWork(spec, self._home, self.token, listeners, dict(self.book))
         self._children[spec.name] = Child(spec.name, work)
 
     def _ready(self, name: str) -> None:
+        if not self._children[name].pipe.poll(self.watch.deadline):
+            raise Stalled(f"the process of {name} has not started within {self.watch.deadline:g} s")
         report = self._receive(name)
         if report is None:
             raise HostLost(f"the process of {name} died at its start")
@@ -171,8 +192,12 @@ class LocalFleet:
 
     def _call(self, host: str, *said: Any) -> tuple[str, int]:
         self._asked[host] += 1
+        pipe, room = self._children[host].pipe, select.poll()
         with contextlib.suppress(OSError):  # a dead one is noticed where its report is missing
-            self._children[host].pipe.send(said)
+            room.register(pipe, select.POLLOUT)
+            while not room.poll(LOOK_SECONDS * 1000):  # it has not read what it was told before
+                self.watch.look(self.book, self.pids)
+            pipe.send(said)
         return host, self._asked[host]
 
     def _waited_for(self) -> list[str]:
@@ -183,11 +208,12 @@ class LocalFleet:
             if not child.ended and self._answered[name] < self._asked[name]
         ]
 
-    def _collect(self, timeout: float | None) -> None:
-        """Take the reports that have come, or wait for the first, or until a process ends."""
+    def _collect(self, timeout: float) -> bool:
+        """Take the reports that have come, or wait for the first, or until a process ends; False for none."""
         waited = {self._children[name].pipe: name for name in self._waited_for()}
         sentinels = {child.sentinel: child for child in self._children.values() if not child.ended}
-        for ready in wait([*waited, *sentinels], timeout):
+        found = wait([*waited, *sentinels], timeout)
+        for ready in found:
             if isinstance(ready, Connection):
                 name = waited[ready]
                 report = self._receive(name)
@@ -196,6 +222,7 @@ class LocalFleet:
                     self._answers[name, self._answered[name]] = report
             elif isinstance(ready, int):
                 sentinels[ready].ended = True
+        return bool(found)
 
     def _receive(self, name: str) -> Report | None:
         """The next report of a host; None if its process ended."""
@@ -233,8 +260,8 @@ class _HostWork:
                 listener.close()
         try:
             worker = Worker(self._spec, self._home, self._token, self._listeners[self._spec.name])
-        except KeyholeError as error:
-            _answer(pipe, Report(str(error), type(error).__name__))
+        except (KeyholeError, OSError) as error:
+            _answer(pipe, Report(f"{error}", type(error).__name__))
             return
         worker.meet(self._book)
         _answer(pipe, Report())
@@ -300,4 +327,5 @@ def _serve_adversary(pipe: Connection) -> None:
         except KeyholeError as error:
             pipe.send((None, str(error), type(error).__name__))
         except Exception as error:  # a defect of ours: the text may hold values
-            pipe.send((None, f"the adversary failed: {type(error).__name__}", ProtocolError.__name__))
+            why = OUT_OF_MEMORY if ran_out_of_memory(error) else type(error).__name__
+            pipe.send((None, f"the adversary failed: {why}", ProtocolError.__name__))

@@ -14,6 +14,7 @@ import signal
 import socket
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -24,21 +25,22 @@ import ray
 from ray.exceptions import RayActorError, RayError
 
 from parties.adversary.adversary import Adversary
+from parties.record.writer import fold_away
 from parties.registry import Source, sources
 from parties.runtime import wire
 from parties.runtime.dispatch import Dispatcher, Progress
 from parties.runtime.fleet import HostsDied, named_error
 from parties.runtime.host import HostSpec, forget_transcript
 from parties.runtime.post import homes
+from parties.runtime.watch import LOOK_SECONDS, Watch
 from parties.runtime.wire import Address, PeerLost
 from parties.runtime.worker import Instruction, Report, Worker
-from protocols.language.errors import HostLost, KeyholeError, ProtocolError
+from protocols.language.errors import OUT_OF_MEMORY, HostLost, KeyholeError, ProtocolError, Stalled
 from protocols.language.session import Group
 
 _CHUNK = 16 << 20
 _ANSWER_SECONDS = 5.0
 _CLOSING_SECONDS = 10.0
-_WATCH_SECONDS = 2.0  # without a report, until the hosts are asked whether they live
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -126,6 +128,8 @@ class RayFleet:
         """Start a host for each specification and wait until the owners have read their data."""
         self._specs = {spec.name: spec for spec in specs}
         self.token, self._home = wire.new_token(), homes(specs)
+        self.watch, self._cluster = Watch(specs, self.token), Cluster()
+        self._here = _own_address()
         self._marker = Path(specs[0].transcript).parent / f".run-{os.getpid()}"
         self._marker.touch()
         self.book: dict[str, Address] = {}
@@ -156,12 +160,17 @@ class RayFleet:
     def reports(self, tickets: Sequence[Any]) -> Sequence[Report]:
         while True:
             try:
-                found: list[Report] = ray.get(list(tickets), timeout=_WATCH_SECONDS)
+                self._cluster.check()
+                found: list[Report] = ray.get(list(tickets), timeout=LOOK_SECONDS)
+                self.watch.moved()
                 return found
             except ray.exceptions.GetTimeoutError:
-                if not all(wire.lives(address, self.token) for address in self.book.values()):
+                if self.watch.look(self.book, self._pids_here()):
                     raise HostsDied from None
-            except RayActorError:
+            except RayActorError as error:
+                self._cluster.check(at_once=True)  # hosts end with the raylet of their node
+                if "low on memory" in str(error):
+                    self.watch.cause = f"{OUT_OF_MEMORY} on a node, where Ray ends processes then"
                 raise HostsDied from None
 
     def restart(self, host: str) -> None:
@@ -180,7 +189,11 @@ class RayFleet:
         away = {name: actor.close.remote(True) for name, actor in self._actors.items()}
         for name, files in away.items():
             try:
-                self._fetch(name, ray.get(files))
+                self._fetch(name, self._cluster.got(files, self.watch.deadline))
+            except ray.exceptions.GetTimeoutError:
+                raise Stalled(
+                    f"{name}: its transcript is not closed after {self.watch.deadline:g} s"
+                ) from None
             except RayActorError:
                 raise HostLost(f"{name}: its process died before its transcript was closed") from None
             except ray.exceptions.RayTaskError as error:
@@ -188,13 +201,24 @@ class RayFleet:
         self._stop()
 
     def abandon(self) -> None:
-        for address in self.book.values():
-            wire.halt(address, self.token)
-        closing = {name: actor.close.remote(False) for name, actor in self._actors.items()}
+        reached = {name: actor for name, actor in self._actors.items() if name not in self.watch.hung}
+        for name in reached.keys() & self.book.keys():
+            wire.halt(self.book[name], self.token)
+        closing = {name: actor.close.remote(False) for name, actor in reached.items()}
+        until = time.monotonic() + _CLOSING_SECONDS
         for name, files in closing.items():
             with contextlib.suppress(RayError):
-                self._fetch(name, ray.get(files, timeout=_CLOSING_SECONDS))
+                self._fetch(name, ray.get(files, timeout=max(0.0, until - time.monotonic())))
         self._stop()
+        for pid in self._pids_here().values():  # Ray asks them to end; one that was stopped does not hear it
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for spec in self._specs.values():
+            fold_away(spec.transcript)
+
+    def _pids_here(self) -> dict[str, int]:
+        """The process numbers of those on this machine."""
+        return {name: self._pids[name] for name, (host, _) in self.book.items() if host == self._here}
 
     def _actor(self, spec: HostSpec) -> Any:
         actor: Any = ray.remote(max_restarts=0, max_task_retries=0, num_cpus=0)(HostActor)
@@ -205,15 +229,19 @@ class RayFleet:
     def _await(self, name: str) -> None:
         """Wait until a host has started."""
         try:
-            self._pids[name], self.book[name] = ray.get(self._actors[name].ready.remote())
+            ready = self._actors[name].ready.remote()
+            self._pids[name], self.book[name] = self._cluster.got(ready, self.watch.deadline)
+        except ray.exceptions.GetTimeoutError:
+            raise Stalled(f"the process of {name} has not started within {self.watch.deadline:g} s") from None
         except ray.exceptions.RayTaskError as error:
             raise _refusal(name, error) from None
         except RayError:
             raise HostLost(f"the process of {name} died at its start") from None
 
     def _stop(self) -> None:
-        for actor in self._actors.values():
-            ray.kill(actor)
+        if not self._cluster.lost:
+            for actor in self._actors.values():
+                ray.kill(actor)
         self._marker.unlink(missing_ok=True)
 
     def _fetch(self, name: str, files: tuple[str, ...]) -> None:
@@ -252,11 +280,12 @@ class RayAdversary:
         actor: Any = ray.remote(AdversaryActor)
         options = actor.options(max_restarts=0, num_cpus=0, scheduling_strategy=strategy)
         self._actor: Any = options.remote(sources())
+        self._cluster = Cluster()
 
     def call(self, verb: str, *args: Any) -> Any:
         """Run a verb of the adversary in its process and return the result; its refusals are raised here."""
         try:
-            result, failure, cause = ray.get(self._actor.call.remote(verb, *args))
+            result, failure, cause = self._cluster.got(self._actor.call.remote(verb, *args))
         except RayActorError:
             raise HostLost("the adversary's process died") from None
         if failure:
@@ -265,7 +294,8 @@ class RayAdversary:
 
     def close(self) -> None:
         """End the process."""
-        ray.kill(self._actor)
+        if not self._cluster.lost:
+            ray.kill(self._actor)
 
 
 @contextlib.contextmanager
@@ -281,6 +311,8 @@ def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[Non
     # more than its arithmetic.
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(64 << 20))
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(256 << 20))
+    # What Ray's processes have to say goes to Ray's own logs; it would print it between our results.
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": True}
     if address is None:
         options |= {"num_cpus": cpus or os.cpu_count(), "include_dashboard": False}
@@ -288,12 +320,91 @@ def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[Non
     try:
         with _own_signals():
             ray.init(address=address or "local", **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ProtocolError(f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}") from None
+    except (OSError, RuntimeError, ValueError, AssertionError) as error:
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        what = "Ray cannot start here" if address is None else f"no Ray cluster at {address!r}"
+        raise ProtocolError(f"{what}: {first}") from None
     try:
         yield
     finally:
-        ray.shutdown()
+        _shut_down()
+
+
+class Cluster:
+    """Looks after the processes of Ray itself: without them a driver is ended by Ray after a minute, with no
+    word about why that anybody could use.
+    """
+
+    lost = ""  # of the session of this process: what of it is gone
+
+    def __init__(self) -> None:
+        self._looked = time.monotonic()
+
+    def check(self, at_once: bool = False) -> None:
+        """Every two seconds, or at once: `HostLost` if Ray's GCS, or the raylet of this node, is gone."""
+        if not at_once and time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        Cluster.lost = Cluster.lost or _gone()
+        if Cluster.lost:
+            raise HostLost(f"{Cluster.lost}; the transcripts up to then are kept")
+
+    def got(self, ref: Any, seconds: float | None = None) -> Any:
+        """The value behind a reference, once it is there; `GetTimeoutError` after so many seconds."""
+        until = None if seconds is None else time.monotonic() + seconds
+        while True:
+            try:
+                return ray.get(ref, timeout=LOOK_SECONDS)
+            except ray.exceptions.GetTimeoutError:
+                self.check()
+                if until is not None and time.monotonic() > until:
+                    raise
+            except RayActorError:
+                self.check(at_once=True)
+                raise
+
+
+def _gone() -> str:
+    """What of the Ray session of this process does not take connections any more, in words; or nothing."""
+    host, _, port = str(ray.get_runtime_context().gcs_address).rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
+    except OSError as error:
+        return f"Ray's GCS, the process that holds its cluster together, is gone ({error})"
+    raylet = getattr(_node(), "raylet_socket_name", None)
+    if raylet is not None:
+        try:
+            with socket.socket(socket.AF_UNIX) as end:
+                end.settimeout(_ANSWER_SECONDS)
+                end.connect(raylet)
+        except OSError as error:
+            return f"Ray's raylet, the process that keeps its workers on this node, is gone ({error})"
+    return ""
+
+
+def _node() -> Any:
+    """What Ray started or connected to here; it has no public name."""
+    return getattr(ray._private.worker, "_global_node", None)
+
+
+def _shut_down() -> None:
+    """End the session; where a part of it is gone, what is left of it first, which would wait for that."""
+    node = _node()
+    if Cluster.lost and node is not None:
+        started = [info.process.pid for each in node.all_processes.values() for info in each]
+        left = [child for pid in started for child in _children(pid)]
+        node.kill_all_processes(check_alive=False, allow_graceful=True)
+        for pid in left:  # the agents of a raylet outlive it
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    ray.shutdown()
+    Cluster.lost = ""
+
+
+def _children(pid: int) -> list[int]:
+    """The child processes of a process, where the system tells them."""
+    found = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for path in found for child in path.read_text().split()]
 
 
 def _check_answers(address: str | None) -> None:

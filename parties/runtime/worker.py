@@ -13,10 +13,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from parties.data.shares import forget_data_sets
+from parties.party import at
 from parties.record.transcript import Frame
+from parties.runtime.crew import header
 from parties.runtime.host import Host, HostSpec
-from parties.runtime.wire import Address, PeerLost, Wire
-from protocols.language.errors import KeyholeError, ProtocolError
+from parties.runtime.wire import Address, PeerLost, Pulse, Wire
+from protocols.language.errors import (
+    OUT_OF_MEMORY,
+    KeyholeError,
+    MessageError,
+    ProtocolError,
+    ran_out_of_memory,
+)
 from protocols.language.session import DoStep, Group, Publish, Reveal, Transfer
 
 
@@ -70,6 +78,10 @@ class Worker:
         self._wire = Wire(spec.name, token, listener, self._host.spoken)
         self._groups: dict[int, Group] = {}
         self._failed = False
+        self._done = 0
+        self._doing: Instruction | None = None
+        self._awaited = 0  # the index of the message that it waits for
+        self._wire.pulse = self._pulse
         self.pid = os.getpid()
 
     def meet(self, book: Mapping[str, Address]) -> None:
@@ -92,6 +104,7 @@ class Worker:
             if self._failed:
                 self._excuse(instruction)
                 continue
+            self._doing = instruction
             try:
                 revealed = self._carry_out(instruction)
                 if revealed is not None:
@@ -101,11 +114,14 @@ class Worker:
             except KeyholeError as error:
                 report = replace(report, failure=str(error), cause=type(error).__name__)
             except Exception as error:  # a defect of ours: the text may hold values, so only the type goes on
-                failure = f"{self._name}: {type(instruction).__name__} failed: {type(error).__name__}"
+                why = OUT_OF_MEMORY if ran_out_of_memory(error) else type(error).__name__
+                failure = f"{self._name}: {type(instruction).__name__} failed: {why}"
                 report = replace(report, failure=failure, cause=ProtocolError.__name__)
             if report.failure:
                 self._failed = True
                 self._excuse(instruction)
+            self._done += 1
+        self._doing = None
         return report
 
     def close(self, keep: bool) -> None:
@@ -114,6 +130,21 @@ class Worker:
         if keep and not self._failed:
             self._host.keep_state()
         self._host.close()
+
+    def _pulse(self) -> Pulse:
+        """How it gets on; asked for from another thread."""
+        now = self._doing
+        match now:
+            case DoStep():
+                return Pulse(self._done, doing=f"{now.step} in {at(now.phase, now.round)}")
+            case Emit() | Receive():
+                waits = isinstance(now, Receive)
+                one = header(self._whole_transfer(now.transfer), self._awaited if waits else 0)
+                verb = "waits for" if waits else "sends"
+                return Pulse(self._done, waits, f"{verb} {one.said} in {at(one.phase, one.round)}")
+            case None | Free():
+                return Pulse(self._done)
+        return Pulse(self._done, doing=f"{now.label} in {at(now.phase, now.round)}")
 
     def _carry_out(self, instruction: Instruction) -> Frame | None:
         match instruction:
@@ -146,7 +177,15 @@ class Worker:
         transfer = self._whole_transfer(receive.transfer)
         frames: list[tuple[int, Frame]] = []
         for host in receive.out_of:
-            arrived = self._wire.take(host, transfer.seq, self._from(host, transfer))
+            indices = self._from(host, transfer)
+            self._awaited = indices[0]
+            try:
+                arrived = self._wire.take(host, transfer.seq, indices)
+            except ProtocolError as cause:
+                first = header(transfer, indices[0])
+                ((_, here), *_) = self._host.members(transfer.receivers)
+                where = f"{here.name}: {first.said} in {at(first.phase, first.round)}"
+                raise MessageError(f"{where} did not come as it was sent: {cause}") from None
             if arrived is None:
                 self._failed = True  # the sender failed and has said so itself
             frames += arrived or ()

@@ -5,6 +5,15 @@ Messages state what was expected and what came, in one line, and never contain a
 
 from __future__ import annotations
 
+OUT_OF_MEMORY = "memory ran out"
+
+
+def ran_out_of_memory(cause: BaseException) -> bool:
+    """Whether an error of Python, numpy or torch says that."""
+    return isinstance(cause, MemoryError) or (
+        isinstance(cause, RuntimeError) and "can't allocate memory" in str(cause)
+    )
+
 
 class KeyholeError(Exception):
     """Base of all errors that are reported to a user in one line."""
@@ -22,12 +31,20 @@ class FigureError(ProtocolError):
     """A run sent a message that the protocol's FIGURE does not show."""
 
 
+class MessageError(ProtocolError):
+    """A message is not what its receiver may take; names the receiver, the label, the number, the sender."""
+
+
 class StepError(ProtocolError):
     """A local step failed; names the party, the step, the phase and the cause."""
 
 
 class HostLost(ProtocolError):
     """A process that carried parties died; names its parties."""
+
+
+class Stalled(ProtocolError):
+    """A run does not get on: a process hangs, or a step takes too long; names its parties, phase, round."""
 
 
 class EncodingError(ProtocolError):

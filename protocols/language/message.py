@@ -71,6 +71,11 @@ class Header:
     receiver: str
     label: str
 
+    @property
+    def said(self) -> str:
+        """The message in words, as errors name it."""
+        return f"{self.label} (message {self.seq} of {self.sender})"
+
 
 def encode(value: Any) -> NDArray[np.uint8]:
     """Return the canonical bytes of `value` as one read-only uint8 array (one copy of every array in it)."""

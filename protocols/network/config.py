@@ -171,6 +171,14 @@ class Training:
         return self.layers[0] if conv is None else conv.outputs
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """What the symbols of a figure's shapes stand for."""
+        rows, columns = self.first_shape
+        last = self.layers[-1]
+        return {"n": self.features, "h": self.width, "k": self.classes, "x_max": self.x_max, "a": last,
+                "F": rows, "L": columns, "B": self.batch}  # fmt: skip
+
+    @property
     def pixel_unit(self) -> int:
         """What an integer pixel is divided by where it enters the network."""
         return self.x_max if self.pixels is Pixels.UNIT else 1

@@ -70,6 +70,11 @@ class HeadConfig:
             )
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """What the symbols of a figure's shapes stand for."""
+        return {"n": self.pixels, "k": self.classes, "x_max": self.x_max}
+
+    @property
     def pixels(self) -> int:
         """n of an image."""
         return math.prod(self.shape)

@@ -45,6 +45,11 @@ class Rounds(Training):
         """How many owners take part in a round."""
         return self.per_round or len(self.counts)
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The same, and M owners of a round."""
+        return {**super().sizes, "M": self.members}
+
 
 _PUBLIC = b"keyhole public randomness, no. 1"  # a key that everybody knows: what follows from it is no secret
 

@@ -7,12 +7,14 @@ step, so that a protocol on encrypted data and `plain` with the same weight scal
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from protocols.language.errors import MalformedError
 from protocols.language.precision import real
 from protocols.language.state import Owner, State
 from protocols.network import nn
@@ -195,6 +197,14 @@ def upper_weights(state: State) -> dict[str, Any]:
 def own_samples(state: Owner, part: int, rows: int) -> NDArray[Any]:
     """O: a chunk of rows of X, integers (m, n)."""
     return state.inputs["images"][part * rows : (part + 1) * rows]
+
+
+def check_rows(held: Sequence[int], config: Training) -> None:
+    """Raise unless each owner has handed over as many samples as the others, or all that it has."""
+    furthest = max(held)
+    for owner, (rows, count) in enumerate(zip(held, config.counts, strict=True)):
+        if rows != min(count, furthest):
+            raise MalformedError(f"{rows} rows of owner {owner}, of {count}, where others sent {furthest}")
 
 
 def batch_slice(values: NDArray[Any], batch: Batch) -> NDArray[Any]:

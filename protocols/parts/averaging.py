@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from protocols.crypto import aggregate
 from protocols.language.errors import ConfigError
-from protocols.language.figure import Arrow, Bytes, Reals, Words
+from protocols.language.figure import Arrow, Bytes, sized
 from protocols.language.options import derived, option
 from protocols.language.precision import real
 from protocols.language.roles import DATA_OWNER, KEY_AUTHORITY
@@ -33,6 +33,7 @@ from protocols.language.state import Authority, Owner
 from protocols.network import training
 from protocols.network.config import Aggregation, Init
 from protocols.network.schedule import Rounds, Visit
+from protocols.parts.arrays import HEAD, MASKED_HEAD, MASKED_W1, W1
 
 Float = NDArray[np.float32]
 Step = Callable[..., Any]
@@ -99,11 +100,11 @@ class InClear(Alone):
 
     AVERAGE = (
         Arrow("average", DATA_OWNER, KEY_AUTHORITY, "w1_copy", "W1 after the round; A: mean",
-              when="owners=many,aggregation=clear", type=Reals),
+              when="owners=many,aggregation=clear", type=W1),
     )  # fmt: skip
     AVERAGE_HEAD = (
         Arrow("average", DATA_OWNER, KEY_AUTHORITY, "head_copy", "the last layer",
-              when="owners=many,labels=owner,aggregation=clear", type=Reals),
+              when="owners=many,labels=owner,aggregation=clear", type=HEAD),
     )  # fmt: skip
 
     def holder(self, s: Session) -> At:
@@ -141,17 +142,17 @@ class Masked(InClear):
 
     SETUP = (
         Arrow("setup", DATA_OWNER, KEY_AUTHORITY, "pk", "X25519, for masks",
-              when="aggregation=secure", type=Bytes),
+              when="aggregation=secure", type=sized(Bytes, "32")),
         Arrow("setup", KEY_AUTHORITY, DATA_OWNER, "pks", "those of all owners of a round",
-              when="aggregation=secure", type=Bytes),
+              when="aggregation=secure", type=sized(Bytes, "M 32")),
     )  # fmt: skip
     AVERAGE = (
         Arrow("average", DATA_OWNER, KEY_AUTHORITY, "w1_masked", "W1 + masks; A: their sum",
-              when="aggregation=secure", type=Words),
+              when="aggregation=secure", type=MASKED_W1),
     )  # fmt: skip
     AVERAGE_HEAD = (
         Arrow("average", DATA_OWNER, KEY_AUTHORITY, "head_masked", "the last layer",
-              when="labels=owner,aggregation=secure", type=Words),
+              when="labels=owner,aggregation=secure", type=MASKED_HEAD),
     )  # fmt: skip
 
     described = MappingProxyType({"aggregation": aggregate.SECURITY})

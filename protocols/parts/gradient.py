@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.language.figure import Arrow, Integers, Reals
+from protocols.language.figure import Arrow, Integers, sized
 from protocols.language.options import option
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import Located, Session
@@ -23,6 +23,7 @@ from protocols.network import conv, training
 from protocols.network.config import Gradient
 from protocols.network.schedule import Batch
 from protocols.parts import keys
+from protocols.parts.arrays import W1, Z1
 from protocols.parts.keys import Instance, OfRun
 
 Float = NDArray[np.float32]
@@ -39,9 +40,9 @@ class AtOwner:
     """The owner of a batch computes dW1 from dZ1."""
 
     STEP = (
-        Arrow("step", CLOUD_TRAINER, DATA_OWNER, "dz1", "dZ1", when="gradient=owner", type=Reals),
+        Arrow("step", CLOUD_TRAINER, DATA_OWNER, "dz1", "dZ1", when="gradient=owner", type=Z1),
         Arrow("step", DATA_OWNER, CLOUD_TRAINER, "dw1", "dW1 = dZ1 X_B / B",
-              when="gradient=owner", type=Reals),
+              when="gradient=owner", type=W1),
     )  # fmt: skip
     instances: tuple[Instance, ...] = ()
 
@@ -70,7 +71,7 @@ class UnderKeys:
     )  # fmt: skip
     STEP = (
         Arrow("step", CLOUD_TRAINER, KEY_AUTHORITY, "dz1", "[dZ1] rounded",
-              when="gradient=fe", type=Integers),
+              when="gradient=fe", type=sized(Integers, "h B")),
         Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "sk_dz1", "h keys; C: dZ1 X_B",
               when="gradient=fe", type=keys.FUNCTION_KEY),
     )  # fmt: skip

@@ -19,7 +19,7 @@ from protocols.crypto import fhipe
 from protocols.crypto.groups import workers
 from protocols.crypto.groups.named import get_pairing
 from protocols.crypto.records import Bounds
-from protocols.language.figure import Arrow, Integers
+from protocols.language.figure import Arrow
 from protocols.language.options import as_in, option
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import At, Located, Session
@@ -28,6 +28,7 @@ from protocols.network import training
 from protocols.network.config import Authority as Holder
 from protocols.network.config import Rounded
 from protocols.network.schedule import Visit, chunk_rows
+from protocols.parts.arrays import ROUNDED_W1
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,14 @@ class AtAuthority:
               when="authority=party", type=list[fhipe.FhipePublicParams]),
     )  # fmt: skip
     STEP = (
-        Arrow("step", DATA_OWNER, KEY_AUTHORITY, "w1", "[W1] rounded", when="authority=party", type=Integers),
+        Arrow("step", DATA_OWNER, KEY_AUTHORITY, "w1", "[W1] rounded",
+              when="authority=party", type=ROUNDED_W1),
         Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "sk_w1", "h hiding keys; C: Z1 = W1 X_B^T",
               when="authority=party", type=list[fhipe.FhipeFunctionKey]),
     )  # fmt: skip
     PREDICT = (
         Arrow("predict", DATA_OWNER, KEY_AUTHORITY, "w1", "[W1] rounded",
-              when="authority=party", type=Integers),
+              when="authority=party", type=ROUNDED_W1),
         Arrow("predict", KEY_AUTHORITY, CLOUD_TRAINER, "sk_w1", "h hiding keys",
               when="authority=party", type=list[fhipe.FhipeFunctionKey]),
     )  # fmt: skip

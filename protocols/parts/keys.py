@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from protocols.crypto import ipfe_ddh, ipfe_lwe, ipfe_rlwe
 from protocols.crypto.integers.core_svp import Issued
 from protocols.crypto.records import Bounds
-from protocols.language.figure import Arrow, Integers
+from protocols.language.figure import Arrow
 from protocols.language.options import derived, option
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import Located, Session
@@ -35,6 +35,7 @@ from protocols.language.state import Authority, Cloud, Owner, State
 from protocols.network import conv, training
 from protocols.network.config import Convolved, KeyScope, Rounded, Scheme
 from protocols.network.schedule import Batch, chunk_rows, chunks, steps_per_epoch
+from protocols.parts.arrays import ROUNDED_W1
 
 PUBLIC_KEY = ipfe_lwe.LwePublicKey | ipfe_rlwe.RlwePublicKey | ipfe_ddh.DdhPublicKey
 CIPHERTEXT = ipfe_lwe.LweCiphertext | ipfe_rlwe.RlweCiphertext | ipfe_ddh.DdhCiphertext
@@ -93,7 +94,7 @@ class OfRun:
     )
     UPLOAD = (Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "ct", "Enc(x_j) of every sample", type=CIPHERTEXT),)
     STEP = (
-        Arrow("step", CLOUD_TRAINER, KEY_AUTHORITY, "w1", "[W1] rounded", type=Integers),
+        Arrow("step", CLOUD_TRAINER, KEY_AUTHORITY, "w1", "[W1] rounded", type=ROUNDED_W1),
         Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "sk_w1", "h keys; C: Z1 = W1 X_B^T", type=FUNCTION_KEY),
     )
     PREDICT = (
@@ -101,7 +102,7 @@ class OfRun:
               when="keys_for=batch", type=PUBLIC_KEY),
         Arrow("predict", KEY_AUTHORITY, CLOUD_TRAINER, "mpk", when="keys_for=batch", type=PUBLIC_KEY),
         Arrow("predict", CLOUD_TRAINER, KEY_AUTHORITY, "w1", "[W1] rounded",
-              when="query_keys=asked", type=Integers),
+              when="query_keys=asked", type=ROUNDED_W1),
         Arrow("predict", KEY_AUTHORITY, CLOUD_TRAINER, "sk_w1", "h keys",
               when="query_keys=asked", type=FUNCTION_KEY),
         Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "ct", "Enc(x)", type=CIPHERTEXT),

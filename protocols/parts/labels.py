@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from protocols.crypto import febo
-from protocols.language.figure import Arrow, Integers
+from protocols.language.figure import Arrow
 from protocols.language.message import wire
 from protocols.language.options import option
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
@@ -25,6 +25,7 @@ from protocols.network import training
 from protocols.network.config import Labels, RoundedLabels
 from protocols.network.schedule import Batch
 from protocols.parts import keys
+from protocols.parts.arrays import LABELS as CLASSES
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Clear:
 
     UPLOAD = (
         Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear",
-              when="labels=clear", type=Integers),
+              when="labels=clear", type=CLASSES),
     )  # fmt: skip
 
     def set_up(self, s: Session) -> None:
@@ -165,6 +166,7 @@ def store_labels(state: Cloud, labels: list[NDArray[Any]]) -> None:
     """C: keep each owner's labels, chunk after chunk."""
     held = state.held.setdefault("labels", [own[:0] for own in labels])
     state.held["labels"] = [np.concatenate([own, more]) for own, more in zip(held, labels, strict=True)]
+    training.check_rows([len(own) for own in state.held["labels"]], state.config)
 
 
 def store_ct_labels(state: Cloud, cts: list[Any]) -> None:

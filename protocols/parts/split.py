@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.language.errors import ConfigError
-from protocols.language.figure import Arrow, Integers, Reals
+from protocols.language.figure import Arrow
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import At, Located, Revealed, Session
 from protocols.language.state import Cloud, Owner, State
@@ -24,22 +24,23 @@ from protocols.network import inference, nn, training
 from protocols.network.config import Init, Labels
 from protocols.network.schedule import Visit, epochs_of_rounds, round_count
 from protocols.parts import averaging, defences, labels, order
+from protocols.parts.arrays import HEAD, LABELS, LAST_INPUT, W1, Z1
 from protocols.parts.averaging import AVERAGES, FIRSTS, LAST, Options
 
 Float = NDArray[np.float32]
 
 AVERAGE = (
     Arrow("average", KEY_AUTHORITY, DATA_OWNER, "w1_mean", "W1, for the owners of a round",
-          when="owners=many", type=Reals),
+          when="owners=many", type=W1),
 )  # fmt: skip
-STEP = (Arrow("step", CLOUD_TRAINER, DATA_OWNER, "dz1", "dZ1; O: W1 <- W1 - lr dZ1 X_B / B", type=Reals),)
-PREDICT = (Arrow("predict", KEY_AUTHORITY, DATA_OWNER, "w1_mean", "W1", when="owners=many", type=Reals),)
+STEP = (Arrow("step", CLOUD_TRAINER, DATA_OWNER, "dz1", "dZ1; O: W1 <- W1 - lr dZ1 X_B / B", type=Z1),)
+PREDICT = (Arrow("predict", KEY_AUTHORITY, DATA_OWNER, "w1_mean", "W1", when="owners=many", type=W1),)
 
 
 class AtCloud:
     """The cloud holds every layer above the first, and the labels."""
 
-    PREDICT = (Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "classes", when="labels=clear", type=Integers),)
+    PREDICT = (Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "classes", when="labels=clear", type=LABELS),)
     above: tuple[averaging.Held, ...] = ()  # layers at the owner besides W1
     described = "in the clear to the cloud"
     start = staticmethod(training.start_upper)
@@ -89,20 +90,20 @@ class UShaped(AtCloud):
 
     AVERAGE = (
         Arrow("average", KEY_AUTHORITY, DATA_OWNER, "head_mean", "the last layer",
-              when="owners=many,labels=owner", type=Reals),
+              when="owners=many,labels=owner", type=HEAD),
     )  # fmt: skip
     STEP = (
         Arrow("step", CLOUD_TRAINER, DATA_OWNER, "a", "input of the last layer",
-              when="labels=owner", type=Reals),
-        Arrow("step", DATA_OWNER, CLOUD_TRAINER, "da", "its gradient", when="labels=owner", type=Reals),
+              when="labels=owner", type=LAST_INPUT),
+        Arrow("step", DATA_OWNER, CLOUD_TRAINER, "da", "its gradient", when="labels=owner", type=LAST_INPUT),
     )  # fmt: skip
     PREDICT = (
         Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "a", "input of the last layer",
-              when="labels=owner", type=Reals),
+              when="labels=owner", type=LAST_INPUT),
     )  # fmt: skip
     PREDICT_MEAN = (
         Arrow("predict", KEY_AUTHORITY, DATA_OWNER, "head_mean", "the last layer",
-              when="owners=many,labels=owner", type=Reals),
+              when="owners=many,labels=owner", type=HEAD),
     )  # fmt: skip
     above = (LAST,)
     described = "at the owner, with the last layer (U-shaped)"

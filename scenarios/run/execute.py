@@ -25,7 +25,7 @@ from scenarios.run.learned import FAILED, held_against_audit, learned, learned_r
 from scenarios.run.manifest import write_manifest
 from scenarios.run.report import Epoch, accuracy, baseline, report
 from scenarios.run.result import Recovered, Result, Seconds
-from scenarios.run.status import noted, set_aside
+from scenarios.run.status import in_a_line, noted, set_aside
 from scenarios.show.charts import draw_knowledge
 
 STEPS = ("step", "query")  # the phases that a run repeats
@@ -65,8 +65,7 @@ def _executed(experiment: Experiment, run: RunFolder, observe: Observe) -> dict[
             make = stack.enter_context(runtime_named(experiment.runtime, experiment.address))
             result = _carried_out(experiment, run, make, clock, watched, log)
     except BaseException as cause:
-        known = isinstance(cause, KeyholeError)
-        log.error("run_failed", reason=str(cause) if known else type(cause).__name__)
+        log.error("run_failed", reason=in_a_line(cause))
         raise
     content = written(run, replace(result, seconds=Seconds(**clock.seconds())))
     manifest = write_manifest(run)
@@ -270,6 +269,7 @@ def train(
 
     growth = Growth(experiment, run)
     runtime = make.hosts(host_specs(experiment, run), progress)
+    runtime.allow(experiment.deadline)
     counts = experiment.counts
     protocol, config = experiment.protocol, experiment.config
     epochs = []

@@ -66,6 +66,9 @@ class RunOptions:
         None, "Make the run repeatable. Whoever knows it holds every key.", panel="Run", least=0
     )
     record: Record = option(Record.FULL, "Keep payloads, or headers and digests only.", panel="Run")
+    deadline: float = option(
+        1800.0, "Seconds that a step, or the wait for a message, may take.", panel="Run", least=1
+    )
     out: Path | None = option(None, "The run folder itself.", panel="Run")
     json: bool = option(False, "Print result.json and nothing else.", panel="Run")
     quiet: bool = option(False, "No progress bar.", panel="Run")

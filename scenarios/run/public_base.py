@@ -83,6 +83,8 @@ def train_base(data: Dataset, recipe: BaseRecipe) -> FrozenBase:
 
 def load_base(path: Path, shape: tuple[int, ...]) -> FrozenBase:
     """Dense layers from a state dict (.pt, .pth), for images of this shape; `DataError` for anything else."""
+    if path.exists() and not path.is_file():  # a fifo would be waited for
+        raise DataError(f"{path}: not a file")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as cause:  # a missing file, a pickle that asks for code, TorchScript

@@ -6,10 +6,11 @@ gone. Where a run stands is read from its transcripts, which every host commits 
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from itertools import count
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from parties.record.transcript import Transcript
-from protocols.language.errors import DataError, KeyholeError
+from protocols.language.errors import OUT_OF_MEMORY, DataError, KeyholeError
 from scenarios.run.folder import RunFolder, read_json, write_json
 
 NAME = "status.json"
@@ -47,6 +48,13 @@ class Status:
         return self.state is State.COMPLETE
 
 
+def in_a_line(cause: BaseException) -> str:
+    """Why a run failed; not the text of unexpected errors, which may hold values."""
+    if isinstance(cause, KeyholeError | OSError):
+        return str(cause)
+    return OUT_OF_MEMORY if isinstance(cause, MemoryError) else type(cause).__name__
+
+
 @contextmanager
 def noted(run: RunFolder, steps: int) -> Iterator[None]:
     """Write what becomes of a run that happens inside of the block."""
@@ -57,11 +65,21 @@ def noted(run: RunFolder, steps: int) -> Iterator[None]:
         yield
     except BaseException as cause:
         interrupted = isinstance(cause, KeyboardInterrupt)
-        why = str(cause) if isinstance(cause, KeyholeError) else type(cause).__name__
+        why = in_a_line(cause)
         state = State.INTERRUPTED if interrupted else State.FAILED
-        write_json(run.path / NAME, said | {"state": state.value, "reason": "" if interrupted else why})
+        _noted_last(run.path / NAME, said | {"state": state.value, "reason": "" if interrupted else why})
         raise
     write_json(run.path / NAME, said | {"state": State.COMPLETE.value})
+
+
+def _noted_last(path: Path, said: dict[str, Any]) -> None:
+    """Write what became of a run that failed; on a full disk in the place of what is there."""
+    try:
+        write_json(path, said)
+    except OSError:
+        path.with_name(f"{NAME}.part").unlink(missing_ok=True)
+        with suppress(OSError), path.open("r+b") as file:
+            file.truncate(file.write(json.dumps(said).encode()))
 
 
 def set_aside(out: Path | None) -> None:

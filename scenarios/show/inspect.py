@@ -21,8 +21,15 @@ from scenarios.show.printable import printable
 from scenarios.show.summary import plural, size
 
 
-def rows_table(run: RunFolder, party: str | None, label: str | None, limit: int) -> Table:
-    """The first rows of one party's view, or of everybody's sent messages in script order."""
+def rows_table(
+    run: RunFolder,
+    party: str | None,
+    label: str | None,
+    limit: int,
+    offset: int = 0,
+    round: int | None = None,
+) -> Table:
+    """A page of the rows of one party's view, or of everybody's sent messages in script order."""
     view = run.view(party) if party else View(tuple((path, name) for name, path in run.sources.items()))
     kinds = () if party else (Kind.SENT, Kind.OUTPUT)
     table = Table(box=None, padding=(0, 2, 0, 0))
@@ -40,15 +47,15 @@ def rows_table(run: RunFolder, party: str | None, label: str | None, limit: int)
         "sha256",
     ):
         table.add_column(column, no_wrap=column in ("kind", "label"))
-    shown = total = 0
-    for row in view.rows(label, *kinds):
-        total += 1
-        if shown < limit:
-            shown += 1
-            table.add_row(*_cells(row))
+    having = {"label": label, "round": round}
+    found, total = view.page(offset, limit, *kinds, **{k: v for k, v in having.items() if v is not None})
     if not total:
         raise DataError(f"no rows match; labels here: {_some(view.labels())}")
-    table.caption = None if shown == total else f"{shown} of {total} rows; --limit shows more"
+    for row in found:
+        table.add_row(*_cells(row))
+    more = "; --limit shows more" if offset + len(found) < total else ""
+    after = f" after the first {offset}" if offset else ""
+    table.caption = None if len(found) == total else f"{len(found)} of {total} rows{after}{more}"
     return table
 
 

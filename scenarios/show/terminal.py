@@ -18,7 +18,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from parties.registry import sources
-from protocols.language.errors import ConfigError, KeyholeError
+from protocols.language.errors import OUT_OF_MEMORY, ConfigError, KeyholeError
 from scenarios.show.printable import PlainConsole, printable
 
 _TRACEBACKS = False
@@ -90,6 +90,8 @@ def reported() -> Iterator[None]:
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away, as with `| head`
         raise typer.Exit(1) from None
+    except MemoryError as error:
+        _fail(error, 1, OUT_OF_MEMORY)
     except (OSError, sqlite3.OperationalError) as error:
         named = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
         _fail(error, 1, f"{named}{getattr(error, 'strerror', None) or error}")

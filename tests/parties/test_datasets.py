@@ -14,8 +14,10 @@ from sklearn.datasets import load_digits
 
 from parties.data import readers
 from parties.data.datasets import DataSpec, Split, fingerprint, load, split
+from parties.registry import opened
 from protocols.language.errors import ConfigError, DataError
 from protocols.language.message import decode, encode
+from scenarios.run.public_base import load_base
 
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
 IMAGES = np.arange(12 * 3 * 4, dtype=np.uint8).reshape(12, 3, 4)
@@ -195,11 +197,34 @@ def test_integers_of_other_types_and_floats_give_the_same_pixels(tmp_path, image
     assert np.array_equal(data.x_train, IMAGES.reshape(12, 12)) and data.shape == (3, 4)
 
 
+def test_truth_values_are_black_and_white(tmp_path):
+    data = load(npz(tmp_path, images=IMAGES % 2 == 1, labels=LABELS))
+    assert np.array_equal(data.x_train, 255 * (IMAGES.reshape(12, 12) % 2))
+
+
+def test_a_fifo_is_refused_and_not_waited_for(tmp_path):
+    for name in ("data.npz", "base.pt", "own.py", "train-images-idx3-ubyte", "data_batch_1.bin"):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match="not a file; expected an .npz archive"):
+        load(DataSpec("data.npz", str(tmp_path)))
+    with pytest.raises(DataError, match="expected the MNIST file"):
+        load(DataSpec("mnist", str(tmp_path)))
+    with pytest.raises(DataError, match="not a file"):  # the only archive
+        load(DataSpec("cifar10", str(tmp_path)))
+    with pytest.raises(DataError, match="no such folder"):
+        load(DataSpec("mnist", str(tmp_path / "data.npz")))
+    with pytest.raises(DataError, match="own.py: not a file"):
+        opened(str(tmp_path / "own.py"))
+    with pytest.raises(DataError, match="base.pt: not a file"):
+        load_base(tmp_path / "base.pt", (3, 4))
+
+
 @pytest.mark.parametrize(
     "change, expected",
     [
         ({"images": IMAGES.astype(np.int64) + 200}, "integers in 0..255"),
         ({"images": IMAGES.astype(np.int64) - 1}, "integers in 0..255"),
+        ({"images": IMAGES % 2}, "integers in 0..255; give images of 0 and 1 as booleans or floats"),
         ({"images": IMAGES / 100}, "floats in"),
         ({"images": np.where(IMAGES == 5, np.nan, IMAGES / 255)}, "floats in"),
         ({"images": IMAGES.astype(str)}, "numeric images"),
@@ -291,7 +316,7 @@ def test_files_that_unpack_to_too_much_are_refused_before_they_are_unpacked(tmp_
 
 def test_a_pipe_in_the_place_of_an_archive_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.npz")
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="not a file"):
         load(DataSpec(str(tmp_path / "a.npz")))
 
 

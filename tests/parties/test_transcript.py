@@ -20,6 +20,7 @@ from parties.record.view import Kind, Record, View
 from parties.record.writer import TranscriptWriter
 from protocols.language.errors import DataError, TranscriptError
 from protocols.language.message import Header, digest, encode
+from tests.conftest import MANY
 
 
 def first(path, label):
@@ -272,3 +273,22 @@ def recorded(path):
         return [value for _, value in View([(str(path), "a")]).values("x")]
     except DataError:
         return []
+
+
+def test_a_page_of_a_view_is_that_part_of_its_rows(runs):
+    run, _ = runs("mitig2", **MANY)
+    for parties in (("cloud_trainer",), ("data_owner:1",), ("cloud_trainer", "data_owner:0", "data_owner:3")):
+        view = run.view(*parties)
+        for kinds, having in (((), {}), ((Kind.SENT,), {}), ((), {"label": "z1"}), ((), {"round": 2})):
+            rows = [
+                row
+                for row in view.rows(having.get("label"), *kinds)
+                if having.get("round", row.round) == row.round
+            ]
+            for offset, limit in ((0, 5), (1, 3), (7, 1), (len(rows) - 2, 9), (len(rows), 4)):
+                found, total = view.page(offset, limit, *kinds, **having)
+                assert found == rows[offset : offset + limit] and total == len(rows)
+        assert view.before(20).page(0, 1000) == (
+            list(view.before(20).rows()),
+            len(list(view.before(20).rows())),
+        )
