@@ -79,7 +79,7 @@ class Host(Crew):
         super().__init__(_Seats(spec, self._transcript))
         self._spec = spec
         self._said: set[tuple[str, str]] = set()
-        self._took: dict[str, list[tuple[float, float]]] = {}
+        self._took: dict[str, tuple[int, float, float]] = {}  # calls, seconds, processor seconds of a step
         self._log.info(
             "parties_started", role=spec.role.value, parties=len(spec.parties), record=spec.record.value
         )
@@ -87,9 +87,9 @@ class Host(Crew):
     def do(self, step: DoStep) -> None:
         began, before = time.perf_counter(), time.thread_time()
         super().do(step)
-        self._took.setdefault(step.step, []).append(
-            (time.perf_counter() - began, time.thread_time() - before)
-        )
+        calls, seconds, processor = self._took.get(step.step, (0, 0.0, 0.0))
+        seconds, processor = seconds + time.perf_counter() - began, processor + time.thread_time() - before
+        self._took[step.step] = calls + 1, seconds, processor
 
     def emit(self, transfer: Transfer) -> list[tuple[int, Frame]]:
         frames = super().emit(transfer)
@@ -131,11 +131,8 @@ class Host(Crew):
     def close(self) -> None:
         """Finish the transcript."""
         self._transcript.close()
-        for step, laps in self._took.items():
-            seconds, processor = (sum(column) for column in zip(*laps, strict=True))
-            self._log.info(
-                "step_timed", step=step, calls=len(laps), seconds=seconds, processor_seconds=processor
-            )
+        for step, (calls, seconds, processor) in self._took.items():
+            self._log.info("step_timed", step=step, calls=calls, seconds=seconds, processor_seconds=processor)
         self._log.info("transcript_closed")
 
     def _note(self, event: str, transfer: Transfer, frames: Sequence[tuple[int, Frame]]) -> None:

@@ -272,7 +272,7 @@ def train(
     runtime.allow(experiment.deadline)
     counts = experiment.counts
     protocol, config = experiment.protocol, experiment.config
-    epochs = []
+    epochs: list[Epoch] = []
     try:
         instead = experiment.behaviour.INSTEAD if experiment.behaviour else {}
 
@@ -283,6 +283,8 @@ def train(
         session = session_on(runtime)
         for epoch, revealed in enumerate(protocol.run(session, config), start=1):
             trained, told = clock.since("setup"), opened(revealed)
+            if epochs and experiment.scenario.scoring is None:  # of weights the last ones count
+                epochs[-1] = replace(epochs[-1], revealed=None)
             epochs.append(Epoch(told, accuracy(experiment, told), trained))
             if experiment.scenario.scoring is None:
                 log.info("epoch_finished", epoch=epoch, test_accuracy=epochs[-1].test)
