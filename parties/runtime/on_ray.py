@@ -38,6 +38,7 @@ from protocols.language.session import Group
 _ANSWER_SECONDS = 5.0
 _CLOSING_SECONDS = 10.0
 _WATCH_SECONDS = 2.0  # without a report, until the hosts are asked whether they live
+_STARTS = 3  # of a host in the place of one that died, each where a node answers then
 _ADDRESS = "RAY_ADDRESS"  # by which Ray tells a job, and a user Ray, which cluster to use
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -169,11 +170,17 @@ class RayFleet:
                 raise HostsDied from None
 
     def restart(self, host: str) -> None:
-        ray.kill(self._actors[host])
-        forget_transcript(self._specs[host])
-        place = places(list(self._specs.values()), _nodes())[host]
-        self._actors[host] = self._actor(self._specs[host], place)
-        self._await(host)
+        for left in reversed(range(_STARTS)):
+            ray.kill(self._actors[host])
+            forget_transcript(self._specs[host])
+            place = places(list(self._specs.values()), _nodes())[host]
+            self._actors[host] = self._actor(self._specs[host], place)
+            try:
+                self._await(host)
+                break
+            except HostLost:  # on a node that is about to be found gone
+                if not left:
+                    raise
         try:
             report: Report = ray.get(self._actors[host].rejoin.remote(self.book))
         except RayActorError:
@@ -293,6 +300,7 @@ def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[Non
         with _own_signals():
             ray.init(address=address or "local", **options)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+        ray.shutdown()  # of what had begun
         where = f"no Ray cluster at {address!r}" if address else "Ray cannot start here"
         raise ProtocolError(f"{where}: {_in_one_line(error)}") from None
     try:
@@ -390,9 +398,19 @@ def version() -> str:
 
 
 def _nodes() -> list[Node]:
-    """The nodes that are up."""
+    """The nodes that are up: of one that is gone, Ray says so after half a minute only."""
     nodes: Any = ray.nodes  # ray leaves it untyped
-    return [Node(each["NodeID"], each["Resources"]) for each in nodes() if each["Alive"]]
+    said = [each for each in nodes() if each["Alive"]]
+    up = [each for each in said if _answers(each["NodeManagerAddress"], each["NodeManagerPort"])]
+    return [Node(each["NodeID"], each["Resources"]) for each in up or said]
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=_ANSWER_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 def _own_node() -> str:
