@@ -318,13 +318,22 @@ def _check_answers(address: str | None) -> None:
             f"no Ray cluster at {address!r}: a run starts on a node of its cluster; send it there by "
             "ray job submit (and unset RAY_ADDRESS for runs on this machine)"
         )
-    host, colon, port = (address or "").rpartition(":")
+    host, colon, port = (_found() if address == "auto" else address or "").rpartition(":")
     if not colon or "/" in host or not port.isdigit():
         return
     try:
         socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise ProtocolError(f"no Ray cluster at {address!r}: {error}") from None
+
+
+def _found() -> str:
+    """The address that Ray takes for `auto`: that of a cluster that was started here."""
+    named: Any = ray._private.services.get_ray_address_from_environment
+    try:
+        return str(named("auto", None))
+    except ConnectionError:
+        raise ProtocolError("no Ray cluster runs on this machine; start one with ray start --head") from None
 
 
 def _in_one_line(error: BaseException) -> str:

@@ -232,11 +232,35 @@ def test_of_versions_that_differ_the_whole_message_is_one_line(node_a_role):
     assert re.search(r"This process .* Ray: 2\.\S+ Python: 3\.", said)
 
 
-def test_an_address_from_elsewhere_is_refused_with_what_to_do():
+@pytest.mark.parametrize(
+    ("address", "environment", "found", "said"),
+    [
+        ("ray://127.0.0.1:1", "", "", "ray job submit"),
+        (None, "http://127.0.0.1:8265", "", "unset RAY_ADDRESS"),
+        ("auto", "127.0.0.1:1", "", "'127.0.0.1:1': .* refused"),  # as a job is told its own cluster
+        (None, "127.0.0.1:1", "", "'127.0.0.1:1': .* refused"),
+        ("auto", "", "127.0.0.1:1", "'auto': .* refused"),  # one that was there: Ray tries for minutes
+        ("auto", "", None, "start one with ray start"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_said_at_once(address, environment, found, said, monkeypatch):
+    import ray
+
     from parties.runtime import on_ray
 
-    with pytest.raises(ProtocolError, match="ray job submit"), on_ray.cluster("ray://127.0.0.1:1"):
+    def named(address, folder):
+        if found is None:
+            raise ConnectionError
+        return found
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray._private.services, "get_ray_address_from_environment", named)
+    monkeypatch.setenv("RAY_ADDRESS", environment)
+    began = time.monotonic()
+    with pytest.raises(ProtocolError, match=said), on_ray.cluster(address):
         pass
+    assert time.monotonic() - began < on_ray._ANSWER_SECONDS
 
 
 def test_a_node_without_keyhole_is_told_from_a_process_that_died():
