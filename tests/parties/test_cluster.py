@@ -142,7 +142,7 @@ def two_nodes(tmp_path_factory):
         actors = nodes.asked("/logical/actors")["data"]["actors"].values()
         run = [sys.executable, "-m", "scenarios", "run", "plain-fe", "--address", f"127.0.0.1:{nodes.gcs}"]
         missing = nodes.said([*run, "--dataset", "own.npz", "--out", "missing"], cwd=here)
-        yield {"job": job, "run": here / "run", "actors": list(actors), "missing": missing,
+        return {"job": job, "run": here / "run", "actors": list(actors), "missing": missing,
                "hidden": bool(hiding(here)), "data": here / "own.npz"}  # fmt: skip
     finally:
         nodes.end()
