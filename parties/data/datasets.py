@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
 from importlib.util import find_spec
@@ -87,6 +87,13 @@ class DataSpec:
             raise ConfigError(f"--seed: expected an integer of at least 0, got {self.seed!r}")
         if not all(map(_is_int, (self.task_classes, self.shots))) or min(self.task_classes, self.shots) < 0:
             raise ConfigError("--shots and the classes of a task must be integers of at least 0")
+
+    def resolved(self) -> DataSpec:
+        """With whole paths: who reads the data may stand in another folder than who named them."""
+        folder = None if self.data_dir is None else str(Path(self.data_dir).resolve())
+        if not self.name.endswith(".npz"):
+            return replace(self, data_dir=folder)
+        return replace(self, data_dir=folder, name=str((Path(folder or ".") / self.name).resolve()))
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
+import re
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,48 +26,57 @@ from parties.adversary.adversary import Adversary
 from parties.record.writer import fold_away
 from parties.registry import Source, sources
 from parties.runtime import wire
+from parties.runtime.away import Away, fetch, kept
 from parties.runtime.dispatch import Dispatcher, Progress
 from parties.runtime.fleet import HostsDied, named_error
 from parties.runtime.host import HostSpec, forget_transcript
+from parties.runtime.placement import Node, Place, places
 from parties.runtime.post import homes
 from parties.runtime.watch import LOOK_SECONDS, Watch
 from parties.runtime.wire import Address, PeerLost
 from parties.runtime.worker import Instruction, Report, Worker
-from protocols.language.errors import OUT_OF_MEMORY, HostLost, KeyholeError, ProtocolError, Stalled
+from protocols.language.errors import OUT_OF_MEMORY, DataError, HostLost, KeyholeError, ProtocolError, Stalled
 from protocols.language.session import Group
 
-_CHUNK = 16 << 20
 _ANSWER_SECONDS = 5.0
 _CLOSING_SECONDS = 10.0
+_STARTS = 3  # of a host in the place of one that died, each where a node answers then
+_ADDRESS = "RAY_ADDRESS"  # by which Ray tells a job, and a user Ray, which cluster to use
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 class HostActor:
     """A host in a process of its own."""
 
-    def __init__(self, spec: HostSpec, marker: str, home: dict[str, str], token: bytes) -> None:
-        """`home` says which host carries which party; by `token` the hosts of a run know each other."""
-        self._away: str | None = None
-        if (
-            not Path(spec.transcript).parent.joinpath(marker).exists()
-        ):  # another node: write here, stream at the end
-            self._away = tempfile.mkdtemp(prefix="keyhole-")
-            spec = replace(spec, transcript=f"{self._away}/transcript", log=f"{self._away}/log")
-            spec = replace(spec, state=spec.state and f"{self._away}/state")
+    def __init__(
+        self,
+        spec: HostSpec,
+        run: tuple[str, str],
+        restored: dict[str, bytes],
+        home: dict[str, str],
+        token: bytes,
+    ) -> None:
+        """`run`: its name, and the driver's node; `restored`: what parties kept of another run, for a host
+        elsewhere; `home` says which host carries which party; by `token` the hosts of a run know each other.
+        """
+        name, node = run
+        self._away = Away(spec, name, restored) if _own_node() != node else None
         self._refusal: KeyholeError | None = None
         try:
             self._listener = wire.listening(_own_address())
-            self._worker = Worker(spec, home, token, self._listener)
+            told = spec if self._away is None else self._away.spec
+            self._worker = Worker(told, home, token, self._listener)
         except (
             KeyholeError
         ) as error:  # raised by `ready`: an actor that fails at its start is a process that died
-            self._refusal = error
+            self._refusal = error if self._away is None else _seen_from(_own_address(), spec, error)
 
     def ready(self) -> tuple[int, Address]:
         """The process number and where it listens, once the parties have their inputs; raises what kept them
         from it.
         """
         if self._refusal is not None:
+            self.forget()
             raise self._refusal
         host, port = self._listener.getsockname()[:2]
         return os.getpid(), (host, port)
@@ -91,19 +98,16 @@ class HostActor:
         node.
         """
         self._worker.close(keep)
-        away = Path(self._away) if self._away else None
-        return () if away is None else tuple(str(p.relative_to(away)) for p in away.rglob("*") if p.is_file())
+        return () if self._away is None else self._away.files()
 
     def read(self, name: str, offset: int) -> bytes:
-        """A chunk of a file that was written away from the run folder, empty at its end."""
-        with open(Path(str(self._away)) / name, "rb") as file:
-            file.seek(offset)
-            return file.read(_CHUNK)
+        """A piece of a file that was written away from the run folder, empty at its end."""
+        return b"" if self._away is None else self._away.read(name, offset)
 
     def forget(self) -> None:
         """Remove what was written away from the run folder."""
-        if self._away:
-            shutil.rmtree(self._away, ignore_errors=True)
+        if self._away is not None:
+            self._away.remove()
 
 
 class AdversaryActor:
@@ -128,14 +132,14 @@ class RayFleet:
         """Start a host for each specification and wait until the owners have read their data."""
         self._specs = {spec.name: spec for spec in specs}
         self.token, self._home = wire.new_token(), homes(specs)
-        self.watch, self._cluster = Watch(specs, self.token), Cluster()
-        self._here = _own_address()
-        self._marker = Path(specs[0].transcript).parent / f".run-{os.getpid()}"
-        self._marker.touch()
+        self.watch, self._cluster, self._here = Watch(specs, self.token), Cluster(), _own_address()
+        self._run, self._lives = os.urandom(8).hex(), dict.fromkeys(self._specs, 0)
         self.book: dict[str, Address] = {}
         self._pids: dict[str, int] = {}
-        self._actors = {spec.name: self._actor(spec) for spec in specs}
+        self._actors: dict[str, Any] = {}
         try:
+            for name, place in places(specs, _nodes()).items():
+                self._actors[name] = self._actor(self._specs[name], place)
             for name in self._actors:
                 self._await(name)
             for handle in self._actors.values():
@@ -174,10 +178,17 @@ class RayFleet:
                 raise HostsDied from None
 
     def restart(self, host: str) -> None:
-        ray.kill(self._actors[host])
-        forget_transcript(self._specs[host])
-        self._actors[host] = self._actor(self._specs[host])
-        self._await(host)
+        for left in reversed(range(_STARTS)):
+            ray.kill(self._actors[host])
+            forget_transcript(self._specs[host])
+            place = places(list(self._specs.values()), _nodes())[host]
+            self._actors[host] = self._actor(self._specs[host], place)
+            try:
+                self._await(host)
+                break
+            except HostLost:  # on a node that is about to be found gone
+                if not left:
+                    raise
         try:
             report: Report = ray.get(self._actors[host].rejoin.remote(self.book))
         except RayActorError:
@@ -220,11 +231,17 @@ class RayFleet:
         """The process numbers of those on this machine."""
         return {name: self._pids[name] for name, (host, _) in self.book.items() if host == self._here}
 
-    def _actor(self, spec: HostSpec) -> Any:
+    def _actor(self, spec: HostSpec, place: Place) -> Any:
+        """A host's process; Ray's dashboard shows it under the name of the party."""
         actor: Any = ray.remote(max_restarts=0, max_task_retries=0, num_cpus=0)(HostActor)
-        resources: Any = ray.cluster_resources  # ray leaves it untyped
-        where = _place(spec.role.value, resources())
-        return actor.options(resources=where).remote(spec, self._marker.name, self._home, self.token)
+        again = f", start {self._lives[spec.name] + 1}" if self._lives[spec.name] else ""
+        self._lives[spec.name] += 1
+        elsewhere = place.node != _own_node()
+        return actor.options(
+            name=f"{_title(spec)} of {_name_of_run(spec)}-{self._run[:6]}{again}",
+            resources=dict(place.resources),
+            scheduling_strategy=_on_node(place.node, soft=True),
+        ).remote(spec, (self._run, _own_node()), kept(spec) if elsewhere else {}, self._home, self.token)
 
     def _await(self, name: str) -> None:
         """Wait until a host has started."""
@@ -235,30 +252,17 @@ class RayFleet:
             raise Stalled(f"the process of {name} has not started within {self.watch.deadline:g} s") from None
         except ray.exceptions.RayTaskError as error:
             raise _refusal(name, error) from None
-        except RayError:
-            raise HostLost(f"the process of {name} died at its start") from None
+        except RayError as error:
+            raise HostLost(f"the process of {name} died at its start{_missing(error)}") from None
 
     def _stop(self) -> None:
-        if not self._cluster.lost:
-            for actor in self._actors.values():
-                ray.kill(actor)
-        self._marker.unlink(missing_ok=True)
+        for actor in () if self._cluster.lost else self._actors.values():
+            ray.kill(actor)
 
     def _fetch(self, name: str, files: tuple[str, ...]) -> None:
         """Bring what a host wrote on another node into the run folder."""
-        spec, actor = self._specs[name], self._actors[name]
-        places = {"transcript": spec.transcript, "log": spec.log}
-        for file in files:
-            path = Path(places.get(file, f"{spec.state}/{Path(file).name}"))
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            append = os.O_APPEND if file == "log" else os.O_TRUNC
-            with open(
-                os.open(path, os.O_CREAT | os.O_WRONLY | append, 0o600), "ab" if file == "log" else "wb"
-            ) as to:
-                offset = 0
-                while chunk := ray.get(actor.read.remote(file, offset)):
-                    to.write(chunk)
-                    offset += len(chunk)
+        actor = self._actors[name]
+        fetch(self._specs[name], files, lambda file, offset: ray.get(actor.read.remote(file, offset)))
         if files:
             ray.get(actor.forget.remote())
 
@@ -275,10 +279,10 @@ class RayAdversary:
     """The adversary as an actor; the same verbs as `Adversary`."""
 
     def __init__(self) -> None:
-        node = ray.get_runtime_context().get_node_id()  # the run folder is on the driver's node
-        strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
+        here = _on_node(_own_node(), soft=False)  # the run folder is on the driver's node
         actor: Any = ray.remote(AdversaryActor)
-        options = actor.options(max_restarts=0, num_cpus=0, scheduling_strategy=strategy)
+        name = f"adversary-{os.urandom(3).hex()}"
+        options = actor.options(name=name, max_restarts=0, num_cpus=0, scheduling_strategy=here)
         self._actor: Any = options.remote(sources())
         self._cluster = Cluster()
 
@@ -300,7 +304,10 @@ class RayAdversary:
 
 @contextlib.contextmanager
 def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[None]:
-    """Connect to a Ray cluster, or start one here that ends with the block; reuses a session that is up."""
+    """Connect to a Ray cluster, or start one here that ends with the block; reuses a session that is up.
+
+    Without an address, or with `auto`, it is the one that the environment names, as it does inside a job.
+    """
     if ray.is_initialized():
         yield
         return
@@ -314,16 +321,18 @@ def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[Non
     # What Ray's processes have to say goes to Ray's own logs; it would print it between our results.
     ray._private.worker.print_to_stdstream = lambda *_, **__: None
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": True}
+    if address in (None, "auto"):
+        address = os.environ.get(_ADDRESS) or address
     if address is None:
         options |= {"num_cpus": cpus or os.cpu_count(), "include_dashboard": False}
     _check_answers(address)
     try:
         with _own_signals():
             ray.init(address=address or "local", **options)
-    except (OSError, RuntimeError, ValueError, AssertionError) as error:
-        first = next(iter(str(error).splitlines()), type(error).__name__)
-        what = "Ray cannot start here" if address is None else f"no Ray cluster at {address!r}"
-        raise ProtocolError(f"{what}: {first}") from None
+    except (OSError, RuntimeError, ValueError, AssertionError, RayError) as error:
+        ray.shutdown()  # of what had begun
+        where = f"no Ray cluster at {address!r}" if address else "Ray cannot start here"
+        raise ProtocolError(f"{where}: {_in_one_line(error)}") from None
     try:
         yield
     finally:
@@ -408,14 +417,36 @@ def _children(pid: int) -> list[int]:
 
 
 def _check_answers(address: str | None) -> None:
-    """`ProtocolError` for an address HOST:PORT that nothing answers at: Ray itself tries for minutes."""
-    host, colon, port = (address or "").rpartition(":")
+    """`ProtocolError` for an address HOST:PORT that nothing answers at: Ray itself tries for minutes. So it
+    is for one of a protocol: a driver must be on a node of the cluster, as hosts are reached over sockets.
+    """
+    if "://" in (address or ""):
+        raise ProtocolError(
+            f"no Ray cluster at {address!r}: a run starts on a node of its cluster; send it there by "
+            "ray job submit (and unset RAY_ADDRESS for runs on this machine)"
+        )
+    host, colon, port = (_found() if address == "auto" else address or "").rpartition(":")
     if not colon or "/" in host or not port.isdigit():
         return
     try:
         socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise ProtocolError(f"no Ray cluster at {address!r}: {error}") from None
+
+
+def _found() -> str:
+    """The address that Ray takes for `auto`: that of a cluster that was started here."""
+    named: Any = ray._private.services.get_ray_address_from_environment
+    try:
+        return str(named("auto", None))
+    except ConnectionError:
+        raise ProtocolError("no Ray cluster runs on this machine; start one with ray start --head") from None
+
+
+def _in_one_line(error: BaseException) -> str:
+    """What Ray says, whole: of two versions that differ it names each in a line of its own."""
+    said, cause = " ".join(str(error).split()), error.__cause__
+    return said if cause is None else f"{said}: {_in_one_line(cause)}"
 
 
 @contextlib.contextmanager
@@ -433,12 +464,14 @@ def _own_signals() -> Iterator[None]:
 def as_completed(
     function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], processes: int
 ) -> Iterator[tuple[int, Any]]:
-    """(position, function(*task)) as they are done, by processes of one processor each; inside `cluster`.
+    """(position, function(*task)) as they are done, by processes of one thread each; inside `cluster`.
 
     `function` belongs to a module; its refusals are raised here. At most `processes` tasks are under way, and
     none is tried twice.
     """
-    single = {"num_cpus": 1, "max_retries": 0, "runtime_env": {"env_vars": _ONE_THREAD}}
+    here = _on_node(_own_node(), soft=False)  # what they read and write is on the driver's node
+    single = {"num_cpus": 0, "max_retries": 0, "runtime_env": {"env_vars": _ONE_THREAD}}
+    single["scheduling_strategy"] = here
     remote: Any = ray.remote(_attempted).options(**single)
     waiting, under_way = deque(enumerate(tasks)), dict[Any, int]()
     try:
@@ -480,9 +513,38 @@ def version() -> str:
     return str(ray.__version__)
 
 
-def _place(role: str, offered: dict[str, float]) -> dict[str, float]:
-    """Ask for a node that offers the custom resource named after the role, where the cluster has one."""
-    return {role: 0.001} if role in offered else {}
+def _nodes() -> list[Node]:
+    """The nodes that are up: of one that is gone, Ray says so after half a minute only."""
+    nodes: Any = ray.nodes  # ray leaves it untyped
+    said = [each for each in nodes() if each["Alive"]]
+    up = [each for each in said if _answers(each["NodeManagerAddress"], each["NodeManagerPort"])]
+    return [Node(each["NodeID"], each["Resources"]) for each in up or said]
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=_ANSWER_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def _own_node() -> str:
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def _on_node(node: str, soft: bool) -> Any:
+    """To start at a node, and with `soft` at another one, should it be gone."""
+    return ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=soft)
+
+
+def _title(spec: HostSpec) -> str:
+    """A host as the dashboard shows it."""
+    return spec.parties[0] if len(spec.parties) == 1 else f"{spec.name} ({len(spec.parties)} parties)"
+
+
+def _name_of_run(spec: HostSpec) -> str:
+    return Path(spec.transcript).parents[1].name
 
 
 def _own_address() -> str:
@@ -494,3 +556,17 @@ def _own_address() -> str:
 def _refusal(host: str, error: Any) -> KeyholeError:
     cause = error.cause
     return cause if isinstance(cause, KeyholeError) else ProtocolError(f"{host}: {type(cause).__name__}")
+
+
+def _seen_from(address: str, spec: HostSpec, error: KeyholeError) -> KeyholeError:
+    """A refusal on another node than the driver's, which need not have the driver's files."""
+    where = f"{error} (on the node {address}, where {spec.name} runs and reads its data)"
+    return DataError(where) if isinstance(error, DataError) else error
+
+
+def _missing(error: RayError) -> str:
+    """What a node lacks whose process could not read what it was sent; empty where that is not why."""
+    found = re.search(r"ModuleNotFoundError: (No module named '[\w.]+')", str(error))
+    if found is None:
+        return ""
+    return f": {found[1]} on its node; install keyhole there, or use ray job submit --working-dir"

@@ -203,9 +203,9 @@ def experiment_of(
 
 
 def data_spec(run: RunOptions, **more: Any) -> DataSpec:
-    """Which data the run options name."""
+    """Which data the run options name, by whole paths."""
     folder = None if run.data_dir is None else str(run.data_dir)
-    return DataSpec(run.dataset, folder, run.gray, run.samples, data_seed(run.seed), **more)
+    return DataSpec(run.dataset, folder, run.gray, run.samples, data_seed(run.seed), **more).resolved()
 
 
 @lru_cache(maxsize=4)

@@ -39,6 +39,7 @@ _IN_ROUNDS = "SELECT round, seq FROM rows WHERE phase IN ('step', 'query') AND s
 _END = (1 << 63) - 1
 _PUBLIC = 1000  # held-out images that an adversary is given
 _LARGEST_JSON = 1 << 26  # bytes
+_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # in which Ray tells a job what it was submitted with
 _KNOWN_SEED = 0  # which samples an adversary knows beforehand
 
 
@@ -274,16 +275,31 @@ def private_file(path: Path, binary: bool = False) -> Iterator[IO[Any]]:
 
 
 def free_path(out: Path | None, name: str) -> Path:
-    """Where to write: `out`, where nothing may be (`DataError`), or runs/<time>-<name>."""
+    """Where to write: `out`, where nothing may be (`DataError`), or runs/<time>-<name>; `ConfigError` where
+    it would not be kept.
+    """
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     path = out or Path("runs") / f"{stamp}-{name}"
     for attempt in range(2, 100):
         if out is not None or not path.exists():
             break
         path = Path("runs") / f"{stamp}-{name}-{attempt}"
+    if Path.cwd() in path.resolve().parents and _in_a_copy():
+        raise ConfigError(
+            f"{path}: this job runs in a copy of its working folder, which Ray deletes; give --out, absolute"
+        )
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise DataError(f"{path}: exists and is not empty; give another --out")
     return path
+
+
+def _in_a_copy() -> bool:
+    """Whether this is a job of Ray's that was submitted with a working folder, of which it got a copy."""
+    try:
+        job = json.loads(os.environ.get(_JOB, "{}"))
+    except ValueError:
+        return False
+    return isinstance(job, dict) and "working_dir" in (job.get("runtime_env") or {})
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -70,10 +70,12 @@ def query(
         if role is not DATA_OWNER and not (run.path / "state" / role.value).is_file():
             raise DataError(f"{run.path / 'state' / role.value}: missing; nothing can be predicted")
     spec = run.spec()[0]
-    if name is not None and name != spec.name:
-        spec = replace(spec, name=name, data_dir=None if data_dir is None else str(data_dir), samples=None)
+    folder = None if data_dir is None else str(data_dir)
+    named = replace(spec, name=name or spec.name, data_dir=folder).resolved()
+    if named.name not in (spec.name, spec.resolved().name):
+        spec = replace(named, samples=None)
     elif data_dir is not None:
-        spec = replace(spec, data_dir=str(data_dir))
+        spec = named
     data = load(spec)
     if data.x_train.shape[1] != config.features or data.x_max > config.x_max:
         raise ConfigError(
