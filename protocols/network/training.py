@@ -199,10 +199,11 @@ def own_samples(state: Owner, part: int, rows: int) -> NDArray[Any]:
     return state.inputs["images"][part * rows : (part + 1) * rows]
 
 
-def check_rows(held: Sequence[int], config: Training) -> None:
-    """Raise unless each owner has handed over as many samples as the others, or all that it has."""
+def check_rows(held: Sequence[int], config: Training, first: int = 0) -> None:
+    """Raise unless each owner, from the first on, has handed over as many samples as the others, or all."""
     furthest = max(held)
-    for owner, (rows, count) in enumerate(zip(held, config.counts, strict=True)):
+    for owner, rows in enumerate(held, start=first):
+        count = config.counts[owner]
         if rows != min(count, furthest):
             raise MalformedError(f"{rows} rows of owner {owner}, of {count}, where others sent {furthest}")
 

@@ -229,6 +229,7 @@ def last_classes(state: Owner, a: Float) -> NDArray[Any]:
 def keep_labels(state: Cloud, joined: list[NDArray[Any]]) -> None:
     """C: the labels of owners that join, who do so in their order."""
     state.held.setdefault("labels", []).extend(joined)
+    training.check_rows([len(own) for own in joined], state.config, len(state.held["labels"]) - len(joined))
 
 
 def upper_layers(state: Cloud, z1: list[Float], visit: Visit) -> list[Float]:
