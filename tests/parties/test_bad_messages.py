@@ -149,7 +149,6 @@ def weights(run):
 ON_THE_WAY = {  # what becomes of a transfer: (connection, its pieces and tags) -> what is sent
     "altered": lambda pieces: [*pieces[:-2], bytes(pieces[-2])[:-1] + b"?", pieces[-1]],
     "repeated": lambda pieces: pieces * 2,
-    "left out": lambda pieces: [],
 }
 
 
