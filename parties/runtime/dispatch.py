@@ -23,6 +23,7 @@ from parties.runtime.again import Again, Script
 from parties.runtime.fleet import Fleet, HostsDied, check
 from parties.runtime.host import HostSpec
 from parties.runtime.post import Post
+from parties.runtime.stood import revealed_before
 from parties.runtime.wire import PeerLost
 from parties.runtime.worker import Report
 from protocols.language.errors import HostLost, ProtocolError
@@ -69,6 +70,7 @@ class Dispatcher(Post):
         self._rounds_a_call, self._retired = 1, time.perf_counter()
         self._said = 0  # by the script so far, but for what is freed
         self._last = "", -1
+        self._before = max((spec.resumed.before for spec in specs if spec.resumed), default=0)
         self.script: Script | None = None
         self.recoveries: list[Recovery] = []
         self.calls = 0
@@ -94,6 +96,8 @@ class Dispatcher(Post):
     def reveal(self, reveal: Reveal) -> Any:
         self._said += 1
         host = self.post_reveal(reveal)
+        if reveal.seq < self._before:
+            return revealed_before(self._specs[host], reveal.seq)
         self._take_off()  # every host: this one may wait for what others send
         last, reports = self._flights[-1], dict[str, Report]()
         while last in self._flights:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from parties.data.datasets import DataSpec, Split
 from parties.data.shares import owned, queried
-from parties.party import Party, drawn_from
+from parties.party import Drawn, Party, drawn_from
+from parties.record.continued import ContinuedTranscript, holds_nothing
 from parties.record.log import open_log
 from parties.record.transcript import Frame, Record, Transcript
 from parties.record.writer import TranscriptWriter
@@ -29,6 +30,18 @@ from protocols.language.errors import DataError, EncodingError
 from protocols.language.message import decode, encode
 from protocols.language.roles import Role
 from protocols.language.session import DoStep, Reveal, Transfer
+
+BEHIND_ALL = 1 << 62  # a number that no message has
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """That a run goes on with the transcripts it left: all hosts have what was sent before message number
+    `before` in theirs. Without a seed, parties have their coins from there as well (`coins`).
+    """
+
+    before: int
+    coins: bool
 
 
 @dataclass(frozen=True)
@@ -61,6 +74,7 @@ class HostSpec:
     limit: int | None = None
     bound: str = ""
     public: tuple[tuple[str, NDArray[Any]], ...] = field(default=(), repr=False)
+    resumed: Resumed | None = None
 
     def __repr__(self) -> str:
         return f"HostSpec({self.name}, {len(self.parties)} parties)"
@@ -75,9 +89,17 @@ class Host(Crew):
         )  # float sums depend on the number of threads; exact products raise it for themselves
         self.name = spec.name
         self._log = open_log(Path(spec.log)).bind(host=spec.name)
-        self._transcript = TranscriptWriter(spec.transcript, spec.record, spec.protocol, spec.config)
+        self._transcript = _transcript(spec)
+        self._coins = _coins(spec, self._transcript)
         keys = zip(spec.parties, spec.keys, strict=True)
-        super().__init__({name: _party(spec, name, key, self._transcript) for name, key in keys})
+        super().__init__(
+            {
+                name: _party(
+                    spec, name, self._coins.get(name) or drawn_from(key, spec.bound), self._transcript
+                )
+                for name, key in keys
+            }
+        )
         self._spec = spec
         if spec.restored is not None:
             self._restore(Path(spec.restored))
@@ -102,6 +124,16 @@ class Host(Crew):
     def receive(self, transfer: Transfer, frames: Sequence[tuple[int, Frame]]) -> None:
         super().receive(transfer, frames)
         self._note("message_received", transfer, frames)
+
+    def heard(self, transfer: Transfer) -> list[tuple[int, Frame]]:
+        """The frames of a transfer that was received before the run was resumed; that of a broadcast has
+        index 0.
+        """
+        if not isinstance(self._transcript, ContinuedTranscript):
+            raise DataError(f"{self.name}: the transcript that would be gone on with is missing")
+        found = self._transcript.heard(transfer.seq, transfer.count)
+        broadcast = len(transfer.senders.members) == 1 and not transfer.parts
+        return [(0, found[0][1])] if broadcast else found
 
     def reveal(self, reveal: Reveal) -> Frame:
         (name,) = reveal.group.members
@@ -165,13 +197,37 @@ class Host(Crew):
 
 
 def forget_transcript(spec: HostSpec) -> None:
-    """Remove what a host wrote whose process died: the one in its place writes it again."""
+    """Remove what a host wrote whose process died: the one in its place writes it again. That of a run that
+    was resumed is gone on with once more: others may have nothing of what it was sent before.
+    """
+    if spec.resumed is None:
+        _remove(Path(spec.transcript))
+
+
+def _remove(transcript: Path) -> None:
     for suffix in ("", "-wal", "-shm"):
-        Path(f"{spec.transcript}{suffix}").unlink(missing_ok=True)
+        transcript.with_name(f"{transcript.name}{suffix}").unlink(missing_ok=True)
 
 
-def _party(spec: HostSpec, name: str, key: bytes, transcript: TranscriptWriter) -> Party:
-    party = Party(name, spec.config, drawn_from(key, spec.bound), transcript)
+def _transcript(spec: HostSpec) -> TranscriptWriter:
+    """A new transcript, or that of the run that is resumed."""
+    path = Path(spec.transcript)
+    if spec.resumed is not None and path.exists():
+        if not holds_nothing(path):
+            return ContinuedTranscript(path)
+        _remove(path)
+    return TranscriptWriter(spec.transcript, spec.record, spec.protocol, spec.config)
+
+
+def _coins(spec: HostSpec, transcript: TranscriptWriter) -> dict[str, Drawn]:
+    """What parties of a resumed run drew from that was given no seed."""
+    if spec.resumed is None or not spec.resumed.coins or not isinstance(transcript, ContinuedTranscript):
+        return {}
+    return {name: Drawn(**keys) for name, keys in transcript.coins().items() if len(keys) == 2}
+
+
+def _party(spec: HostSpec, name: str, drawn: Drawn, transcript: TranscriptWriter) -> Party:
+    party = Party(name, spec.config, drawn, transcript)
     for label, array in {**inputs_of(spec, party.state.index), **dict(spec.public)}.items():
         party.give_input(label, array)
     return party

@@ -32,7 +32,7 @@ from parties.runtime.host import HostSpec, forget_transcript
 from parties.runtime.post import homes
 from parties.runtime.wire import Address, PeerLost
 from parties.runtime.worker import Instruction, Report, Worker
-from protocols.language.errors import HostLost, KeyholeError, ProtocolError
+from protocols.language.errors import DataError, HostLost, KeyholeError, ProtocolError
 from protocols.language.session import Group
 
 _CHUNK = 16 << 20
@@ -56,6 +56,8 @@ class HostActor:
             spec = replace(spec, state=spec.state and f"{self._away}/state")
         self._refusal: KeyholeError | None = None
         try:
+            if self._away and spec.resumed is not None:
+                raise DataError(f"{spec.name}: its node has no transcript of the run to go on with")
             self._listener = wire.listening(_own_address())
             self._worker = Worker(spec, home, token, self._listener)
         except (

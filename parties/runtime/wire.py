@@ -164,6 +164,16 @@ class Wire:
                 self._taken[sender] = seq
             return None if count == _ABSENT else frames
 
+    def sent_before(self, to: str, seq: int) -> None:
+        """Note a transfer that had arrived before the run was resumed."""
+        with self._changed:
+            self._sent[to] = seq
+
+    def taken_before(self, sender: str, seq: int) -> None:
+        """Note a transfer that had been received before the run was resumed."""
+        with self._changed:
+            self._taken[sender] = seq
+
     def halt(self) -> None:
         """End every connection: whoever waits for one here gets `PeerLost`."""
         with self._changed:

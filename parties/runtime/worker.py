@@ -67,6 +67,7 @@ class Worker:
         self._host = Host(spec)
         self._wire = Wire(spec.name, token, listener, self._host.spoken)
         self._groups: dict[int, Group] = {}
+        self._before = 0 if spec.resumed is None else spec.resumed.before
         self._failed = False
         self.pid = os.getpid()
 
@@ -132,6 +133,10 @@ class Worker:
     def _emit(self, emit: Emit) -> None:
         transfer = self._whole_transfer(emit.transfer)
         frames = self._host.emit(transfer)
+        if transfer.seq < self._before:  # whoever received it has it in its transcript
+            for host in emit.to:
+                self._wire.sent_before(host, transfer.seq)
+            return
         if len(emit.to) == 1 or is_broadcast(transfer):
             parts = [frames] * len(emit.to)
         else:
@@ -142,6 +147,11 @@ class Worker:
 
     def _receive(self, receive: Receive) -> None:
         transfer = self._whole_transfer(receive.transfer)
+        if transfer.seq < self._before:
+            for host in receive.out_of:
+                self._wire.taken_before(host, transfer.seq)
+            self._host.receive(transfer, self._host.heard(transfer))
+            return
         frames: list[tuple[int, Frame]] = []
         for host in receive.out_of:
             arrived = self._wire.take(host, transfer.seq, self._from(host, transfer))
