@@ -78,9 +78,9 @@ class HostActor:
         """Learn where the other hosts listen."""
         self._worker.meet(book)
 
-    def rejoin(self, book: dict[str, Address]) -> Report:
+    def rejoin(self, book: dict[str, Address], back: Sequence[str]) -> Report:
         """Come back in the place of a host that died."""
-        return self._worker.rejoin(book)
+        return self._worker.rejoin(book, back)
 
     def execute(self, groups: Sequence[Group], batch: Sequence[Instruction]) -> Report:
         """Carry out a batch of instructions."""
@@ -166,17 +166,21 @@ class RayFleet:
             except RayActorError:
                 raise HostsDied from None
 
-    def restart(self, host: str) -> None:
-        ray.kill(self._actors[host])
-        forget_transcript(self._specs[host])
-        self._actors[host] = self._actor(self._specs[host])
-        self._await(host)
+    def restart(self, hosts: Sequence[str]) -> None:
+        for host in hosts:
+            ray.kill(self._actors[host])
+            forget_transcript(self._specs[host])
+            self._actors[host] = self._actor(self._specs[host])
         try:
-            report: Report = ray.get(self._actors[host].rejoin.remote(self.book))
-        except RayActorError:
+            for host in hosts:
+                self._await(host)
+            back = [self._actors[host].rejoin.remote(self.book, hosts) for host in hosts]
+            reports: list[Report] = ray.get(back)
+        except (HostLost, RayActorError):
             raise HostsDied from None
-        if report.lost:
-            raise PeerLost(report.lost)
+        for report in reports:
+            if report.lost:
+                raise PeerLost(report.lost)
 
     def close(self) -> None:
         away = {name: actor.close.remote(True) for name, actor in self._actors.items()}

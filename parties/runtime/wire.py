@@ -94,12 +94,14 @@ class Wire:
         """Learn at which addresses the hosts listen."""
         self._book.update(book)
 
-    def rejoin(self, book: Mapping[str, Address]) -> None:
-        """Come back in the place of a host that died: `PeerLost` where another one is gone as well."""
+    def rejoin(self, book: Mapping[str, Address], back: Sequence[str]) -> None:
+        """Come back in the place of a host that died: `PeerLost` where another one is gone as well. With
+        those that come `back` together nothing was said yet.
+        """
         self.meet(book)
         host, port = self._listener.getsockname()[:2]
         for peer, address in book.items():
-            if peer == self._name:
+            if peer in back:
                 continue
             try:
                 with dial(address, self._token, self._name, Purpose.BACK) as connection:

@@ -75,10 +75,10 @@ class Worker:
         """Learn at which addresses the other hosts listen."""
         self._wire.meet(book)
 
-    def rejoin(self, book: Mapping[str, Address]) -> Report:
-        """Come back in the place of a host that died; the script begins anew for this one alone."""
+    def rejoin(self, book: Mapping[str, Address], back: Sequence[str]) -> Report:
+        """Come back in the place of a host that died; the script begins anew for those that come `back`."""
         try:
-            self._wire.rejoin(book)
+            self._wire.rejoin(book, back)
         except PeerLost as lost:
             return Report(lost=lost.peer)
         return Report()
