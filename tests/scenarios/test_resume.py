@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing
@@ -123,6 +125,27 @@ def test_a_run_whose_command_was_killed_goes_on_to_the_same_end(protocol, option
     assert run.faults() == [] and status_of(run).complete
     (once,) = result["resumed"]
     assert once["phase"] and once["message"] > 0 and once["seconds"] > 0
+
+
+ON_RAY = """
+from dataclasses import replace
+from pathlib import Path
+from tests.conftest import small
+from tests.scenarios import test_resume as here
+out = Path({out!r})
+here._until_killed(replace(small("mitig2", **here.MANY, runtime="ray"), out=out), out, 30, 0.2)
+"""
+
+
+@pytest.mark.ray
+def test_a_run_on_ray_whose_command_was_killed_goes_on_to_the_same_end(tmp_path, runs, ray_session):
+    out = tmp_path / "run"
+    command = [sys.executable, "-c", ON_RAY.format(out=str(out))]
+    assert subprocess.run(command, check=False, timeout=120).returncode == -signal.SIGKILL
+    run, result = resume(out)
+    assert result["transcript_digest"] == runs("mitig2", **MANY)[1]["transcript_digest"]
+    assert result["resumed"][0]["message"] > 0 and run.faults() == []
+    assert [path.name for path in (out / "transcripts").iterdir() if path.suffix != ".sqlite"] == []
 
 
 def test_a_run_without_a_seed_goes_on_with_the_coins_in_its_views(killed, monkeypatch):
