@@ -96,7 +96,7 @@ class Wire:
 
     def rejoin(self, book: Mapping[str, Address], back: Sequence[str]) -> None:
         """Come back in the place of a host that died: `PeerLost` where another one is gone as well. With
-        those that come `back` together nothing was said yet.
+        those that come `back` together, itself among them, nothing was said yet.
         """
         self.meet(book)
         host, port = self._listener.getsockname()[:2]
