@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from parties.registry import PROTOCOLS, find_protocol, installed, said
+from protocols.language.errors import ConfigError
 from scenarios.run.attack_command import attack
 from scenarios.run.command import Scenarios
 from scenarios.run.new_command import new
@@ -40,6 +41,7 @@ runs = typer.Typer(
     cls=Scenarios,
     help="Run a scenario: train, record what each party sees, and say who learned what.",
     no_args_is_help=True,
+    invoke_without_command=True,
 )
 app.add_typer(runs, name="run")
 app.add_typer(new, name="new")
@@ -51,8 +53,30 @@ app.add_typer(audits, name="audit")
 
 
 @runs.callback()
-def _run() -> None:
+def _run(
+    context: typer.Context,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            "--resume", metavar="RUN", help="Go on with a run that was stopped, instead of SCENARIO."
+        ),
+    ] = None,
+    address: Annotated[str | None, typer.Option("--address", help="A Ray cluster, for --resume.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print result.json, for --resume.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar, for --resume.")] = False,
+) -> None:
     """Options are the scenario's own: `keyhole run SCENARIO --help`."""
+    if context.invoked_subcommand is not None and resume is None:
+        return
+    with reported():
+        if resume is None:
+            raise ConfigError("name a scenario, or a run to --resume")
+        if context.invoked_subcommand is not None:
+            raise ConfigError("--resume goes on with a run as it was begun: give no scenario")
+        from scenarios.run.command import run_resumed
+
+        run_resumed(resume, address, as_json, quiet)
+    raise typer.Exit(0)
 
 
 @audits.callback()

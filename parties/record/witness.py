@@ -17,7 +17,7 @@ from protocols.language.message import Header, describe, digest, encode
 from protocols.language.session import NO_ROUND
 from protocols.language.view import Kind, Row
 
-_STEPS = "SELECT party, after_row, phase, round, step FROM steps ORDER BY id"
+STEPS = "SELECT party, after_row, phase, round, step FROM steps ORDER BY id"
 _SAID = {
     Kind.SENT: "does not follow from its inputs, coins and steps",
     Kind.OUTPUT: "does not follow from its inputs, coins and steps",
@@ -42,7 +42,7 @@ class Witness:
         # Three times open: a query that is under way does not share its bounds with another one.
         self._open = [Transcript(path) for _ in range(3)]
         self._rows: Generator[Row, None, None] = self._open[0].rows("1 ORDER BY id")
-        self._steps: Generator[tuple[Any, ...], None, None] = self._open[1].query(_STEPS)
+        self._steps: Generator[tuple[Any, ...], None, None] = self._open[1].query(STEPS)
         self._count = 0
         self._departing: dict[int, Row] = {}
         self._first: dict[str, str] = {}

@@ -1,12 +1,14 @@
 """Writing transcripts: a thread of each host digests, writes and commits, while the parties compute on.
 
 What waits for it is bounded; when more comes, the parties wait. It commits every half second, so that a
-killed run leaves what was committed. How a transcript is read back is in `transcript.py`.
+killed run leaves what was committed: of entries and steps in their order, a beginning. How a transcript is
+read back is in `transcript.py`, and how one is gone on with in `continued.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import sqlite3
@@ -45,14 +47,21 @@ class TranscriptWriter:
 
     def __init__(self, path: Path | str, record: Record, protocol: str = "", config: Any = None) -> None:
         """Create the file with mode 0600; `config`: the public configuration, of the protocol's own class."""
-        self._path = path
         public = json.dumps(as_plain(config) if config else {})
+        meta = {"schema": str(SCHEMA), "record": record.value, "protocol": protocol, "config": public}
         try:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except OSError as fault:
+            raise _unwritten(path, fault) from None
+        self._begin(path, record, meta)
+
+    def _begin(self, path: Path | str, record: Record, meta: dict[str, str]) -> None:
+        """Open the file and start the thread that writes it."""
+        self._path = path
+        try:
+            self._held = _held(Path(path).parent)
             self._file = _File(path, record)
-            self._file.begin(
-                {"schema": str(SCHEMA), "record": record.value, "protocol": protocol, "config": public}
-            )
+            self._file.begin(meta)
         except (OSError, sqlite3.Error) as fault:
             raise _unwritten(path, fault) from None
         self._waiting: deque[tuple[int, Callable[..., None], tuple[Any, ...]]] = deque()
@@ -89,6 +98,9 @@ class TranscriptWriter:
             self._closing = True
             self._changed.notify_all()
         self._thread.join()
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
         self._check()
 
     def _put(self, nbytes: int, write: Callable[..., None], *entry: Any) -> None:
@@ -144,6 +156,31 @@ def fold_away(path: Path | str) -> None:
             db.execute("PRAGMA journal_mode=DELETE")
 
 
+def _held(folder: Path) -> int | None:
+    """Hold a folder, with others, until the process ends or what is returned is closed."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:  # a file system that has no locks, or one who looks whether anybody writes
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def written_to(folder: Path) -> bool:
+    """Whether a process on this machine still writes transcripts into a folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system that has no locks
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
 class _File:
     """The SQLite file behind a writer; used by its thread alone once it has begun."""
 
@@ -156,10 +193,11 @@ class _File:
         self._digested: tuple[Frame | None, bytes] = (None, b"")
 
     def begin(self, meta: dict[str, str]) -> None:
-        """Make the tables."""
+        """Make the tables, where they are missing."""
         settings = f"PRAGMA page_size={_PAGE_BYTES}; PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;"
         self._db.executescript(settings + TABLES)
         self._db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+        (self._count,) = self._db.execute("SELECT COALESCE(MAX(id), 0) FROM rows").fetchone()
         self._db.execute("BEGIN")
 
     def step(

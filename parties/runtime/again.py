@@ -1,4 +1,4 @@
-"""The script, run anew for a host that was started again: its instructions from the first to where the run
+"""The script, run anew for hosts that were started again: their instructions from the first to where the run
 stands. What others revealed meanwhile is read from their transcripts.
 """
 
@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from parties.record.transcript import Frame
@@ -29,26 +29,29 @@ class _CaughtUp(BaseException):
 
 
 class Again(Post):
-    """The script, run anew for one host from the beginning to where the run stands."""
+    """The script, run anew for some hosts from the beginning to where the run stands."""
 
-    def __init__(self, specs: Sequence[HostSpec], fleet: Fleet, host: str, script: Script, said: int) -> None:
+    def __init__(
+        self, specs: Sequence[HostSpec], fleet: Fleet, hosts: Iterable[str], script: Script, said: int
+    ) -> None:
         """`said`: how much the script has said so far, but for what it freed."""
         super().__init__(specs)
-        self._fleet, self._host, self._script, self._left = fleet, host, script, said
-        self._tickets: deque[Any] = deque()
+        self._fleet, self._script, self._left = fleet, script, said
+        self._tickets: dict[str, deque[Any]] = {host: deque() for host in hosts}
         self._asking: dict[str, Any] = {}
 
-    def carried_out(self) -> Any:
-        """Have the host catch up; returns the ticket for the report on its last instruction."""
+    def carried_out(self) -> dict[str, Any]:
+        """Have the hosts catch up; returns the tickets for the reports on their last instructions."""
         with contextlib.ExitStack() as stack:
             self._stack = stack
             with contextlib.suppress(_CaughtUp):
                 for _ in self._script(self):
                     pass
         self._send_out()
-        while len(self._tickets) > 1:
-            self._wait()
-        return self._tickets[0]
+        for host, tickets in self._tickets.items():
+            while len(tickets) > 1:
+                self._wait(host)
+        return {host: tickets[0] for host, tickets in self._tickets.items()}
 
     def do(self, step: DoStep) -> None:
         self._next()
@@ -65,12 +68,12 @@ class Again(Post):
         host = self.post_reveal(reveal)
         if self._left == 0:  # the run itself waits for this one
             raise _CaughtUp
-        if host != self._host:
+        if host not in self._tickets:
             return decode(self._asked(host, reveal.seq))
-        self._send_out()
+        self._send_out()  # to all of them: this one may wait for what another sends
         report = Report()
-        while self._tickets:
-            report = self._wait()
+        while self._tickets[host]:
+            report = self._wait(host)
         if report.revealed is None:
             raise ProtocolError(f"{host}: nothing to reveal")
         return decode(report.revealed)
@@ -94,18 +97,20 @@ class Again(Post):
 
     def _send_if_many(self) -> None:
         for host in self.mail:
-            if host != self._host:
+            if host not in self._tickets:
                 self.collect(host)
-        if len(self.mail[self._host].queue) >= _AGAIN_A_CALL:
+        if any(len(self.mail[host].queue) >= _AGAIN_A_CALL for host in self._tickets):
             self._send_out()
-            while len(self._tickets) > 2:
-                self._wait()
+            for host, tickets in self._tickets.items():
+                while len(tickets) > 2:
+                    self._wait(host)
 
     def _send_out(self) -> None:
-        self._tickets.append(self._fleet.call(self._host, *self.collect(self._host)))
+        for host, tickets in self._tickets.items():
+            tickets.append(self._fleet.call(host, *self.collect(host)))
 
-    def _wait(self) -> Report:
-        (report,) = self._fleet.reports([self._tickets.popleft()])
+    def _wait(self, host: str) -> Report:
+        (report,) = self._fleet.reports([self._tickets[host].popleft()])
         check([report])
         return report
 

@@ -6,7 +6,8 @@ rounds are in flight; the first round of each phase is waited for at once.
 
 A host whose process died is started again and given its instructions from the first one, by running the
 script anew for it alone (`again.py`). The transcripts of the others are its checkpoint: they hold all that it
-was sent. This asks for payloads; a run that records headers only ends with `HostLost`.
+was sent. Those that died together are started again together, and send each other once more what they had
+sent. This asks for payloads; a run that records headers only ends with `HostLost`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from parties.runtime.again import Again, Script
 from parties.runtime.fleet import Fleet, HostsDied, check
 from parties.runtime.host import HostSpec
 from parties.runtime.post import Post
-from parties.runtime.watch import carried
+from parties.runtime.stood import revealed_before
 from parties.runtime.wire import PeerLost
 from parties.runtime.worker import Report
 from protocols.language.errors import HostLost, ProtocolError
@@ -33,7 +34,7 @@ from protocols.language.session import DoStep, Group, Publish, Reveal, Transfer
 WINDOW = 32
 _ROUNDS_A_CALL = 8
 _SECONDS_A_CALL = 0.1  # of computing: how coarse progress is, and how late an error is heard of
-_LIVES = 5  # times that a host is started again in a run
+_LIVES = 5  # times that hosts are started again while no round ends
 
 Progress = Callable[[str, int], None]
 
@@ -70,6 +71,8 @@ class Dispatcher(Post):
         self._rounds_a_call, self._retired = 1, time.perf_counter()
         self._said = 0  # by the script so far, but for what is freed
         self._last = "", -1
+        self._died = 0  # how often somebody did since a round ended
+        self._before = max((spec.resumed.before for spec in specs if spec.resumed), default=0)
         self.script: Script | None = None
         self.recoveries: list[Recovery] = []
         self.calls = 0
@@ -99,6 +102,8 @@ class Dispatcher(Post):
     def reveal(self, reveal: Reveal) -> Any:
         self._said += 1
         host = self.post_reveal(reveal)
+        if reveal.seq < self._before:
+            return revealed_before(self._specs[host], reveal.seq)
         self._take_off()  # every host: this one may wait for what others send
         last, reports = self._flights[-1], dict[str, Report]()
         while last in self._flights:
@@ -171,7 +176,7 @@ class Dispatcher(Post):
         check(reports)
         self._adapt(len(flight.rounds))
         for phase, round_ in flight.rounds:
-            self._last = phase, round_
+            self._last, self._died = (phase, round_), 0
             if self._progress:
                 self._progress(phase, round_)
         return dict(zip([host for host, _ in flight.tickets], reports, strict=True))
@@ -185,31 +190,47 @@ class Dispatcher(Post):
         self._retired = now
 
     def _recover(self) -> None:
-        """Start the host that died again, and have it catch up; raises `HostLost` where that cannot be."""
-        began = time.perf_counter()
-        book, token = self._fleet.book, self._fleet.token
-        dead = [name for name, address in book.items() if not wire.lives(address, token)]
-        if not dead:
-            raise HostLost("a process of the run was lost, and all of them answer")
-        parties = ", ".join(carried(self._specs[name]) for name in dead)
-        why = self._fleet.watch.why()
-        lost = HostLost(f"the process that carried {parties} died{why}; its transcript up to then is kept")
-        lives = sum(recovery.host == dead[0] for recovery in self.recoveries)
-        if self.script is None or len(dead) > 1 or lives >= _LIVES or not _recorded(self._specs.values()):
-            raise lost
-        (host,) = dead
+        """Start the hosts that died again, and have them catch up; raises `HostLost` where that cannot be."""
+        began, dead, caught_up = time.perf_counter(), set[str](), None
+        while caught_up is None:
+            now = [name for name, address in self._fleet.book.items() if not self._lives(address)]
+            if not dead and not now:
+                raise HostLost("a process of the run was lost, and all of them answer")
+            dead.update(now)
+            self._died += 1
+            if self.script is None or self._died > _LIVES or not _recorded(self._specs.values()):
+                raise self._lost(dead)
+            caught_up = self._caught_up(dead, self.script)
+        for host, ticket in caught_up.items():
+            told = [flight for flight in self._flights if any(name == host for name, _ in flight.tickets)]
+            for flight in told:
+                flight.tickets = [(name, old) for name, old in flight.tickets if name != host]
+            (told or self._flights)[-1].tickets.append((host, ticket))  # with the last of them
+        seconds = round(time.perf_counter() - began, 3)
+        self.recoveries += [Recovery(host, *self._last, seconds) for host in sorted(dead)]
+
+    def _caught_up(self, dead: set[str], script: Script) -> dict[str, Any] | None:
+        """New processes for the dead, where the run stands; None if somebody died meanwhile."""
         self._take_off()  # to catch up is to carry out what is queued as well, which others take part in
         try:
-            self._fleet.restart(host)
-            again = Again(list(self._specs.values()), self._fleet, host, self.script, self._said)
-            ticket, self.mail[host] = again.carried_out(), again.mail[host]
+            self._fleet.restart(sorted(dead))
+            again = Again(list(self._specs.values()), self._fleet, sorted(dead), script, self._said)
+            tickets = again.carried_out()
         except (HostsDied, PeerLost):
-            raise lost from None
-        told = [flight for flight in self._flights if any(name == host for name, _ in flight.tickets)]
-        for flight in told:
-            flight.tickets = [(name, old) for name, old in flight.tickets if name != host]
-        (told or self._flights)[-1].tickets.append((host, ticket))  # it has caught up with the last of them
-        self.recoveries.append(Recovery(host, *self._last, round(time.perf_counter() - began, 3)))
+            return None
+        self.mail |= {host: again.mail[host] for host in dead}
+        return tickets
+
+    def _lives(self, address: wire.Address) -> bool:
+        return wire.lives(address, self._fleet.token)
+
+    def _lost(self, dead: set[str]) -> HostLost:
+        parties = ", ".join(carried(self._specs[name]) for name in sorted(dead))
+        which, whose = ("process", "its") if len(dead) == 1 else ("processes", "their")
+        said = f"the {which} that carried {parties} died{self._fleet.watch.why()}; {whose}"
+        return HostLost(
+            f"{said} transcript{'s' * (len(dead) > 1)} up to then {'is' if len(dead) == 1 else 'are'} kept"
+        )
 
 
 def _recorded(specs: Iterable[HostSpec]) -> bool:

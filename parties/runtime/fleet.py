@@ -38,8 +38,10 @@ class Fleet(Protocol):
         where the run does not get on.
         """
 
-    def restart(self, host: str) -> None:
-        """A new process in the place of one that died, with an empty transcript; it has met the others."""
+    def restart(self, hosts: Sequence[str]) -> None:
+        """New processes in the place of some that died, with empty transcripts; they have met the others.
+        `HostsDied` or `PeerLost` where one of these is gone as well.
+        """
 
     def close(self) -> None:
         """Have every host keep what its parties keep and finish its transcript, then end them all."""

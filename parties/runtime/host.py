@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from parties.data.datasets import DataSpec, Split
 from parties.data.shares import Owned, queried
-from parties.party import Party, drawn_from
+from parties.party import Drawn, Party, drawn_from
+from parties.record.continued import ContinuedTranscript, holds_nothing
 from parties.record.log import open_log
 from parties.record.transcript import Frame, Record, Transcript
 from parties.record.writer import TranscriptWriter
@@ -29,6 +30,18 @@ from protocols.language.errors import DataError, EncodingError
 from protocols.language.message import decode, encode
 from protocols.language.roles import Role, index_of
 from protocols.language.session import DoStep, Reveal, Transfer
+
+BEHIND_ALL = 1 << 62  # a number that no message has
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """That a run goes on with the transcripts it left: all hosts have what was sent before message number
+    `before` in theirs. Without a seed, parties have their coins from there as well (`coins`).
+    """
+
+    before: int
+    coins: bool
 
 
 @dataclass(frozen=True)
@@ -61,6 +74,7 @@ class HostSpec:
     limit: int | None = None
     bound: str = ""
     public: tuple[tuple[str, NDArray[Any]], ...] = field(default=(), repr=False)
+    resumed: Resumed | None = None
 
     def __repr__(self) -> str:
         return f"HostSpec({self.name}, {len(self.parties)} parties)"
@@ -75,7 +89,7 @@ class Host(Crew):
         )  # float sums depend on the number of threads; exact products raise it for themselves
         self.name = spec.name
         self._log = open_log(Path(spec.log)).bind(host=spec.name)
-        self._transcript = TranscriptWriter(spec.transcript, spec.record, spec.protocol, spec.config)
+        self._transcript = _transcript(spec)
         super().__init__(_Seats(spec, self._transcript))
         self._spec = spec
         self._said: set[tuple[str, str]] = set()
@@ -99,6 +113,16 @@ class Host(Crew):
     def receive(self, transfer: Transfer, frames: Sequence[tuple[int, Frame]]) -> None:
         super().receive(transfer, frames)
         self._note("message_received", transfer, frames)
+
+    def heard(self, transfer: Transfer) -> list[tuple[int, Frame]]:
+        """The frames of a transfer that was received before the run was resumed; that of a broadcast has
+        index 0.
+        """
+        if not isinstance(self._transcript, ContinuedTranscript):
+            raise DataError(f"{self.name}: the transcript that would be gone on with is missing")
+        found = self._transcript.heard(transfer.seq, transfer.count)
+        broadcast = len(transfer.senders.members) == 1 and not transfer.parts
+        return [(0, found[0][1])] if broadcast else found
 
     def reveal(self, reveal: Reveal) -> Frame:
         (name,) = reveal.group.members
@@ -148,9 +172,16 @@ class Host(Crew):
 
 
 def forget_transcript(spec: HostSpec) -> None:
-    """Remove what a host wrote whose process died: the one in its place writes it again."""
+    """Remove what a host wrote whose process died: the one in its place writes it again. That of a run that
+    was resumed is gone on with once more: others may have nothing of what it was sent before.
+    """
+    if spec.resumed is None:
+        _remove(Path(spec.transcript))
+
+
+def _remove(transcript: Path) -> None:
     for suffix in ("", "-wal", "-shm"):
-        Path(f"{spec.transcript}{suffix}").unlink(missing_ok=True)
+        transcript.with_name(f"{transcript.name}{suffix}").unlink(missing_ok=True)
 
 
 class _Seats(dict[str, Party]):
@@ -160,6 +191,7 @@ class _Seats(dict[str, Party]):
         super().__init__()
         self._spec, self._transcript = spec, transcript
         self._keys = dict(zip(spec.parties, spec.keys, strict=True))
+        self._coins = _coins(spec, transcript)
         self._inputs = inputs_of(spec)  # read at once, so that data that cannot be read fail the start
         for name in () if spec.role.many else spec.parties:
             self[name]  # the only one of its role has a view, whatever it is told
@@ -169,7 +201,8 @@ class _Seats(dict[str, Party]):
 
     def __missing__(self, name: str) -> Party:
         spec = self._spec
-        party = Party(name, spec.config, drawn_from(self._keys[name], spec.bound), self._transcript)
+        drawn = self._coins.get(name) or drawn_from(self._keys[name], spec.bound)
+        party = Party(name, spec.config, drawn, self._transcript)
         for label, array in {**self._inputs(party.state.index), **dict(spec.public)}.items():
             party.give_input(label, array)
         if spec.restored is not None:
@@ -183,6 +216,23 @@ class _Seats(dict[str, Party]):
             find_protocol(self._spec.protocol).restore(party.state, decode(kept.read_bytes()))
         except (EncodingError, KeyError, TypeError, ValueError, RuntimeError):
             raise DataError(f"{kept}: not what {party.name} kept of a run of this version") from None
+
+
+def _transcript(spec: HostSpec) -> TranscriptWriter:
+    """A new transcript, or that of the run that is resumed."""
+    path = Path(spec.transcript)
+    if spec.resumed is not None and path.exists():
+        if not holds_nothing(path):
+            return ContinuedTranscript(path)
+        _remove(path)
+    return TranscriptWriter(spec.transcript, spec.record, spec.protocol, spec.config)
+
+
+def _coins(spec: HostSpec, transcript: TranscriptWriter) -> dict[str, Drawn]:
+    """What parties of a resumed run drew from that was given no seed."""
+    if spec.resumed is None or not spec.resumed.coins or not isinstance(transcript, ContinuedTranscript):
+        return {}
+    return {name: Drawn(**keys) for name, keys in transcript.coins().items() if len(keys) == 2}
 
 
 def inputs_of(spec: HostSpec) -> Callable[[int], dict[str, NDArray[Any]]]:

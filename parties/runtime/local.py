@@ -3,7 +3,8 @@ or imported again, so that a short run is over sooner than through Ray; what is 
 same.
 
 Instructions go to a child over a pipe that it inherits; what comes back of a host are the canonical bytes of
-a message. A child ends when its pipe does, so that none outlives a driver that was killed.
+a message. A child ends when its pipe does, or, in the middle of its work, soon after the process that forked
+it is gone, so that none outlives a driver that was killed.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ from protocols.language.session import Group
 _FORK = multiprocessing.get_context("fork")
 _LOOPBACK = "127.0.0.1"
 _CLOSING_SECONDS = 10.0
+_WATCH_SECONDS = 0.25
+_COMMITTED_SECONDS = 1.0  # after which a transcript holds what was said before
 _MINE: set[Connection] = set()  # the driver's ends of all pipes: no child keeps another's pipe open
 
 
@@ -54,7 +57,7 @@ class Child:
         """`work(pipe)` is what it does, until the pipe ends."""
         self.pipe, theirs = _FORK.Pipe()
         _MINE.add(self.pipe)
-        self._process = _FORK.Process(target=_born, args=(work, theirs), name=name, daemon=True)
+        self._process = _FORK.Process(target=_born, args=(work, theirs, os.getpid()), name=name, daemon=True)
         self._process.start()
         theirs.close()
         self.ended = False
@@ -73,7 +76,7 @@ class Child:
         self._process.join()
 
 
-def _born(work: Callable[[Connection], None], pipe: Connection) -> None:
+def _born(work: Callable[[Connection], None], pipe: Connection, parent: int) -> None:
     for inherited in _MINE:
         inherited.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the driver sees to it
@@ -82,7 +85,9 @@ def _born(work: Callable[[Connection], None], pipe: Connection) -> None:
     # In a thread of its own: OpenMP keeps its workers by thread, and those of the one that forked are gone.
     working = threading.Thread(target=_until_closed, args=(work, pipe))
     working.start()
-    working.join()
+    while working.is_alive() and os.getppid() == parent:
+        working.join(_WATCH_SECONDS)
+    working.join(_COMMITTED_SECONDS)  # it may wait for another host, which is gone as well
     os._exit(0)  # no finalizers, and no exit handlers, of what the parent had open
 
 
@@ -138,18 +143,21 @@ class LocalFleet:
                 self.watch.look(self.book, self.pids)
         return [self._answers.pop(ticket) for ticket in tickets]
 
-    def restart(self, host: str) -> None:
-        self._children[host].end()
-        forget_transcript(self._specs[host])
-        self._answered[host] = self._asked[host]
-        listener = wire.listening(_LOOPBACK)
-        self.book[host] = _address(listener)
-        self._fork(self._specs[host], {host: listener})
-        listener.close()
-        self._ready(host)
-        (report,) = self.reports([self._call(host, "rejoin", self.book)])
-        if report.lost:
-            raise PeerLost(report.lost)
+    def restart(self, hosts: Sequence[str]) -> None:
+        for host in hosts:
+            self._children[host].end()
+            forget_transcript(self._specs[host])
+            self._answered[host] = self._asked[host]
+            listener = wire.listening(_LOOPBACK)
+            self.book[host] = _address(listener)
+            self._fork(self._specs[host], {host: listener})
+            listener.close()
+        for host in hosts:
+            if self._receive(host) is None:
+                raise HostsDied
+        for report in self.reports([self._call(host, "rejoin", self.book, hosts) for host in hosts]):
+            if report.lost:
+                raise PeerLost(report.lost)
 
     def close(self) -> None:
         tickets = [self._call(name, "close", True) for name in self._children]

@@ -63,6 +63,8 @@ class HostActor:
         self._away = Away(spec, name, restored) if _own_node() != node else None
         self._refusal: KeyholeError | None = None
         try:
+            if self._away and spec.resumed is not None:
+                raise DataError(f"{spec.name}: its node has no transcript of the run to go on with")
             self._listener = wire.listening(_own_address())
             told = spec if self._away is None else self._away.spec
             self._worker = Worker(told, home, token, self._listener)
@@ -85,9 +87,9 @@ class HostActor:
         """Learn where the other hosts listen."""
         self._worker.meet(book)
 
-    def rejoin(self, book: dict[str, Address]) -> Report:
+    def rejoin(self, book: dict[str, Address], back: Sequence[str]) -> Report:
         """Come back in the place of a host that died."""
-        return self._worker.rejoin(book)
+        return self._worker.rejoin(book, back)
 
     def execute(self, groups: Sequence[Group], batch: Sequence[Instruction]) -> Report:
         """Carry out a batch of instructions."""
@@ -177,24 +179,28 @@ class RayFleet:
                     self.watch.cause = f"{OUT_OF_MEMORY} on a node, where Ray ends processes then"
                 raise HostsDied from None
 
-    def restart(self, host: str) -> None:
+    def restart(self, hosts: Sequence[str]) -> None:
         for left in reversed(range(_STARTS)):
-            ray.kill(self._actors[host])
-            forget_transcript(self._specs[host])
-            place = places(list(self._specs.values()), _nodes())[host]
-            self._actors[host] = self._actor(self._specs[host], place)
+            elsewhere = places(list(self._specs.values()), _nodes())
+            for host in hosts:
+                ray.kill(self._actors[host])
+                forget_transcript(self._specs[host])
+                self._actors[host] = self._actor(self._specs[host], elsewhere[host])
             try:
-                self._await(host)
+                for host in hosts:
+                    self._await(host)
                 break
             except HostLost:  # on a node that is about to be found gone
                 if not left:
-                    raise
+                    raise HostsDied from None
         try:
-            report: Report = ray.get(self._actors[host].rejoin.remote(self.book))
+            back = [self._actors[host].rejoin.remote(self.book, hosts) for host in hosts]
+            reports: list[Report] = ray.get(back)
         except RayActorError:
             raise HostsDied from None
-        if report.lost:
-            raise PeerLost(report.lost)
+        for report in reports:
+            if report.lost:
+                raise PeerLost(report.lost)
 
     def close(self) -> None:
         away = {name: actor.close.remote(True) for name, actor in self._actors.items()}

@@ -169,12 +169,14 @@ class Wire:
         """Learn at which addresses the hosts listen."""
         self._book.update(book)
 
-    def rejoin(self, book: Mapping[str, Address]) -> None:
-        """Come back in the place of a host that died: `PeerLost` where another one is gone as well."""
+    def rejoin(self, book: Mapping[str, Address], back: Sequence[str]) -> None:
+        """Come back in the place of a host that died: `PeerLost` where another one is gone as well. With
+        those that come `back` together, itself among them, nothing was said yet.
+        """
         self.meet(book)
         host, port = self._listener.getsockname()[:2]
         for peer, address in book.items():
-            if peer == self._name:
+            if peer in back:
                 continue
             try:
                 with dial(address, self._token, self._name, Purpose.BACK) as link:
@@ -240,6 +242,16 @@ class Wire:
             with self._changed:
                 self._taken[sender] = seq
             return None if count == _ABSENT else frames
+
+    def sent_before(self, to: str, seq: int) -> None:
+        """Note a transfer that had arrived before the run was resumed."""
+        with self._changed:
+            self._sent[to] = seq
+
+    def taken_before(self, sender: str, seq: int) -> None:
+        """Note a transfer that had been received before the run was resumed."""
+        with self._changed:
+            self._taken[sender] = seq
 
     def halt(self) -> None:
         """End every connection: whoever waits for one here gets `PeerLost`."""

@@ -77,6 +77,7 @@ class Worker:
         forget_data_sets()
         self._wire = Wire(spec.name, token, listener, self._host.spoken)
         self._groups: dict[int, Group] = {}
+        self._before = 0 if spec.resumed is None else spec.resumed.before
         self._failed = False
         self._done = 0
         self._doing: Instruction | None = None
@@ -88,10 +89,10 @@ class Worker:
         """Learn at which addresses the other hosts listen."""
         self._wire.meet(book)
 
-    def rejoin(self, book: Mapping[str, Address]) -> Report:
-        """Come back in the place of a host that died; the script begins anew for this one alone."""
+    def rejoin(self, book: Mapping[str, Address], back: Sequence[str]) -> Report:
+        """Come back in the place of a host that died; the script begins anew for those that come `back`."""
         try:
-            self._wire.rejoin(book)
+            self._wire.rejoin(book, back)
         except PeerLost as lost:
             return Report(lost=lost.peer)
         return Report()
@@ -165,6 +166,10 @@ class Worker:
     def _emit(self, emit: Emit) -> None:
         transfer = self._whole_transfer(emit.transfer)
         frames = self._host.emit(transfer)
+        if transfer.seq < self._before:  # whoever received it has it in its transcript
+            for host in emit.to:
+                self._wire.sent_before(host, transfer.seq)
+            return
         if len(emit.to) == 1 or is_broadcast(transfer):
             parts = [frames] * len(emit.to)
         else:
@@ -175,6 +180,11 @@ class Worker:
 
     def _receive(self, receive: Receive) -> None:
         transfer = self._whole_transfer(receive.transfer)
+        if transfer.seq < self._before:
+            for host in receive.out_of:
+                self._wire.taken_before(host, transfer.seq)
+            self._host.receive(transfer, self._host.heard(transfer))
+            return
         frames: list[tuple[int, Frame]] = []
         for host in receive.out_of:
             indices = self._from(host, transfer)

@@ -89,6 +89,7 @@ def stored_experiment(run: RunFolder) -> Experiment:
             runtime=RuntimeName(said["runtime"]), record=Record(said["record"]), seed=said["seed"],
             preset=None if said["preset"] is None else Preset(said["preset"]), malicious=said["malicious"],
             corrupt=tuple(said["corrupted"]), attack=tuple(said["attacks"]), run_key=bytes(32),
+            no_audit=bool(said.get("no_audit", False)),
             **{name: said["prior"][name] for name in ("period", "threshold", "known")},
         )  # fmt: skip
     except (KeyError, TypeError, ValueError):

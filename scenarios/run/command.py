@@ -24,6 +24,7 @@ from scenarios.show.terminal import console, dashed, plain, progress_of, reporte
 
 if TYPE_CHECKING:
     from scenarios.run.experiment import Experiment, Scenario
+    from scenarios.run.folder import RunFolder
 
 Run = Callable[[dict[str, Any]], None]
 
@@ -71,7 +72,7 @@ class Scenarios(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """The scenario may stand behind options."""
         names = [arg for arg in args if plain(arg) in (*PROTOCOLS, "compare") or arg.endswith(".py")]
-        if names and args[0] != names[0]:
+        if names and "--resume" not in args and args[0] != names[0]:
             args = [names[0], *(arg for arg in args if arg is not names[0])]
         return super().parse_args(ctx, args)
 
@@ -86,12 +87,29 @@ def run_scenario(scenario: Scenario, given: dict[str, Any]) -> None:
     """Train, record what each party sees, and say who learned what."""
     from scenarios.run.execute import execute
     from scenarios.run.experiment import prepare
-    from scenarios.show.summary import show_result
 
     experiment = prepare(scenario, given)
     with progress_of(experiment.steps, silent=experiment.json or experiment.quiet) as observe:
         folder, result = execute(experiment, observe)
-    if experiment.json:
+    _told(folder, result, experiment.json)
+
+
+def run_resumed(path: Path, address: str | None, as_json: bool, quiet: bool) -> None:
+    """Go on with a run that was stopped."""
+    from scenarios.run.execute import resume
+    from scenarios.run.folder import load_run
+    from scenarios.run.status import status_of
+
+    steps = status_of(load_run(path)).steps or 0
+    with progress_of(steps, silent=as_json or quiet) as observe:
+        folder, result = resume(path, observe, address)
+    _told(folder, result, as_json)
+
+
+def _told(folder: RunFolder, result: dict[str, Any], as_json: bool) -> None:
+    from scenarios.show.summary import show_result
+
+    if as_json:
         print(json.dumps(result, indent=1))
     else:
         show_result(console(), folder, result)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from parties.adversary.attack import Learned
@@ -18,13 +19,14 @@ from protocols.language.errors import ConfigError, KeyholeError
 from protocols.language.session import Runtime, Session, opened
 from scenarios.run.attacks import attack_run
 from scenarios.run.experiment import FULL_LIMIT_NBYTES, Experiment
-from scenarios.run.folder import RunFolder, new_folder, write_json
+from scenarios.run.folder import RunFolder, load_run, new_folder, write_json
 from scenarios.run.hosts import Runtimes, host_specs, runtime_named
 from scenarios.run.json_schema import plain
 from scenarios.run.learned import FAILED, held_against_audit, learned, learned_rows
 from scenarios.run.manifest import write_manifest
 from scenarios.run.report import Epoch, accuracy, baseline, report
 from scenarios.run.result import Recovered, Result, Seconds
+from scenarios.run.resume import GoingOn, basis, going_on_with
 from scenarios.run.status import in_a_line, noted, set_aside
 from scenarios.show.charts import draw_knowledge
 
@@ -48,22 +50,53 @@ def execute(
     check_size(experiment)
     set_aside(experiment.out)
     run = new_folder(experiment.out, experiment.scenario.name)
-    with noted(run, experiment.steps):
+    with noted(run, experiment.steps, basis()), _told_how_to_go_on(run, experiment):
+        write_json(run.path / "config.json", {**experiment.as_plain(), "parties": experiment.parties})
         return run, _executed(experiment, run, observe)
 
 
-def _executed(experiment: Experiment, run: RunFolder, observe: Observe) -> dict[str, Any]:
-    write_json(run.path / "config.json", {**experiment.as_plain(), "parties": experiment.parties})
-    clock, log = Clock(), open_log(run.path / "run.log").bind(host="driver")
+def resume(
+    path: Path, observe: Observe = lambda event, value: None, address: str | None = None
+) -> tuple[RunFolder, dict[str, Any]]:
+    """Go on with a run that was stopped, to the end that it would have had; `ConfigError` or `DataError` for
+    one that cannot be.
+    """
+    run = load_run(path)
+    going_on = going_on_with(run)
+    with noted(run, going_on.experiment.steps, going_on.basis, resumed=list(going_on.before)) as note:
+        going_on.note = note
+        with _told_how_to_go_on(run, going_on.experiment):
+            return run, _executed(replace(going_on.experiment, address=address), run, observe, going_on)
+
+
+@contextmanager
+def _told_how_to_go_on(run: RunFolder, experiment: Experiment) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        if experiment.record is Record.FULL:
+            stopped.add_note(f"to go on: keyhole run --resume {run.path}")
+        raise
+
+
+def _executed(
+    experiment: Experiment, run: RunFolder, observe: Observe, going_on: GoingOn | None = None
+) -> dict[str, Any]:
+    done = None if going_on is None else going_on.trained(run)
+    clock = Clock(None if done is None else done.seconds)
+    log = open_log(run.path / "run.log").bind(host="driver")
     owners = len(experiment.config.counts)
     log.info(
-        "run_started", scenario=experiment.scenario.name, runtime=experiment.runtime.value, owners=owners
-    )
+        "run_started" if going_on is None else "run_resumed",
+        scenario=experiment.scenario.name, runtime=experiment.runtime.value, owners=owners,
+    )  # fmt: skip
     try:
         with ExitStack() as stack:
             watched = stack.enter_context(interruptible(observe))
             make = stack.enter_context(runtime_named(experiment.runtime, experiment.address))
-            result = _carried_out(experiment, run, make, clock, watched, log)
+            if done is None:
+                done = _trained(experiment, run, make, clock, watched, log, going_on)
+            result = _attacked(experiment, run, make, clock, done)
     except BaseException as cause:
         log.error("run_failed", reason=in_a_line(cause))
         raise
@@ -76,19 +109,29 @@ def _executed(experiment: Experiment, run: RunFolder, observe: Observe) -> dict[
     return content
 
 
-def _carried_out(
-    experiment: Experiment, run: RunFolder, make: Runtimes, clock: Clock, observe: Observe, log: Any
-) -> Result:
-    """Train, report, ask who learned what, attack, and train the baseline."""
-    trained = train(experiment, run, make, clock, observe, log)
+def _trained(
+    experiment: Experiment, run: RunFolder, make: Runtimes, clock: Clock, observe: Observe, log: Any,
+    going_on: GoingOn | None,
+) -> Result:  # fmt: skip
+    """Train, report, and ask who learned what."""
+    trained = train(experiment, run, make, clock, observe, log, going_on)
     clock.lap("train")
     result = report(experiment, run, trained.epochs, clock.seconds())
     clock.lap("report")
     lines = learned_rows(_learned(experiment, run, make, log))
     result = replace(
-        result, recovered=trained.recovered or None, learned=lines, seconds=Seconds(**clock.seconds())
+        result,
+        recovered=trained.recovered or None,
+        resumed=None if going_on is None else going_on.resumed,
+        learned=lines,
+        seconds=Seconds(**clock.seconds()),
     )
     written(run, result)  # whatever becomes of the attacks
+    return result
+
+
+def _attacked(experiment: Experiment, run: RunFolder, make: Runtimes, clock: Clock, result: Result) -> Result:
+    """Draw, attack, and train the baseline."""
     draw_knowledge(run.path, result.learned)
     clock.lap("report")
     if experiment.attack:
@@ -211,9 +254,11 @@ class Growth:
 class Clock:
     """Wall-clock seconds by phase of the run."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: Seconds | None = None) -> None:
+        """`before`: of the process that had trained already."""
         self._start = self._last = time.perf_counter()
-        self._laps = dict.fromkeys(("setup", "train", "attack", "report"), 0.0)
+        self._laps = {name: getattr(before, name, 0.0) for name in ("setup", "train", "attack", "report")}
+        self._before: float = getattr(before, "total", 0.0)
 
     def lap(self, name: str) -> None:
         """Book the time since the last lap under a name."""
@@ -229,7 +274,7 @@ class Clock:
         """Seconds by name, and in total."""
         return {
             name: round(s, 3)
-            for name, s in {**self._laps, "total": time.perf_counter() - self._start}.items()
+            for name, s in {**self._laps, "total": self._before + time.perf_counter() - self._start}.items()
         }
 
 
@@ -253,9 +298,10 @@ class Trained:
 
 
 def train(
-    experiment: Experiment, run: RunFolder, make: Runtimes, clock: Clock, observe: Observe, log: Any
-) -> Trained:
-    """Run the protocol, from whatever processes that die it recovers."""
+    experiment: Experiment, run: RunFolder, make: Runtimes, clock: Clock, observe: Observe, log: Any,
+    going_on: GoingOn | None = None,
+) -> Trained:  # fmt: skip
+    """Run the protocol, or go on with it; from whatever processes that die it recovers."""
     started = False
 
     def progress(phase: str, round: int) -> None:
@@ -264,22 +310,27 @@ def train(
             started = True
             clock.lap("setup")
             log.info("training_started")
+        if going_on is not None:
+            going_on.ended(phase, round)
         growth.check(phase, round)
         observe(phase, round)
 
     growth = Growth(experiment, run)
-    runtime = make.hosts(host_specs(experiment, run), progress)
+    counts, protocol, config = experiment.counts, experiment.protocol, experiment.config
+    instead = experiment.behaviour.INSTEAD if experiment.behaviour else {}
+
+    def session_on(runtime: Runtime) -> Session:
+        return Session(runtime, protocol.FIGURE, counts, config, instead)
+
+    def script(runtime: Runtime) -> Iterator[Any]:
+        return protocol.run(session_on(runtime), config)
+
+    specs = host_specs(experiment, run) if going_on is None else going_on.specs(run, script, log)
+    runtime = make.hosts(specs, progress)
     runtime.allow(experiment.deadline)
-    counts = experiment.counts
-    protocol, config = experiment.protocol, experiment.config
     epochs: list[Epoch] = []
     try:
-        instead = experiment.behaviour.INSTEAD if experiment.behaviour else {}
-
-        def session_on(runtime: Runtime) -> Session:
-            return Session(runtime, protocol.FIGURE, counts, config, instead)
-
-        runtime.script = lambda again: protocol.run(session_on(again), config)
+        runtime.script = script
         session = session_on(runtime)
         for epoch, revealed in enumerate(protocol.run(session, config), start=1):
             trained, told = clock.since("setup"), opened(revealed)

@@ -146,6 +146,7 @@ class Experiment(RunOptions):
             "malicious": self.malicious,
             "attacks": list(self.attack),
             "corrupted": list(self.corrupt),
+            "no_audit": self.no_audit,
             "prior": {"period": self.period, "threshold": self.threshold, "known": self.known},
         }
 

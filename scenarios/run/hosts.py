@@ -116,12 +116,12 @@ class _AdversaryProcess:
             self._handle = None
 
 
-def host_specs(experiment: Experiment, run: RunFolder) -> list[HostSpec]:
+def host_specs(experiment: Experiment, run: RunFolder, processors: int | None = None) -> list[HostSpec]:
     """One host a role; many owners share as many hosts as there are processors."""
     key, specs = experiment.run_key, []
     for role in experiment.roles:
         names = experiment.players(role)
-        hosts = min(len(names), os.cpu_count() or 1)
+        hosts = min(len(names), processors or os.cpu_count() or 1)
         for h in range(hosts):
             # Owners take turns in order, so that those of a round are spread over hosts.
             here, name = tuple(names[h::hosts]), role.value if hosts == 1 else f"{role.value}.{h}"

@@ -47,7 +47,7 @@ class Accuracy:
 
 @dataclass(frozen=True, kw_only=True)
 class Seconds:
-    """wall-clock"""
+    """wall-clock; of a run whose training was resumed, since then"""
 
     setup: float = derived("processes, keys, encryption and upload", least=0)
     train: float = derived("from the end of the first step to the end of the last", least=0)
@@ -284,6 +284,23 @@ class Recovered:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ResumedAt:
+    """A run that was stopped, and gone on with."""
+
+    phase: str = derived(
+        "of the last round that every host had recorded; empty before the first; attack: training was over"
+    )
+    round: int = derived("that round, or -1 outside of rounds")
+    message: int | None = derived(
+        "number of the first message that some host had not recorded; null for none", least=0
+    )
+    seconds: float | None = derived(
+        "until the hosts had computed again what they held after that round; null if it was stopped before",
+        least=0,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """result.json of a run"""
 
@@ -304,6 +321,7 @@ class Result:
     published: Published | None = maybe("what a paper reports for the experiment of a preset")
     malicious: tuple[Deviating, ...] | None = maybe("parties that deviated, if any did")
     recovered: tuple[Recovered, ...] | None = maybe("processes that died and were started again, if any did")
+    resumed: tuple[ResumedAt, ...] | None = maybe("where the run was resumed, each time that it was")
     traffic: tuple[Edge, ...] = derived("messages between two roles under one label")
     parties: dict[str, PartyTraffic] = derived("messages and payload bytes of each party")
     learned: Sequence[dict[str, Any]] = derived("who learned what", (), holds=list[Known])

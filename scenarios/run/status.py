@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
 from pathlib import Path
@@ -36,11 +36,15 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Status:
-    """A run's state; why, if it failed; the steps that were planned."""
+    """A run's state; why, if it failed; the steps that were planned; what its digest rests on besides its
+    configuration, and how often it was resumed, as they are noted.
+    """
 
     state: State
     reason: str
     steps: int | None
+    basis: Mapping[str, Any] = field(default_factory=dict)
+    resumed: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -55,14 +59,23 @@ def in_a_line(cause: BaseException) -> str:
     return OUT_OF_MEMORY if isinstance(cause, MemoryError) else type(cause).__name__
 
 
+Note = Callable[..., None]
+
+
 @contextmanager
-def noted(run: RunFolder, steps: int) -> Iterator[None]:
-    """Write what becomes of a run that happens inside of the block."""
+def noted(run: RunFolder, steps: int, basis: Mapping[str, Any], **more: Any) -> Iterator[Note]:
+    """Write what becomes of a run that happens inside of the block; what is yielded notes more of it."""
     said = {"state": State.RUNNING.value, "reason": "", "steps": steps, "process": os.getpid(),
-            "host": socket.gethostname()}  # fmt: skip
-    write_json(run.path / NAME, said)
+            "host": socket.gethostname(), "born": _born(os.getpid()), "basis": dict(basis),
+            **more}  # fmt: skip
+
+    def note(**more: Any) -> None:
+        said.update(more)
+        write_json(run.path / NAME, said)
+
+    note()
     try:
-        yield
+        yield note
     except BaseException as cause:
         interrupted = isinstance(cause, KeyboardInterrupt)
         why = in_a_line(cause)
@@ -106,7 +119,7 @@ def status_of(run: RunFolder) -> Status:
     state = State(said["state"])
     if state is State.RUNNING and not _alive(said):
         state = State.KILLED
-    return Status(state, said["reason"], said["steps"])
+    return Status(state, said["reason"], said["steps"], said.get("basis", {}), tuple(said.get("resumed", ())))
 
 
 def incomplete(run: RunFolder) -> str:
@@ -145,7 +158,18 @@ def _alive(said: dict[str, Any]) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    born = _born(said["process"])
+    return "" in (born, said.get("born", "")) or born == said["born"]  # else another process of that number
+
+
+def _born(process: int) -> str:
+    """When a process of this machine began, in ticks of a boot; empty where the system does not say."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        ticks = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+    return f"{boot} {ticks}"
 
 
 _SCHEMA = {
@@ -157,5 +181,8 @@ _SCHEMA = {
         "steps": {"type": ["integer", "null"], "minimum": 0},
         "process": {"type": "integer", "minimum": 1, "maximum": 1 << 31},
         "host": {"type": "string"},
+        "born": {"type": "string"},
+        "basis": {"type": "object"},
+        "resumed": {"type": "array", "items": {"type": "object"}},
     },
 }

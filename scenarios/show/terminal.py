@@ -86,7 +86,8 @@ def reported() -> Iterator[None]:
     except KeyholeError as error:
         _fail(error, 1)
     except KeyboardInterrupt as error:
-        _fail(error, 1, "interrupted; what was recorded so far is kept")
+        notes = getattr(error, "__notes__", [])
+        _fail(error, 1, "; ".join(["interrupted; what was recorded so far is kept", *notes]))
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away, as with `| head`
         raise typer.Exit(1) from None

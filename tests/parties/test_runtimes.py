@@ -16,7 +16,7 @@ from parties.party import fresh_state
 from parties.record.transcript import Record
 from parties.runtime import dispatch
 from parties.runtime.inline import InlineRuntime
-from parties.runtime.local import LocalRuntime
+from parties.runtime.local import LocalFleet, LocalRuntime
 from protocols.crypto.coins import derive
 from protocols.language.errors import DataError, HostLost, StepError
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
@@ -364,3 +364,61 @@ def test_a_run_goes_on_where_a_process_was_killed_and_nothing_is_lost(
     assert len(killed) == 2 and gone >= 1
     assert [each["host"].split(".")[0] for each in result["recovered"]] == [host] * gone
     assert run.faults() == [] and ended(killed)
+
+
+@pytest.mark.parametrize(
+    ("blows", "protocol", "hosts", "options"),
+    [
+        (2, "plain_fe", ("key_authority", "cloud_trainer"), {"epochs": 4}),
+        (2, "mitig2", ("cloud_trainer", "key_authority"), {"epochs": 2, "owners": 4, "per_round": 2}),
+        (dispatch._LIVES + 1, "mitig2", ("data_owner", "cloud_trainer"), {"epochs": 4}),  # nobody is left
+    ],
+    ids=str,
+)
+def test_hosts_that_die_at_once_come_back_together_and_as_often_as_rounds_end_between(
+    blows, protocol, hosts, options, tmp_path, runs
+):
+    experiment = replace(small(protocol, **{**options, "runtime": "local"}), out=tmp_path / "run")
+    rounds = set(np.random.default_rng(5).choice(experiment.steps - 1, blows, replace=False).tolist())
+    killed = kill_at(rounds, hosts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dispatch.Dispatcher, "end_phase", killed)
+        patch.setattr(dispatch, "WINDOW", 0)
+        patch.setattr(dispatch, "_SECONDS_A_CALL", 0)  # each blow is felt before the next one
+        run, result = execute(experiment)
+    assert result["transcript_digest"] == runs(protocol, **options)[1]["transcript_digest"]
+    found = [each["host"] for each in result["recovered"]]
+    assert rounds == set() and {name.split(".")[0] for name in found} == set(hosts)
+    assert len(found) >= 2 * blows and run.faults() == []
+
+
+def kill_at(rounds, hosts):
+    """An `end_phase` that kills the processes of some hosts after some steps."""
+    end_phase = dispatch.Dispatcher.end_phase
+
+    def spy(self, phase, round_):
+        end_phase(self, phase, round_)
+        if phase == "step" and round_ in rounds:
+            rounds.discard(round_)
+            for name, pid in self.pids.items():
+                if name.startswith(hosts):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+
+    return spy
+
+
+def test_a_host_that_dies_whenever_it_comes_back_ends_the_run(tmp_path, monkeypatch):
+    experiment = replace(small(**LONG, runtime="local"), out=tmp_path / "run")
+    restart, times = LocalFleet.restart, []
+
+    def restarted(self, hosts):
+        restart(self, hosts)
+        times.append(hosts)
+        os.kill(self.pids["cloud_trainer"], signal.SIGKILL)
+
+    monkeypatch.setattr(LocalFleet, "restart", restarted)
+    monkeypatch.setattr(dispatch.Dispatcher, "end_phase", kill_at({3}, ("cloud_trainer",)))
+    with pytest.raises(HostLost, match=r"the process that carried cloud_trainer died; its transcript"):
+        execute(experiment)
+    assert times == [["cloud_trainer"]] * dispatch._LIVES

@@ -131,7 +131,7 @@ def test_one_that_comes_back_asks_for_what_it_was_sent_and_says_nothing_twice(pa
     to_b[4] = frames(6)[0][1]
     listener = wire.listening("127.0.0.1")
     again = Wire("b", token, listener, nothing_spoken)
-    again.rejoin({"a": book["a"], "b": listener.getsockname()})
+    again.rejoin({"a": book["a"], "b": listener.getsockname()}, ["b"])
     assert not wire.lives(book["b"], token) and wire.lives(listener.getsockname(), token)
     assert same([(0, to_b[0])], again.take("a", 0, [0]))
     again.send("a", 1, frames(4))  # a has it

@@ -85,7 +85,8 @@ def _steps(out):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_run_that_is_told_to_stop_says_so_in_a_line_and_can_be_read(stopped, number):
     out, status, err = stopped(number)
-    assert status == 1 and err == "keyhole: interrupted; what was recorded so far is kept\n"
+    how = f"to go on: keyhole run --resume {out}"
+    assert status == 1 and err == f"keyhole: interrupted; what was recorded so far is kept; {how}\n"
     assert status_of(RunFolder(out)).state is State.INTERRUPTED
     status, told = said(out, "show", "--verify")
     assert status == 3 and told.startswith("incomplete: interrupted; last message "), told

@@ -1,0 +1,177 @@
+"""Going on with the transcript of a run that was stopped.
+
+The run is carried out from its beginning, and what its transcripts hold is not written again: each entry is
+compared with the stored one, and from the end of these on entries are appended as ever. So a run that is
+resumed is the run that was begun, or it ends with a line; whatever becomes of it, nothing that was stored is
+lost. What a host has received is read from its own transcript.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parties.record.transcript import Frame, Record, Transcript
+from parties.record.witness import STEPS, Departed
+from parties.record.writer import TranscriptWriter
+from protocols.language.errors import DataError
+from protocols.language.message import Header, describe, digest
+from protocols.language.roles import EXPERIMENTER
+from protocols.language.view import Kind, Row
+
+_HEARD = f"kind = 'received' AND sender <> '{EXPERIMENTER.value}' ORDER BY id"
+
+
+class ContinuedTranscript(TranscriptWriter):
+    """A host's transcript that is there already, with payloads: compared as far as it goes, then written."""
+
+    def __init__(self, path: Path | str) -> None:
+        """Raises `DataError` for a file that is no transcript."""
+        Transcript(path).close()
+        self._begin(
+            path, Record.FULL, {}
+        )  # first: the file changes into another mode, which no reader may see
+        self._stored: _Stored | None = _Stored(path)
+
+    def message(self, party: str, kind: Kind, header: Header, value: Any, frame: Frame) -> None:
+        """Compare an entry, or record it; raises `Departed` if another one is stored."""
+        if not self._compared(party, kind, header, value, frame):
+            super().message(party, kind, header, value, frame)
+
+    def step(self, party: str, step: str, header: Header, public: list[Any], frame: Frame) -> None:
+        """Compare a local step, or record it."""
+        told = bool(public) and self._compared(party, Kind.PUBLIC, header, public, frame)
+        if self._stored is None or not self._stored.step(party, step, header, told):
+            self._past()
+            super().step(party, step, header, public, frame)
+
+    def coins(self) -> dict[str, dict[str, bytes]]:
+        """The coins of the parties here by label, of those that had drawn some."""
+        return {} if self._stored is None else self._stored.coins()
+
+    def heard(self, first: int, count: int) -> list[tuple[int, Frame]]:
+        """(index, frame) of what was received here of the `count` messages from number `first` on, in the
+        order of the script; `DataError` for one that is not stored.
+        """
+        found = [] if self._stored is None else self._stored.heard(first, count)
+        if not found:
+            raise DataError(f"message {first} is not in the transcript that would be gone on with")
+        return found
+
+    def close(self) -> None:
+        """Write what is waiting and close the file."""
+        self._past()
+        super().close()
+
+    def _compared(self, party: str, kind: Kind, header: Header, value: Any, frame: Frame) -> bool:
+        """Whether the stored entries go as far as this one."""
+        if self._stored is not None and self._stored.message(party, kind, header, value, frame):
+            return True
+        self._past()
+        return False
+
+    def _past(self) -> None:
+        """Everything that was stored has been said."""
+        if self._stored is not None:
+            self._stored.close()
+            self._stored = None
+
+
+class _Stored:
+    """What a transcript holds, in its order. Open several times, as a query that is under way does not share
+    its bounds with another one.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self._name, self._count = Path(path).stem, 0
+        with contextlib.ExitStack() as stack:
+            self._open = [stack.enter_context(contextlib.closing(Transcript(path))) for _ in range(4)]
+            self._closing = stack.pop_all()
+        self._rows: Generator[Row, None, None] = self._open[0].rows("1 ORDER BY id")
+        self._steps: Generator[tuple[Any, ...], None, None] = self._open[1].query(STEPS)
+        self._received = self._open[2].rows(_HEARD)
+        self._next = next(self._received, None)
+        self._digested: tuple[Frame | None, bytes] = (None, b"")
+
+    def message(self, party: str, kind: Kind, header: Header, value: Any, frame: Frame) -> bool:
+        """Compare the next entry; False behind the last one."""
+        row, self._count = next(self._rows, None), self._count + 1
+        if row is None:
+            if next(self._steps, None) is not None:
+                raise self._departed(party, header, "comes before a stored step")
+            return False
+        place = header.seq, header.phase, header.round, header.sender, header.receiver, header.label
+        if (party, kind, *place) != (row.party, row.kind, *row.message[:6]):
+            raise self._departed(party, header, f"stands where {row.label!r} (message {row.seq}) is stored")
+        if (*describe(value), self._digest(frame)) != (row.dtype, row.shape, row.sha256):
+            raise self._departed(party, header, "is not the stored one")
+        return True
+
+    def step(self, party: str, step: str, header: Header, told: bool) -> bool:
+        """Compare the next local step; False behind the last one. `told`: its arguments are stored."""
+        found = next(self._steps, None)
+        if found is None:
+            if told or next(self._rows, None) is not None:
+                raise self._departed(party, header, f"belongs to a step {step} that is not stored")
+            return False
+        if found != (party, self._count, header.phase, header.round, step):
+            raise self._departed(party, header, f"belongs to a step {step}; {found[4]} is stored")
+        return True
+
+    def coins(self) -> dict[str, dict[str, bytes]]:
+        """The coins of every party."""
+        found: dict[str, dict[str, bytes]] = {}
+        for row in list(self._open[3].rows("kind = 'coins' ORDER BY id")):
+            value = self._open[3].value(row)
+            if not isinstance(value, np.ndarray):
+                raise DataError(f"{row.party}: its coins are no array")
+            found.setdefault(row.party, {})[row.label] = value.tobytes()
+        return found
+
+    def heard(self, first: int, count: int) -> list[tuple[int, Frame]]:
+        """(index, frame) of received messages; all of a broadcast are stored once, and read once."""
+        found: list[tuple[int, Frame]] = []
+        last: tuple[bytes, Frame] | None = None
+        while self._next is not None and self._next.seq < first + count:
+            row, self._next = self._next, next(self._received, None)
+            if row.seq < first:
+                continue
+            if last is None or last[0] != row.sha256:
+                last = row.sha256, np.frombuffer(self._open[3].frame(row), np.uint8)
+            found.append((row.seq - first, last[1]))
+        return found
+
+    def close(self) -> None:
+        """Close the file: a query that is under way would keep it locked."""
+        for query in (self._rows, self._steps, self._received):
+            query.close()
+        self._closing.close()
+
+    def _digest(self, frame: Frame) -> bytes:
+        """SHA-256 of a frame; that of a broadcast is computed once."""
+        if frame is not self._digested[0]:
+            self._digested = (frame, digest(frame))
+        return self._digested[1]
+
+    def _departed(self, party: str, header: Header, how: str) -> Departed:
+        where = f"{self._name}: what the run says now departs from its transcript"
+        return Departed(f"{where}: {header.label!r} (message {header.seq}) of {party} {how}")
+
+
+def holds_nothing(path: Path) -> bool:
+    """Whether a transcript is missing, or a process died while it made the file."""
+    if not path.exists():
+        return True
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            said = dict(connection.execute("SELECT key, value FROM meta"))
+            return "config" not in said  # which is written last
+    except sqlite3.OperationalError:
+        return True
+    except sqlite3.DatabaseError:
+        return False
