@@ -25,6 +25,7 @@ from parties.runtime.fleet import Fleet, HostsDied, check
 from parties.runtime.host import HostSpec
 from parties.runtime.post import Post
 from parties.runtime.stood import revealed_before
+from parties.runtime.watch import carried
 from parties.runtime.wire import PeerLost
 from parties.runtime.worker import Report
 from protocols.language.errors import HostLost, ProtocolError
