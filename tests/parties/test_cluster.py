@@ -138,7 +138,11 @@ def two_nodes(tmp_path_factory):
         given = [f"--{key.replace('_', '-')}={value}" for key, value in SMALL.items() if key not in _FLAGS]
         where = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{nodes.dashboard}"}
         nodes.env.update(where)
-        job = nodes.said([*command, *given, "--no-audit"], cwd=ROOT)
+        for _ in range(40):  # a head takes jobs some seconds after its node is up
+            job = nodes.said([*command, *given, "--no-audit"], cwd=ROOT)
+            if "No available agent" not in job[1]:
+                break
+            time.sleep(1)
         actors = nodes.asked("/logical/actors")["data"]["actors"].values()
         run = [sys.executable, "-m", "scenarios", "run", "plain-fe", "--address", f"127.0.0.1:{nodes.gcs}"]
         missing = nodes.said([*run, "--dataset", "own.npz", "--out", "missing"], cwd=here)
