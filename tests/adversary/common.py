@@ -2,12 +2,14 @@
 
 import shutil
 import sqlite3
+from contextlib import closing
 
 import numpy as np
 
 from parties.adversary.adversary import Adversary, rebuild
 from parties.adversary.attack import Relations, relations_of
 from parties.adversary.catalogue import find_attack
+from parties.record.transcript import Transcript
 from parties.record.view import View
 from protocols.language.relations import Equations
 from scenarios.run.attacks import attack_run
@@ -49,6 +51,15 @@ def carved(run, parties, folder):
             )
         db.close()
     return [(str(folder / path.rpartition("/")[2]), party) for path, party in run.view_sources(parties)]
+
+
+def payloads(run, *parties):
+    """The bytes of everything in some parties' views, or in all, one after the other."""
+    found = []
+    for party in parties or run.sources:
+        with closing(Transcript(run.sources[party])) as view:
+            found += [view.frame(row) for row in list(view.rows("party = ? ORDER BY id", party))]
+    return b"".join(found)
 
 
 def solved(name, relations, prior):

@@ -13,7 +13,6 @@ from parties.adversary.catalogue import ATTACKS
 from parties.adversary.heads.knowledge import lines as lines_about
 from parties.adversary.knowledge import learned
 from parties.party import fresh_state
-from parties.record.transcript import Transcript
 from parties.record.view import Kind, Record, View
 from parties.runtime.inline import InlineRuntime
 from protocols import reverse_he
@@ -36,6 +35,7 @@ from scenarios.run.folder import load_run, new_folder
 from scenarios.run.hosts import host_specs
 from scenarios.run.predict import query
 from scenarios.score import head_result
+from tests.adversary.common import payloads
 from tests.conftest import random_base, small
 
 HIDDEN = {"head": "24-6-5"}
@@ -117,8 +117,7 @@ def needles(layer, config):
 def test_the_encrypted_layer_is_in_no_transcript(runs, options):
     run, _ = runs("reverse_he", release=Release.LOGITS, **options)
     head = head_result.clear_heads(small("reverse_he", **options))[0]
-    rows = [r for path in run.transcripts for r in Transcript(path).query("SELECT data FROM payloads")]
-    haystack = b"".join(bytes(data) for (data,) in rows)
+    haystack = payloads(run)
     found = list(needles(head.layers[0], run.config()))
     assert len(found) > 50 and not any(needle in haystack for needle in found)
     assert run.view("querier")["images"][0][0].tobytes() in haystack, "the search finds what is there"

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from parties.data.shares import shares
-from parties.record.transcript import Transcript
 from parties.record.view import Kind, View
 from protocols import mitig2
 from protocols.language.errors import ConfigError
@@ -18,6 +17,7 @@ from protocols.parts import averaging
 from scenarios.run.baseline import train_plain
 from scenarios.run.execute import execute
 from scenarios.run.options import Preset
+from tests.adversary.common import payloads
 from tests.conftest import MANY, RESULT_SCHEMA, TINY, small
 
 
@@ -159,6 +159,7 @@ def test_a_scatter_brings_each_host_the_frames_of_its_own_parties_only():
     from protocols.language.session import Group, Transfer
 
     worker, sent = Worker.__new__(Worker), {}
+    worker._before = 0
     names = tuple(f"data_owner:{i}" for i in range(4))
     worker._home = {name: "ab"[i % 2] for i, name in enumerate(names)}
     frames = [(i, np.zeros(1, np.uint8)) for i in range(4)]
@@ -167,11 +168,6 @@ def test_a_scatter_brings_each_host_the_frames_of_its_own_parties_only():
     transfer = Transfer(0, "p", 0, "x", Group(1, ("c",)), Group(2, names), 0, 1, parts=True)
     worker._emit(Emit(transfer, ("a", "b")))
     assert {host: [i for i, _ in some] for host, some in sent.items()} == {"a": [0, 2], "b": [1, 3]}
-
-
-def payloads(run, party):
-    rows = Transcript(run.sources[party]).query("SELECT data FROM payloads")
-    return b"".join(bytes(data) for (data,) in rows)
 
 
 @pytest.mark.parametrize(
