@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test recipe lint clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -23,10 +23,13 @@ HALF := tests/figures tests/crypto tests/rules tests/language tests/parties test
 test: export OMP_NUM_THREADS = 1
 test: $(STAMP)
 	@$(BIN)/python -m pytest -m ray > .tests-ray.log 2>&1 & ray=$$!; \
-	nice -n 19 $(BIN)/python -m pytest -m "not ray" $(HALF) > .tests-half.log 2>&1 & half=$$!; \
-	nice -n 19 $(BIN)/python -m pytest -m "not ray" $(HALF:%=--ignore %); failed=$$?; \
+	nice -n 19 $(BIN)/python -m pytest -m "not ray and not recipe" $(HALF) > .tests-half.log 2>&1 & half=$$!; \
+	nice -n 19 $(BIN)/python -m pytest -m "not ray and not recipe" $(HALF:%=--ignore %); failed=$$?; \
 	wait $$half; failed=$$((failed + $$?)); wait $$ray; failed=$$((failed + $$?)); \
 	cat .tests-half.log .tests-ray.log; exit $$failed
+
+recipe: $(STAMP)  ## the cluster of the README on two nodes, by itself: it wants an idle machine
+	$(BIN)/python -m pytest -m recipe tests/parties
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

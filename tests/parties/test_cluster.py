@@ -155,7 +155,7 @@ def two_nodes(tmp_path_factory):
 _FLAGS = {"runtime", "no_audit"}
 
 
-@pytest.mark.ray
+@pytest.mark.recipe
 def test_the_recipe_of_the_readme_from_ray_start_to_the_result(two_nodes, runs):
     status, said = two_nodes["job"]
     assert status == 0, said[-2000:]
@@ -164,7 +164,7 @@ def test_the_recipe_of_the_readme_from_ray_start_to_the_result(two_nodes, runs):
     assert run.faults() == [] and "succeeded" in said
 
 
-@pytest.mark.ray
+@pytest.mark.recipe
 def test_what_a_host_writes_on_another_node_arrives_at_the_driver(two_nodes):
     run, nodes = two_nodes["run"], {each["address"]["nodeId"] for each in two_nodes["actors"] if _of(each)}
     assert len(nodes) == 2
@@ -175,7 +175,7 @@ def test_what_a_host_writes_on_another_node_arrives_at_the_driver(two_nodes):
     assert not list(run.rglob("*.part"))
 
 
-@pytest.mark.ray
+@pytest.mark.recipe
 def test_the_dashboard_shows_parties_by_name(two_nodes):
     named = {each["name"].partition(" of ")[0] for each in two_nodes["actors"] if _of(each)}
     assert named == {"data_owner:0", "key_authority", "cloud_trainer"}
@@ -186,7 +186,7 @@ def _of(actor):
     return actor["actorClass"] == "HostActor"
 
 
-@pytest.mark.ray
+@pytest.mark.recipe
 def test_a_data_set_that_the_owners_node_lacks_is_named_with_the_node(two_nodes):
     if not two_nodes["hidden"]:
         pytest.skip("folders cannot be hidden from a process here")
