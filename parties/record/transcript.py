@@ -55,6 +55,8 @@ _PAYLOAD = (  # what has another length or type is not read
     "SELECT CASE WHEN typeof(data) = 'blob' AND length(data) <= ? THEN data END "
     "FROM payloads WHERE sha256 = ?"
 )
+_LAST_RECEIVED = "SELECT sender, MAX(seq) FROM rows WHERE party = ? AND kind = 'received' GROUP BY sender"
+_LAST_SENT = "SELECT party, MAX(seq) FROM rows WHERE kind = 'sent' GROUP BY party"
 _DAMAGED = "a transcript is damaged: its rows cannot be read"
 
 
@@ -87,6 +89,7 @@ class Transcript:
             raise DataError(f"{path}: no such transcript")
         self._most = self._left = 0
         self._beside: dict[str, list[Transcript]] = {}
+        self._sent: dict[str, int] = {}
         try:
             self._connection = _connect(self.path, self._tick)
             found = _tables(self.query(_MASTER))
@@ -173,24 +176,38 @@ class Transcript:
             raise DataError("payload altered")
         return frame
 
-    @property
-    def open_ended(self) -> bool:
-        """Whether a writer has this file open, or one beside it, or was killed."""
-        return any(True for _ in self.path.parent.glob("*.sqlite-wal"))
-
     def first_lacking(self, party: str) -> int | None:
-        """The number of a party's first message whose payload its sender has not committed yet."""
-        if not self.full or not self.open_ended:
+        """The number of a party's first message that its sender had not committed when it was killed: the
+        sender's entries, which lie beside, end before it, and nobody has its payload. What is lacking
+        otherwise is an error for whoever reads it.
+        """
+        if not self.full:
+            return None
+        ends = {sender: seq for sender, seq in self.query(_LAST_RECEIVED, party) if isinstance(seq, int)}
+        behind = {sender for sender, seq in ends.items() if seq > self._last_sent(sender, seq)}
+        if not behind:
             return None
         received = self.rows("party = ? AND kind = 'received' ORDER BY seq", party)
         with contextlib.closing(received) as rows, contextlib.closing(Transcript(self.path)) as kept:
-            return next((row.seq for row in rows if not kept.keeps(row)), None)
+            theirs = (row for row in rows if row.sender in behind)
+            return next((row.seq for row in theirs if not kept.keeps(row)), None)
+
+    def _last_sent(self, sender: str, otherwise: int) -> int:
+        """The number of the last message in a sender's own transcript; where there is none, `otherwise`."""
+        if sender not in self._sent:
+            others = self._beside_of(sender)
+            found = [dict(other.query(_LAST_SENT)) for other in others]
+            self._sent |= {name: seq for each in found for name, seq in each.items() if isinstance(seq, int)}
+            self._sent.setdefault(sender, -1 if others else otherwise)
+        return self._sent[sender]
 
     def keeps(self, row: Row) -> bool:
         """Whether the payload of a row is here, or with its sender."""
-        kept = "SELECT 1 FROM payloads WHERE sha256 = ?"
-        beside = (each.first(kept, row.sha256) for each in self._of_sender(row))
-        return self.first(kept, row.sha256) is not None or any(beside)
+        return self.holds(row) or any(other.holds(row) for other in self._of_sender(row))
+
+    def holds(self, row: Row) -> bool:
+        """Whether the payload of a row is in this file."""
+        return self.first("SELECT 1 FROM payloads WHERE sha256 = ?", row.sha256) is not None
 
     def _with_sender(self, row: Row) -> tuple[Any, ...] | None:
         """The payload of a message as its sender keeps it."""
@@ -199,9 +216,11 @@ class Transcript:
 
     def _of_sender(self, row: Row) -> list[Transcript]:
         """The transcripts beside this one that can hold the payload of a message that was received."""
-        if row.kind is not Kind.RECEIVED:
-            return []
-        role = row.sender.partition(":")[0]
+        return self._beside_of(row.sender) if row.kind is Kind.RECEIVED else []
+
+    def _beside_of(self, party: str) -> list[Transcript]:
+        """The transcripts beside this one of hosts of a party's role."""
+        role = party.partition(":")[0]
         if role not in self._beside:
             known = (path for path in sorted(self.path.parent.glob("*.sqlite")) if path != self.path)
             self._beside[role] = [Transcript(path) for path in known if path.stem.partition(".")[0] == role]

@@ -93,11 +93,11 @@ def _ends(path: str) -> Iterator[tuple[Row, list[str]]]:
     """What the parties of a transcript sent each other and received, by number, and what is wrong with its
     payload.
     """
-    with closing(Transcript(path)) as transcript:
+    with closing(Transcript(path)) as transcript, closing(Transcript(path)) as here:
         full = transcript.full
         for row in transcript.rows(f"{_BETWEEN_PARTIES} ORDER BY seq, id"):
-            # What was received is with its sender, and held against its row there.
-            checked = full and not from_a_party(row)
+            # What was received is with its sender, and held against its row there; unless it is here as well.
+            checked = full and (not from_a_party(row) or here.holds(row))
             yield row, list(_payload_faults(transcript, row)) if checked else []
 
 

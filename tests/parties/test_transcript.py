@@ -162,6 +162,42 @@ def test_a_payload_that_claims_to_unpack_to_far_more_is_altered(copy, change, si
         run.view("cloud_trainer").value(first(path, "dw1"))
 
 
+def test_a_view_ends_where_a_sender_that_was_killed_had_committed_no_more(copy, change):
+    run, path = copy
+    sent = [row.seq for row in run.view("data_owner").rows("dw1", Kind.SENT)]
+    kept = path.with_name("data_owner.sqlite")
+    change(
+        kept,
+        "DELETE FROM payloads WHERE sha256 IN (SELECT sha256 FROM rows WHERE seq >= ?)",
+        values=(sent[1],),
+    )
+    change(kept, "DELETE FROM rows WHERE seq >= ?", values=(sent[1],))
+    assert (
+        len(run.view("cloud_trainer")["dw1"]) == 1
+        and max(r.seq for r in run.view("cloud_trainer").rows()) < sent[1]
+    )
+
+
+@pytest.mark.parametrize("lost", ["payload", "file"])
+def test_a_view_of_which_something_is_lost_otherwise_is_no_shorter_one(copy, change, lost):
+    """Nothing may be found less because somebody took a file away."""
+    run, path = copy
+    kept = path.with_name("data_owner.sqlite")
+    if lost == "file":
+        kept.unlink()
+    else:
+        change(kept, "DELETE FROM payloads WHERE sha256 IN (SELECT sha256 FROM rows WHERE label = 'dw1')")
+    with pytest.raises(DataError, match=r"\(dw1\): payload missing"):
+        run.view("cloud_trainer")["dw1"]
+
+
+def test_a_payload_that_a_receiver_has_besides_is_checked_too(copy, change):
+    run, path = copy
+    row = first(path, "dw1")
+    change(path, "INSERT INTO payloads (sha256, data) VALUES (?, 'text')", values=(row.sha256,))
+    assert any(fault.startswith(f"cloud_trainer, message {row.seq}") for fault in run.faults())
+
+
 def test_a_pickle_in_a_transcript_is_refused_and_not_run(copy, tmp_path):
     _, path = copy
     row, target = first(path, "dw1"), tmp_path / "executed"
