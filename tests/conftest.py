@@ -129,7 +129,7 @@ def stamps(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     """One Ray session on this machine for all tests that need one."""
-    from parties.runtime import on_ray
+    from parties.runtime import ray_session
 
-    with on_ray.cluster(cpus=2):
+    with ray_session.cluster(cpus=2):
         yield

@@ -1,4 +1,4 @@
-"""The Ray runtime: hosts as actors, on this machine or on a cluster. The only file that imports ray.
+"""The Ray runtime: hosts and the adversary as actors, on this machine or on a cluster.
 
 A remote call brings a host its instructions for some rounds and returns a report of a few bytes; frames go
 from host to host over sockets (`wire.py`). Ray's own retries stay off, because the order of messages is part
@@ -11,11 +11,8 @@ import contextlib
 import os
 import re
 import signal
-import socket
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +27,17 @@ from parties.runtime.away import Away, fetch, kept
 from parties.runtime.dispatch import Dispatcher, Progress
 from parties.runtime.fleet import HostsDied, named_error
 from parties.runtime.host import HostSpec, forget_transcript
-from parties.runtime.placement import Node, Place, places
+from parties.runtime.placement import Place, places
 from parties.runtime.post import homes
+from parties.runtime.ray_session import Cluster, nodes, on_node, own_address, own_node
 from parties.runtime.watch import LOOK_SECONDS, Watch
 from parties.runtime.wire import Address, PeerLost
 from parties.runtime.worker import Instruction, Report, Worker
 from protocols.language.errors import OUT_OF_MEMORY, DataError, HostLost, KeyholeError, ProtocolError, Stalled
 from protocols.language.session import Group
 
-_ANSWER_SECONDS = 5.0
 _CLOSING_SECONDS = 10.0
 _STARTS = 3  # of a host in the place of one that died, each where a node answers then
-_ADDRESS = "RAY_ADDRESS"  # by which Ray tells a job, and a user Ray, which cluster to use
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 class HostActor:
@@ -60,18 +55,18 @@ class HostActor:
         elsewhere; `home` says which host carries which party; by `token` the hosts of a run know each other.
         """
         name, node = run
-        self._away = Away(spec, name, restored) if _own_node() != node else None
+        self._away = Away(spec, name, restored) if own_node() != node else None
         self._refusal: KeyholeError | None = None
         try:
             if self._away and spec.resumed is not None:
                 raise DataError(f"{spec.name}: its node has no transcript of the run to go on with")
-            self._listener = wire.listening(_own_address())
+            self._listener = wire.listening(own_address())
             told = spec if self._away is None else self._away.spec
             self._worker = Worker(told, home, token, self._listener)
         except (
             KeyholeError
         ) as error:  # raised by `ready`: an actor that fails at its start is a process that died
-            self._refusal = error if self._away is None else _seen_from(_own_address(), spec, error)
+            self._refusal = error if self._away is None else _seen_from(own_address(), spec, error)
 
     def ready(self) -> tuple[int, Address]:
         """The process number and where it listens, once the parties have their inputs; raises what kept them
@@ -134,13 +129,13 @@ class RayFleet:
         """Start a host for each specification and wait until the owners have read their data."""
         self._specs = {spec.name: spec for spec in specs}
         self.token, self._home = wire.new_token(), homes(specs)
-        self.watch, self._cluster, self._here = Watch(specs, self.token), Cluster(), _own_address()
+        self.watch, self._cluster, self._here = Watch(specs, self.token), Cluster(), own_address()
         self._run, self._lives = os.urandom(8).hex(), dict.fromkeys(self._specs, 0)
         self.book: dict[str, Address] = {}
         self._pids: dict[str, int] = {}
         self._actors: dict[str, Any] = {}
         try:
-            for name, place in places(specs, _nodes()).items():
+            for name, place in places(specs, nodes()).items():
                 self._actors[name] = self._actor(self._specs[name], place)
             for name in self._actors:
                 self._await(name)
@@ -181,7 +176,7 @@ class RayFleet:
 
     def restart(self, hosts: Sequence[str]) -> None:
         for left in reversed(range(_STARTS)):
-            elsewhere = places(list(self._specs.values()), _nodes())
+            elsewhere = places(list(self._specs.values()), nodes())
             for host in hosts:
                 ray.kill(self._actors[host])
                 forget_transcript(self._specs[host])
@@ -242,12 +237,12 @@ class RayFleet:
         actor: Any = ray.remote(max_restarts=0, max_task_retries=0, num_cpus=0)(HostActor)
         again = f", start {self._lives[spec.name] + 1}" if self._lives[spec.name] else ""
         self._lives[spec.name] += 1
-        elsewhere = place.node != _own_node()
+        elsewhere = place.node != own_node()
         return actor.options(
             name=f"{_title(spec)} of {_name_of_run(spec)}-{self._run[:6]}{again}",
             resources=dict(place.resources),
-            scheduling_strategy=_on_node(place.node, soft=True),
-        ).remote(spec, (self._run, _own_node()), kept(spec) if elsewhere else {}, self._home, self.token)
+            scheduling_strategy=on_node(place.node, soft=True),
+        ).remote(spec, (self._run, own_node()), kept(spec) if elsewhere else {}, self._home, self.token)
 
     def _await(self, name: str) -> None:
         """Wait until a host has started."""
@@ -285,7 +280,7 @@ class RayAdversary:
     """The adversary as an actor; the same verbs as `Adversary`."""
 
     def __init__(self) -> None:
-        here = _on_node(_own_node(), soft=False)  # the run folder is on the driver's node
+        here = on_node(own_node(), soft=False)  # the run folder is on the driver's node
         actor: Any = ray.remote(AdversaryActor)
         name = f"adversary-{os.urandom(3).hex()}"
         options = actor.options(name=name, max_restarts=0, num_cpus=0, scheduling_strategy=here)
@@ -308,242 +303,6 @@ class RayAdversary:
             ray.kill(self._actor)
 
 
-@contextlib.contextmanager
-def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[None]:
-    """Connect to a Ray cluster, or start one here that ends with the block; reuses a session that is up.
-
-    Without an address, or with `auto`, it is the one that the environment names, as it does inside a job.
-    """
-    if ray.is_initialized():
-        yield
-        return
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # a lost host is reported once, by us
-    # Arrays of this size come from the heap, and go back to it: fresh pages from the system for each cost
-    # more than its arithmetic.
-    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(64 << 20))
-    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(256 << 20))
-    # What Ray's processes have to say goes to Ray's own logs; it would print it between our results.
-    ray._private.worker.print_to_stdstream = lambda *_, **__: None
-    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": True}
-    if address in (None, "auto"):
-        address = os.environ.get(_ADDRESS) or address
-    if address is None:
-        options |= {"num_cpus": cpus or os.cpu_count(), "include_dashboard": False}
-    _check_answers(address)
-    try:
-        with _own_signals():
-            ray.init(address=address or "local", **options)
-    except (OSError, RuntimeError, ValueError, AssertionError, RayError) as error:
-        ray.shutdown()  # of what had begun
-        where = f"no Ray cluster at {address!r}" if address else "Ray cannot start here"
-        raise ProtocolError(f"{where}: {_in_one_line(error)}") from None
-    try:
-        yield
-    finally:
-        _shut_down()
-
-
-class Cluster:
-    """Looks after the processes of Ray itself: without them a driver is ended by Ray after a minute, with no
-    word about why that anybody could use.
-    """
-
-    lost = ""  # of the session of this process: what of it is gone
-
-    def __init__(self) -> None:
-        self._looked = time.monotonic()
-
-    def check(self, at_once: bool = False) -> None:
-        """Every two seconds, or at once: `HostLost` if Ray's GCS, or the raylet of this node, is gone."""
-        if not at_once and time.monotonic() - self._looked < LOOK_SECONDS:
-            return
-        self._looked = time.monotonic()
-        Cluster.lost = Cluster.lost or _gone()
-        if Cluster.lost:
-            raise HostLost(f"{Cluster.lost}; the transcripts up to then are kept")
-
-    def got(self, ref: Any, seconds: float | None = None) -> Any:
-        """The value behind a reference, once it is there; `GetTimeoutError` after so many seconds."""
-        until = None if seconds is None else time.monotonic() + seconds
-        while True:
-            try:
-                return ray.get(ref, timeout=LOOK_SECONDS)
-            except ray.exceptions.GetTimeoutError:
-                self.check()
-                if until is not None and time.monotonic() > until:
-                    raise
-            except RayActorError:
-                self.check(at_once=True)
-                raise
-
-
-def _gone() -> str:
-    """What of the Ray session of this process does not take connections any more, in words; or nothing."""
-    host, _, port = str(ray.get_runtime_context().gcs_address).rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
-    except OSError as error:
-        return f"Ray's GCS, the process that holds its cluster together, is gone ({error})"
-    raylet = getattr(_node(), "raylet_socket_name", None)
-    if raylet is not None:
-        try:
-            with socket.socket(socket.AF_UNIX) as end:
-                end.settimeout(_ANSWER_SECONDS)
-                end.connect(raylet)
-        except OSError as error:
-            return f"Ray's raylet, the process that keeps its workers on this node, is gone ({error})"
-    return ""
-
-
-def _node() -> Any:
-    """What Ray started or connected to here; it has no public name."""
-    return getattr(ray._private.worker, "_global_node", None)
-
-
-def _shut_down() -> None:
-    """End the session; where a part of it is gone, what is left of it first, which would wait for that."""
-    node = _node()
-    if Cluster.lost and node is not None:
-        started = [info.process.pid for each in node.all_processes.values() for info in each]
-        left = [child for pid in started for child in _children(pid)]
-        node.kill_all_processes(check_alive=False, allow_graceful=True)
-        for pid in left:  # the agents of a raylet outlive it
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-    ray.shutdown()
-    Cluster.lost = ""
-
-
-def _children(pid: int) -> list[int]:
-    """The child processes of a process, where the system tells them."""
-    found = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for path in found for child in path.read_text().split()]
-
-
-def _check_answers(address: str | None) -> None:
-    """`ProtocolError` for an address HOST:PORT that nothing answers at: Ray itself tries for minutes. So it
-    is for one of a protocol: a driver must be on a node of the cluster, as hosts are reached over sockets.
-    """
-    if "://" in (address or ""):
-        raise ProtocolError(
-            f"no Ray cluster at {address!r}: a run starts on a node of its cluster; send it there by "
-            "ray job submit (and unset RAY_ADDRESS for runs on this machine)"
-        )
-    host, colon, port = (_found() if address == "auto" else address or "").rpartition(":")
-    if not colon or "/" in host or not port.isdigit():
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
-    except (OSError, OverflowError) as error:
-        raise ProtocolError(f"no Ray cluster at {address!r}: {error}") from None
-
-
-def _found() -> str:
-    """The address that Ray takes for `auto`: that of a cluster that was started here."""
-    named: Any = ray._private.services.get_ray_address_from_environment
-    try:
-        return str(named("auto", None))
-    except ConnectionError:
-        raise ProtocolError("no Ray cluster runs on this machine; start one with ray start --head") from None
-
-
-def _in_one_line(error: BaseException) -> str:
-    """What Ray says, whole: of two versions that differ it names each in a line of its own."""
-    said, cause = " ".join(str(error).split()), error.__cause__
-    return said if cause is None else f"{said}: {_in_one_line(cause)}"
-
-
-@contextlib.contextmanager
-def _own_signals() -> Iterator[None]:
-    """What this process does on a signal stays: Ray takes SIGTERM for itself, and ends with a dump of C++."""
-    here = threading.current_thread() is threading.main_thread()
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)} if here else {}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def as_completed(
-    function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], processes: int
-) -> Iterator[tuple[int, Any]]:
-    """(position, function(*task)) as they are done, by processes of one thread each; inside `cluster`.
-
-    `function` belongs to a module; its refusals are raised here. At most `processes` tasks are under way, and
-    none is tried twice.
-    """
-    here = _on_node(_own_node(), soft=False)  # what they read and write is on the driver's node
-    single = {"num_cpus": 0, "max_retries": 0, "runtime_env": {"env_vars": _ONE_THREAD}}
-    single["scheduling_strategy"] = here
-    remote: Any = ray.remote(_attempted).options(**single)
-    waiting, under_way = deque(enumerate(tasks)), dict[Any, int]()
-    try:
-        while waiting or under_way:
-            while waiting and len(under_way) < processes:
-                position, task = waiting.popleft()
-                under_way[remote.remote(function, task)] = position
-            (ref,), _ = ray.wait(list(under_way), num_returns=1)
-            yield under_way.pop(ref), _outcome(ref)
-    finally:
-        for ref in under_way:
-            ray.cancel(ref, force=True)
-
-
-def _attempted(function: Callable[..., Any], task: tuple[Any, ...]) -> tuple[Any, str, str]:
-    """(result, failure, type of the failure)."""
-    try:
-        return function(*task), "", ""
-    except KeyholeError as error:
-        return None, str(error), type(error).__name__
-
-
-def _outcome(ref: Any) -> Any:
-    try:
-        result, failure, cause = ray.get(ref)
-    except ray.exceptions.WorkerCrashedError:
-        raise HostLost("a process that carried a task died") from None
-    except ray.exceptions.OutOfMemoryError:
-        raise HostLost(
-            "a process that carried a task was ended because memory ran out; use fewer processes"
-        ) from None
-    if failure:
-        raise named_error(cause)(failure)
-    return result
-
-
-def version() -> str:
-    """The version of ray."""
-    return str(ray.__version__)
-
-
-def _nodes() -> list[Node]:
-    """The nodes that are up: of one that is gone, Ray says so after half a minute only."""
-    nodes: Any = ray.nodes  # ray leaves it untyped
-    said = [each for each in nodes() if each["Alive"]]
-    up = [each for each in said if _answers(each["NodeManagerAddress"], each["NodeManagerPort"])]
-    return [Node(each["NodeID"], each["Resources"]) for each in up or said]
-
-
-def _answers(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), timeout=_ANSWER_SECONDS).close()
-    except OSError:
-        return False
-    return True
-
-
-def _own_node() -> str:
-    return str(ray.get_runtime_context().get_node_id())
-
-
-def _on_node(node: str, soft: bool) -> Any:
-    """To start at a node, and with `soft` at another one, should it be gone."""
-    return ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=soft)
-
-
 def _title(spec: HostSpec) -> str:
     """A host as the dashboard shows it."""
     return spec.parties[0] if len(spec.parties) == 1 else f"{spec.name} ({len(spec.parties)} parties)"
@@ -551,12 +310,6 @@ def _title(spec: HostSpec) -> str:
 
 def _name_of_run(spec: HostSpec) -> str:
     return Path(spec.transcript).parents[1].name
-
-
-def _own_address() -> str:
-    """The address of this node, at which other nodes reach it."""
-    own: Any = ray.util.get_node_ip_address
-    return str(own())
 
 
 def _refusal(host: str, error: Any) -> KeyholeError:

@@ -57,9 +57,9 @@ def runtime_named(name: str, address: str | None) -> Iterator[Runtimes]:
             with _processes(LocalRuntime, LocalAdversary) as runtimes:
                 yield runtimes
         case RuntimeName.RAY:
-            from parties.runtime import on_ray
+            from parties.runtime import on_ray, ray_session
 
-            with on_ray.cluster(address), _processes(on_ray.RayRuntime, on_ray.RayAdversary) as runtimes:
+            with ray_session.cluster(address), _processes(on_ray.RayRuntime, on_ray.RayAdversary) as runtimes:
                 yield runtimes
 
 

@@ -80,10 +80,10 @@ def workers(runtime: str, processes: int) -> Iterator[Pool]:
     if runtime == "inline":
         yield inline
         return
-    from parties.runtime import on_ray
+    from parties.runtime import ray_session, ray_tasks
 
-    with on_ray.cluster(cpus=processes):
-        yield lambda cells: on_ray.as_completed(_worked, [(c.work, c.arguments) for c in cells], processes)
+    with ray_session.cluster(cpus=processes):
+        yield lambda cells: ray_tasks.as_completed(_worked, [(c.work, c.arguments) for c in cells], processes)
 
 
 def _worked(work: Callable[..., Sequence[Any]], arguments: tuple[Any, ...]) -> Sequence[Any]:

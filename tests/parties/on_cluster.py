@@ -16,7 +16,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from parties.runtime import dispatch, on_ray
+from parties.runtime import dispatch, ray_session
 from protocols.language.errors import KeyholeError
 from scenarios.run.execute import execute
 from scenarios.run.folder import load_run
@@ -65,7 +65,7 @@ def mismatch(address):
     other = {**said, "ray_version": "1.13.0", "python_version": "3.7.7"}
     client.internal_kv_put(key, json.dumps(other).encode(), True, namespace)
     try:
-        with on_ray.cluster(address):
+        with ray_session.cluster(address):
             return ""
     except KeyholeError as error:
         return str(error)
@@ -79,7 +79,7 @@ def main(folder):
         "nodes": {role: node.node_id for role, node in by_role.items()},
         "head": cluster.head_node.node_id,
     }
-    with on_ray.cluster(cluster.address):
+    with ray_session.cluster(cluster.address):
         one = small(runtime="ray")
         said["plain"] = watched(replace(one, out=folder / "plain"))
         asked = query(load_run(folder / "plain"), None, None, 8, "ray", folder / "asked")

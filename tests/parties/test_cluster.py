@@ -250,7 +250,7 @@ def test_of_versions_that_differ_the_whole_message_is_one_line(node_a_role):
 def test_a_cluster_that_is_not_there_is_said_at_once(address, environment, found, said, monkeypatch):
     import ray
 
-    from parties.runtime import on_ray
+    from parties.runtime import ray_session
 
     def named(address, folder):
         if found is None:
@@ -262,9 +262,9 @@ def test_a_cluster_that_is_not_there_is_said_at_once(address, environment, found
     monkeypatch.setattr(ray._private.services, "get_ray_address_from_environment", named)
     monkeypatch.setenv("RAY_ADDRESS", environment)
     began = time.monotonic()
-    with pytest.raises(ProtocolError, match=said), on_ray.cluster(address):
+    with pytest.raises(ProtocolError, match=said), ray_session.cluster(address):
         pass
-    assert time.monotonic() - began < on_ray._ANSWER_SECONDS
+    assert time.monotonic() - began < ray_session._ANSWER_SECONDS
 
 
 def test_a_node_without_keyhole_is_told_from_a_process_that_died():

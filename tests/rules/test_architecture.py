@@ -47,8 +47,8 @@ def test_packages_depend_downwards_only():
     assert not {p for p in importers("scenarios") if p.startswith("parties")}
 
 
-def test_ray_is_imported_by_one_file():
-    assert importers("ray") == {"parties/runtime/on_ray.py"}
+def test_ray_is_imported_by_its_files_only():
+    assert importers("ray") == {f"parties/runtime/{n}.py" for n in ("on_ray", "ray_session", "ray_tasks")}
 
 
 def test_cvxopt_phe_and_structlog_stay_in_their_rooms():

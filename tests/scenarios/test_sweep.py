@@ -8,7 +8,7 @@ import pytest
 from matplotlib.image import imread
 from typer.testing import CliRunner
 
-from parties.runtime import on_ray
+from parties.runtime import ray_tasks
 from protocols.language.errors import ConfigError, DataError
 from scenarios.cli import app
 from scenarios.study import sweep_lp
@@ -187,7 +187,7 @@ def refuse_or_double(value):
 
 @pytest.mark.ray
 def test_tasks_on_ray_come_back_with_their_positions_and_refusals_are_raised_here(ray_session):
-    found = dict(on_ray.as_completed(refuse_or_double, [(1,), (2,), (3,)], 2))
+    found = dict(ray_tasks.as_completed(refuse_or_double, [(1,), (2,), (3,)], 2))
     assert found == {0: 2, 1: 4, 2: 6}
     with pytest.raises(ConfigError, match="no negative number"):
-        list(on_ray.as_completed(refuse_or_double, [(1,), (-1,)], 1))
+        list(ray_tasks.as_completed(refuse_or_double, [(1,), (-1,)], 1))
