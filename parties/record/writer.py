@@ -30,6 +30,8 @@ from protocols.language.view import Kind
 _COMMIT_SECONDS = 0.5
 _COMMIT_BYTES = 32 << 20
 _WAITING_BYTES = 64 << 20  # what may wait for the writer before the parties do
+_RECENT_BYTES = 64 << 20  # of received payloads that are held, and for how long: what a sender that dies
+_RECENT_SECONDS = 3.0  # may not have committed; it does so every half second, unless it has much to write
 _ROW_BYTES = 512  # what a row without its payload counts for
 _PAGE_BYTES = 1 << 14  # payloads of 150 kB are written in half the time of 4 kB pages
 
@@ -91,6 +93,12 @@ class TranscriptWriter:
         self._put(0, self._file.commit_and_tell, done)
         while not done.wait(_COMMIT_SECONDS):
             self._check()
+
+    def keep_received(self) -> None:
+        """Store the payloads of the last messages from others as well: of a run that failed, their senders'
+        transcripts may end before.
+        """
+        self._put(0, self._file.keep_recent)
 
     def close(self) -> None:
         """Write what is waiting, fold the write-ahead log into the file and close it."""
@@ -191,6 +199,8 @@ class _File:
         self._steps: list[tuple[Any, ...]] = []
         self._pending_bytes, self._count, self._last = 0, 0, time.monotonic()
         self._digested: tuple[Frame | None, bytes] = (None, b"")
+        self._recent: deque[tuple[float, bytes, Frame]] = deque()
+        self._recent_bytes = 0
 
     def begin(self, meta: dict[str, str]) -> None:
         """Make the tables, where they are missing."""
@@ -224,6 +234,22 @@ class _File:
              header.receiver, header.label, dtype, json.dumps(shape), frame.nbytes, sha)
         )  # fmt: skip
         if self._full and (kind is not Kind.RECEIVED or header.sender == EXPERIMENTER.value):
+            self._keep(sha, frame)
+        elif self._full:
+            self._remember(sha, frame)
+
+    def _remember(self, sha: bytes, frame: Frame) -> None:
+        """Hold on to what was received a moment ago: its sender need not have committed it yet."""
+        now = time.monotonic()
+        self._recent.append((now, sha, frame))
+        self._recent_bytes += frame.nbytes
+        oldest = now - _RECENT_SECONDS
+        while self._recent and (self._recent_bytes > _RECENT_BYTES or self._recent[0][0] < oldest):
+            self._recent_bytes -= self._recent.popleft()[2].nbytes
+
+    def keep_recent(self) -> None:
+        """Store what was received last, as its sender may have died before it did."""
+        for _, sha, frame in self._recent:
             self._keep(sha, frame)
 
     def _keep(self, sha: bytes, frame: Frame) -> None:

@@ -152,8 +152,10 @@ class Host(Crew):
             for row in rows.rows("kind IN ('sent', 'output') ORDER BY id"):
                 yield row.seq, full.frame(row)
 
-    def close(self) -> None:
-        """Finish the transcript."""
+    def close(self, failed: bool = False) -> None:
+        """Finish the transcript; of a run that failed, with what others may not have lived to write."""
+        if failed:
+            self._transcript.keep_received()
         self._transcript.close()
         for step, (calls, seconds, processor) in self._took.items():
             self._log.info("step_timed", step=step, calls=calls, seconds=seconds, processor_seconds=processor)

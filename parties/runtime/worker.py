@@ -130,7 +130,7 @@ class Worker:
         self._wire.halt()
         if keep and not self._failed:
             self._host.keep_state()
-        self._host.close()
+        self._host.close(failed=not keep or self._failed)
 
     def _pulse(self) -> Pulse:
         """How it gets on; asked for from another thread."""
