@@ -32,6 +32,7 @@ _COMMIT_BYTES = 32 << 20
 _WAITING_BYTES = 64 << 20  # what may wait for the writer before the parties do
 _RECENT_BYTES = 64 << 20  # of received payloads that are held, and for how long: what a sender that dies
 _RECENT_SECONDS = 3.0  # may not have committed; it does so every half second, unless it has much to write
+_LOCKED_SECONDS = 10.0  # that a file may be read while it is to change its mode, which waits for nobody
 _ROW_BYTES = 512  # what a row without its payload counts for
 _PAGE_BYTES = 1 << 14  # payloads of 150 kB are written in half the time of 4 kB pages
 
@@ -205,10 +206,24 @@ class _File:
     def begin(self, meta: dict[str, str]) -> None:
         """Make the tables, where they are missing."""
         settings = f"PRAGMA page_size={_PAGE_BYTES}; PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;"
-        self._db.executescript(settings + TABLES)
+        self._once_unread(settings + TABLES)
         self._db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
         (self._count,) = self._db.execute("SELECT COALESCE(MAX(id), 0) FROM rows").fetchone()
         self._db.execute("BEGIN")
+
+    def _once_unread(self, script: str) -> None:
+        """Carry out what changes the mode of the file, which SQLite refuses while somebody reads it: hosts of
+        a run that goes on read each other's.
+        """
+        until = time.monotonic() + _LOCKED_SECONDS
+        while True:
+            try:
+                self._db.executescript(script)
+                return
+            except sqlite3.OperationalError as fault:
+                if "locked" not in str(fault) or time.monotonic() > until:
+                    raise
+                time.sleep(0.01)
 
     def step(
         self, party: str, step: str, header: Header, described: tuple[str, Any] | None, frame: Frame
@@ -296,6 +311,5 @@ class _File:
         """Commit, fold the write-ahead log into the file and close it."""
         self.commit()
         self._db.execute("COMMIT")
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._db.execute("PRAGMA journal_mode=DELETE")
+        self._once_unread("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode=DELETE;")
         self._db.close()
