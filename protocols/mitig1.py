@@ -56,6 +56,7 @@ from protocols.parts.arrays import LABELS
 from protocols.parts.averaging import InClear, Masked
 from protocols.parts.hiding import AUTHORITIES, AtAuthority, AtOwner
 from protocols.parts.hiding import upload_rows as upload_rows
+from protocols.parts.recovery import Recoverable
 from protocols.readings import hiding as read
 from protocols.readings import samples
 from protocols.readings import split as first_layer
@@ -80,12 +81,12 @@ class Options(averaging.Options, hiding.Options):
 
 
 FIGURE = (
-    *AtAuthority.SETUP, *AtOwner.SETUP, *Masked.SETUP,
+    *AtAuthority.SETUP, *AtOwner.SETUP, *Masked.SETUP, *Recoverable.SETUP,
     *hiding.Samples.UPLOAD,
     Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear", type=LABELS),
     *split.AVERAGE,
     *AtAuthority.STEP, *AtOwner.STEP, *split.STEP,
-    *InClear.AVERAGE, *Masked.AVERAGE,
+    *InClear.AVERAGE, *Masked.AVERAGE, *Recoverable.AVERAGE,
 )  # fmt: skip
 PREDICT = (
     *split.PREDICT, *AtAuthority.PREDICT, *AtOwner.PREDICT,

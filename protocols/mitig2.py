@@ -25,7 +25,7 @@ adds:
 * U-shaped with many owners, A also sees the last layers.
 
 Defences, and what they leave open: `parts/noise.py`, `parts/order.py`, `parts/averaging.py`,
-`parts/pixels.py`, `parts/revisits.py`.
+`parts/recovery.py`, `parts/pixels.py`, `parts/revisits.py`.
 
 Deviations from the paper: its code divides gradients by 10 B and seeds both sides alike; here the mean over
 the batch and a generator of each party's own. Many owners and the U-shape are additions.
@@ -56,6 +56,7 @@ from protocols.parts import averaging, noise, order, pixels, revisits, split
 from protocols.parts.arrays import LABELS, Z1
 from protocols.parts.averaging import InClear, Masked
 from protocols.parts.noise import NOISES
+from protocols.parts.recovery import Recoverable
 from protocols.parts.split import UPPER, AtCloud, UShaped
 from protocols.readings import samples
 from protocols.readings import split as read
@@ -77,11 +78,12 @@ class Options(averaging.Options, noise.Options, pixels.Options, revisits.Options
 FIGURE = (
     Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear", when="labels=clear",
           type=LABELS),
-    *Masked.SETUP,
+    *Masked.SETUP, *Recoverable.SETUP,
     *split.AVERAGE, *UShaped.AVERAGE,
     Arrow("step", DATA_OWNER, CLOUD_TRAINER, "z1", "Z1 = W1 X_B^T", type=Z1),
     *UShaped.STEP, *split.STEP,
     *InClear.AVERAGE, *Masked.AVERAGE, *InClear.AVERAGE_HEAD, *Masked.AVERAGE_HEAD,
+    *Recoverable.AVERAGE,
 )  # fmt: skip
 PREDICT = (
     *split.PREDICT, *UShaped.PREDICT_MEAN,

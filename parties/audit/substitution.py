@@ -51,6 +51,64 @@ _WITH_MASTERS: tuple[Any, ...] = (ipfe_lwe, ipfe_rlwe, ipfe_ddh, fhipe, febo, pa
 _ABSENT = object()  # an attribute that a class inherits
 
 
+class Pads:
+    """Masked sums over the reals: a pad that two share, or one of its own, in the place of each mask.
+
+    Where a round ends, the first that stayed hands over the pads which its members' shares would open, in
+    their place: two owners' shares are needed at least, so that no pair of parties learns more by theirs.
+    """
+
+    def __init__(self, unknowns: Unknowns) -> None:
+        self._unknowns = unknowns
+        self._met: dict[tuple[int, int, str], Any] = {}  # of the round that is under way
+        self._round = ""
+        self._opened: list[tuple[int, int, str]] = []
+
+    def mask(
+        self, values: Any, me: int, members: Any, private: Any, publics: Any, use: str, seed: Any = None
+    ) -> Any:
+        """In the place of `aggregate.mask`."""
+        number = use.rpartition(" ")[2]
+        if number != self._round:
+            self._met, self._round = {}, number
+        for other in members if seed is not None else [other for other in members if other != me]:
+            low, high = min(me, other), max(me, other)
+            pad = self._unknowns.pad(low, high, use, values.shape)
+            values = values + (pad if me <= other else -pad)
+            self._met[low, high, use] = pad
+        return values
+
+    def reveal(self, shares: Any, me: int, members: Any, stayed: Any) -> Any:
+        """In the place of `aggregate.reveal`."""
+        here = {other for other, is_here in zip(members, stayed, strict=True) if is_here}
+        if me != min(here):
+            return np.zeros(0)
+        self._opened = [key for key in self._met if _opens(key, here)]
+        return np.concatenate([self._met[key].ravel() for key in self._opened])
+
+    def secrets(self, revealed: Any, stayed: Any, publics: Any) -> Any:
+        """In the place of `aggregate.secrets`."""
+        return [np.concatenate(revealed)] * len(stayed)
+
+    def unmasked(self, summed: Any, members: Any, stayed: Any, known: Any, publics: Any, use: str) -> Any:
+        """In the place of `aggregate.unmasked`."""
+        here = {other for other, is_here in zip(members, stayed, strict=True) if is_here}
+        start = 0
+        for key in self._opened:
+            shape = self._met[key].shape
+            pad = known[0][start : start + int(np.prod(shape))].reshape(shape)
+            start += pad.size
+            if key[2] == use:
+                summed = summed - (pad if key[0] in here else -pad)
+        return summed
+
+
+def _opens(key: tuple[int, int, str], here: set[int]) -> bool:
+    """Whether a pad is opened at the end of a round: of its own, of one that stayed, and of one that left."""
+    low, high, _ = key
+    return low in here if low == high else (low in here) != (high in here)
+
+
 @contextmanager
 def ideal_schemes(unknowns: Unknowns) -> Iterator[list[ideal.Sealed]]:
     """Yields the list to which every master key is added that is drawn."""
@@ -61,15 +119,9 @@ def ideal_schemes(unknowns: Unknowns) -> Iterator[list[ideal.Sealed]]:
         drawn.append(master.secret)
         return public, master
 
-    def mask(values: Any, me: int, members: Any, private: Any, publics: Any, use: str) -> Any:
-        for other in members:
-            if other != me:
-                pad = unknowns.pad(min(me, other), max(me, other), use, values.shape)
-                values = values + (pad if me < other else -pad)
-        return values
-
+    pads = Pads(unknowns)
     places: list[tuple[Any, str, Any]] = [(module, "setup", setup) for module in _WITH_MASTERS]
-    places.append((aggregate, "mask", mask))
+    places += [(aggregate, name, getattr(pads, name)) for name in ("mask", "reveal", "secrets", "unmasked")]
     places += [(owner, name, verb) for owner, verbs in _SUBSTITUTES for name, verb in verbs.items()]
     before = [vars(owner).get(name, _ABSENT) for owner, name, _ in places]
     try:

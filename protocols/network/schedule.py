@@ -21,12 +21,18 @@ class Rounds(Training):
     """Where owners train copies: `per_round` of them in a round (0: all), `local_steps` each before they are
     averaged.
 
-    `rounds` rounds in all (0: for `epochs` passes over the data).
+    `rounds` rounds in all (0: for `epochs` passes over the data). Of those that take part some may leave
+    before their copy reaches A (`dropout`), or send it too late (`late`): each with these probabilities in
+    every round.
     """
 
     per_round: int = option(0, "Owners that take part in a round.", panel="Owners", least=1)
     local_steps: int = option(1, "Steps of each before copies are averaged.", panel="Owners", least=1)
     rounds: int = option(0, "Instead of --epochs.", panel="Owners", least=1)
+    dropout: float = option(
+        0.0, "Chance of an owner to leave a round before its copy is sent.", panel="Owners", least=0, most=1
+    )
+    late: float = option(0.0, "Chance that its copy comes too late.", panel="Owners", least=0, most=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -34,6 +40,13 @@ class Rounds(Training):
             raise ConfigError(
                 "--local-steps and --rounds must be at least 1, --per-round at most the number of owners"
             )
+        if not (self.dropout >= 0 and self.late >= 0 and self.dropout + self.late <= 1):
+            raise ConfigError("--dropout and --late are chances: from 0 to 1, together too")
+
+    @property
+    def leavers(self) -> str:
+        """`some` or `none`: whether copies may be missing in an average."""
+        return "some" if self.dropout or self.late else "none"
 
     @property
     def everyone(self) -> bool:
@@ -164,6 +177,34 @@ def epochs_of_rounds(config: Rounds) -> Iterator[list[tuple[int, tuple[Visit, ..
 def taking_part(config: Rounds) -> int:
     """How many owners take part in some round: they take turns, so these are the first ones."""
     return min(len(config.counts), config.members * round_count(config))
+
+
+def members(config: Rounds, number: int) -> tuple[int, ...]:
+    """Indices of the owners that take part in a round."""
+    return Visit(number * config.members, config.members, 0).owners(config)
+
+
+@dataclass(frozen=True)
+class Ends:
+    """How a round ends for its owners, by index: `stayed`, and those whose copy came too late; the others
+    left.
+    """
+
+    stayed: tuple[int, ...]
+    late: tuple[int, ...]
+
+
+def ends(config: Rounds, number: int) -> Ends:
+    """Who stays to the end of a round: drawn from public randomness, as everybody sees who is missing."""
+    owners = members(config, number)
+    if config.leavers == "none":
+        return Ends(owners, ())
+    drawn = Stream(derive(_PUBLIC, "leaves", str(number))).uniform(0.5, len(owners)) + 0.5
+    late = drawn >= 1 - config.late
+    stayed = (drawn >= config.dropout) & ~late
+    return Ends(
+        *(tuple(o for o, is_so in zip(owners, which, strict=True) if is_so) for which in (stayed, late))
+    )
 
 
 def newcomers(config: Rounds, number: int) -> tuple[int, ...]:

@@ -4,12 +4,14 @@ the copies, or only their sum.
 With many owners each trains a copy of W1 on its own batches; after every `local_steps` steps the authority
 averages the copies of those that took part, `per_round` of them in turn. Where not all take part in every
 round, an owner forgets its copy, and what its optimizer remembers, at the end of a round: 10 000 owners need
-not hold 10 000 copies.
+not hold 10 000 copies. Some may leave a round, or be late: the mean is that of the copies which are there in
+time, and where none is it stays as it was. A late copy is sent all the same, so that A has it.
 
 `secure_aggregation`: owners mask their copies, so that A learns their sum alone (`crypto/aggregate.py`). With
 C it then holds sum_i (W - W_i') = lr sum_i dZ1_i X_i / B: the samples of *all* owners in a round as unknowns
 of h equations a pixel, exact while they are at most h together. A and all owners but one subtract their
-copies; the average, which every owner of the next round gets, is not protected.
+copies; the average, which every owner of the next round gets, is not protected. Where owners may leave:
+`recovery.py`.
 """
 
 from __future__ import annotations
@@ -28,11 +30,11 @@ from protocols.language.figure import Arrow, Bytes, sized
 from protocols.language.options import derived, option
 from protocols.language.precision import real
 from protocols.language.roles import DATA_OWNER, KEY_AUTHORITY
-from protocols.language.session import At, Session
+from protocols.language.session import At, Located, Session
 from protocols.language.state import Authority, Owner
 from protocols.network import training
 from protocols.network.config import Aggregation, Init
-from protocols.network.schedule import Rounds, Visit
+from protocols.network.schedule import Rounds, Visit, ends
 from protocols.parts.arrays import HEAD, MASKED_HEAD, MASKED_W1, W1
 
 Float = NDArray[np.float32]
@@ -98,7 +100,7 @@ class Alone:
 class InClear(Alone):
     """Many owners; A sees each copy, and holds the mean."""
 
-    AVERAGE = (
+    AVERAGE: tuple[Arrow, ...] = (
         Arrow("average", DATA_OWNER, KEY_AUTHORITY, "w1_copy", "W1 after the round; A: mean",
               when="owners=many,aggregation=clear", type=W1),
     )  # fmt: skip
@@ -106,6 +108,11 @@ class InClear(Alone):
         Arrow("average", DATA_OWNER, KEY_AUTHORITY, "head_copy", "the last layer",
               when="owners=many,labels=owner,aggregation=clear", type=HEAD),
     )  # fmt: skip
+
+    @property
+    def adds(self) -> Step:
+        """A's step that makes a mean of copies."""
+        return average_copies
 
     def holder(self, s: Session) -> At:
         """A draws the first weights, so that all begin alike, and holds the last ones."""
@@ -123,30 +130,38 @@ class InClear(Alone):
             o.do(layer.take, a.send(o, **{f"{layer.name}_mean": a.do(layer.give)}))
 
     def collect(self, s: Session, o: At, visit: Visit, number: int) -> None:
-        """A averages the copies of a round."""
+        """A averages the copies of a round that are there in time."""
+        end = ends(self.config, number)
         with s.phase("average", number):
-            for layer in self.layers:
-                self.average(s, o, layer, visit, number)
+            if end.stayed:
+                self.average(s, s.each(DATA_OWNER, end.stayed), visit, number)
+            for layer in self.layers if end.late else ():
+                self.copies(s, s.each(DATA_OWNER, end.late), layer, visit, number)
             if not self.config.everyone:
                 o.do(forget)
 
-    def average(self, s: Session, o: At, layer: Held, visit: Visit, number: int) -> None:
-        """A adds up copies in the clear."""
-        a = s.at(KEY_AUTHORITY)
-        copies = s.gather(o.send(a, **{f"{layer.name}_copy": o.do(layer.give)}))
-        a.do(average_copies, layer.name, copies)
+    def average(self, s: Session, o: At, visit: Visit, number: int) -> None:
+        """A adds up copies."""
+        for layer in self.layers:
+            copies = self.copies(s, o, layer, visit, number)
+            s.at(KEY_AUTHORITY).do(self.adds, layer.name, copies)
+
+    def copies(self, s: Session, o: At, layer: Held, visit: Visit, number: int) -> Located:
+        """Owners send A their copies, in the clear."""
+        sent = o.send(s.at(KEY_AUTHORITY), **{f"{layer.name}_copy": o.do(layer.give)})
+        return s.gather(sent)
 
 
 class Masked(InClear):
     """Many owners; A adds up masked copies, whose masks cancel in the sum."""
 
-    SETUP = (
+    SETUP: tuple[Arrow, ...] = (
         Arrow("setup", DATA_OWNER, KEY_AUTHORITY, "pk", "X25519, for masks",
               when="aggregation=secure", type=sized(Bytes, "32")),
         Arrow("setup", KEY_AUTHORITY, DATA_OWNER, "pks", "those of all owners of a round",
               when="aggregation=secure", type=sized(Bytes, "M 32")),
     )  # fmt: skip
-    AVERAGE = (
+    AVERAGE: tuple[Arrow, ...] = (
         Arrow("average", DATA_OWNER, KEY_AUTHORITY, "w1_masked", "W1 + masks; A: their sum",
               when="aggregation=secure", type=MASKED_W1),
     )  # fmt: skip
@@ -157,30 +172,39 @@ class Masked(InClear):
 
     described = MappingProxyType({"aggregation": aggregate.SECURITY})
 
+    @property
+    def adds(self) -> Step:
+        """The same, of masked copies."""
+        return average_masked
+
+    @property
+    def once(self) -> bool:
+        """Whether keys for masks last for the whole run: where everyone takes part in every round."""
+        return self.config.everyone
+
     def set_up(self, s: Session) -> None:
         """The same, and A relays everybody's public key."""
         super().set_up(s)
-        if self.config.everyone:
-            self.exchange(s, s.each(DATA_OWNER))
+        if self.once:
+            self.exchange(s, s.each(DATA_OWNER), 0)
 
     def hand_out(self, s: Session, o: At, number: int) -> None:
-        """The same; where not everyone takes part, the owners of a round draw keys for it."""
+        """The same; where keys do not last, the owners of a round draw some for it."""
         super().hand_out(s, o, number)
-        if not self.config.everyone:
+        if not self.once:
             with s.phase("setup", number):
-                self.exchange(s, o)
+                self.exchange(s, o, number)
 
-    def exchange(self, s: Session, o: At) -> None:
+    def exchange(self, s: Session, o: At, number: int) -> None:
         """Each owner's public key, relayed to all by A."""
         a = s.at(KEY_AUTHORITY)
         keys = a.do(listed, s.gather(o.send(a, pk=o.do(draw_key))))
         o.do(keep_public_keys, a.send(o, pks=keys))
 
-    def average(self, s: Session, o: At, layer: Held, visit: Visit, number: int) -> None:
-        """A adds up masked copies."""
-        a = s.at(KEY_AUTHORITY)
+    def copies(self, s: Session, o: At, layer: Held, visit: Visit, number: int) -> Located:
+        """Owners send A their copies, masked."""
         masked = o.do(mask_copy, layer.name, visit, number)
-        a.do(average_masked, layer.name, s.gather(o.send(a, **{f"{layer.name}_masked": masked})))
+        return s.gather(o.send(s.at(KEY_AUTHORITY), **{f"{layer.name}_masked": masked}))
 
 
 def check(config: Options) -> None:
@@ -190,6 +214,13 @@ def check(config: Options) -> None:
             f"--defence secure-aggregation is for rounds of 2 to {aggregate.MEMBERS} owners, "
             f"not {config.members}: set --owners and --per-round"
         )
+
+
+def averaged(config: Options, number: int) -> tuple[int, ...]:
+    """The owners whose copies make the mean of a round; none where it stays as it was: too few stayed."""
+    stayed = ends(config, number).stayed
+    recovers = config.aggregation is Aggregation.SECURE and config.leavers == "some"
+    return () if recovers and len(stayed) < aggregate.threshold(config.members) else stayed
 
 
 def mean(copies: list[Float]) -> Float:
@@ -215,10 +246,11 @@ def keep_public_keys(state: Owner, keys: NDArray[np.uint8]) -> None:
 
 
 def mask_copy(state: Owner, name: str, visit: Visit, number: int) -> NDArray[np.uint64]:
-    """O: its copy of a layer under the masks of a round."""
+    """O: its copy of a layer under the masks of a round, and under its own where it has a seed."""
     members, held = visit.owners(state.config), state.held
-    words = aggregate.fixed(HELD[name].give(state), len(members))
-    return aggregate.mask(words, state.index, members, held["x25519"], held["pks"], f"{name} {number}")
+    words, use = aggregate.fixed(HELD[name].give(state), len(members)), f"{name} {number}"
+    private, publics = held["x25519"], held["pks"]
+    return aggregate.mask(words, state.index, members, private, publics, use, held.get("seed"))
 
 
 def forget(state: Owner) -> None:
@@ -231,7 +263,8 @@ def forget(state: Owner) -> None:
 
 def listed(state: Authority, keys: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """A: the public keys (m, 32) of the owners that mask together, as it relays them."""
-    return np.stack(keys)
+    state.held["pks"] = relayed = np.stack(keys)
+    return relayed
 
 
 def average_copies(state: Authority, name: str, copies: list[Float]) -> None:
@@ -243,10 +276,3 @@ def average_masked(state: Authority, name: str, copies: list[NDArray[np.uint64]]
     """A: a layer <- mean of the copies, from their sum, in which the masks cancel."""
     total = aggregate.restore(aggregate.total(copies))
     HELD[name].take(state, (total / len(copies)).astype(real()))
-
-
-AVERAGES: MappingProxyType[tuple[str, Aggregation], type[Alone]] = MappingProxyType({
-    ("one", Aggregation.CLEAR): Alone,
-    ("many", Aggregation.CLEAR): InClear,
-    ("many", Aggregation.SECURE): Masked,
-})  # fmt: skip

@@ -25,7 +25,8 @@ from protocols.network.config import Init, Labels
 from protocols.network.schedule import Visit, epochs_of_rounds, round_count
 from protocols.parts import averaging, defences, labels, order
 from protocols.parts.arrays import HEAD, LABELS, LAST_INPUT, W1, Z1
-from protocols.parts.averaging import AVERAGES, FIRSTS, LAST, Options
+from protocols.parts.averaging import FIRSTS, LAST, Options
+from protocols.parts.recovery import AVERAGES
 
 Float = NDArray[np.float32]
 
@@ -47,7 +48,7 @@ class AtCloud:
 
     def __init__(self, config: Any) -> None:
         layers = (FIRSTS[config.init], *self.above)
-        self.mean = AVERAGES[config.owners, config.aggregation](config, layers)
+        self.mean = AVERAGES[config.owners, config.aggregation, config.leavers](config, layers)
         self.most = max(config.counts)
 
     def set_up(self, s: Session) -> None:
@@ -169,8 +170,10 @@ def train(
 
 def check(config: Options) -> None:
     """Refuse what a split network cannot mean."""
-    if len(config.counts) == 1 and (config.per_round or config.local_steps > 1):
-        raise ConfigError("--per-round and --local-steps are for many owners: give --owners too")
+    if len(config.counts) == 1 and (config.per_round or config.local_steps > 1 or config.leavers == "some"):
+        raise ConfigError(
+            "--per-round, --local-steps, --dropout and --late are for many owners: give --owners too"
+        )
     if config.init is Init.CLOUD:
         raise ConfigError("in a split network the owner draws W1: --init owner, or shared for a public seed")
     averaging.check(config)
@@ -179,7 +182,7 @@ def check(config: Options) -> None:
 def described(config: Options, upper: type[AtCloud]) -> dict[str, str]:
     """Where labels are, and the defences in force, a line each."""
     lines = {"labels": upper.described, **defences.described(config)}
-    return {**lines, **AVERAGES[config.owners, config.aggregation].described}
+    return {**lines, **AVERAGES[config.owners, config.aggregation, config.leavers].described}
 
 
 def steps(config: Options) -> int:

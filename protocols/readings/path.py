@@ -20,6 +20,7 @@ import numpy as np
 from protocols.language.relations import Array, Map, Positions
 from protocols.network.config import Optimizer, Order
 from protocols.network.schedule import Visit, batches, rounds
+from protocols.parts.averaging import averaged
 from protocols.parts.revisits import learns as learning
 from protocols.readings.samples import of_batch, offsets
 
@@ -121,6 +122,14 @@ def trajectory(config: Any, plan: list[tuple[int, tuple[tuple[Use, ...], ...]]])
                 v[k] += config.lr / len(use.index)
                 copies[use.owner] += v
         ends |= {(number, owner): copy for owner, copy in copies.items()}
-        mean = np.mean(list(copies.values()), axis=0)
+        mean = _mean(config, number, copies, mean)
     starts[-1] = mean
     return Trajectory(every, at, starts, ends)
+
+
+def _mean(config: Any, number: int, copies: dict[int, Array], before: Array) -> Array:
+    """The mean of the copies that a round's average is made of; as before where there are none."""
+    if getattr(config, "leavers", "none") == "some":
+        kept = averaged(config, number)
+        copies = {owner: copy for owner, copy in copies.items() if owner in kept}
+    return np.mean(list(copies.values()), axis=0) if copies else before

@@ -235,7 +235,7 @@ def _replay(view: View, known: Callable[[Positions], Array | None]) -> Iterator[
     with computed_in(config.precision):
         mean = nn.draw_public(config).value
     copies = dict[int, nn.Weight]()
-    for _, steps in uses(config, _STEPS):
+    for number, steps in uses(config, _STEPS):
         for use in steps[0]:  # handed out; the optimizer's memory stays where everyone takes part
             if use.owner not in copies or not config.everyone:
                 copies[use.owner] = nn.track(mean.clone(), config)
@@ -256,12 +256,14 @@ def _replay(view: View, known: Callable[[Positions], Array | None]) -> Iterator[
                     change = nn.first_layer_gradient(errors, x, config.pixel_unit)
                 nn.descend(copies[use.owner], change, config)
         with computed_in(config.precision):
-            mean = torch.from_numpy(averaging.mean([copies[use.owner].value.numpy() for use in steps[0]]))
+            kept = [copies[owner].value.numpy() for owner in averaging.averaged(config, number)]
+            mean = torch.from_numpy(averaging.mean(kept)) if kept else mean
 
 
 def rest(view: View) -> Iterator[Relation]:
     """What else crosses: masks and masked copies, and what passes between the last layers."""
-    yield Plain(labels=("pk", "pks"), quantity="public keys for masks")
+    yield Plain(labels=("pk", "pks", "share_pk", "share_pks"), quantity="public keys for masks")
+    yield Plain(labels=("stayed", "opened"))
     yield Plain(labels=("a", "classes"))
     yield from masks.opened(view)
     first = offsets(view.config)

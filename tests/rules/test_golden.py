@@ -25,6 +25,8 @@ NAMES = {
     "mitig1 --owners 2 --local-steps 2": "mitig1_owners",
     "mitig2": "mitig2",
     "mitig2 --owners 4 --batch 4 --labels owner --defence secure-aggregation": "mitig2_secure",
+    "mitig2 --owners 4 --batch 4 --epochs 2 --dropout 0.1 --late 0.15 --labels owner "
+    "--defence secure-aggregation": "mitig2_leaving",
     "reverse-he --release logits --head 24-6-5": "reverse_he",
 }
 

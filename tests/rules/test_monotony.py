@@ -24,6 +24,8 @@ LINES = (
     "mitig2 --init shared --momentum 0",
     "mitig2 --owners 4 --batch 4 --per-round 2 --rounds 5 --local-steps 2",
     "mitig2 --owners 4 --batch 4 --labels owner --defence secure-aggregation",
+    "mitig2 --owners 4 --batch 4 --epochs 2 --dropout 0.1 --late 0.15 --labels owner "
+    "--defence secure-aggregation",
     "mitig2 --defence u-shaped --optimizer adam --split label --owners 3 --batch 4",
     "reverse-he --release logits --head 24-6-5",
 )  # fmt: skip
