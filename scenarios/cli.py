@@ -12,6 +12,7 @@ from rich.table import Table
 
 from parties.registry import PROTOCOLS, find_protocol, installed, said
 from protocols.language.errors import ConfigError
+from scenarios.page.report_command import report
 from scenarios.run.attack_command import attack
 from scenarios.run.command import Scenarios
 from scenarios.run.new_command import new
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for _command in (attack, learned, coalitions):
+for _command in (attack, learned, coalitions, report):
     app.command()(_command)
 
 _NAMES = " | ".join(name.replace("_", "-") for name in PROTOCOLS)

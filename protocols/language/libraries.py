@@ -73,8 +73,8 @@ LIBRARIES: Mapping[str, frozenset[str] | None] = MappingProxyType({
 # For the schemes of `protocols.crypto` alone: libraries of big integers, groups and ciphers, and what they
 # run on.
 NATIVE: Mapping[str, frozenset[str] | None] = MappingProxyType(dict.fromkeys([
-    "concurrent.futures", "cryptography.hazmat.primitives", "ctypes", "flint", "functools", "gmpy2",
-    "mclbn256", "os", "phe", "py_arkworks_bls12381", "threading",
+    "concurrent.futures", "cryptography.exceptions", "cryptography.hazmat.primitives", "ctypes", "flint",
+    "functools", "gmpy2", "mclbn256", "os", "phe", "py_arkworks_bls12381", "threading",
 ]))  # fmt: skip
 
 # What draws from a generator of its library unless it is given one, and the same as methods of a tensor.

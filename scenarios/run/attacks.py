@@ -25,8 +25,9 @@ from scenarios.score.metrics import (
     nearest_of_class,
     score,
     tells_classes,
+    zero_line,
 )
-from scenarios.show.pictures import COLUMNS, grid
+from scenarios.show.pictures import COLUMNS, SPRITES, draw_sprite, grid
 
 _LISTED = 100
 _SCORING_SEED = 0  # which images SSIM samples; no secret depends on it
@@ -110,11 +111,14 @@ def preset_named(name: str) -> str:
 def _row(
     run: RunFolder, attacked: Attacked, prior: Prior, truth: Truth | None, preset: str
 ) -> dict[str, Any]:
-    row, rebuilt, figure = scored(attacked, prior, truth), attacked.reconstruction, None
+    row, rebuilt, figure, sprite = scored(attacked, prior, truth), attacked.reconstruction, None, None
     images = rebuilt is not None and rebuilt.quantity is Quantity.IMAGES and len(rebuilt.index) > 0
     if rebuilt is not None and truth is not None and images:
         figure = _picture(run, attacked, rebuilt, truth, preset or attacked.attack)
-    found: dict[str, Any] = plain(replace(row, preset=preset or None, figure=figure))
+        guess = zero_line(rebuilt.index[:SPRITES], truth, prior, attacked.labelled)
+        rows = (truth.pixels(rebuilt.index[:SPRITES]), guess, rebuilt.values[:SPRITES])
+        sprite = draw_sprite(run.path, figure.replace(".png", ".sprite.png"), rows, truth.shape)
+    found: dict[str, Any] = plain(replace(row, preset=preset or None, figure=figure, sprite=sprite))
     return found
 
 

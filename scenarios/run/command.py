@@ -107,8 +107,10 @@ def run_resumed(path: Path, address: str | None, as_json: bool, quiet: bool) -> 
 
 
 def _told(folder: RunFolder, result: dict[str, Any], as_json: bool) -> None:
+    from scenarios.page.page import write_report
     from scenarios.show.summary import show_result
 
+    write_report(folder)
     if as_json:
         print(json.dumps(result, indent=1))
     else:

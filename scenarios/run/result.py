@@ -183,6 +183,16 @@ class Control:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sprite:
+    """three rows of images, without gaps: originals, the prior's guess, rebuilt; a failure is gray"""
+
+    file: str = derived("relative to the run folder")
+    columns: int = derived("images in a row", least=1)
+    width: int = derived("pixels of an image", least=1)
+    height: int = derived("pixels of an image", least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class AttackRow:
     """one attack on the joint view of some parties"""
 
@@ -206,6 +216,7 @@ class AttackRow:
         factory=dict,
     )
     figure: str | None = maybe("picture of originals and rebuilt images, relative to the run folder")
+    sprite: Sprite | None = maybe("the same in one small picture, as report.html takes it in")
     first_success: FirstSuccess | None = maybe("with --when: since which message it succeeds")
     controls: dict[str, Control] | None = maybe(
         "with --controls: what it scores on runs with other secrets, swapped and ideal"

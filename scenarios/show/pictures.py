@@ -14,10 +14,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
+from PIL import Image
 
 from scenarios.run.folder import private_file
+from scenarios.run.result import Sprite
 
 COLUMNS = 10
+SPRITES = 40  # images of a sprite
 _CELL_INCHES = 1.15
 _SIDE_INCHES = _CELL_INCHES - 0.06  # of an image
 _CAPTION_INCHES = 0.24
@@ -61,6 +64,23 @@ def grid(
         path, binary=True
     ) as file:  # without a name of software: the same bytes from the same images
         figure.savefig(file, format="png", dpi=_DPI, metadata={"Software": None})
+
+
+def draw_sprite(folder: Path, name: str, rows: Sequence[NDArray[Any]], shape: tuple[int, ...]) -> Sprite:
+    """Write a PNG of a pixel a pixel: `rows` of images (m, n) in [0, 1], each below the other, no gaps.
+
+    What is no image, and lies in a row of numbers, is drawn as one.
+    """
+    height, width = shape[:2]
+    blocks = [
+        np.nan_to_num(np.clip(images, 0.0, 1.0), nan=0.5).reshape(len(images), *shape) for images in rows
+    ]
+    sheet = np.concatenate([np.concatenate(list(images), axis=1) for images in blocks], axis=0)
+    pixels = np.rint(sheet * 255).astype(np.uint8)
+    pixels = np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels[..., :3]
+    with private_file(folder / name, binary=True) as file:
+        Image.fromarray(np.ascontiguousarray(pixels)).save(file, format="PNG")
+    return Sprite(file=name, columns=len(rows[0]), width=width, height=height)
 
 
 def _sheet(rows: int, columns: int, heading: str) -> tuple[Figure, Axes]:

@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from scenarios.page.answer import answer
 from scenarios.run.folder import RunFolder
 from scenarios.run.learned import QUANTITIES, strongest
 from scenarios.run.manifest import stored_hash
@@ -29,7 +30,9 @@ def show_result(console: Console, run: RunFolder, result: dict[str, Any]) -> Non
         console.print(_indented(attack_table(result["attacks"], protection(result), console.width), above=1))
     pictures = [row["figure"] for row in result["attacks"] if row.get("figure")]
     pictures += ["figures/knowledge.png"] if (run.path / "figures" / "knowledge.png").exists() else []
-    _listed(console, run.path, "transcripts", "result.json", "manifest.json", *pictures)
+    console.print(Padding(Text(answer(result), style="bold"), (1, 2, 0, 2)), highlight=False)
+    page = ["report.html"] if (run.path / "report.html").exists() else []
+    _listed(console, run.path, *page, "transcripts", "result.json", "manifest.json", *pictures)
 
 
 def show_prediction(console: Console, folder: RunFolder, result: dict[str, Any]) -> None:
