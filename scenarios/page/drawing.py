@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from scenarios.page.timeline import Crossing
 
-WIDTH, TOP, PHASE, ARROW, MARGIN = 760, 46, 30, 46, 90
+WIDTH, TOP, PHASE, ARROW, MARGIN = 760, 24, 44, 46, 90
 CHART = (360, 150)
 _PAD = (44, 10, 14, 26)  # left, top, right, bottom
 

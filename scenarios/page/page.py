@@ -27,6 +27,7 @@ from scenarios.show.units import span
 
 NAME = "report.html"
 _LARGEST_SPRITE = 4 << 20  # bytes of a picture that a page takes in
+_CURVES = 12
 _STRONG = ("clear", "exact")
 
 
@@ -132,7 +133,7 @@ def _ranks(rows: Sequence[dict[str, Any]]) -> list[drawing.Curve]:
             xs, ys = [point[0] for point in points], [point[1] for point in points]
             said = f"rank {ys[0]} at step {xs[0]}, {ys[-1]} of {unknowns} at step {xs[-1]}"
             found.append(drawing.curve("rank of what it holds", row["party"], xs, ys, unknowns, said))
-    return found[:12]
+    return list(dict.fromkeys(found))[:_CURVES]
 
 
 def _accuracies(result: dict[str, Any]) -> list[drawing.Curve]:

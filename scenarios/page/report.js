@@ -16,7 +16,7 @@ for (const section of document.querySelectorAll("section.run")) {
   const update = () => {
     const at = Number(slider.value), step = data.steps[at], last = at === data.steps.length - 1;
     const eyes = party.value ? party.value.split(", ") : [];
-    const words = step < 0 ? (last ? "the whole run" : "before step 0") : `after step ${step}`;
+    const words = step < 0 ? (last ? "the whole run" : "set-up, before step 0") : `after step ${step}`;
     shown.textContent = words;
     slider.setAttribute("aria-valuetext", words);
     for (const arrow of section.querySelectorAll("g[data-number]")) {
@@ -28,12 +28,14 @@ for (const section of document.querySelectorAll("section.run")) {
     for (const row of section.querySelectorAll("tr[data-party]")) {
       const since = row.dataset.since;
       row.hidden = eyes.length > 0 && row.dataset.party !== party.value;
-      row.classList.toggle("later", since !== "" && Number(since) > step && !last);
+      row.classList.toggle("later", since !== "" && Number(since) > Math.max(step, 0) && !last);  // 0: or before
     }
     for (const box of section.querySelectorAll("[data-who]")) {
       const who = box.dataset.who ? box.dataset.who.split(", ") : [];
       box.hidden = eyes.length > 0 && who.length > 0 && !who.every(one => eyes.includes(one));
     }
+    const attacks = [...section.querySelectorAll(".attack")], none = section.querySelector(".no-attack");
+    if (none) none.hidden = attacks.some(box => !box.hidden);
     for (const line of section.querySelectorAll("line.now")) {
       const share = (step - Number(line.dataset.least)) / (Number(line.dataset.most) - Number(line.dataset.least));
       const x = 44 + 302 * Math.min(1, Math.max(0, share));

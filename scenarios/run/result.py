@@ -184,12 +184,12 @@ class Control:
 
 @dataclass(frozen=True, kw_only=True)
 class Sprite:
-    """three rows of images, without gaps: originals, the prior's guess, rebuilt; a failure is gray"""
+    """three rows of images: originals, the prior's guess, rebuilt; a failure is gray"""
 
     file: str = derived("relative to the run folder")
     columns: int = derived("images in a row", least=1)
-    width: int = derived("pixels of an image", least=1)
-    height: int = derived("pixels of an image", least=1)
+    width: int = derived("pixels of an image and the gap beside it", least=1)
+    height: int = derived("pixels of an image and the gap below it", least=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from scenarios.run.folder import private_file
 from scenarios.run.result import Sprite
 
 COLUMNS = 10
-SPRITES = 40  # images of a sprite
+SPRITES = 20  # images of a sprite
 _CELL_INCHES = 1.15
 _SIDE_INCHES = _CELL_INCHES - 0.06  # of an image
 _CAPTION_INCHES = 0.24
@@ -67,20 +67,22 @@ def grid(
 
 
 def draw_sprite(folder: Path, name: str, rows: Sequence[NDArray[Any]], shape: tuple[int, ...]) -> Sprite:
-    """Write a PNG of a pixel a pixel: `rows` of images (m, n) in [0, 1], each below the other, no gaps.
+    """Write a PNG of a pixel a pixel: `rows` of images (m, n) in [0, 1], each below the other, with a clear
+    pixel beside each image and below each row; failures are gray.
 
     What is no image, and lies in a row of numbers, is drawn as one.
     """
     height, width = shape[:2]
-    blocks = [
-        np.nan_to_num(np.clip(images, 0.0, 1.0), nan=0.5).reshape(len(images), *shape) for images in rows
-    ]
-    sheet = np.concatenate([np.concatenate(list(images), axis=1) for images in blocks], axis=0)
-    pixels = np.rint(sheet * 255).astype(np.uint8)
-    pixels = np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels[..., :3]
+    sheet = np.zeros((len(rows) * (height + 1), len(rows[0]) * (width + 1), 4), np.uint8)
+    for row, images in enumerate(rows):
+        blocks = np.nan_to_num(np.clip(images, 0.0, 1.0), nan=0.5).reshape(len(images), height, width, -1)
+        for column, block in enumerate(blocks):
+            y, x = row * (height + 1), column * (width + 1)
+            sheet[y : y + height, x : x + width, :3] = np.rint(block[..., :3] * 255)
+            sheet[y : y + height, x : x + width, 3] = 255
     with private_file(folder / name, binary=True) as file:
-        Image.fromarray(np.ascontiguousarray(pixels)).save(file, format="PNG")
-    return Sprite(file=name, columns=len(rows[0]), width=width, height=height)
+        Image.fromarray(sheet).save(file, format="PNG")
+    return Sprite(file=name, columns=len(rows[0]), width=width + 1, height=height + 1)
 
 
 def _sheet(rows: int, columns: int, heading: str) -> tuple[Figure, Axes]:
