@@ -15,12 +15,12 @@ _PROTECTED: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("head",), "the encrypted head", "the encrypted head"),
     (("x",), "query", "queries"),
 )
-_READS = {"clear": "is sent {of} in the clear", "exact": "can compute {of} exactly"}
+_READS = {"clear": "is sent {of} in the clear{since}", "exact": "can compute {of} exactly{since}"}
 _WEAKER = {
-    "up to": "determines {of}, up to what the table names",
-    "determined": "determines {of}, as an audit of a small instance says",
-    "undecided": "may determine {of}: the audit could not tell",
-    "bounded": "narrows down {of}; no rule here determines it",
+    "up to": "determines {of}{since}, up to what the table names",
+    "determined": "determines {of}{since}, as an audit of a small instance says",
+    "undecided": "may determine {of}{since}: the audit could not tell",
+    "bounded": "narrows down {of}{since}; no rule here determines it",
 }
 
 
@@ -66,15 +66,13 @@ def _order(told: Mapping[str, str], row: Mapping[str, Any]) -> tuple[int, bool]:
 def _sentence(row: Mapping[str, Any], told: Mapping[str, str], words: str) -> str:
     who = named(row["party"])
     together = f"{who[0].upper()}{who[1:]}{' together' if ',' in row['party'] else ''}"
-    what = told[row["how"]].format(of=row["of"] if "sample" in row["of"] else f"{words} of {row['of']}")
+    of = row["of"] if "sample" in row["of"] else f"{words} of {row['of']}"
     since = "" if row["since_round"] is None else f", since step {row['since_round']}"
+    what = told[row["how"]].format(of=of, since=since)
     if "," in row["party"]:
-        what = (
-            what.replace("is sent", "are sent")
-            .replace("determines", "determine")
-            .replace("narrows", "narrow")
-        )
-    return f"{together} {what}{since}"
+        for verb, plural in (("is sent", "are sent"), ("determines", "determine"), ("narrows", "narrow")):
+            what = what.replace(verb, plural, 1)
+    return f"{together} {what}"
 
 
 def named(parties: str) -> str:
@@ -101,7 +99,7 @@ def _attacked(rows: Sequence[Mapping[str, Any]]) -> str:
     if best is not None:
         count, name = best["metrics"]["exact_images"], best["attack"].replace("_", "-")
         return f"The attack {name} rebuilt {count} of {best.get('of', best['samples'])} exactly."
-    tried = [row["attack"].replace("_", "-") for row in rows if row["applicable"]]
+    tried = [row["attack"].replace("_", "-") for row in rows if "mse" in row["metrics"]]
     return f"No image came out exactly by {_and(tried)}." if tried else ""
 
 

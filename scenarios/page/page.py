@@ -110,13 +110,13 @@ def _attack(run: RunFolder, row: dict[str, Any]) -> dict[str, Any]:
     when = (row.get("first_success") or {}).get("all")
     solved = row["metrics"].get("solved_at_step") if when is None else when["round"]
     return {
-        **row, "outcome": outcome(row), "solved": solved, "sprite": _sprite(run, row.get("sprite")),
+        **row, "outcome": outcome(row), "solved": solved, "sprite": sprite_of(run, row.get("sprite")),
         "who": ", ".join(row["corrupted"]),
     }  # fmt: skip
 
 
-def _sprite(run: RunFolder, name: Any) -> dict[str, Any] | None:
-    """A picture of the run's own folder of figures, and nothing else."""
+def sprite_of(run: RunFolder, name: Any) -> dict[str, Any] | None:
+    """A sprite with its picture as a data URL `url`: one of the run's own folder of figures, or None."""
     if not isinstance(name, dict) or Path(str(name["file"])).parts[:-1] != ("figures",):
         return None
     path = run.path / name["file"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
@@ -117,6 +118,8 @@ def chosen(declared: Mapping[str, Declared], options: Given, who: str) -> dict[s
 
 def converted(each: Declared, value: Any) -> Any:
     """A value of an option, of its type; `ConfigError` with what was expected."""
+    if isinstance(value, str) and Path in (each.kind, *typing.get_args(each.kind)):
+        return Path(value)
     try:
         return typed(each.kind, value)
     except (TypeError, ValueError):
