@@ -40,7 +40,7 @@ Deviations from the paper, and their consequence:
 from __future__ import annotations
 
 import math
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -123,12 +123,6 @@ class LwePublicKey(Record):
     params: LweParams
     seed: bytes = nbytes(32)
     b: Words = array("uint64", "d", "n")
-
-    @cached_property
-    def limbs(self) -> Limbs:
-        """(A | B) cut for products with R, whose rows have an absolute sum of at most 2 d."""
-        both = np.hstack([expand(self.seed, self.params.dimension), self.b])
-        return limbs(both, limb_width(LARGEST_SECRET * self.params.dimension))
 
 
 @record
@@ -214,10 +208,12 @@ def encrypt(mpk: LwePublicKey, x: Ints, coins: Coins) -> LweCiphertext:
     d, n, bounds = mpk.params.dimension, mpk.params.bounds.length, mpk.params.bounds
     check_plain(x, (None, n), bounds.x, "x", "give the data's own maximum as bound")
     secrets, errors = coins.stream("lwe R"), coins.stream("lwe E0 E1")
+    a, b = _limbs_of_a(mpk.seed, d), limbs(mpk.b, _limb_width(d))
     c = np.empty((len(x), d + n), dtype=np.uint64)  # (C0 | C1) = R (A | B) + (E0 | E1) + (0 | Delta X)
     for start in range(0, len(x), _ROWS):
         some = c[start : start + _ROWS]
-        some[:] = small_times_wide(secrets.centred_binomial(len(some), d), mpk.limbs)
+        r = secrets.centred_binomial(len(some), d)
+        some[:, :d], some[:, d:] = small_times_wide(r, a), small_times_wide(r, b)
         some += errors.rounded_gaussian(SIGMA, len(some), d + n).view(np.uint64)
     c[:, d:] += x.astype(np.int64).view(np.uint64) * np.uint64(mpk.params.delta)
     return LweCiphertext(c[:, :d], c[:, d:])
@@ -289,6 +285,19 @@ def expand(seed: bytes, d: int) -> Words:
     a = Stream(derive(seed, "lwe A")).words(d, d)
     a.flags.writeable = False
     return a
+
+
+@lru_cache(maxsize=2)
+def _limbs_of_a(seed: bytes, d: int) -> Limbs:
+    """A cut for products with R, 64 MiB at d = 2048: held once in a process, whoever of it encrypts, and not
+    with each party's copy of the public key.
+    """
+    return limbs(expand.__wrapped__(seed, d), _limb_width(d))
+
+
+def _limb_width(d: int) -> int:
+    """Of limbs for products with R, whose rows have an absolute sum of at most 2 d."""
+    return limb_width(LARGEST_SECRET * d)
 
 
 def _round(noisy: Words, params: LweParams, bound: int, norms: NDArray[np.float64]) -> NDArray[np.int64]:
