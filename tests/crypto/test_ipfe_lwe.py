@@ -1,7 +1,5 @@
 """Inner products from LWE: exact at real sizes, loud where the noise does not fit, and nothing for free."""
 
-import tracemalloc
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +10,6 @@ from protocols.crypto import ipfe_lwe as lwe
 from protocols.crypto.coins import Coins, Stream
 from protocols.crypto.records import Bounds
 from protocols.language.errors import BoundError
-from protocols.language.message import decode, encode
 from tests.crypto.cases import inner, matrices
 
 RNG = np.random.default_rng(11)
@@ -121,16 +118,3 @@ def test_the_noise_is_what_the_key_check_computes():
     noise = ((noisy - params.delta * (x @ wide) + 2**63) % 2**64 - 2**63).astype(float)
     expected = params.unit_noise * np.linalg.norm(y)
     assert abs(noise.std() / expected - 1) < 0.25 and abs(noise.mean()) < 5 * expected / 20
-
-
-def test_each_owner_of_a_process_takes_no_more_memory_than_its_copy_of_the_public_key():
-    it = inner("lwe", TEN, dimension=lwe.DIMENSION)
-    frame, x = encode(it.mpk), np.ones((1, 10), dtype=int)
-    lwe.encrypt(decode(frame), x, it.coins)  # A is expanded
-    tracemalloc.start()
-    owners = [decode(frame) for _ in range(4)]
-    for mpk in owners:
-        lwe.encrypt(mpk, x, it.coins)
-    grown, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert grown < len(owners) * (frame.nbytes + 20_000)
