@@ -40,7 +40,7 @@ Deviations from the paper, and their consequence:
 from __future__ import annotations
 
 import math
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,8 @@ from protocols.crypto.records import concat as concat
 from protocols.crypto.records import rows as rows
 from protocols.language.errors import BoundError
 from protocols.language.integers import signed_type
+
+Reals = NDArray[np.float64]
 
 NAME = "lwe"
 SECURITY = (
@@ -133,6 +135,16 @@ class LweMasterKey(Record):
     params: LweParams
     s: NDArray[np.int8] = array("int8", "n", "d", secret=True)
     gram: NDArray[np.float64] = array("float64", "n", "n", secret=True)
+
+    @cached_property
+    def floats(self) -> NDArray[np.float32]:
+        """S, for products."""
+        return self.s.astype(np.float32)
+
+    @cached_property
+    def reach(self) -> float:
+        """A bound on |E y|^2 / |y|^2: the Frobenius norm of E^T E is at least its largest eigenvalue."""
+        return float(np.linalg.norm(self.gram))
 
 
 @record
@@ -228,16 +240,26 @@ def key_derive(msk: LweMasterKey, y: Ints) -> LweFunctionKey:
     """Keys for the rows of y (h, n); `BoundError` beyond the bound on y or where the noise would not fit."""
     bounds = msk.params.bounds
     check_plain(y, (None, bounds.length), bounds.y, "y", _REMEDY)
-    sk = small_times_small(y, msk.s)
-    vectors = y.astype(np.float64)
-    ey2 = np.einsum("ij,ij->i", vectors @ msk.gram, vectors)  # |E y|^2
-    sy2 = np.einsum("ij,ij->i", sk.astype(np.float64), sk.astype(np.float64))  # |S y|^2
-    noise = np.sqrt(ey2 + SIGMA**2 * (sy2 + (vectors**2).sum(axis=1)))
-    if len(noise) and msk.params.delta <= _MARGIN * noise.max():
-        raise BoundError(
-            f"the noise of the key for row {int(noise.argmax())} would not fit below Delta; {_REMEDY}"
-        )
+    sk = small_times_small(y, msk.floats)
+    vectors, products = y.astype(np.float64), sk.astype(np.float64)
+    y2, sy2 = (np.einsum("ij,ij->i", rows, rows) for rows in (vectors, products))  # |y|^2, |S y|^2
+    if not _fits(msk.params, _noise(msk.reach * y2, sy2, y2)):  # nearly always it does, by the bound alone
+        ey2 = np.einsum("ij,ij->i", vectors @ msk.gram, vectors)  # |E y|^2
+        noise = _noise(ey2, sy2, y2)
+        if not _fits(msk.params, noise):
+            raise BoundError(
+                f"the noise of the key for row {int(noise.argmax())} would not fit below Delta; {_REMEDY}"
+            )
     return LweFunctionKey(y.astype(signed_type(bounds.y)), sk.astype(np.int32))
+
+
+def _noise(ey2: Reals, sy2: Reals, y2: Reals) -> Reals:
+    """Standard deviations (h,) of the noise of keys, given S and E."""
+    return np.sqrt(ey2 + SIGMA**2 * (sy2 + y2))
+
+
+def _fits(params: LweParams, noise: Reals) -> bool:
+    return bool(params.delta > _MARGIN * noise.max(initial=0))
 
 
 def decrypt(mpk: LwePublicKey, sk: LweFunctionKey, ct: LweCiphertext) -> NDArray[np.int64]:
@@ -259,7 +281,8 @@ def decrypt(mpk: LwePublicKey, sk: LweFunctionKey, ct: LweCiphertext) -> NDArray
     fit(sk, LweFunctionKey, mpk)
     check_plain(sk.y, sk.shape, mpk.params.bounds.y, "y of a function key", "it is of other parameters")
     noisy = wide_times_small(ct.c1, sk.y.T) - wide_times_small(ct.c0, sk.sk.T)
-    norms = np.sqrt((sk.y.astype(np.float64) ** 2).sum(axis=1))
+    y = sk.y.astype(np.float64)
+    norms = np.sqrt(np.einsum("ij,ij->i", y, y))
     return _round(noisy, mpk.params, mpk.params.bounds.inner, norms)
 
 
