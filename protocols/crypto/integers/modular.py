@@ -102,7 +102,7 @@ def _absolute_sum(small: torch.Tensor, axis: int) -> int:
     """The largest sum of absolute values along an axis, of integers in float64; `OverflowError` where such a
     sum reaches 2^53, from where on neither entries nor sums are exact.
     """
-    sums = small.abs().sum(axis)
+    sums = torch.linalg.vector_norm(small, 1, axis)
     largest = int(sums.max()) if sums.numel() else 0
     if largest >= 1 << _EXACT64:
         raise OverflowError(f"sums of up to {largest.bit_length()} bits are not exact")
