@@ -164,18 +164,20 @@ def decrypted_classes(state: Cloud, sk: Any, ct: Any) -> NDArray[Any]:
 
 
 def kept(state: State) -> dict[str, Any]:
-    """What a party needs to predict: A the master key, O and C the public one, C the network and, under a
-    budget, its keys.
+    """What a party needs to predict: A the master key, the first owner, who asks, and C the public one, C the
+    network and, under a budget, its keys.
 
     Where each batch has an instance, so has a query.
     """
     if state.role is KEY_AUTHORITY:
         return {"msk": state.held.get(("msk", "x"))}
-    names = () if state.config.keys_for is KeyScope.BATCH else ("mpk", "sk")
-    return {
-        **{name: state.held[name, "x"] for name in names if (name, "x") in state.held},
-        **inference.model(state),
-    }
+    if state.role is DATA_OWNER and state.index > 0:
+        return {}
+    found: dict[str, Any] = {}
+    if state.config.keys_for is not KeyScope.BATCH:
+        found = {name: state.held[name, "x"] for name in ("mpk", "sk") if (name, "x") in state.held}
+        found["mpk"] = found["mpk"][:1]  # it is that of every owner's samples
+    return {**found, **inference.model(state)}
 
 
 def restore(state: State, kept: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ next use of that purpose. Whoever holds the run key (`--seed`) can derive every 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from cryptography.hazmat.primitives import hashes
@@ -18,7 +19,10 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
+from protocols.crypto.groups import workers
+
 _KEY_BYTES = 32
+_BLOCK = 1 << 18  # pairs of normal variates made at once: two blocks of 2 MB stay in the cache
 
 
 def derive(key: bytes, *info: str) -> bytes:
@@ -102,18 +106,25 @@ class Stream:
         return table[nibbles].reshape(shape)
 
     def rounded_gaussian(self, sigma: float, *shape: int) -> NDArray[np.int64]:
-        """Normal variates of deviation `sigma`, rounded to integers (Box-Muller on 53-bit uniforms)."""
+        """Normal variates of deviation `sigma`, rounded to integers (Box-Muller on 53-bit uniforms).
+
+        Words are drawn in their order, and several blocks of them turned into variates at once.
+        """
         count = int(np.prod(shape, dtype=np.int64))
         half = (count + 1) // 2
         out = np.empty(2 * half, dtype=np.int64)
-        step = 1 << 18  # two blocks of 2 MB stay in the cache
-        for start in range(0, half, step):
-            stop = min(half, start + step)
-            u = (self.words(2, stop - start) >> np.uint64(11)).astype(np.float64)
+        edges = [*range(0, half, _BLOCK), half]
+        blocks = [(start, stop, self.words(2, stop - start)) for start, stop in pairwise(edges)]
+
+        def task(block: tuple[int, int, NDArray[np.uint64]]) -> None:
+            start, stop, words = block
+            u = (words >> np.uint64(11)).astype(np.float64)
             radius = (
                 np.sqrt(-2.0 * np.log((u[0] + 1.0) * 2.0**-53)) * sigma
             )  # u + 1 in (0, 2^53]: log is finite
             angle = u[1] * (2.0 * np.pi * 2.0**-53)
             out[2 * start : start + stop] = np.rint(radius * np.cos(angle))
             out[start + stop : 2 * stop] = np.rint(radius * np.sin(angle))
+
+        workers.spread(task, blocks, workers.available())
         return out[:count].reshape(shape)

@@ -76,6 +76,8 @@ from protocols.crypto.records import rows as rows
 from protocols.language.errors import BoundError
 from protocols.language.integers import signed_type
 
+Reals = NDArray[np.float64]
+
 NAME = "lwe"
 SECURITY = (
     "selective IND-CPA under LWE (d 2048, q 2^64), 128 bit without keys; S is short, and n/4 to n/2 keys "
@@ -124,12 +126,6 @@ class LwePublicKey(Record):
     seed: bytes = nbytes(32)
     b: Words = array("uint64", "d", "n")
 
-    @cached_property
-    def limbs(self) -> Limbs:
-        """(A | B) cut for products with R, whose rows have an absolute sum of at most 2 d."""
-        both = np.hstack([expand(self.seed, self.params.dimension), self.b])
-        return limbs(both, limb_width(LARGEST_SECRET * self.params.dimension))
-
 
 @record
 class LweMasterKey(Record):
@@ -139,6 +135,16 @@ class LweMasterKey(Record):
     params: LweParams
     s: NDArray[np.int8] = array("int8", "n", "d", secret=True)
     gram: NDArray[np.float64] = array("float64", "n", "n", secret=True)
+
+    @cached_property
+    def floats(self) -> NDArray[np.float32]:
+        """S, for products."""
+        return self.s.astype(np.float32)
+
+    @cached_property
+    def reach(self) -> float:
+        """A bound on |E y|^2 / |y|^2: the Frobenius norm of E^T E is at least its largest eigenvalue."""
+        return float(np.linalg.norm(self.gram))
 
 
 @record
@@ -214,10 +220,12 @@ def encrypt(mpk: LwePublicKey, x: Ints, coins: Coins) -> LweCiphertext:
     d, n, bounds = mpk.params.dimension, mpk.params.bounds.length, mpk.params.bounds
     check_plain(x, (None, n), bounds.x, "x", "give the data's own maximum as bound")
     secrets, errors = coins.stream("lwe R"), coins.stream("lwe E0 E1")
+    a, b = _limbs_of_a(mpk.seed, d), limbs(mpk.b, _limb_width(d))
     c = np.empty((len(x), d + n), dtype=np.uint64)  # (C0 | C1) = R (A | B) + (E0 | E1) + (0 | Delta X)
     for start in range(0, len(x), _ROWS):
         some = c[start : start + _ROWS]
-        some[:] = small_times_wide(secrets.centred_binomial(len(some), d), mpk.limbs)
+        r = secrets.centred_binomial(len(some), d)
+        some[:, :d], some[:, d:] = small_times_wide(r, a), small_times_wide(r, b)
         some += errors.rounded_gaussian(SIGMA, len(some), d + n).view(np.uint64)
     c[:, d:] += x.astype(np.int64).view(np.uint64) * np.uint64(mpk.params.delta)
     return LweCiphertext(c[:, :d], c[:, d:])
@@ -232,16 +240,26 @@ def key_derive(msk: LweMasterKey, y: Ints) -> LweFunctionKey:
     """Keys for the rows of y (h, n); `BoundError` beyond the bound on y or where the noise would not fit."""
     bounds = msk.params.bounds
     check_plain(y, (None, bounds.length), bounds.y, "y", _REMEDY)
-    sk = small_times_small(y, msk.s)
-    vectors = y.astype(np.float64)
-    ey2 = np.einsum("ij,ij->i", vectors @ msk.gram, vectors)  # |E y|^2
-    sy2 = np.einsum("ij,ij->i", sk.astype(np.float64), sk.astype(np.float64))  # |S y|^2
-    noise = np.sqrt(ey2 + SIGMA**2 * (sy2 + (vectors**2).sum(axis=1)))
-    if len(noise) and msk.params.delta <= _MARGIN * noise.max():
-        raise BoundError(
-            f"the noise of the key for row {int(noise.argmax())} would not fit below Delta; {_REMEDY}"
-        )
+    sk = small_times_small(y, msk.floats)
+    vectors, products = y.astype(np.float64), sk.astype(np.float64)
+    y2, sy2 = (np.einsum("ij,ij->i", rows, rows) for rows in (vectors, products))  # |y|^2, |S y|^2
+    if not _fits(msk.params, _noise(msk.reach * y2, sy2, y2)):  # nearly always it does, by the bound alone
+        ey2 = np.einsum("ij,ij->i", vectors @ msk.gram, vectors)  # |E y|^2
+        noise = _noise(ey2, sy2, y2)
+        if not _fits(msk.params, noise):
+            raise BoundError(
+                f"the noise of the key for row {int(noise.argmax())} would not fit below Delta; {_REMEDY}"
+            )
     return LweFunctionKey(y.astype(signed_type(bounds.y)), sk.astype(np.int32))
+
+
+def _noise(ey2: Reals, sy2: Reals, y2: Reals) -> Reals:
+    """Standard deviations (h,) of the noise of keys, given S and E."""
+    return np.sqrt(ey2 + SIGMA**2 * (sy2 + y2))
+
+
+def _fits(params: LweParams, noise: Reals) -> bool:
+    return bool(params.delta > _MARGIN * noise.max(initial=0))
 
 
 def decrypt(mpk: LwePublicKey, sk: LweFunctionKey, ct: LweCiphertext) -> NDArray[np.int64]:
@@ -263,7 +281,8 @@ def decrypt(mpk: LwePublicKey, sk: LweFunctionKey, ct: LweCiphertext) -> NDArray
     fit(sk, LweFunctionKey, mpk)
     check_plain(sk.y, sk.shape, mpk.params.bounds.y, "y of a function key", "it is of other parameters")
     noisy = wide_times_small(ct.c1, sk.y.T) - wide_times_small(ct.c0, sk.sk.T)
-    norms = np.sqrt((sk.y.astype(np.float64) ** 2).sum(axis=1))
+    y = sk.y.astype(np.float64)
+    norms = np.sqrt(np.einsum("ij,ij->i", y, y))
     return _round(noisy, mpk.params, mpk.params.bounds.inner, norms)
 
 
@@ -289,6 +308,19 @@ def expand(seed: bytes, d: int) -> Words:
     a = Stream(derive(seed, "lwe A")).words(d, d)
     a.flags.writeable = False
     return a
+
+
+@lru_cache(maxsize=2)
+def _limbs_of_a(seed: bytes, d: int) -> Limbs:
+    """A cut for products with R, 64 MiB at d = 2048: held once in a process, whoever of it encrypts, and not
+    with each party's copy of the public key.
+    """
+    return limbs(expand.__wrapped__(seed, d), _limb_width(d))
+
+
+def _limb_width(d: int) -> int:
+    """Of limbs for products with R, whose rows have an absolute sum of at most 2 d."""
+    return limb_width(LARGEST_SECRET * d)
 
 
 def _round(noisy: Words, params: LweParams, bound: int, norms: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -47,7 +47,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -151,10 +151,6 @@ class RlwePublicKey(Record):
     params: RlweParams
     seed: bytes = nbytes(32)
     b: NDArray[np.uint32] = array("uint32", "L", "d", "n")
-
-    @cached_property
-    def words(self) -> Words:
-        return self.b.astype(np.uint64)
 
 
 @record
@@ -301,7 +297,7 @@ def encrypt(mpk: RlwePublicKey, x: Ints, coins: Coins) -> RlweCiphertext:
             c0[block, k] = (
                 restored(a[k][:, None] * values % np.uint64(p), p)[:, 0].astype(np.int64) + f0
             ) % p
-            ct = restored(mpk.words[k] * values % np.uint64(p), p)[: len(plain)].astype(np.int64)
+            ct = restored(mpk.b[k] * values % np.uint64(p), p)[: len(plain)].astype(np.int64)
             c1[some, k] = (ct + f % p + plain * (params.delta % p)) % p
     return RlweCiphertext(c0, c1, np.arange(count, dtype=np.int32))
 
@@ -378,7 +374,7 @@ def check_master_key(mpk: RlwePublicKey, s: NDArray[Any]) -> bool:
     a, rest = expand(mpk.seed, params), []
     for k, p in enumerate(params.primes):
         product_ = a[k][:, None] * transform(s.T, p) % np.uint64(p)
-        rest.append(restored((mpk.words[k] + np.uint64(p) - product_) % np.uint64(p), p).astype(np.int64))
+        rest.append(restored((mpk.b[k] + np.uint64(p) - product_) % np.uint64(p), p).astype(np.int64))
     return bool((np.abs(lift(rest, params.primes)) < reach).all())
 
 

@@ -15,7 +15,7 @@ costs little to list the relations of a view; `now` has the array in either case
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -151,8 +151,16 @@ class Steps:
         (used,) = np.nonzero(np.bincount(which[np.flatnonzero(terms)]))
         key = tuple(used.tolist())
         if key not in self._unions:
-            self._unions[key] = np.unique(np.concatenate([np.zeros(0, np.int64), *(batches[k] for k in key)]))
+            self._unions[key] = _united([batches[k] for k in key])
         return self._unions[key]
+
+
+def _united(parts: Sequence[Positions]) -> Positions:
+    """Positions in any of some parts, in order; they are dense, so that counting costs less than sorting."""
+    every = np.concatenate([np.zeros(0, np.int64), *parts])
+    low = int(every.min(initial=0))
+    found: Positions = np.flatnonzero(np.bincount(every - low)) + low
+    return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -96,7 +96,7 @@ def measure_paillier(key_bits: int, with_phe: bool = True, repeats: int = 25) ->
         "bare": _time(lambda: paillier.unblinded(head, one, True), repeats)[0],
         "buckets": _time(lambda: paillier.linear(pk, head, one, coins, tables=False), repeats)[0],
         "batch": batch.each(_BATCH), "opening": opening.each(_BATCH), "encryption": encryption,
-        "nbytes": ct.elements.nbytes,
+        "nbytes": ct.elements.nbytes, "answer_nbytes": answer.elements.nbytes,
     }  # fmt: skip
     if with_phe:
         row |= _phe(pk, sk, weights / BOUNDS.weight, bias / BOUNDS.bias, one[0] / BOUNDS.feature, coins)

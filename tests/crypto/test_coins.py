@@ -49,6 +49,21 @@ def test_centred_binomial_has_variance_one_and_five_values():
     assert abs((drawn == 2).mean() - 1 / 16) < 5 * np.sqrt(15 / 256 / n)
 
 
+def test_variates_of_several_blocks_are_those_of_their_words_on_any_number_of_threads(monkeypatch):
+    monkeypatch.setattr("protocols.crypto.coins._BLOCK", 1000)
+    drawn = []
+    for threads in (1, 3):
+        monkeypatch.setattr("protocols.crypto.groups.workers.cpu_count", lambda threads=threads: threads)
+        stream = Stream(KEY)
+        drawn.append((stream.rounded_gaussian(5.0, 9001), stream.bytes(8)))
+    assert np.array_equal(drawn[0][0], drawn[1][0]) and drawn[0][1] == drawn[1][1]
+    stream, first = Stream(KEY), drawn[0][0][:2000]
+    u, v = (stream.words(2, 1000) >> np.uint64(11)).astype(float) * 2.0**-53
+    radius = np.sqrt(-2 * np.log(u + 2.0**-53)) * 5
+    expected = np.concatenate([radius * np.cos(2 * np.pi * v), radius * np.sin(2 * np.pi * v)])
+    assert np.abs(first - expected).max() < 0.5 + 1e-9
+
+
 @pytest.mark.parametrize("sigma", [1.0, 3276.8])
 def test_rounded_gaussian_has_its_moments_and_tails(sigma):
     drawn = Stream(KEY).rounded_gaussian(sigma, 301, 1001).astype(float)

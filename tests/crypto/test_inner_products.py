@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from protocols.crypto.records import Bounds
 from protocols.language.errors import BoundError, MalformedError
+from protocols.language.message import decode, encode
 from tests.crypto.cases import INNER, inner, matrices
 
 EVERY = [
@@ -145,3 +147,17 @@ def test_what_was_loaded_decrypts_in_rows_joined_again_and_empty(name):
 def test_bounds_that_a_scheme_cannot_carry_are_refused_at_set_up(name, bounds, reason):
     with pytest.raises(BoundError, match=reason):
         inner(name, bounds, dimension=2)
+
+
+@pytest.mark.parametrize(("name", "dimension"), [("lwe", 2048), ("rlwe", 4096)])
+def test_an_owner_takes_no_more_memory_than_its_copy_of_the_public_key(name, dimension):
+    it, x = inner(name, Bounds(10, 16, 1024), dimension=dimension), np.ones((1, 10), dtype=int)
+    frame = encode(it.mpk)
+    it.scheme.encrypt(decode(frame), x, it.coins)  # what follows from its seed is kept once in a process
+    tracemalloc.start()
+    owners = [decode(frame) for _ in range(4)]
+    for mpk in owners:
+        it.scheme.encrypt(mpk, x, it.coins)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown < len(owners) * 20_000  # their arrays look into the one frame

@@ -118,3 +118,22 @@ def test_the_noise_is_what_the_key_check_computes():
     noise = ((noisy - params.delta * (x @ wide) + 2**63) % 2**64 - 2**63).astype(float)
     expected = params.unit_noise * np.linalg.norm(y)
     assert abs(noise.std() / expected - 1) < 0.25 and abs(noise.mean()) < 5 * expected / 20
+
+
+def test_the_first_bound_on_noise_is_one_and_a_key_beyond_it_is_weighed_exactly():
+    it = inner("lwe", Bounds(64, 16, 20_000), dimension=lwe.DIMENSION)
+    msk, delta = it.msk, it.mpk.params.delta
+    assert np.linalg.eigvalsh(msk.gram).max() <= msk.reach
+    signs = RNG.choice([-1, 1], (1, 64))
+    accepted = []
+    for size in (2_000, 6_000, 20_000):
+        y = size * signs
+        own = lwe.SIGMA**2 * (((y @ msk.s.astype(np.int64)) ** 2).sum() + (y**2).sum())
+        loose, exact = (np.sqrt(e + own) for e in (msk.reach * (y**2).sum(), (y @ msk.gram @ y.T)[0, 0]))
+        accepted.append((bool(delta > 18 * loose), bool(delta > 18 * exact)))
+        if accepted[-1][1]:
+            assert it.key(y).y.tolist() == y.tolist()
+        else:
+            with pytest.raises(BoundError, match="noise of the key for row 0"):
+                it.key(y)
+    assert accepted == [(True, True), (False, True), (False, False)]

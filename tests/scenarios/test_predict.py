@@ -100,6 +100,17 @@ def test_what_is_kept_for_it_is_readable_by_its_owner_only_and_never_the_samples
     assert not any(b"images" in file.read_bytes() for file in files)
 
 
+def test_of_many_owners_one_asks_and_what_the_cloud_keeps_does_not_grow_with_them(runs, tmp_path):
+    many, one = (runs("plain_fe", samples=60, owners=owners)[0].path / "state" for owners in (20, 1))
+    assert [file.name for file in sorted(many.iterdir())] == [
+        "cloud_trainer",
+        "data_owner:0",
+        "key_authority",
+    ]
+    for name in ("cloud_trainer", "data_owner:0"):
+        assert (many / name).stat().st_size == (one / name).stat().st_size
+
+
 def test_coins_are_fresh_so_that_no_mask_is_used_twice(runs, tmp_path):
     run, _ = runs("plain_fe")
     folders = [predict(query(run, None, None, 4, "inline", tmp_path / str(i)))[0] for i in range(2)]

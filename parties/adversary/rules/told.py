@@ -95,7 +95,8 @@ class Sight:
             if len(found) + rows >= total:
                 break
             fresh, nameless = set(index[index >= 0].tolist()) - found, int((index < 0).sum())
-            found, rows = found | fresh, rows + nameless
+            found |= fresh
+            rows += nameless
             since = max(since, number) if fresh or nameless else since
         if rows and len(found) + rows >= total:
             return self.index, since

@@ -75,7 +75,7 @@ def between_known(relations: Relations, rounded: bool = False) -> list[Update]:
         for before, after in pairwise(times):
             terms, apart = at[after] - at[before], after.time - before.time
             found.append(Update(before, after, terms, updates[0].steps, apart, since=since.get(after, 0)))
-    return [u for u in found if len(np.setdiff1d(samples_of(u), mine))]
+    return [u for u in found if len(np.setdiff1d(samples_of(u), mine, assume_unique=True))]
 
 
 def rounding_error(update: Update, after: Reals) -> float:

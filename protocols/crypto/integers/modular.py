@@ -23,13 +23,15 @@ Small = NDArray[np.integer[Any]]
 
 _EXACT64 = 53  # integers up to 2^53 are exact in float64, up to 2^24 in float32
 _EXACT32 = 24
-_MANY = 1 << 24  # multiplications, about two milliseconds of one processor
+_MANY = 1 << 30  # multiplications, some fifty milliseconds of one processor
 
 
 @contextmanager
 def all_threads(multiplications: int = _MANY) -> Iterator[None]:
     """Let torch use every processor for products of at least `_MANY` multiplications: for exact ones only, as
-    float sums depend on how many there are. One is enough for less: others spin for longer than they compute.
+    float sums depend on how many there are. That is an encryption of many samples. One is enough for what a
+    step of training takes: the others hash and write what crossed, and would spin for longer than they
+    compute.
     """
     before = torch.get_num_threads()
     wanted = (os.cpu_count() or 1) if multiplications >= _MANY else 1
@@ -67,9 +69,8 @@ def limb_width(absolute_sum: int) -> int:
 
 def wide_times_small(wide: Words, small: Small) -> Words:
     """wide (m, k) @ small (k, n) mod 2^64."""
-    absolute_sum = int(np.abs(small.astype(np.int64)).sum(axis=0).max(initial=0))
     right = torch.from_numpy(small.astype(np.float64))
-    cut = limbs(wide, limb_width(absolute_sum))
+    cut = limbs(wide, limb_width(_absolute_sum(right, 0)))
     with all_threads(wide.size * small.shape[1]):
         return _sum([part @ right for part in cut.parts], cut.width)
 
@@ -81,16 +82,31 @@ def small_times_wide(small: Small, wide: Limbs) -> Words:
         return _sum([left @ part for part in wide.parts], wide.width)
 
 
-def small_times_small(a: Small, b: Small) -> NDArray[np.int64]:
-    """a (m, k) @ b (k, n) over the integers; exact while the sums stay below 2^53."""
-    bound = int(np.abs(a.astype(np.int64)).sum(axis=1).max(initial=0)) * int(np.abs(b).max(initial=0))
+def small_times_small(a: Small, b: Small | NDArray[np.float32]) -> NDArray[np.int64]:
+    """a (m, k) @ b (k, n) over the integers; exact while the sums stay below 2^53. A b that serves for many
+    products may be float32, if its integers are below 2^24.
+    """
+    left = torch.from_numpy(a.astype(np.float64))
+    bound = _absolute_sum(left, 1) * max(int(b.max(initial=0)), -int(b.min(initial=0)))
     if bound >= 1 << _EXACT64:
         raise OverflowError(f"sums of up to {bound.bit_length()} bits are not exact")
     dtype = np.float32 if bound < 1 << _EXACT32 else np.float64
+    right = torch.from_numpy(b.astype(dtype, copy=False))
     with all_threads(a.size * b.shape[1]):
-        product = torch.from_numpy(a.astype(dtype)) @ torch.from_numpy(b.astype(dtype))
+        product = left.to(right.dtype) @ right
     result: NDArray[np.int64] = product.numpy().astype(np.int64)
     return result
+
+
+def _absolute_sum(small: torch.Tensor, axis: int) -> int:
+    """The largest sum of absolute values along an axis, of integers in float64; `OverflowError` where such a
+    sum reaches 2^53, from where on neither entries nor sums are exact.
+    """
+    sums = torch.linalg.vector_norm(small, 1, axis)
+    largest = int(sums.max()) if sums.numel() else 0
+    if largest >= 1 << _EXACT64:
+        raise OverflowError(f"sums of up to {largest.bit_length()} bits are not exact")
+    return largest
 
 
 def _sum(products: list[torch.Tensor], width: int) -> Words:
