@@ -127,8 +127,9 @@ def going_on_with(run: RunFolder) -> GoingOn:
         raise ConfigError(f"{path}: is running, as {path}/status.json has it, on this machine or another")
     experiment = stored_experiment(run)
     if experiment.record is not Record.FULL:
+        has = "has headers only" if experiment.record is Record.HEADERS else "has not every payload"
         raise ConfigError(
-            f"{path}: has headers only, and what its parties were sent cannot be read again; a run that may "
+            f"{path}: {has}, and what its parties were sent cannot be read again; a run that may "
             "have to be resumed needs --record full"
         )
     _same_basis(run, status.basis)

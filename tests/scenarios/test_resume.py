@@ -18,7 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from parties.record import writer
-from parties.record.transcript import Record
+from parties.record.kept import Kept, Record
 from parties.record.view import Kind
 from parties.record.witness import Departed
 from parties.runtime import dispatch, inline
@@ -274,7 +274,7 @@ def test_a_run_of_another_version_or_processor_is_not_gone_on_with(stopped, chan
 def test_a_run_that_is_still_at_work_is_left_alone(stopped, monkeypatch):
     path = stopped()
     monkeypatch.setattr(resuming, "_LEAVING_SECONDS", 0.0)
-    left = writer.TranscriptWriter(path / "transcripts" / "other", Record.FULL)
+    left = writer.TranscriptWriter(path / "transcripts" / "other", Kept())
     with pytest.raises(DataError, match="a process of the run is still at work"):
         resume(path)
     left.close()
