@@ -31,6 +31,7 @@ from protocols.language.errors import NotRecorded
 from protocols.language.relations import Asked, Instance, Labels, Opaque, Own, Plain, Samples
 from protocols.language.roles import DATA_OWNER, role_of
 
+_UNREAD = "payloads not recorded"
 _TRIED = 64  # samples that are solved for, to confirm what the rank says
 
 
@@ -84,7 +85,9 @@ class _Reader:
                 break
         else:
             lines = []
-        return lines if lack is None else [_lacking(line, lack) for line in [*lines, *self._instead(rule)]]
+        if lack is not None:
+            return [_lacking(line, str(lack)) for line in [*lines, *self._instead(rule)]]
+        return lines if self._view.has_payloads() else [_undecided(line) for line in lines]
 
     def _instead(self, rule: Rule) -> list[Told]:
         whole = self._view.whole()
@@ -99,9 +102,14 @@ class _Reader:
         return self._sights[until, headed]
 
 
-def _lacking(line: Told, lack: NotRecorded) -> Told:
+def _lacking(line: Told, lack: str) -> Told:
     how = "undecided" if line.how == "nothing found" else line.how
     return replace(line, how=how, detail=f"{line.detail}; {lack}")
+
+
+def _undecided(line: Told) -> Told:
+    """Nothing is said to be found nowhere where nobody could look."""
+    return _lacking(line, _UNREAD) if line.how == "nothing found" else line
 
 
 def _dated(
@@ -144,7 +152,7 @@ def _outdoes(one: Told, other: Told) -> bool:
     weaker = STRENGTH.index(other.how) < STRENGTH.index(one.how)
     implied = (one.quantity, one.how, other.quantity) == ("samples", "exact", "gram")
     same = (one.quantity == other.quantity or implied) and one.of == other.of
-    return same and weaker and (one.how == "exact" or other.how == "nothing found")
+    return same and weaker and (one.how == "exact" or other.how in ("nothing found", "undecided"))
 
 
 def in_the_clear(view: View) -> list[Learned]:
@@ -181,7 +189,9 @@ def _of_labels(view: View, sight: Sight, moments: Moments) -> Iterator[Learned]:
             detail = f"{said}; no relation of it to anything else is stated"
             yield Learned(party, label, of, "not analysed", detail, None)
         elif opaque.get(label) and _numbers(rows[0].dtype):
-            yield Learned(party, label, of, "nothing found", f"{len(rows)} messages, {opaque[label]}", None)
+            said, kept = f"{len(rows)} messages, {opaque[label]}", all(map(view.keeps, rows))
+            how = "nothing found" if kept else "undecided"
+            yield Learned(party, label, of, how, said if kept else f"{said}; {_UNREAD}", None)
         elif label not in opaque and (label in named or _numbers(rows[0].dtype)):
             yield Learned(party, named.get(label, label), of, "clear", said, since)
 

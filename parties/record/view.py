@@ -123,6 +123,11 @@ class View:
         """Whether payloads were recorded, be it of some messages alone, and not headers only."""
         return not self._headed and any(self._open(path).kept.some(party) for path, party in self._sources)
 
+    def keeps(self, row: Row) -> bool:
+        """Whether the payload of an entry was to be kept."""
+        path = next(path for path, party in self._sources if party == row.party)
+        return not self._headed and self._open(path).kept_of(row)
+
     def headers(self) -> View:
         """The same view, read by its headers alone."""
         return self._like(self._sources, self._end, headed=True)
