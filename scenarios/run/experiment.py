@@ -136,6 +136,11 @@ class Experiment(RunOptions):
         return Kept(self.record, self.record_full, first_rounds(self.protocol.FIGURE, self.config, epoch))
 
     @property
+    def resumable(self) -> bool:
+        """Whether the run can be gone on with: its coins are recorded, or follow from a seed."""
+        return self.kept.replayable or self.seed is not None
+
+    @property
     def counts(self) -> dict[Role, int]:
         """How many parties play each role, whether they take part or not."""
         return {role: len(self.config.counts) if role.many else 1 for role in self.roles}

@@ -1,5 +1,7 @@
 """Which payloads a run keeps, and what a reader says of those that it did not."""
 
+import shutil
+import sqlite3
 from contextlib import closing
 
 import numpy as np
@@ -10,8 +12,11 @@ from parties.adversary.knowledge import learned
 from parties.record.kept import First, Kept, Record
 from parties.record.transcript import Transcript
 from parties.record.verify import transcript_digest, verify
+from parties.registry import find_protocol
+from parties.runtime.replay import replay
 from protocols.language.errors import ConfigError, DataError, NotRecorded
 from scenarios.run.certify import certify
+from scenarios.run.folder import RunFolder
 from scenarios.run.learned import learned_rows
 from tests.conftest import MANY, small
 
@@ -110,6 +115,16 @@ def test_consumed_is_replayed_and_an_altered_message_is_named(runs, tmp_path):
     some = runs("plain_fe", epochs=4, hidden=32, record=Record.CONSUMED)[0]
     found = certify(some)
     assert not found.faults and any(line.startswith("replayed") for line in found.told)
+    shutil.copytree(some.path, tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    for path in run.transcripts:  # both ends, so that only a replay can tell
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE rows SET sha256 = zeroblob(32) WHERE label = 'sk_w1' AND round = 7")
+    config = some.config()
+    counts = {role: 1 for role in find_protocol("plain_fe").roles(config)}
+    found = replay(run.transcripts, find_protocol("plain_fe"), config, counts, {})
+    assert len(found.faults) == 1 and found.faults[0].startswith("key_authority, message")
+    assert "payloads of sk_w1 not recorded" in found.failed
 
 
 def test_headers_are_never_said_to_tell_nothing(runs):
