@@ -129,7 +129,7 @@ def going_on_with(run: RunFolder) -> GoingOn:
     experiment = stored_experiment(run)
     if not experiment.resumable:
         raise ConfigError(
-            f"{path}: has headers only and was given no seed, so that its coins are gone; a run that may have "
+            f"{path}: has headers only and was given no seed, so its coins are gone; a run that may have "
             "to be resumed needs --seed, or --record full or consumed"
         )
     _same_basis(run, status.basis)
