@@ -8,6 +8,7 @@ Start-up is from the start of the process to the end of the first round, a round
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import subprocess
@@ -42,8 +43,7 @@ ALIKE = (
 UNLIKE = (
     "unlike: MITIG2 splits the network (four messages an owner and round, the upper layer stays at the "
     "cloud), computes in torch and records every message with its digest; Flower sends the whole network to "
-    "each client and back, computes in numpy and records nothing; its rounds are fewer, as they take longer; "
-    "seconds in all here hold the accuracy, the ledger and the unprotected baseline, there nothing of it"
+    "each client and back, computes in numpy and records nothing; its rounds are fewer, as they take longer"
 )
 
 _FLOWER = Path(__file__).with_name("flower_job.py")  # not imported: it is for another Python
@@ -141,7 +141,7 @@ def in_flower(python: str, clients: int, sizes: Sizes) -> Timed:
 
 
 def table(rows: int) -> tuple[Any, Any]:
-    """A made table: features (rows, 64), whole, from 0 to 255, and classes by the largest of ten random forms."""
+    """A made table: features (rows, 64) from 0 to 255, and classes by the largest of ten random forms."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (rows, _FEATURES), dtype=np.uint8)
     forms = rng.normal(size=(_FEATURES, _CLASSES)).astype(np.float32)
@@ -156,14 +156,15 @@ def timed(command: Sequence[str], scratch: Path, limit: float = _SECONDS) -> Tim
         began, clock = time.time(), time.perf_counter()
         process = subprocess.Popen(command, stdout=told, stderr=errors, start_new_session=True)
         late = False
-        while process.poll() is None:
-            mine, all_of_them = _memory(process.pid)
-            driver, processes = max(driver, mine), max(processes, all_of_them)
-            late = time.perf_counter() - clock > limit
-            if late:
+        try:
+            while process.poll() is None and not late:
+                mine, all_of_them = _memory(process.pid)
+                driver, processes = max(driver, mine), max(processes, all_of_them)
+                time.sleep(_SAMPLED)
+                late = time.perf_counter() - clock > limit
+        finally:  # also of a bench that is interrupted
+            if process.poll() is None:
                 _stop(process)
-                break
-            time.sleep(_SAMPLED)
     seconds = time.perf_counter() - clock
     ends = _ends((scratch / "told").read_text(encoding="utf-8", errors="replace"))
     if late or len(ends) < 2:
@@ -213,15 +214,11 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except psutil.Error:
         everybody = []
     process.terminate()
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_STOPPING)
-    except subprocess.TimeoutExpired:
-        pass
     for each in everybody:
-        try:
+        with contextlib.suppress(psutil.Error):
             each.kill()  # of psutil: not another process that has the number by now
-        except psutil.Error:
-            continue
     process.wait()
 
 

@@ -1,5 +1,5 @@
-"""A run of MITIG2 with owners by the million, for `bench_crowd.py`: a process of its own, whose start-up and
-memory are measured from outside.
+"""The training of MITIG2 with many owners, for `bench_crowd.py`: a process of its own, whose start-up and
+memory are measured from outside. Nobody is asked what was learned, and no baseline is trained.
 
     python -m scenarios.study.crowd_job '{"owners": 1000, "dataset": "table.npz", "out": "run", ...}'
 
@@ -11,13 +11,15 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from parties.record.log import open_log
 from scenarios.run.catalogue import find_scenario
-from scenarios.run.execute import execute
+from scenarios.run.execute import Clock, train
 from scenarios.run.experiment import prepare
+from scenarios.run.folder import new_folder
+from scenarios.run.hosts import runtime_named
 
 
 def main(options: dict[str, Any]) -> None:
@@ -28,8 +30,10 @@ def main(options: dict[str, Any]) -> None:
         if event == "step":
             ends.append(time.time())
 
-    out = Path(options.pop("out"))
-    execute(replace(prepare(find_scenario("mitig2"), options), out=out), observe)
+    run = new_folder(Path(options.pop("out")), "mitig2")
+    experiment = prepare(find_scenario("mitig2"), options)
+    with runtime_named(experiment.runtime, experiment.address) as make:
+        train(experiment, run, make, Clock(), observe, open_log(run.path / "run.log"))
     print(json.dumps({"ends": ends}), flush=True)
 
 
