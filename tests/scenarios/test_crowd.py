@@ -12,16 +12,16 @@ from scenarios.study import bench_crowd
 from scenarios.study.bench import BENCHES
 from scenarios.study.bench_tools import Sizes
 
-TELLS = """
+HOLDS = "block = bytearray({nbytes}); block[::4096] = b'x' * len(block[::4096])"
+TELLS = f"""
 import json, subprocess, sys, time
-block = bytearray({nbytes}); block[::4096] = b"x" * len(block[::4096])
-child = subprocess.Popen([sys.executable, "-c", "b = bytearray({nbytes}); b[::4096] = b'x' * len(b[::4096]); input()"],
-                         stdin=subprocess.PIPE)
+{HOLDS}
+child = subprocess.Popen([sys.executable, "-c", {HOLDS + "; input()"!r}], stdin=subprocess.PIPE)
 time.sleep(1.5)
 now = time.time()
-print(json.dumps({{"ends": [now, now + 0.5, now + 1.0]}}), flush=True)
+print(json.dumps({{{{"ends": [now, now + 0.5, now + 1.0]}}}}), flush=True)
 print(child.pid, flush=True)
-time.sleep({seconds})
+time.sleep({{seconds}})
 child.communicate(b"\\n")
 """
 MANY = 64 << 20
