@@ -75,12 +75,13 @@ def test_without_flower_the_line_that_installs_it_is_named(monkeypatch):
 
 
 def test_the_curve_says_how_flat_it_is(monkeypatch):
-    rounds = iter([0.2, 0.3, 0.25])
+    rounds = iter([0.2, 0.4, 0.25, 0.9, 0.3, None])
     monkeypatch.setattr(
         bench_crowd, "held", lambda owners, sizes: bench_crowd.Timed(1.0, next(rounds), 3.0, 1, 2)
     )
     *sizes, flat = BENCHES["crowd"](Sizes(Path("."), 10_000, None, None))
     assert [each.value["owners"] for each in sizes] == [100, 1_000, 10_000]
+    assert [each.value["rounds"] for each in sizes] == [[0.2, 0.9], [0.4, 0.3], [0.25, None]]
     assert flat.value == pytest.approx(1.5) and flat.stated == bench_crowd.FLAT
 
 
