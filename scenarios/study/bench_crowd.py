@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -81,17 +81,15 @@ class Timed:
         return f"peak PSS {self.driver / 2**30:.2f} GiB, all processes {self.processes / 2**30:.2f} GiB"
 
 
+Side = Callable[[int], Timed]
+
+
 def crowd(sizes: Sizes) -> Iterator[Figure]:
     """A round of MITIG2 against owners held, headers only."""
-    # All sizes, and then all of them again: what else a machine does comes and goes, and only adds.
-    owned = _up_to(OWNERS, sizes)
-    took = [[held(owners, sizes) for owners in owned] for _ in range(_REPEATS)]
     rounds: list[float] = []
-    for owners, each in zip(owned, zip(*took, strict=True), strict=True):
-        timed = min(each, key=lambda one: (one.round is None, one.round))
-        rounds += [] if timed.round is None else [timed.round]
-        value = asdict(timed) | {"owners": owners, "rounds": [one.round for one in each]}
-        yield Figure("crowd", f"{_said(owners)}: the faster of {_REPEATS}", timed.text, value=value)
+    for figure in _sides("crowd", _up_to(OWNERS, sizes), {"here": lambda owners: held(owners, sizes)}):
+        rounds += [] if figure.value["round"] is None else [figure.value["round"]]
+        yield figure
     if len(rounds) > 1:
         apart = max(rounds) / min(rounds)
         what = f"a round, dearest against cheapest of {len(rounds)} sizes"
@@ -101,17 +99,27 @@ def crowd(sizes: Sizes) -> Iterator[Figure]:
 def flower(sizes: Sizes) -> Iterator[Figure]:
     """The same job here and in Flower, side by side."""
     python = sizes.flower or (sys.executable if importlib.util.find_spec("flwr") else None)
-    for owners in _up_to(CLIENTS, sizes):
-        ours, held_by = held(owners, sizes), {"owners": owners}
-        yield Figure("flower", f"{_said(owners)}: here", ours.text, value=asdict(ours) | held_by)
-        if python is None:
-            yield Figure("flower", f"{_said(owners)}: Flower", WITHOUT_FLOWER)
-            continue
-        theirs = in_flower(python, owners, sizes)
-        yield Figure("flower", f"{_said(owners)}: Flower", theirs.text, value=asdict(theirs) | held_by)
+    sides: dict[str, Side] = {"here": lambda owners: held(owners, sizes)}
     if python is not None:
         yield Figure("flower", "versions of Flower and its Ray", _versions(python))
+        sides["Flower"] = lambda owners: in_flower(python, owners, sizes)
+    else:
+        yield Figure("flower", "Flower", WITHOUT_FLOWER)
+    yield from _sides("flower", _up_to(CLIENTS, sizes), sides)
     yield Figure("flower", "what is compared", f"{ALIKE}; {UNLIKE}")
+
+
+def _sides(bench: str, sizes: Sequence[int], sides: Mapping[str, Side]) -> Iterator[Figure]:
+    """Every size on every side, and then all of them again: what else a machine does comes and goes, and only
+    adds. Of each the faster one counts.
+    """
+    cells = [(owners, side) for owners in sizes for side in sides]
+    took = [[sides[side](owners) for owners, side in cells] for _ in range(_REPEATS)]
+    for (owners, side), each in zip(cells, zip(*took, strict=True), strict=True):
+        timed = min(each, key=lambda one: (one.round is None, one.round))
+        value = {**asdict(timed), "owners": owners, "all": [asdict(one) for one in each]}
+        what = f"{owners} owners, {min(PER_ROUND, owners)} a round, {side}: faster of {_REPEATS}"
+        yield Figure(bench, what, timed.text, value=value)
 
 
 def held(owners: int, sizes: Sizes, **more: Any) -> Timed:
@@ -119,11 +127,13 @@ def held(owners: int, sizes: Sizes, **more: Any) -> Timed:
     with tempfile.TemporaryDirectory(prefix="keyhole-crowd-") as scratch:
         images, labels = table(owners + _TEST)
         path = Path(scratch) / "table.npz"
-        np.savez(
-            path, images=images[:owners].reshape(-1, 8, 8), labels=labels[:owners],
-            test_images=images[owners:].reshape(-1, 8, 8), test_labels=labels[owners:],
-        )  # fmt: skip
-        del images, labels
+        arrays = {
+            "images": images[:owners].reshape(-1, 8, 8), "labels": labels[:owners],
+            "test_images": images[owners:].reshape(-1, 8, 8), "test_labels": labels[owners:],
+        }  # fmt: skip
+        with open(path, "wb") as file:  # in a folder that nobody else may read
+            np.savez(file, **arrays)
+        del images, labels, arrays
         options: dict[str, Any] = {
             "dataset": str(path), "owners": owners, "per_round": min(PER_ROUND, owners), "rounds": _ROUNDS,
             "local_steps": 1, "hidden": sizes.hidden or 32, "record": Record.HEADERS.value, "seed": 0,
@@ -136,8 +146,9 @@ def in_flower(python: str, clients: int, sizes: Sizes) -> Timed:
     """The job in Flower's simulation, by the Python that has it."""
     with tempfile.TemporaryDirectory(prefix="keyhole-crowd-") as scratch:
         images, labels = table(clients)
-        np.save(Path(scratch) / "x.npy", images)
-        np.save(Path(scratch) / "y.npy", labels)
+        for name, array in (("x.npy", images), ("y.npy", labels)):
+            with open(Path(scratch) / name, "wb") as file:
+                np.save(file, array)
         job = {
             "owners": clients, "per_round": min(PER_ROUND, clients), "rounds": _FLOWER_ROUNDS,
             "hidden": sizes.hidden or 32, "features": _FEATURES, "folder": scratch,
@@ -176,10 +187,6 @@ def timed(command: Sequence[str], scratch: Path, limit: float = _SECONDS) -> Tim
         why = f"stopped at its limit of {limit:.0f} s" if late else _last_line(scratch / "errors")
         return Timed(None, None, seconds, driver, processes, why)
     return Timed(ends[0] - began, (ends[-1] - ends[0]) / (len(ends) - 1), seconds, driver, processes)
-
-
-def _said(owners: int) -> str:
-    return f"{owners} owners, {min(PER_ROUND, owners)} a round"
 
 
 def _up_to(numbers: Sequence[int], sizes: Sizes) -> list[int]:

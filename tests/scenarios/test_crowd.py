@@ -66,7 +66,7 @@ def test_without_flower_the_line_that_installs_it_is_named(monkeypatch):
     nothing = bench_crowd.Timed(1.0, 0.1, 3.0, 1, 2)
     monkeypatch.setattr(bench_crowd, "held", lambda owners, sizes: nothing)
     monkeypatch.setattr(bench_crowd.importlib.util, "find_spec", lambda name: None)
-    ours, theirs, compared = BENCHES["flower"](Sizes(Path("."), 100, None, None))
+    theirs, ours, compared = BENCHES["flower"](Sizes(Path("."), 100, None, None))
     assert (
         theirs.measured == bench_crowd.WITHOUT_FLOWER and "pip install 'flwr[simulation]'" in theirs.measured
     )
@@ -81,7 +81,11 @@ def test_the_curve_says_how_flat_it_is(monkeypatch):
     )
     *sizes, flat = BENCHES["crowd"](Sizes(Path("."), 10_000, None, None))
     assert [each.value["owners"] for each in sizes] == [100, 1_000, 10_000]
-    assert [each.value["rounds"] for each in sizes] == [[0.2, 0.9], [0.4, 0.3], [0.25, None]]
+    assert [[one["round"] for one in each.value["all"]] for each in sizes] == [
+        [0.2, 0.9],
+        [0.4, 0.3],
+        [0.25, None],
+    ]
     assert flat.value == pytest.approx(1.5) and flat.stated == bench_crowd.FLAT
 
 
