@@ -151,11 +151,10 @@ def _headers_only(experiment: Experiment, finished: bool) -> tuple[str, ...]:
     checked = "both ends of every message, their digest, the configuration"
     more = ", commitments to inputs, coins, steps and order, and the figures that follow from headers"
     whole = experiment.record_full
-    but = f", and of {', '.join(whole)} every payload" if whole else ""
+    but, of = (f", and of {', '.join(whole)} every payload", "of the others ") if whole else ("", "")
     return (
         f"headers only{but}: checked {checked}{more if finished else ''}",
-        "not replayed, as inputs and coins of all parties are not recorded: that messages follow from them, "
-        "accuracy",
+        f"not replayed, as no payloads {of}are recorded: that messages follow from inputs and coins, accuracy",
     )
 
 
