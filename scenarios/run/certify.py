@@ -154,7 +154,8 @@ def _headers_only(experiment: Experiment, finished: bool) -> tuple[str, ...]:
     but, of = (f", and of {', '.join(whole)} every payload", "of the others ") if whole else ("", "")
     return (
         f"headers only{but}: checked {checked}{more if finished else ''}",
-        f"not replayed, as no payloads {of}are recorded: that messages follow from inputs and coins, accuracy",
+        f"not replayed, as no payloads {of}are recorded: that messages follow from inputs and coins, "
+        "accuracy",
     )
 
 
