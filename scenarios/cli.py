@@ -249,7 +249,7 @@ def bench(
         list[str] | None,
         typer.Argument(
             help="groups | digits | seeds | febo | mnist | cifar | mitig2 | owners | mitig1 | mitig1-mnist | "
-            "gradient | gram | known | averages | noise | paillier | ckks; all without any."
+            "gradient | gram | known | averages | noise | paillier | ckks | crowd | flower; all without any."
         ),
     ] = None,
     data_dir: Annotated[Path, typer.Option("--data-dir", help="Holds mnist/ and cifar10/.")] = Path(
@@ -260,6 +260,9 @@ def bench(
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs")] = None,
     hidden: Annotated[int | None, typer.Option("--hidden")] = None,
+    flower: Annotated[
+        str | None, typer.Option("--flower", help="A Python that has flwr[simulation], for the bench flower.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Also write the figures here, as JSON.")] = None,
 ) -> None:
     """Measure the project's figures on this machine."""
@@ -267,7 +270,7 @@ def bench(
         from scenarios.study.bench import run_benches
         from scenarios.study.bench_tools import Sizes
 
-        run_benches(tuple(what or ()), Sizes(data_dir, samples, epochs, hidden), out, console())
+        run_benches(tuple(what or ()), Sizes(data_dir, samples, epochs, hidden, flower), out, console())
 
 
 app.command()(sweep)

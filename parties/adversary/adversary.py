@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from parties.adversary.attack import (
 from parties.adversary.catalogue import find_attack
 from parties.adversary.dates import Moments
 from parties.record.view import View
-from protocols.language.errors import ConfigError
+from protocols.language.errors import ConfigError, NotRecorded
 from protocols.language.relations import LabelErrors, Labels
 
 
@@ -44,14 +44,30 @@ def rebuild(
 ) -> Reconstruction:
     """Run an attack on a view; `NotApplicable` where it lacks what the attack consumes. `listed`: the
     relations of the view, where it was read before.
+
+    Where it comes to a payload that was not kept, it is run on the view before that message, and says so.
     """
     attack, relations = find_attack(name), relations_of(view) if listed is None else listed
     if not view.has_payloads():
         raise NotApplicable("payloads not recorded")
-    relations.need(*attack.CONSUMES)
-    rebuilt = attack.solve(relations, prior, rng)
+    draws, lack = rng.bit_generator.state, None
+    while True:
+        rng.bit_generator.state = draws
+        try:
+            relations.need(*attack.CONSUMES)
+            rebuilt = attack.solve(relations, prior, rng)
+            break
+        except NotRecorded as lacking:
+            if lacking.seq < 0 or (lack is not None and lacking.seq >= lack.seq):
+                raise NotApplicable(str(lacking)) from None
+            lack, relations = lacking, relations_of(view.before(lacking.seq - 1))
+        except NotApplicable as reason:
+            raise NotApplicable(str(reason) if lack is None else f"{reason}; {lack}") from None
     if not isinstance(rebuilt, Reconstruction):
         raise ConfigError(f"{attack.NAME}: solve must return a Reconstruction, not {type(rebuilt).__name__}")
+    if lack is not None:
+        notes = {**rebuilt.notes, "not_recorded": f"{lack}: the view before it was attacked"}
+        rebuilt = replace(rebuilt, notes=notes)
     return rebuilt
 
 
@@ -105,9 +121,11 @@ class Adversary:
         """What the view, of a training, says of the samples in the transcript of a query."""
         from parties.adversary.knowledge import queried
 
-        query = View(views)
+        query, training = View(views), self._view
         try:
-            return queried(relations_of(self._view), relations_of(query), self._view.has_payloads())
+            return queried(relations_of(training), relations_of(query), training.has_payloads())
+        except NotRecorded:
+            return queried(relations_of(training.headers()), relations_of(query), False)
         finally:
             query.close()
 

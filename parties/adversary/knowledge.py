@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -26,9 +27,11 @@ from parties.adversary.rules import RULES, Rule, Sight, Told, covers
 from parties.adversary.solvers.exact import solve_exactly
 from parties.adversary.solvers.systems import gather
 from parties.record.view import Kind, Row, View
+from protocols.language.errors import NotRecorded
 from protocols.language.relations import Asked, Instance, Labels, Opaque, Own, Plain, Samples
 from protocols.language.roles import DATA_OWNER, role_of
 
+_UNREAD = "payloads not recorded"
 _TRIED = 64  # samples that are solved for, to confirm what the rank says
 
 
@@ -41,20 +44,79 @@ def learned(view: View, moments: Moments = ()) -> list[Learned]:
     With the moments of its run each line says since which round it holds, found on prefixes of the view;
     without them that is what its rule expects.
     """
-    sight = _sight(view)
-    told = [(rule, line) for rule in _EVERY for line in rule(sight)]
+    reader = _Reader(view)
+    told = [(rule, line) for rule in _EVERY for line in reader.says(rule)]
     found = [each for each in told if not any(_outdoes(other, each[1]) for _, other in told)]
     dated = _dated(view, moments, told, found) if moments else [line for _, line in found]
     party = ", ".join(view.parties)
     lines = [Learned(party, *line.line) for line in dated]
-    return [*_of_labels(view, sight, moments), *lines, *_own(view, sight, moments)]
+    return [*_of_labels(view, reader.listed, moments), *lines, *_own(view, reader.listed, moments)]
+
+
+class _Reader:
+    """What rules say of a view of which some payloads may not have been kept."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._sights: dict[tuple[int | None, bool], Sight] = {}
+
+    @cached_property
+    def listed(self) -> Sight:
+        """The relations of the whole view, by its headers where they cannot be listed otherwise."""
+        try:
+            return self._sight(None)
+        except NotRecorded:
+            return self._sight(None, headed=True)
+
+    def says(self, rule: Rule) -> list[Told]:
+        """What a rule says of the view. Where it comes to a payload that was not kept: what it says of the
+        view before that message, of what parties saw of which everything was kept, and of the headers; then
+        that nothing was found is not said.
+        """
+        lack: NotRecorded | None = None
+        while lack is None or lack.seq >= 0:
+            try:
+                lines = list(rule(self._sight(None if lack is None else lack.seq - 1)))
+            except NotRecorded as lacking:
+                if lack is not None and lacking.seq >= lack.seq:
+                    raise
+                lack = lacking
+            else:
+                break
+        else:
+            lines = []
+        if lack is not None:
+            return [_lacking(line, str(lack)) for line in [*lines, *self._instead(rule)]]
+        return lines if self._view.has_payloads() else [_undecided(line) for line in lines]
+
+    def _instead(self, rule: Rule) -> list[Told]:
+        whole = self._view.whole()
+        mine = [] if whole is None else list(rule(_sight(whole)))
+        return [*mine, *rule(self._sight(None, headed=True))]
+
+    def _sight(self, until: int | None, headed: bool = False) -> Sight:
+        """The view until a message, listed once."""
+        if (until, headed) not in self._sights:
+            view = self._view if until is None else self._view.before(until)
+            self._sights[until, headed] = _sight(view.headers() if headed else view)
+        return self._sights[until, headed]
+
+
+def _lacking(line: Told, lack: str) -> Told:
+    how = "undecided" if line.how == "nothing found" else line.how
+    return replace(line, how=how, detail=f"{line.detail}; {lack}")
+
+
+def _undecided(line: Told) -> Told:
+    """Nothing is said to be found nowhere where nobody could look."""
+    return _lacking(line, _UNREAD) if line.how == "nothing found" else line
 
 
 def _dated(
     view: View, moments: Moments, told: list[tuple[Rule, Told]], found: list[tuple[Rule, Told]]
 ) -> Iterator[Told]:
     """Lines, each with the first round at whose end its rule says as much of the same."""
-    prefixes: dict[int, tuple[View, Sight]] = {}
+    prefixes: dict[int, tuple[View, _Reader]] = {}
     asked: dict[tuple[Rule, int], list[Told]] = {}
 
     def at(rule: Rule, position: int) -> list[Told]:
@@ -63,8 +125,8 @@ def _dated(
         if (rule, position) not in asked:
             if position not in prefixes:
                 prefix = view.before(moments[position][1])
-                prefixes[position] = prefix, _sight(prefix)
-            asked[rule, position] = list(rule(prefixes[position][1]))
+                prefixes[position] = prefix, _Reader(prefix)
+            asked[rule, position] = prefixes[position][1].says(rule)
         return asked[rule, position]
 
     def since(rule: Rule, line: Told) -> int | None:
@@ -90,12 +152,12 @@ def _outdoes(one: Told, other: Told) -> bool:
     weaker = STRENGTH.index(other.how) < STRENGTH.index(one.how)
     implied = (one.quantity, one.how, other.quantity) == ("samples", "exact", "gram")
     same = (one.quantity == other.quantity or implied) and one.of == other.of
-    return same and weaker and (one.how == "exact" or other.how == "nothing found")
+    return same and weaker and (one.how == "exact" or other.how in ("nothing found", "undecided"))
 
 
 def in_the_clear(view: View) -> list[Learned]:
     """The part of it that takes no computation: what crossed as plain numbers, and a party's own."""
-    sight = _sight(view)
+    sight = _Reader(view).listed
     return [*_of_labels(view, sight, ()), *_own(view, sight, ())]
 
 
@@ -127,7 +189,9 @@ def _of_labels(view: View, sight: Sight, moments: Moments) -> Iterator[Learned]:
             detail = f"{said}; no relation of it to anything else is stated"
             yield Learned(party, label, of, "not analysed", detail, None)
         elif opaque.get(label) and _numbers(rows[0].dtype):
-            yield Learned(party, label, of, "nothing found", f"{len(rows)} messages, {opaque[label]}", None)
+            said, kept = f"{len(rows)} messages, {opaque[label]}", all(map(view.keeps, rows))
+            how = "nothing found" if kept else "undecided"
+            yield Learned(party, label, of, how, said if kept else f"{said}; {_UNREAD}", None)
         elif label not in opaque and (label in named or _numbers(rows[0].dtype)):
             yield Learned(party, named.get(label, label), of, "clear", said, since)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from parties.record.transcript import Frame, Record, Transcript
+from parties.record.transcript import Frame, Transcript
 from parties.record.witness import STEPS, Departed
 from parties.record.writer import TranscriptWriter
 from protocols.language.errors import DataError
@@ -32,10 +32,9 @@ class ContinuedTranscript(TranscriptWriter):
 
     def __init__(self, path: Path | str) -> None:
         """Raises `DataError` for a file that is no transcript."""
-        Transcript(path).close()
-        self._begin(
-            path, Record.FULL, {}
-        )  # first: the file changes into another mode, which no reader may see
+        with contextlib.closing(Transcript(path)) as transcript:
+            kept = transcript.kept
+        self._begin(path, kept, {})  # first: the file changes into another mode, which no reader may see
         self._stored: _Stored | None = _Stored(path)
 
     def message(self, party: str, kind: Kind, header: Header, value: Any, frame: Frame) -> None:

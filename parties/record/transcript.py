@@ -4,8 +4,8 @@ A row of `rows` is one entry of a party's view: an input, its coins, a message s
 output, or what the script told a step.
 Payloads are the messages' canonical bytes (protocols/language/message.py), stored once for each digest, by
 who sent them: a receiver's is found in the file of its sender, which lies beside its own. What zstandard
-makes shorter is stored so. Nothing is ever unpickled. With headers only, rows are the same and no payload is
-kept. `writer.py` writes it, `view.py` reads it, `verify.py` checks it.
+makes shorter is stored so. Nothing is ever unpickled. Rows are the same whichever payloads a run keeps
+(`kept.py`). `writer.py` writes it, `view.py` reads it, `verify.py` checks it.
 
 A file may be a stranger's. It is opened only if its schema is exactly the one that `TABLES` makes: a view, a
 trigger or a virtual table would run what the stranger wrote. And since the pages of a damaged table may lead
@@ -20,8 +20,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Callable, Generator, Iterable
-from enum import Enum
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,9 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from protocols.language.errors import DataError, EncodingError
+from parties.record.kept import Kept
+from parties.record.kept import Record as Record
+from protocols.language.errors import DataError, EncodingError, NotRecorded
 from protocols.language.message import decode, describe
 from protocols.language.view import Kind, Row
 
@@ -58,13 +59,6 @@ _PAYLOAD = (  # what has another length or type is not read
 _LAST_RECEIVED = "SELECT sender, MAX(seq) FROM rows WHERE party = ? AND kind = 'received' GROUP BY sender"
 _LAST_SENT = "SELECT party, MAX(seq) FROM rows WHERE kind = 'sent' GROUP BY party"
 _DAMAGED = "a transcript is damaged: its rows cannot be read"
-
-
-class Record(Enum):
-    """How much of every message is kept."""
-
-    FULL = "full"
-    HEADERS = "headers"
 
 
 _TYPES = (int, str, str, int, str, int, str, str, str, str, str, int, bytes)  # of the columns of a row
@@ -140,10 +134,15 @@ class Transcript:
             raise DataError(f"a transcript lacks its {key}")
         return str(found[0])
 
-    @property
-    def full(self) -> bool:
-        """Whether payloads were recorded, and not headers only."""
-        return self.meta("record") == Record.FULL.value
+    @cached_property
+    def kept(self) -> Kept:
+        """Which payloads the run kept."""
+        more = self.first("SELECT value FROM meta WHERE key = 'kept'")
+        return Kept.of(self.meta("record"), None if more is None else str(more[0]))
+
+    def kept_of(self, row: Row) -> bool:
+        """Whether the payload of a row was to be kept."""
+        return self.kept.keeps(row.party, row.kind, row)
 
     def parties(self) -> list[str]:
         """The parties whose views it holds, in the order of their first entries."""
@@ -158,19 +157,25 @@ class Transcript:
             yield _row(record)
 
     def value(self, row: Row) -> Any:
-        """The value of an entry; `DataError` if its payload was not recorded, or is not what the row says."""
+        """The value of an entry; `NotRecorded` if its payload was not kept, `DataError` if it is not what the
+        row says.
+        """
         try:
             return self._payload(row)
+        except NotRecorded:
+            raise
         except (DataError, EncodingError) as cause:
             raise DataError(f"{row.party}, message {row.seq} ({row.label}): {cause}") from None
 
     def frame(self, row: Row) -> bytes:
-        """The canonical bytes of an entry; `DataError` where they are missing or altered."""
+        """The canonical bytes of an entry; `NotRecorded` or `DataError` where they are not kept, missing or
+        altered.
+        """
         found = self.first(_PAYLOAD, row.nbytes, row.sha256) or self._with_sender(row)
+        if found is None and not self.kept_of(row):
+            raise NotRecorded(row.label, row.phase, row.round, row.seq)
         if found is None:
-            raise DataError(
-                "payload missing" if self.full else "payload not recorded (the run kept headers only)"
-            )
+            raise DataError("payload missing")
         frame = b"" if found[0] is None else unpacked(found[0], row.nbytes)
         if hashlib.sha256(frame).digest() != row.sha256:
             raise DataError("payload altered")
@@ -181,7 +186,7 @@ class Transcript:
         sender's entries, which lie beside, end before it, and nobody has its payload. What is lacking
         otherwise is an error for whoever reads it.
         """
-        if not self.full:
+        if not self.kept.some(party):
             return None
         ends = {sender: seq for sender, seq in self.query(_LAST_RECEIVED, party) if isinstance(seq, int)}
         behind = {sender for sender, seq in ends.items() if seq > self._last_sent(sender, seq)}
@@ -189,7 +194,7 @@ class Transcript:
             return None
         received = self.rows("party = ? AND kind = 'received' ORDER BY seq", party)
         with contextlib.closing(received) as rows, contextlib.closing(Transcript(self.path)) as kept:
-            theirs = (row for row in rows if row.sender in behind)
+            theirs = (row for row in rows if row.sender in behind and self.kept_of(row))
             return next((row.seq for row in theirs if not kept.keeps(row)), None)
 
     def _last_sent(self, sender: str, otherwise: int) -> int:

@@ -63,9 +63,8 @@ def verify(paths: Iterable[Path | str], complete: bool = True) -> Iterator[str]:
     sources, last = sorted(map(str, paths)), dict[str, int]()
     for path in sources:
         with closing(Transcript(path)) as transcript:
-            full = transcript.full
             for row in transcript.rows(f"NOT ({_BETWEEN_PARTIES}) ORDER BY id"):
-                yield from _payload_faults(transcript, row) if full else ()
+                yield from _payload_faults(transcript, row) if transcript.kept_of(row) else ()
             found = transcript.first("SELECT MAX(seq) FROM rows WHERE typeof(seq) = 'integer'")
             furthest = -1 if found is None or found[0] is None else found[0]
             last |= dict.fromkeys(transcript.parties(), furthest)
@@ -94,10 +93,9 @@ def _ends(path: str) -> Iterator[tuple[Row, list[str]]]:
     payload.
     """
     with closing(Transcript(path)) as transcript, closing(Transcript(path)) as here:
-        full = transcript.full
         for row in transcript.rows(f"{_BETWEEN_PARTIES} ORDER BY seq, id"):
             # What was received is with its sender, and held against its row there; unless it is here as well.
-            checked = full and (not from_a_party(row) or here.holds(row))
+            checked = transcript.kept_of(row) and (not from_a_party(row) or here.holds(row))
             yield row, list(_payload_faults(transcript, row)) if checked else []
 
 

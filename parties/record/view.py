@@ -28,19 +28,22 @@ class View:
     corrupted parties exchanged counts once. Payloads are read one at a time and checked against their digest.
     """
 
-    def __init__(self, sources: Iterable[tuple[str, str]], until: int | None = None) -> None:
+    def __init__(
+        self, sources: Iterable[tuple[str, str]], until: int | None = None, headed: bool = False
+    ) -> None:
         """`sources`: (path of a transcript, party) pairs; rows of other parties in these files are never
         read.
 
-        With `until`, the view ends with the message of that number: what the parties had seen by then.
+        With `until`, the view ends with the message of that number: what the parties had seen by then. With
+        `headed`, payloads count as not recorded.
         """
         self._sources = tuple((str(path), party) for path, party in sources)
-        self._until = until
+        self._until, self._headed = until, headed
         self.parties = tuple(party for _, party in self._sources)
         self._transcripts: dict[str, Transcript] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return View, (self._sources, self._until)
+        return View, (self._sources, self._until, self._headed)
 
     def rows(self, label: str | None = None, *kinds: Kind) -> Iterator[Row]:
         """Entries of the view in order of time, all or those of one label and of some kinds."""
@@ -88,7 +91,7 @@ class View:
             yield row, self.value(row)
 
     def value(self, row: Row) -> Any:
-        """The value of an entry; `DataError` if its payload was not recorded or was altered."""
+        """The value of an entry; `NotRecorded` if its payload was not kept, `DataError` if it was altered."""
         return self._open(next(path for path, party in self._sources if party == row.party)).value(row)
 
     def __getitem__(self, label: str) -> list[Any]:
@@ -117,8 +120,22 @@ class View:
         return tuple(sorted({str(value) for (value,) in found}))
 
     def has_payloads(self) -> bool:
-        """Whether payloads were recorded, and not headers only."""
-        return all(self._open(path).full for path, _ in self._sources)
+        """Whether payloads were recorded, be it of some messages alone, and not headers only."""
+        return not self._headed and any(self._open(path).kept.some(party) for path, party in self._sources)
+
+    def keeps(self, row: Row) -> bool:
+        """Whether the payload of an entry was to be kept."""
+        path = next(path for path, party in self._sources if party == row.party)
+        return not self._headed and self._open(path).kept_of(row)
+
+    def headers(self) -> View:
+        """The same view, read by its headers alone."""
+        return self._like(self._sources, self._end, headed=True)
+
+    def whole(self) -> View | None:
+        """The part of it that belongs to parties of whose views every payload was kept, if that is a part."""
+        found = [(path, party) for path, party in self._sources if self._open(path).kept.all(party)]
+        return self._like(found, self._end) if 0 < len(found) < len(self._sources) else None
 
     @property
     def protocol(self) -> str:
@@ -152,7 +169,10 @@ class View:
 
     def before(self, seq: int) -> View:
         """The same view as it was after the message of that number."""
-        found = View(self._sources, seq)
+        return self._like(self._sources, seq)
+
+    def _like(self, sources: Iterable[tuple[str, str]], until: int, headed: bool = False) -> View:
+        found = View(sources, until, headed)
         if "config" in vars(self):
             vars(found)["config"] = self.config
         return found

@@ -19,7 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from parties.record.transcript import SCHEMA, TABLES, Frame, Record, packed
+from parties.record.kept import Kept
+from parties.record.transcript import SCHEMA, TABLES, Frame, packed
 from protocols.language.errors import TranscriptError
 from protocols.language.message import Header, describe, digest, encode
 from protocols.language.options import as_plain
@@ -48,22 +49,22 @@ class Recorder(Protocol):
 class TranscriptWriter:
     """Appends to one host's transcript; memory does not grow with the run."""
 
-    def __init__(self, path: Path | str, record: Record, protocol: str = "", config: Any = None) -> None:
+    def __init__(self, path: Path | str, kept: Kept, protocol: str = "", config: Any = None) -> None:
         """Create the file with mode 0600; `config`: the public configuration, of the protocol's own class."""
         public = json.dumps(as_plain(config) if config else {})
-        meta = {"schema": str(SCHEMA), "record": record.value, "protocol": protocol, "config": public}
+        meta = {"schema": str(SCHEMA), **kept.meta, "protocol": protocol, "config": public}
         try:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         except OSError as fault:
             raise _unwritten(path, fault) from None
-        self._begin(path, record, meta)
+        self._begin(path, kept, meta)
 
-    def _begin(self, path: Path | str, record: Record, meta: dict[str, str]) -> None:
+    def _begin(self, path: Path | str, kept: Kept, meta: dict[str, str]) -> None:
         """Open the file and start the thread that writes it."""
         self._path = path
         try:
             self._held = _held(Path(path).parent)
-            self._file = _File(path, record)
+            self._file = _File(path, kept)
             self._file.begin(meta)
         except (OSError, sqlite3.Error) as fault:
             raise _unwritten(path, fault) from None
@@ -193,8 +194,8 @@ def written_to(folder: Path) -> bool:
 class _File:
     """The SQLite file behind a writer; used by its thread alone once it has begun."""
 
-    def __init__(self, path: Path | str, record: Record) -> None:
-        self._full = record is Record.FULL
+    def __init__(self, path: Path | str, kept: Kept) -> None:
+        self._kept = kept
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._rows: list[tuple[Any, ...]] = []
         self._steps: list[tuple[Any, ...]] = []
@@ -248,9 +249,11 @@ class _File:
             (self._count, party, kind.value, header.seq, header.phase, header.round, header.sender,
              header.receiver, header.label, dtype, json.dumps(shape), frame.nbytes, sha)
         )  # fmt: skip
-        if self._full and (kind is not Kind.RECEIVED or header.sender == EXPERIMENTER.value):
+        if not self._kept.keeps(party, kind, header):
+            return
+        if kind is not Kind.RECEIVED or header.sender == EXPERIMENTER.value:
             self._keep(sha, frame)
-        elif self._full:
+        else:
             self._remember(sha, frame)
 
     def _remember(self, sha: bytes, frame: Frame) -> None:

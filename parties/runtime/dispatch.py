@@ -235,4 +235,4 @@ class Dispatcher(Post):
 
 
 def _recorded(specs: Iterable[HostSpec]) -> bool:
-    return all(spec.record is Record.FULL for spec in specs)
+    return all(spec.kept.record is Record.FULL for spec in specs)

@@ -21,8 +21,9 @@ from parties.data.datasets import DataSpec, Split
 from parties.data.shares import Owned, queried
 from parties.party import Drawn, Party, drawn_from
 from parties.record.continued import ContinuedTranscript, holds_nothing
+from parties.record.kept import Kept
 from parties.record.log import open_log
-from parties.record.transcript import Frame, Record, Transcript
+from parties.record.transcript import Frame, Transcript
 from parties.record.writer import TranscriptWriter
 from parties.registry import Source, find_protocol
 from parties.runtime.crew import Crew
@@ -64,7 +65,7 @@ class HostSpec:
     config: Any  # of the protocol's own class
     transcript: str
     log: str
-    record: Record
+    kept: Kept
     data: DataSpec | None = None
     owners: int = 0
     split: Split = Split.IID
@@ -95,7 +96,7 @@ class Host(Crew):
         self._said: set[tuple[str, str]] = set()
         self._took: dict[str, tuple[int, float, float]] = {}  # calls, seconds, processor seconds of a step
         self._log.info(
-            "parties_started", role=spec.role.value, parties=len(spec.parties), record=spec.record.value
+            "parties_started", role=spec.role.value, parties=len(spec.parties), record=spec.kept.record.value
         )
 
     def do(self, step: DoStep) -> None:
@@ -227,7 +228,7 @@ def _transcript(spec: HostSpec) -> TranscriptWriter:
         if not holds_nothing(path):
             return ContinuedTranscript(path)
         _remove(path)
-    return TranscriptWriter(spec.transcript, spec.record, spec.protocol, spec.config)
+    return TranscriptWriter(spec.transcript, spec.kept, spec.protocol, spec.config)
 
 
 def _coins(spec: HostSpec, transcript: TranscriptWriter) -> dict[str, Drawn]:

@@ -46,10 +46,10 @@ def stand_of(specs: Sequence[HostSpec], script: Callable[[Runtime], Iterator[Any
 
 
 def revealed_before(spec: HostSpec, seq: int) -> Any:
-    """What a host revealed as message number `seq`, from its transcript."""
+    """What a host revealed as message number `seq`, from its transcript; None where that was not kept."""
     with closing(Transcript(spec.transcript)) as transcript, closing(Transcript(spec.transcript)) as full:
         for row in transcript.rows("kind = 'output' AND seq = ?", seq):
-            return full.value(row)
+            return full.value(row) if full.kept_of(row) else None
     raise DataError(f"{spec.transcript}: what was revealed as message {seq} is missing")
 
 

@@ -71,5 +71,17 @@ class DataError(KeyholeError):
     """A data set, transcript or run folder cannot be used as it is."""
 
 
+class NotRecorded(DataError):
+    """The payload of a message that the run did not keep; names its label, and where it crossed."""
+
+    def __init__(self, label: str, phase: str, round: int, seq: int) -> None:
+        super().__init__(label, phase, round, seq)
+        self.label, self.phase, self.round, self.seq = label, phase, round, seq
+
+    def __str__(self) -> str:
+        where = f"{self.phase} {self.round}" if self.round >= 0 else self.phase or "the beginning"
+        return f"payloads of {self.label} not recorded (message {self.seq}, {where})"
+
+
 class ConfigError(KeyholeError):
     """Options that do not fit together; names the option and the remedy."""

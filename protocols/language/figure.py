@@ -65,7 +65,9 @@ class Arrow:
     ...]` or `A | B` of such; or `sized(array, axes)`, as numpy and torch would broadcast an array of another
     shape without a word. `when` is a switch such
     as `gradient=fe`, or several with commas between, of which each may name several values
-    (`init=owner|shared`); the arrow is drawn only in runs whose configuration has these values.
+    (`init=owner|shared`); the arrow is drawn only in runs whose configuration has these values. `enough` are
+    such switches too: in runs that meet them, what relations read of this arrow is had from its messages of
+    the first epoch, and `--record consumed` keeps the payloads of no others. Without it all are kept.
     """
 
     phase: str
@@ -75,11 +77,15 @@ class Arrow:
     note: str = ""
     when: str = ""
     type: Any = None
+    enough: str | None = None
 
     def applies(self, config: Any) -> bool:
         """Whether a run with this configuration sends the arrow."""
-        switches = (switch.partition("=") for switch in self.when.split(",") if switch)
-        return all(_text(getattr(config, option)) in value.split("|") for option, _, value in switches)
+        return _holds(self.when, config)
+
+    def suffices(self, config: Any) -> bool:
+        """Whether its messages of the first epoch are enough for what relations read of it."""
+        return self.enough is not None and _holds(self.enough, config)
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -88,6 +94,11 @@ class Arrow:
 
 
 Figure = tuple[Arrow, ...]
+
+
+def _holds(switches: str, config: Any) -> bool:
+    parts = (switch.partition("=") for switch in switches.split(",") if switch)
+    return all(_text(getattr(config, option)) in value.split("|") for option, _, value in parts)
 
 
 def fits(value: Any, kind: Any, sizes: Sizes = MappingProxyType({})) -> bool:

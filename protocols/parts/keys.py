@@ -95,7 +95,16 @@ class OfRun:
     UPLOAD = (Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "ct", "Enc(x_j) of every sample", type=CIPHERTEXT),)
     STEP = (
         Arrow("step", CLOUD_TRAINER, KEY_AUTHORITY, "w1", "[W1] rounded", type=ROUNDED_W1),
-        Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "sk_w1", "h keys; C: Z1 = W1 X_B^T", type=FUNCTION_KEY),
+        # Keys are linear in their rows: those of an epoch give all others, once they have the rank.
+        Arrow(
+            "step",
+            KEY_AUTHORITY,
+            CLOUD_TRAINER,
+            "sk_w1",
+            "h keys; C: Z1 = W1 X_B^T",
+            type=FUNCTION_KEY,
+            enough="keys_for=run,budget=no",
+        ),
     )
     PREDICT = (
         Arrow("predict", KEY_AUTHORITY, DATA_OWNER, "mpk", "an instance of their own",

@@ -23,7 +23,8 @@ from parties.adversary.adversary import Adversary
 from parties.adversary.attack import Learned
 from parties.data.shares import owned
 from parties.party import drawn_from
-from parties.record.transcript import Record, Transcript
+from parties.record.kept import Kept, Record
+from parties.record.transcript import Transcript
 from parties.record.view import Kind
 from parties.runtime.replay import Replay, replay
 from protocols.crypto.coins import derive
@@ -75,8 +76,8 @@ def _certified(run: RunFolder, finished: bool) -> Certificate:
     faults = [*_files(run, experiment, finished), *_seeded(run, experiment)]
     if faults:
         return Certificate(tuple(faults))
-    if not all(_full(path) for path in run.transcripts):
-        return Certificate((), _headers_only(finished))
+    if not experiment.kept.replayable:
+        return Certificate((), _headers_only(experiment, finished))
     return _replayed(run, experiment, finished)
 
 
@@ -89,7 +90,7 @@ def stored_experiment(run: RunFolder) -> Experiment:
             runtime=RuntimeName(said["runtime"]), record=Record(said["record"]), seed=said["seed"],
             preset=None if said["preset"] is None else Preset(said["preset"]), malicious=said["malicious"],
             corrupt=tuple(said["corrupted"]), attack=tuple(said["attacks"]), run_key=bytes(32),
-            no_audit=bool(said.get("no_audit", False)),
+            no_audit=bool(said.get("no_audit", False)), record_full=tuple(said.get("record_full", ())),
             **{name: said["prior"][name] for name in ("period", "threshold", "known")},
         )  # fmt: skip
     except (KeyError, TypeError, ValueError):
@@ -107,7 +108,7 @@ def _files(run: RunFolder, experiment: Experiment, finished: bool) -> Iterator[s
     if finished and set(experiment.parties) != set(run.sources):
         yield "config: the parties of the transcripts are not those of config.json"
     for path in run.transcripts:
-        yield from _of_transcript(path, now)
+        yield from _of_transcript(path, now, experiment.kept)
     if finished:
         for key, value in plain(stated(experiment, run)).items():
             if value != run.result.get(key):
@@ -116,12 +117,14 @@ def _files(run: RunFolder, experiment: Experiment, finished: bool) -> Iterator[s
             yield "result: steps in result.json is not what follows from config.json"
 
 
-def _of_transcript(path: Path, said: dict[str, Any]) -> Iterator[str]:
+def _of_transcript(path: Path, said: dict[str, Any], kept: Kept) -> Iterator[str]:
     """What a transcript says of the run, against config.json."""
     with closing(Transcript(path)) as transcript:
         for key in ("protocol", "record"):
             if transcript.meta(key) != said[key]:
                 yield f"config: {path.name} names another {key} than config.json"
+        if transcript.kept != kept:
+            yield f"config: {path.name} keeps other payloads than those of config.json"
         try:
             config = json.loads(transcript.meta("config"))
         except (ValueError, RecursionError):
@@ -144,17 +147,15 @@ def _seeded(run: RunFolder, experiment: Experiment) -> Iterator[str]:
                 yield f"coins: those of {party} do not follow from the seed in config.json"
 
 
-def _full(path: Path) -> bool:
-    with closing(Transcript(path)) as transcript:
-        return transcript.full
-
-
-def _headers_only(finished: bool) -> tuple[str, ...]:
+def _headers_only(experiment: Experiment, finished: bool) -> tuple[str, ...]:
     checked = "both ends of every message, their digest, the configuration"
     more = ", commitments to inputs, coins, steps and order, and the figures that follow from headers"
+    whole = experiment.record_full
+    but, of = (f", and of {', '.join(whole)} every payload", "of the others ") if whole else ("", "")
     return (
-        f"headers only: checked {checked}{more if finished else ''}",
-        "not replayed, as no payloads are recorded: that messages follow from inputs and coins, accuracy",
+        f"headers only{but}: checked {checked}{more if finished else ''}",
+        f"not replayed, as no payloads {of}are recorded: that messages follow from inputs and coins, "
+        "accuracy",
     )
 
 

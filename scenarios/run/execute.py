@@ -74,7 +74,7 @@ def _told_how_to_go_on(run: RunFolder, experiment: Experiment) -> Iterator[None]
     try:
         yield
     except KeyboardInterrupt as stopped:
-        if experiment.record is Record.FULL:
+        if experiment.resumable:
             stopped.add_note(f"to go on: keyhole run --resume {run.path}")
         raise
 

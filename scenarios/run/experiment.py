@@ -19,6 +19,7 @@ import numpy as np
 from parties.adversary.behaviours import find_behaviour
 from parties.adversary.catalogue import find_target
 from parties.data.datasets import Dataset, DataSpec, Split, load, split
+from parties.record.kept import Kept, Record, first_rounds
 from parties.registry import source_of
 from protocols.crypto.coins import derive
 from protocols.language.errors import ConfigError, SchemeError
@@ -127,6 +128,19 @@ class Experiment(RunOptions):
         return [party_name(role, i) for i in range(taking_part)]
 
     @property
+    def kept(self) -> Kept:
+        """Which payloads are kept."""
+        if self.record is not Record.CONSUMED:
+            return Kept(self.record, self.record_full)
+        epoch = -(-self.steps // getattr(self.config, "epochs", 1))
+        return Kept(self.record, self.record_full, first_rounds(self.protocol.FIGURE, self.config, epoch))
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the run can be gone on with: its coins are recorded, or follow from a seed."""
+        return self.kept.replayable or self.seed is not None
+
+    @property
     def counts(self) -> dict[Role, int]:
         """How many parties play each role, whether they take part or not."""
         return {role: len(self.config.counts) if role.many else 1 for role in self.roles}
@@ -141,6 +155,7 @@ class Experiment(RunOptions):
             "config": as_plain(self.config),
             "runtime": self.runtime.value,
             "record": self.record.value,
+            "record_full": list(self.record_full),
             "seed": self.seed,
             "preset": as_plain(self.preset),
             "malicious": self.malicious,
@@ -161,7 +176,8 @@ def prepare(scenario: Scenario, options: Given) -> Experiment:
         experiment.behaviour.check(experiment.config)
     named = [find_target(name)[1] or () for name in experiment.attack]
     for coalition in (experiment.corrupt, *named):
-        _check_parties(experiment, coalition)
+        _check_parties(experiment, coalition, "--corrupt")
+    _check_parties(experiment, experiment.record_full, "--record-full")
     return experiment
 
 
@@ -190,7 +206,22 @@ def run_options(scenario: Scenario, given: Mapping[str, Any]) -> RunOptions:
         raise ConfigError(f"--split {split.value} is not for {scenario.name.replace('_', '-')}: {known}")
     malicious = None if run.malicious is None else str(find_behaviour(run.malicious).NAME)
     named = parties_named(run.corrupt or (trainer.value,))
-    return replace(run, attack=attacks, corrupt=named, malicious=malicious, split=split)
+    whole, record = _whole(run, "record" in given)
+    return replace(
+        run, attack=attacks, corrupt=named, malicious=malicious, split=split, record=record, record_full=whole
+    )
+
+
+def _whole(run: RunOptions, given: bool) -> tuple[tuple[str, ...], Record]:
+    """The parties of which everything is kept, and what is kept of the others: headers, unless it is
+    `given`.
+    """
+    if not run.record_full:
+        return (), run.record
+    whole = parties_named(run.record_full, "--record-full")
+    if given and run.record is Record.FULL:
+        raise ConfigError("--record-full: --record full keeps every payload already; give one of them")
+    return whole, run.record if given else Record.HEADERS
 
 
 def experiment_of(
@@ -255,12 +286,12 @@ def attack_named(name: str) -> str:
     return str(Path(name).resolve()) if name.endswith(".py") else name.replace("-", "_")
 
 
-def parties_named(names: tuple[str, ...]) -> tuple[str, ...]:
+def parties_named(names: tuple[str, ...], option: str = "--corrupt") -> tuple[str, ...]:
     """Names of parties from texts such as cloud_trainer,data_owner:2; `-` and `_` are the same."""
     parts = (part.strip().replace("-", "_") for name in names for part in name.split(","))
     found = tuple(dict.fromkeys(part for part in parts if part))
     if not found:
-        raise ConfigError("--corrupt: expected the names of parties, such as cloud_trainer,data_owner:2")
+        raise ConfigError(f"{option}: expected the names of parties, such as cloud_trainer,data_owner:2")
     return found
 
 
@@ -302,12 +333,12 @@ def _check_protocol(scenario: Scenario, config: Any) -> None:
         raise ConfigError(str(cause)) from None
 
 
-def _check_parties(experiment: Experiment, corrupted: tuple[str, ...]) -> None:
+def _check_parties(experiment: Experiment, parties: tuple[str, ...], option: str) -> None:
     """`ConfigError` for the name of a party that takes no part."""
     known = {role.value for role in experiment.roles} | set(experiment.parties)
-    for name in corrupted:
+    for name in parties:
         if name not in known:
             names = ", ".join(role.value for role in experiment.roles)
             raise ConfigError(
-                f"--corrupt: no party {name!r} takes part in {experiment.scenario.name}; roles: {names}"
+                f"{option}: no party {name!r} takes part in {experiment.scenario.name}; roles: {names}"
             )

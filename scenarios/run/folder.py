@@ -225,7 +225,11 @@ class RunFolder:
             with closing(Transcript(path)) as listed, closing(Transcript(path)) as payloads:
                 for row in listed.rows("kind = 'input' ORDER BY id"):
                     if role_of(row.party) is DATA_OWNER and row.label in ("images", "labels"):
-                        value = payloads.value(row) if payloads.full else _expected(row, spec, how, owners)
+                        value = (
+                            payloads.value(row)
+                            if payloads.kept_of(row)
+                            else _expected(row, spec, how, owners)
+                        )
                         found.setdefault(row.party, {})[row.label] = value
         return found
 

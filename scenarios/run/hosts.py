@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from parties.adversary.adversary import Adversary
-from parties.record.transcript import Record
+from parties.record.kept import Kept
 from parties.registry import source_of
 from parties.runtime.host import HostSpec
 from parties.runtime.inline import InlineRuntime
@@ -33,7 +33,7 @@ class Asked(Protocol):
     @property
     def config(self) -> Any: ...
     @property
-    def record(self) -> Record: ...
+    def kept(self) -> Kept: ...
 
 
 MakeHosts = Callable[[list[HostSpec], Callable[[str, int], None]], Any]
@@ -143,7 +143,7 @@ def host_spec(
         config=asked.config,
         transcript=str((run.path / "transcripts" / f"{name}.sqlite").resolve()),
         log=str((run.path / "run.log").resolve()),
-        record=asked.record,
+        kept=asked.kept,
     )
 
 

@@ -66,7 +66,15 @@ class RunOptions:
     seed: int | None = option(
         None, "Make the run repeatable. Whoever knows it holds every key.", panel="Run", least=0
     )
-    record: Record = option(Record.FULL, "Keep payloads, or headers and digests only.", panel="Run")
+    record: Record = option(
+        Record.FULL, "Keep payloads, those that relations consume, or headers and digests only.", panel="Run"
+    )
+    record_full: tuple[str, ...] = option(
+        (),
+        "Parties of whose views every payload is kept; of the others, headers.",
+        panel="Run",
+        metavar="PARTY,...",
+    )
     deadline: float = option(
         1800.0, "Seconds that a step, or the wait for a message, may take.", panel="Run", least=1
     )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from parties.adversary.attack import Learned
 from parties.data.datasets import DataSpec, load
 from parties.data.shares import queried
-from parties.record.transcript import Record
+from parties.record.kept import Kept
 from parties.registry import find_protocol
 from parties.runtime.host import HostSpec
 from protocols.language.errors import ConfigError, DataError
@@ -42,7 +42,7 @@ class Query:
     limit: int | None
     runtime: str
     out: Path | None
-    record: Record = Record.FULL
+    kept: Kept = Kept()
 
     @property
     def protocol(self) -> ProtocolFile:

@@ -3,7 +3,7 @@
 Every host computes its own steps again, from its own coins and inputs and from what it had received; none
 waits for another, and nothing is sent. From the first message on that some host had not recorded, the run is
 carried out as ever. What is computed again is held against what was recorded, so that a run ends as it would
-have ended, or with a line.
+have ended, or with a line. A run that did not keep every payload is carried out from its first message on.
 """
 
 from __future__ import annotations
@@ -84,9 +84,10 @@ class GoingOn:
         if not stand.phase:
             self._seconds = 0.0
         self._noted()
-        resumed = Resumed(
-            BEHIND_ALL if stand.message is None else stand.message, self.experiment.seed is None
-        )
+        before = BEHIND_ALL if stand.message is None else stand.message
+        if self.experiment.record is not Record.FULL:
+            before = 0  # what was received cannot be read: all is sent again, and held against its digests
+        resumed = Resumed(before, self.experiment.seed is None)
         return [replace(spec, resumed=resumed) for spec in specs]
 
     def ended(self, phase: str, number: int) -> None:
@@ -126,10 +127,10 @@ def going_on_with(run: RunFolder) -> GoingOn:
     if status.state is State.RUNNING:
         raise ConfigError(f"{path}: is running, as {path}/status.json has it, on this machine or another")
     experiment = stored_experiment(run)
-    if experiment.record is not Record.FULL:
+    if not experiment.resumable:
         raise ConfigError(
-            f"{path}: has headers only, and what its parties were sent cannot be read again; a run that may "
-            "have to be resumed needs --record full"
+            f"{path}: has headers only and was given no seed, so its coins are gone; a run that may have "
+            "to be resumed needs --seed, or --record full or consumed"
         )
     _same_basis(run, status.basis)
     _left(run)

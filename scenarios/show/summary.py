@@ -182,7 +182,7 @@ _HOW = {
     "up to": "determined but for what the line names",
     "determined": "by an audit of a small instance, not computed here",
     "bounded": "constrained; no rule determines it",
-    "undecided": "an audit of a small instance could not tell",
+    "undecided": "an audit of a small instance could not tell, or payloads are not recorded",
     "nothing found": "ciphertexts or masked values that nothing here opens",
     "not analysed": "the protocol states no relation of it",
 }

@@ -22,6 +22,7 @@ from scenarios.run.folder import write_json
 from scenarios.show.tables import table
 from scenarios.study import bench_attacks, bench_runs
 from scenarios.study.bench_ckks import ckks_head
+from scenarios.study.bench_crowd import crowd, flower
 from scenarios.study.bench_groups import groups
 from scenarios.study.bench_paillier import paillier_head
 from scenarios.study.bench_tools import Figure, Sizes
@@ -33,7 +34,8 @@ BENCHES: Mapping[str, Callable[[Sizes], Iterator[Figure]]] = {
     "owners": bench_runs.owners, "mitig1": bench_runs.mitig1, "mitig1-mnist": bench_runs.mitig1_mnist,
     "gradient": bench_attacks.gradient,
     "gram": bench_attacks.gram, "known": bench_attacks.known, "averages": bench_attacks.averages,
-    "noise": bench_attacks.noise, "paillier": paillier_head, "ckks": ckks_head,
+    "noise": bench_attacks.noise, "paillier": paillier_head, "ckks": ckks_head, "crowd": crowd,
+    "flower": flower,
 }  # fmt: skip
 
 

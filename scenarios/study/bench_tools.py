@@ -28,6 +28,7 @@ class Sizes:
     samples: int | None
     epochs: int | None
     hidden: int | None
+    flower: str | None = None  # a Python that has flwr[simulation]
 
     def over(self, **options: Any) -> dict[str, Any]:
         """Options of a run, with the sizes that were given in place of its own."""
@@ -131,10 +132,11 @@ class Memory:
 
 def _pss_of_tree() -> int:
     me = psutil.Process()
-    return sum(_pss(process) for process in (me, *me.children(recursive=True)))
+    return sum(pss(process) for process in (me, *me.children(recursive=True)))
 
 
-def _pss(process: psutil.Process) -> int:
+def pss(process: psutil.Process) -> int:
+    """The proportional set size of a process in bytes; 0 of one that is gone."""
     try:
         return int(process.memory_full_info().pss)
     except (psutil.Error, OSError):

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from parties.party import Party, drawn_from
+from parties.record.kept import Kept
 from parties.record.verify import transcript_digest, verify
-from parties.record.view import Kind, Record, View
+from parties.record.view import Kind, View
 from parties.record.writer import TranscriptWriter
 from parties.runtime.host import Host
 from parties.runtime.inline import InlineRuntime
@@ -42,7 +43,7 @@ class ToyHost(Host):
 
     def __init__(self, names, path):
         self.name, self._said, self._groups, self._took = names[0], set(), {}, {}
-        self._transcript = TranscriptWriter(path, Record.FULL)
+        self._transcript = TranscriptWriter(path, Kept())
         self._parties = {
             name: Party(name, None, drawn_from(name.encode().ljust(32, b".")), self._transcript)
             for name in names

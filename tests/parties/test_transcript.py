@@ -14,6 +14,7 @@ import pytest
 import zstandard
 
 from parties.record import writer as transcript_writer
+from parties.record.kept import Kept
 from parties.record.transcript import Transcript
 from parties.record.verify import parties_in, transcript_digest, verify
 from parties.record.view import Kind, Record, View
@@ -219,7 +220,7 @@ def test_files_are_readable_by_their_owner_only(runs):
 
 def test_a_view_reads_only_its_party_though_others_share_the_file(tmp_path):
     path = tmp_path / "t.sqlite"
-    writer = TranscriptWriter(path, Record.FULL)
+    writer = TranscriptWriter(path, Kept())
     for party, value in (("data_owner:0", 1), ("data_owner:1", 2)):
         writer.note(party, Kind.INPUT, "number", value)
     writer.close()
@@ -238,7 +239,7 @@ def message(writer, seq, value):
 
 
 def test_equal_payloads_are_stored_once_and_nothing_waits_after_the_end(tmp_path):
-    writer, value = TranscriptWriter(tmp_path / "t.sqlite", Record.FULL), np.zeros(1000)
+    writer, value = TranscriptWriter(tmp_path / "t.sqlite", Kept()), np.zeros(1000)
     for seq in range(50):
         message(writer, seq, value)
     writer.close()
@@ -250,7 +251,7 @@ def test_equal_payloads_are_stored_once_and_nothing_waits_after_the_end(tmp_path
 
 def test_parties_wait_for_a_slow_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(transcript_writer, "_WAITING_BYTES", 100_000)
-    writer, nbytes = TranscriptWriter(tmp_path / "t.sqlite", Record.FULL), encode(np.zeros(10_000)).nbytes
+    writer, nbytes = TranscriptWriter(tmp_path / "t.sqlite", Kept()), encode(np.zeros(10_000)).nbytes
     write, waiting = writer._file.row, []
     writer._file.row = lambda *entry: (time.sleep(0.01), waiting.append(writer._waiting_bytes), write(*entry))
     for seq in range(20):
@@ -260,7 +261,7 @@ def test_parties_wait_for_a_slow_disk(tmp_path, monkeypatch):
 
 
 def test_a_transcript_that_cannot_be_written_stops_the_party(tmp_path):
-    writer, failed = TranscriptWriter(tmp_path / "t.sqlite", Record.FULL), threading.Event()
+    writer, failed = TranscriptWriter(tmp_path / "t.sqlite", Kept()), threading.Event()
 
     def full(*entry):
         failed.set()
@@ -290,7 +291,7 @@ def test_headers_only_keeps_digests_and_no_payloads(runs):
 def test_a_killed_run_leaves_a_readable_prefix(tmp_path):
     path, child = tmp_path / "t.sqlite", os.fork()
     if child == 0:
-        writer = TranscriptWriter(path, Record.FULL)
+        writer = TranscriptWriter(path, Kept())
         for seq in itertools.count():
             message(writer, seq, np.array([seq]))
     deadline = time.monotonic() + 60

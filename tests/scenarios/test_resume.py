@@ -18,7 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from parties.record import writer
-from parties.record.transcript import Record
+from parties.record.kept import Kept, Record
 from parties.record.view import Kind
 from parties.record.witness import Departed
 from parties.runtime import dispatch, inline
@@ -158,6 +158,41 @@ def test_a_run_without_a_seed_goes_on_with_the_coins_in_its_views(killed, monkey
     assert len({*coins}) == 3
 
 
+@pytest.mark.parametrize("runtime", ["local", "inline"])
+@pytest.mark.parametrize(
+    ("protocol", "options"),
+    [
+        ("plain_fe", {**LONG, "record": Record.CONSUMED}),
+        ("mitig2", {**MANY, "record": Record.HEADERS}),
+        ("mitig2", {**MANY, "record_full": ("data_owner:1",)}),
+    ],
+    ids=str,
+)
+def test_a_run_that_kept_few_payloads_is_sent_again(protocol, options, runtime, killed, runs):
+    path = killed(small(protocol, **options, runtime=runtime), 10, 0.1)
+    undisturbed = runs(protocol, **options)
+    run, result = resume(path)
+    assert result["transcript_digest"] == undisturbed[1]["transcript_digest"]
+    assert result["resumed"][0]["message"] > 0 and run.faults() == []
+    assert [payloads(each) for each in run.transcripts] == [
+        payloads(each) for each in undisturbed[0].transcripts
+    ]
+
+
+def payloads(path):
+    with sqlite3.connect(path) as connection:
+        return sorted(connection.execute("SELECT sha256 FROM payloads"))
+
+
+def test_a_run_without_a_seed_that_kept_what_is_consumed_goes_on(killed, monkeypatch):
+    monkeypatch.setattr(executing, "_learned", LEDGER)  # which is certified as well
+    path = killed(small("plain_fe", **LONG, runtime="local", seed=None, record=Record.CONSUMED), 20)
+    coins = [drawn(path, party) for party in ("data_owner:0", "key_authority", "cloud_trainer")]
+    run, result = resume(path)
+    assert result["resumed"][0]["message"] > 0 and certify(run).faults == ()
+    assert coins == [drawn(path, party) for party in ("data_owner:0", "key_authority", "cloud_trainer")]
+
+
 def drawn(path, party):
     with closing(RunFolder(path).view(party)) as view:
         return tuple(row.sha256 for row in view.rows(None, Kind.COINS))
@@ -248,10 +283,10 @@ def test_what_cannot_be_resumed_is_said_in_a_line(words, why):
     assert why in outcome.output and (outcome.exit_code != 0 or not words)
 
 
-def test_headers_alone_are_nothing_to_go_on_with(stopped):
-    path = stopped(record=Record.HEADERS)
+def test_headers_without_a_seed_are_nothing_to_go_on_with(stopped):
+    path = stopped(record=Record.HEADERS, seed=None)
     before = (path / "status.json").read_bytes()
-    with pytest.raises(ConfigError, match="has headers only, .* needs --record full"):
+    with pytest.raises(ConfigError, match="has headers only and was given no seed, .* needs --seed, or"):
         resume(path)
     assert (path / "status.json").read_bytes() == before
 
@@ -274,7 +309,7 @@ def test_a_run_of_another_version_or_processor_is_not_gone_on_with(stopped, chan
 def test_a_run_that_is_still_at_work_is_left_alone(stopped, monkeypatch):
     path = stopped()
     monkeypatch.setattr(resuming, "_LEAVING_SECONDS", 0.0)
-    left = writer.TranscriptWriter(path / "transcripts" / "other", Record.FULL)
+    left = writer.TranscriptWriter(path / "transcripts" / "other", Kept())
     with pytest.raises(DataError, match="a process of the run is still at work"):
         resume(path)
     left.close()

@@ -4,7 +4,7 @@ the samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -264,6 +264,7 @@ def known_products(sight: Sight) -> Iterator[Told]:
     if public:
         yield Told("weights", "W1(0)", "exact", "drawn from a public seed")
     if not sight.payloads:
+        yield from _not_solved(sight, maps, mine)
         return
     found = Portions(sum(sight.counts), sight.prior.pixels, sight.prior.x_max)
     if any(True for _ in relations.of(Replay)):
@@ -291,6 +292,15 @@ def known_products(sight: Sight) -> Iterator[Told]:
         detail += f", {limits}" if len(index) + len(mine) < sum(sight.counts) else ""
         since = max(solved[int(i)] for i in index)
         yield Told("samples", sight.of(index, mine), "exact", detail, since, samples=index, by="maps")
+
+
+def _not_solved(sight: Sight, maps: Mapping[Map, Any], mine: NDArray[np.int64]) -> Iterator[Told]:
+    """The samples about which the view has such equations, where they cannot be read."""
+    seen = [p for p in sight.relations.of(Products) if p.map in maps and p.samples.min(initial=-1) >= 0]
+    index, since = sight.united((np.setdiff1d(p.samples, mine), p.since) for p in seen)
+    if len(index):
+        detail = "Z1 = W1 x with W1 known; not solved: payloads not recorded"
+        yield Told("samples", sight.of(index, mine), "bounded", detail, since, samples=index, by="maps")
 
 
 def _first_batch(sight: Sight, same: list[Products], maps: dict[Map, Any], solved: dict[int, int]) -> Told:
@@ -363,7 +373,8 @@ def hidden(sight: Sight) -> Iterator[Told]:
     index = np.setdiff1d(index, mine)
     noise = f", under noise of {products.noise:.3g}" if products is not None and products.noise else ""
     detail = f"Z1 = W1 x with W1 unknown: {sight.config.width} numbers a step, {seen}{noise}"
-    found, why = _columns(sight) if keyed is None and sight.payloads else (None, "W1 is unknown")
+    why = "W1 is unknown" if sight.payloads else "payloads not recorded"
+    found, why = _columns(sight) if keyed is None and sight.payloads else (None, why)
     detail += "" if found else f"; no lattice: {why}"
     yield Told("samples", sight.of(index, mine), "bounded", detail, since, samples=index)
     yield from [found] if found else []
