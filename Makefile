@@ -14,7 +14,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 demo: $(STAMP)  ## plain FE on digits through Ray with real cryptography, then the attacks
-	$(BIN)/keyhole run plain-fe --dataset digits --seed 0 \
+	$(BIN)/keyhole run plain-fe --dataset digits --seed 0 --record consumed \
 	    --attack lp --attack smooth --attack tv --attack gradient --attack stack --attack labels --attack master-key
 
 # Three processes: what needs Ray, whose workers are nice and wait much of the time, and the rest in two halves,
