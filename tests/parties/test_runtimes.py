@@ -360,11 +360,10 @@ KILLED = [
 
 
 # How a run goes on is the dispatcher's, whatever carries the hosts (`fleet.py`): what Ray does of it is to
-# start a host again, of each role once, of those that carry one owner, or several, or the answers to queries.
+# start a host again, that carries one party, several, or answers queries; `test_cluster.py` has an authority.
 ON_RAY = [
     ("plain_fe", "data_owner", {**LONG, "owners": 3}),
     ("plain_fe", "cloud_trainer", LONG),
-    ("mitig2", "key_authority", {**LONG, "owners": 4, "per_round": 2}),
     ("reverse_he", "server", {}),
 ]
 
