@@ -17,10 +17,13 @@ demo: $(STAMP)  ## plain FE on digits through Ray with real cryptography, then t
 	$(BIN)/keyhole run plain-fe --dataset digits --seed 0 --record consumed \
 	    --attack lp --attack smooth --attack tv --attack gradient --attack stack --attack labels --attack master-key
 
-# Three processes: what needs Ray, whose workers are nice and wait much of the time, and the rest in two halves,
-# nicer still; one thread each, as more of them wait for each other on two cores.
-HALF := tests/figures tests/crypto tests/rules tests/language tests/parties tests/audit tests/network
+# Three processes: what needs Ray, whose workers are nice and wait much of the time, and the rest in two halves of
+# about as much processor time, nicer still; one thread each, as more of them wait for each other on two cores.
+# Arrays up to 64 MB come from the heap and go back to it: a fifth of the time would go into fresh pages for them.
+HALF := tests/figures tests/rules tests/language tests/parties tests/audit tests/network
 test: export OMP_NUM_THREADS = 1
+test: export MALLOC_MMAP_THRESHOLD_ = 67108864
+test: export MALLOC_TRIM_THRESHOLD_ = 268435456
 test: $(STAMP)
 	@$(BIN)/python -m pytest -m ray > .tests-ray.log 2>&1 & ray=$$!; \
 	nice -n 19 $(BIN)/python -m pytest -m "not ray and not recipe" $(HALF) > .tests-half.log 2>&1 & half=$$!; \

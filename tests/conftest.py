@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import typer.testing
 
 from scenarios.run import baseline  # noqa: F401  (a run imports it, and modules are compared)
 from scenarios.run.catalogue import find_scenario, schema_of_results
@@ -22,6 +23,9 @@ from scenarios.run.folder import RunFolder
 from tests.shared_state import fingerprint
 
 RESULT_SCHEMA = schema_of_results()
+
+# The same commands for all calls of a test session: to make them takes longer than most of what they do.
+typer.testing._get_command = lru_cache(typer.testing._get_command)
 
 SMALL: dict[str, Any] = {"samples": 48, "hidden": 8, "batch": 16, "epochs": 1, "seed": 7, "runtime": "inline",
                          "no_audit": True}  # fmt: skip

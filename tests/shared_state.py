@@ -25,23 +25,25 @@ def fingerprint() -> dict[str, str]:
 
 def hashed(home: str, held: Any) -> str:
     """A digest of what a module holds."""
-    hasher = hashlib.sha256()
-    for part in parts(held, home, {}):
-        hasher.update(part)
-    return hasher.hexdigest()
+    found: list[bytes] = []
+    note(held, home, {}, found)
+    return hashlib.sha256(b"".join(found)).hexdigest()
 
 
-def parts(value: Any, home: str, seen: dict[int, Any]) -> Iterator[bytes]:
-    """The bytes of a value and of what hangs on it, but for functions and classes of other modules."""
-    if isinstance(value, np.ndarray):
-        yield value.tobytes()
-    elif isinstance(value, str | bytes | int | float | complex | type(None)):
-        yield repr(value).encode()
+_PLAIN = (str, bytes, int, float, complex, type(None))
+
+
+def note(value: Any, home: str, seen: dict[int, Any], found: list[bytes]) -> None:
+    """Add the bytes of a value and of what hangs on it, but for functions and classes of other modules."""
+    if isinstance(value, _PLAIN):
+        found.append(repr(value).encode())
+    elif isinstance(value, np.ndarray):
+        found.append(value.tobytes())
     elif id(value) not in seen:
         seen[id(value)] = value  # kept, so that its number is not given to another
-        yield type(value).__name__.encode()
+        found.append(type(value).__name__.encode())
         for item in items(value, home):
-            yield from parts(item, home, seen)
+            note(item, home, seen, found)
 
 
 def items(value: Any, home: str) -> Iterator[Any]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from parties.audit.draws import INPUT, AuditCoins, Generator, Unknown, Unknowns
 from parties.audit.substitution import ideal_schemes
-from parties.audit.watch import Trace, Watch
+from parties.audit.watch import Script, Trace, Watch
 from parties.party import fresh_state
 from protocols.language.precision import Precision, computed_in
 from protocols.language.protocol import ProtocolFile
@@ -54,6 +54,7 @@ class Instance:
         self.given, self.public, self.classes, self.x_max = given, public, classes, x_max
         named = (party_name(role, i) for role, count in counts.items() for i in range(count))
         self.parties = [name for name in named if name in given]
+        self._said: tuple[tuple[str, tuple[Any, ...]], ...] | None = None  # by the script, in every run
 
     def run(self, moved: Mapping[str, Reals] | None = None) -> tuple[Trace, dict[str, Unknown]]:
         """Carry out the protocol, with some unknowns moved; what happened, and the unknowns that it met."""
@@ -64,12 +65,21 @@ class Instance:
             try:
                 states = {name: self._state(name, unknowns) for name in self.parties}
                 watch = Watch(states, drawn)
-                session = Session(watch, self.protocol.FIGURE, self.counts, self.config)
-                for revealed in self.protocol.run(session, self.config):
-                    opened(revealed)
+                if self._said is None:
+                    self._said = self._carried_out(Script(watch))
+                else:
+                    for verb, args in self._said:
+                        getattr(watch, verb)(*args)
             finally:
                 torch.set_num_threads(threads)
         return watch.trace, unknowns.found
+
+    def _carried_out(self, script: Script) -> tuple[tuple[str, tuple[Any, ...]], ...] | None:
+        """Run the script; what it said, if it says so in every run."""
+        session = Session(script, self.protocol.FIGURE, self.counts, self.config)
+        for revealed in self.protocol.run(session, self.config):
+            opened(revealed)
+        return script.closed()
 
     def _state(self, name: str, unknowns: Unknowns) -> Any:
         given = self.given[name]

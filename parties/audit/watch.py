@@ -107,6 +107,45 @@ class Watch:
         )
 
 
+class Script:
+    """What a script says, noted while a watch carries it out: it says the same whatever its parties put in
+    and draw, unless it branches on a revealed bool, or publishes what was revealed.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch, self._open = watch, False
+        self._said: list[tuple[str, tuple[Any, ...]]] = []
+
+    def do(self, step: DoStep) -> None:
+        self._note("do", step)
+
+    def transfer(self, transfer: Transfer) -> None:
+        self._note("transfer", transfer)
+
+    def reveal(self, reveal: Reveal) -> Any:
+        value = self._note("reveal", reveal)
+        self._open |= type(value) is bool
+        return value
+
+    def publish(self, publish: Publish) -> None:
+        self._open = True
+        self._note("publish", publish)
+
+    def free(self, group: Group, handle: int) -> None:
+        self._note("free", group, handle)
+
+    def end_phase(self, phase: str, round: int) -> None:
+        """Nothing is counted here."""
+
+    def closed(self) -> tuple[tuple[str, tuple[Any, ...]], ...] | None:
+        """The verbs of a watch that were called, and with what; None where another run may be told others."""
+        return None if self._open else tuple(self._said)
+
+    def _note(self, verb: str, *args: Any) -> Any:
+        self._said.append((verb, args))
+        return getattr(self._watch, verb)(*args)
+
+
 def copied(value: Any) -> Any:
     """A copy as the receiver has it: arrays that nobody writes to, fresh lists; what is frozen stays."""
     if isinstance(value, np.ndarray):

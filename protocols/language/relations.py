@@ -120,19 +120,43 @@ class KnownMap(Relation):
     own: bool = False
 
 
+_REMEMBERED = 64 << 20  # bytes of errors: solvers ask for those of the first steps again and again
+
+
+def _remembering(error: Callable[[int], Array]) -> Callable[[int], Array]:
+    """The same errors, each read once as long as there is room."""
+    kept: dict[int, Array] = {}
+    left = _REMEMBERED
+
+    def remembered(u: int) -> Array:
+        nonlocal left
+        if u in kept:
+            return kept[u]
+        found = np.asarray(error(u)).view()
+        found.flags.writeable = False
+        if found.nbytes <= left:
+            kept[u], left = found, left - found.nbytes
+        return found
+
+    return remembered
+
+
 @dataclass(frozen=True, eq=False)
 class Steps:
     """The steps by which maps move: step u used `samples[u]` (m,), and the errors dZ_u (m, h), where the view
     holds them.
 
-    `error(u)` is dZ_u; `known` says for how many of the first steps the view holds it. `roundoff`: relative
-    error of a rounding in their arithmetic.
+    `error(u)` is dZ_u, read-only; `known` says for how many of the first steps the view holds it. `roundoff`:
+    relative error of a rounding in their arithmetic.
     """
 
     samples: tuple[Positions, ...]
     known: int
     error: Callable[[int], Array]
     roundoff: float = Precision.SINGLE.roundoff
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "error", _remembering(self.error))
 
     @cached_property
     def batches(self) -> tuple[Positions, tuple[Positions, ...]]:

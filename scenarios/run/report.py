@@ -6,6 +6,7 @@ import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
 from typing import Any
@@ -189,6 +190,12 @@ def traffic(run: RunFolder) -> tuple[tuple[Edge, ...], dict[str, PartyTraffic]]:
 
 def versions() -> dict[str, str]:
     """Versions of Python, of this project and of what its results rest on."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """The same, read once: packages are not replaced under a process."""
     found = {"python": platform.python_version()}
     for package in ("keyhole", *_PACKAGES):
         try:

@@ -10,6 +10,7 @@ from parties.adversary.attacks import gram
 from parties.adversary.knowledge import learned
 from parties.adversary.solvers.low_rank import Blocks, Uses, low_rank
 from parties.adversary.solvers.moves import placed, positions
+from protocols.language import relations
 from protocols.language.relations import Map, Steps, Update
 from protocols.network.config import Labels, Optimizer
 from scenarios.score.metrics import gram_error, score
@@ -155,6 +156,22 @@ def with_errors_swapped(relations):
     wrong = Steps(steps.samples, steps.known, swapped)
     listed = [replace(r, steps=wrong) if isinstance(r, Update) else r for r in listed]
     return Relations(lambda: listed)
+
+
+def test_errors_are_read_once_and_as_many_are_kept_as_there_is_room_for(monkeypatch):
+    read = []
+
+    def error(u):
+        read.append(u)
+        return np.full((2, 4), float(u))
+
+    monkeypatch.setattr(relations, "_REMEMBERED", 2 * 2 * 4 * 8)
+    steps = Steps((np.arange(2),) * 3, 3, error)
+    for _ in range(2):
+        assert [steps.error(u)[0, 0] for u in range(3)] == [0.0, 1.0, 2.0]
+    assert read == [0, 1, 2, 2]
+    with pytest.raises(ValueError, match="read-only"):
+        steps.error(0)[:] = 7
 
 
 def test_images_from_noise_are_no_better_than_the_mean_of_the_known_ones(runs):

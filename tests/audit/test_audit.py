@@ -3,6 +3,7 @@ nothing.
 """
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from parties.audit.audit import Derivative
 from parties.audit.determined import Spectrum, rank_of, residuals
 from parties.audit.draws import Unknowns
 from parties.audit.rebuild import rebuild
+from parties.audit.watch import Script, Watch
 from scenarios.cli import app
 from scenarios.run.catalogue import asked_for, find_scenario
 from scenarios.run.small import small_experiment, small_instance
@@ -144,6 +146,45 @@ def test_residuals_tell_inside_from_outside():
     spectrum = Spectrum(("step", 0), np.eye(4)[:2], np.ones(2))
     found = residuals(np.array([[1.0, 2, 0, 0], [0, 0, 3, 0], [1, 0, 1, 0]]), spectrum)
     assert np.allclose(found, [0, 1, 0.5**0.5])
+
+
+def small(tmp_path, protocol, **given):
+    return small_instance(small_experiment(find_scenario(protocol), given, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "given"),
+    [("plain_fe", {"gradient": "fe"}), ("mitig2", {"owners": 3, "epochs": 2}), ("reverse_he", {})],
+    ids=str,
+)
+def test_a_run_from_what_its_script_said_is_the_run_of_the_script(tmp_path, protocol, given):
+    instance = small(tmp_path, protocol, **given)
+    _, unknowns = instance.run()
+    moved = {name: np.full(each.shape, 0.01 * each.unit) for name, each in unknowns.items()}
+    assert instance._said is not None
+    noted, _ = instance.run(moved)
+    instance._said = None
+    scripted, _ = instance.run(moved)
+    assert len(noted.messages) == len(scripted.messages) and noted.outputs.keys() == scripted.outputs.keys()
+    for one, two in zip(noted.messages, scripted.messages, strict=True):
+        assert np.array_equal(one.numbers, two.numbers)
+        assert replace(one, numbers=0, sealed=()) == replace(two, numbers=0, sealed=())
+        assert len(one.sealed) == len(two.sealed)
+    assert all(np.array_equal(noted.outputs[key], value) for key, value in scripted.outputs.items())
+    still, _ = instance.run()
+    pairs = zip(still.messages, noted.messages, strict=True)
+    assert any(not np.array_equal(one.numbers, two.numbers) for one, two in pairs)
+
+
+def test_a_script_that_branches_or_publishes_is_run_every_time(tmp_path):
+    instance = small(tmp_path, "plain_fe", defence=("key-budget:7",))
+    instance.run()
+    assert instance._said is None
+    script = Script(Watch({}, []))
+    assert script.closed() == ()
+    with pytest.raises(AttributeError):
+        script.publish(None)
+    assert script.closed() is None
 
 
 def test_unknowns_are_moved_where_they_are_met():

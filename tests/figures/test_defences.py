@@ -437,13 +437,12 @@ def test_defended_runs_send_the_arrows_of_their_figure(runs, scenario, options):
     assert sent == {a.key for a in find_protocol(scenario).FIGURE if a.applies(run.config())}
 
 
-@pytest.mark.ray
 @pytest.mark.parametrize(("scenario", "options"), [
     ("mitig2", SECURE), ("plain_fe", {**FOUR, "epochs": 2, "defence": ("key_budget:32", "batch_keys")}),
 ], ids=str)  # fmt: skip
-def test_ray_and_inline_write_the_same_transcript(ray_session, runs, scenario, options):
-    inline, ray = runs(scenario, **options), runs(scenario, runtime="ray", **options)
-    assert inline[1]["transcript_digest"] == ray[1]["transcript_digest"] and ray[0].faults() == []
+def test_processes_and_inline_write_the_same_transcript(runs, scenario, options):
+    inline, local = runs(scenario, **options), runs(scenario, runtime="local", **options)
+    assert inline[1]["transcript_digest"] == local[1]["transcript_digest"] and local[0].faults() == []
 
 
 def test_the_sweep_puts_each_defence_beside_none(tmp_path):

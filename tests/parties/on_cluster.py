@@ -83,7 +83,7 @@ def main(folder):
         one = small(runtime="ray")
         said["plain"] = watched(replace(one, out=folder / "plain"))
         asked = query(load_run(folder / "plain"), None, None, 8, "ray", folder / "asked")
-        said["asked"] = predict(asked)[1]["samples"]
+        said["asked"] = (predict(asked)[0].path / "predictions.csv").read_text()
 
         def remove(runtime, phase, round_):
             if phase == "step" and round_ == 4:

@@ -12,6 +12,7 @@ from parties.runtime import wire
 from protocols.crypto import febo, fhipe, ipfe_ddh, ipfe_lwe, ipfe_rlwe
 from protocols.crypto.coins import Coins
 from protocols.language.errors import MessageError, StepError
+from scenarios.run import execute as executing
 from scenarios.run.execute import execute
 from scenarios.run.folder import RunFolder
 from scenarios.run.status import State, status_of
@@ -130,9 +131,10 @@ UNNOTICED = [  # (run, label, which, change, whether the weights are the same al
 
 
 @pytest.mark.parametrize("row", UNNOTICED, ids=lambda row: f"{row[0][0]}-{row[1]}")
-def test_what_no_receiver_can_notice_goes_on(row, tmp_path, monkeypatch, runs):
+def test_what_no_receiver_can_notice_goes_on(row, tmp_path, monkeypatch, runs_without_ledger):
     (name, options), label, which, change, same = row
-    clean = weights(runs(name, **options)[0])
+    clean = weights(runs_without_ledger(name, **options)[0])
+    monkeypatch.setattr(executing, "_learned", lambda *_: [])
     altered_at_its_sender(monkeypatch, label, which, change)
     run, _ = execute(replace(small(name, **options), out=tmp_path / "run"))
     assert np.array_equal(weights(run), clean) == same

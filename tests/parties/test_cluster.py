@@ -25,6 +25,7 @@ from scenarios.run.catalogue import find_scenario
 from scenarios.run.experiment import prepare
 from scenarios.run.folder import RunFolder, free_path, new_folder
 from scenarios.run.hosts import host_specs
+from scenarios.run.predict import predict, query
 from tests.conftest import SMALL, small
 
 ROOT = Path(__file__).parents[2]
@@ -218,8 +219,10 @@ def test_each_role_has_its_own_node_and_nothing_is_left_there(node_a_role, runs)
 
 
 @pytest.mark.ray
-def test_predictions_find_what_parties_kept_on_other_nodes(node_a_role):
-    assert node_a_role["asked"] == 8
+def test_predictions_find_what_parties_kept_on_other_nodes(node_a_role, runs, tmp_path):
+    inline = predict(query(runs("plain_fe")[0], None, None, 8, "inline", tmp_path / "asked"))[0]
+    asked = (inline.path / "predictions.csv").read_text()
+    assert node_a_role["asked"] == asked and len(asked.splitlines()) == 9
 
 
 @pytest.mark.ray

@@ -22,6 +22,7 @@ from protocols.language.errors import DataError, HostLost, StepError
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import Session, opened
 from protocols.network.config import Init
+from scenarios.run import execute as executing
 from scenarios.run.execute import execute
 from scenarios.run.experiment import seed_bytes
 from scenarios.run.folder import RunFolder, new_folder, write_json
@@ -29,7 +30,19 @@ from scenarios.run.hosts import host_specs
 from tests import toy_protocol as toy
 from tests.conftest import TINY, small
 
+LEDGER = executing._learned
 IN_PROCESSES = ["local", pytest.param("ray", marks=pytest.mark.ray)]
+
+
+@pytest.fixture(autouse=True)
+def no_ledger(monkeypatch):
+    """Most of the time of a small run, and what an adversary computes of it is its own on every runtime."""
+    monkeypatch.setattr(executing, "_learned", lambda *_: [])
+
+
+@pytest.fixture
+def runs(runs_without_ledger):
+    return runs_without_ledger
 
 
 @pytest.fixture
@@ -109,8 +122,12 @@ def test_without_a_seed_two_runs_differ(tmp_path):
 
 
 @in_processes
-def test_all_runtimes_write_the_same_transcript(runtime, runs):
-    inline, other = runs("plain_fe"), runs("plain_fe", runtime=runtime, attack=("stack", "labels"))
+def test_all_runtimes_write_the_same_transcript_and_their_hosts_end(runtime, whole_runs, monkeypatch):
+    monkeypatch.setattr(executing, "_learned", LEDGER)
+    pids = pids_of_runs(monkeypatch, "finish")
+    inline = whole_runs("plain_fe")
+    other = whole_runs("plain_fe", runtime=runtime, attack=("stack", "labels"))
+    assert len(set(pids)) == len(pids) == 3 and os.getpid() not in pids and ended(pids)
     assert inline[1]["transcript_digest"] == other[1]["transcript_digest"]
     assert inline[0].faults() == other[0].faults() == []
     assert [a["applicable"] for a in other[1]["attacks"]] == [False, True]
@@ -134,8 +151,16 @@ def test_a_failing_step_names_party_step_phase_and_cause(runtime, tmp_path, monk
     assert len(pids) == (0 if runtime == "inline" else 3) and ended(pids)
 
 
-@in_processes
-@pytest.mark.parametrize("party", ["key_authority", "cloud_trainer", "data_owner"])
+@pytest.mark.parametrize(
+    ("runtime", "party"),
+    [
+        ("local", "key_authority"),
+        ("local", "cloud_trainer"),
+        ("local", "data_owner"),
+        pytest.param("ray", "cloud_trainer", marks=pytest.mark.ray),
+    ],
+    indirect=["runtime"],
+)
 def test_a_process_lost_during_training_is_reported_with_its_parties(runtime, party, tmp_path):
     experiment = small(runtime=runtime, epochs=2000)
     hosts, session = started(experiment, tmp_path)
@@ -152,7 +177,7 @@ def test_a_process_lost_during_training_is_reported_with_its_parties(runtime, pa
 
 @dataclass
 class Traffic:
-    """What a Ray run asked of its hosts."""
+    """What a run asked of its hosts."""
 
     calls: int
     groups: list[tuple[str, int]]  # (host, number) of each group that travelled with its members
@@ -163,7 +188,7 @@ class Traffic:
 
 
 @pytest.fixture(scope="module")
-def traffic(ray_session, tmp_path_factory):
+def traffic(tmp_path_factory):
     """`Traffic` of runs with 3 and with 12 owners on hosts as many as processors, in a window of 4 rounds."""
     with pytest.MonkeyPatch.context() as patch:
         return {owners: watched(patch, owners, tmp_path_factory.mktemp("traffic")) for owners in (3, 12)}
@@ -192,7 +217,7 @@ def watched(patch, owners, path):
         inner.setattr(dispatch, "_SECONDS_A_CALL", 0)  # a round a call, however fast
         inner.setattr(dispatch.Dispatcher, "collect", spy_collect)
         inner.setattr(dispatch.Dispatcher, "end_phase", spy_end_phase)
-        experiment = small(runtime="ray", owners=owners, samples=24, batch=2)
+        experiment = small(runtime="local", owners=owners, samples=24, batch=2)
         runtime, session = started(experiment, path)
         talk(session, experiment)
         seen.calls, seen.pids = runtime.calls, list(runtime.pids.values())
@@ -208,29 +233,24 @@ def groups_in(instruction):
     return (whole.senders, whole.receivers) if hasattr(whole, "senders") else (whole.group,)
 
 
-@pytest.mark.ray
-def test_remote_calls_do_not_depend_on_the_number_of_owners(traffic):
+def test_calls_do_not_depend_on_the_number_of_owners(traffic):
     assert traffic[3].calls == traffic[12].calls > 0
 
 
-@pytest.mark.ray
 @pytest.mark.parametrize("owners", [3, 12])
-def test_ray_and_inline_agree_when_several_owners_share_hosts(traffic, runs, owners):
+def test_local_and_inline_agree_when_several_owners_share_hosts(traffic, runs, owners):
     assert traffic[owners].digest == digest_of(runs, owners=owners, samples=24, batch=2)
 
 
-@pytest.mark.ray
 def test_hosts_end_with_the_run(traffic):
     assert all(len(set(seen.pids)) == len(seen.pids) >= 3 and ended(seen.pids) for seen in traffic.values())
 
 
-@pytest.mark.ray
 def test_a_large_group_travels_to_a_host_once(traffic):
     assert traffic[12].groups and len(set(traffic[12].groups)) == len(traffic[12].groups)
     assert traffic[12].largest <= 4 and traffic[3].groups == []
 
 
-@pytest.mark.ray
 def test_the_window_bounds_the_rounds_in_flight(traffic):
     assert traffic[3].rounds == traffic[12].rounds == 4
 
@@ -264,15 +284,17 @@ def talk(session, experiment):
         pass
 
 
-def pids_of_runs(monkeypatch):
-    """A list that gets the process numbers of the hosts of every run that fails from here on."""
-    pids, abort = [], dispatch.Dispatcher.abort
+def pids_of_runs(monkeypatch, at="abort"):
+    """A list that gets the process numbers of the hosts of every run that fails from here on, or of every
+    one that ends well (`finish`).
+    """
+    pids, method = [], getattr(dispatch.Dispatcher, at)
 
     def spy(self):
         pids.extend(self.pids.values())
-        abort(self)
+        method(self)
 
-    monkeypatch.setattr(dispatch.Dispatcher, "abort", spy)
+    monkeypatch.setattr(dispatch.Dispatcher, at, spy)
     return pids
 
 
@@ -337,8 +359,24 @@ KILLED = [
 ]
 
 
-@in_processes
-@pytest.mark.parametrize(("protocol", "host", "options"), KILLED, ids=str)
+# How a run goes on is the dispatcher's, whatever carries the hosts (`fleet.py`): what Ray does of it is to
+# start a host again, that carries one party, several, or answers queries; `test_cluster.py` has an authority.
+ON_RAY = [
+    ("plain_fe", "data_owner", {**LONG, "owners": 3}),
+    ("plain_fe", "cloud_trainer", LONG),
+    ("reverse_he", "server", {}),
+]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "protocol", "host", "options"),
+    [
+        *(("local", *case) for case in KILLED),
+        *(pytest.param("ray", *case, marks=pytest.mark.ray) for case in KILLED if case in ON_RAY),
+    ],
+    indirect=["runtime"],
+    ids=str,
+)
 def test_a_run_goes_on_where_a_process_was_killed_and_nothing_is_lost(
     runtime, protocol, host, options, tmp_path, runs
 ):

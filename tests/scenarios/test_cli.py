@@ -100,6 +100,7 @@ def test_a_scenario_is_a_script_too(tmp_path):
         "--seed",
         "1",
         "--json",
+        "--no-audit",
         "--out",
         str(tmp_path / "run"),
     ]

@@ -30,7 +30,8 @@ from scenarios.study.comparison_schema import compare_schema
 from tests.conftest import small
 from tests.scenarios.test_cli import keyhole, one_line
 
-TINY = ["--runtime", "inline", "--samples", "16", "--hidden", "2", "--batch", "8", "--epochs", "1"]
+TINY = ["--runtime", "inline", "--samples", "16", "--hidden", "2", "--batch", "8", "--epochs", "1",
+        "--no-audit"]  # fmt: skip
 COMPARE_SCHEMA = compare_schema()
 NAMES = ["plain", "plain-fe lwe", "plain-fe ddh", "mitig1", "mitig2"]
 

@@ -120,10 +120,9 @@ def test_coins_are_fresh_so_that_no_mask_is_used_twice(runs, tmp_path):
     assert len(coins) == 3
 
 
-@pytest.mark.ray
-def test_ray_tells_the_same_classes(ray_session, asked, tmp_path):
+def test_processes_tell_the_same_classes(asked, tmp_path):
     run, folder, _ = asked("mitig2", {"owners": 3})
-    again = predict(query(run, None, None, 12, "ray", tmp_path / "run"))[0]
+    again = predict(query(run, None, None, 12, "local", tmp_path / "run"))[0]
     assert (again.path / "predictions.csv").read_text() == (folder.path / "predictions.csv").read_text()
 
 

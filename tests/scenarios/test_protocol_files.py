@@ -62,14 +62,17 @@ def test_its_result_has_its_options_and_fits_the_derived_schema(stored):
     assert stored.result["config"]["noise"] == 0.2
 
 
-@pytest.mark.ray
 @pytest.mark.parametrize(
-    ("file", "more"), [(SPLIT, []), (COLUMNS, ["--owners", "3"])], ids=["split", "columns"]
+    ("runtime", "file", "more"),
+    [("local", COLUMNS, ["--owners", "3"]), pytest.param("ray", SPLIT, [], marks=pytest.mark.ray)],
+    ids=["columns", "split"],
 )
-def test_the_digest_is_the_same_on_ray(file, more, tmp_path, ray_session):
-    inline, on_ray = (run(file, tmp_path / r, *more, runtime=r) for r in ("inline", "ray"))
-    assert inline.result["transcript_digest"] == on_ray.result["transcript_digest"]
-    assert inline.result["learned"] == on_ray.result["learned"]
+def test_the_digest_is_the_same_in_processes(runtime, file, more, tmp_path, request):
+    if runtime == "ray":
+        request.getfixturevalue("ray_session")
+    inline, other = (run(file, tmp_path / r, *more, runtime=r) for r in ("inline", runtime))
+    assert inline.result["transcript_digest"] == other.result["transcript_digest"]
+    assert inline.result["learned"] == other.result["learned"]
 
 
 COMMANDS = [

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from scenarios.run.catalogue import SCENARIOS
-from tests.conftest import RESULT_SCHEMA
+from tests.conftest import RESULT_SCHEMA, TINY
 
 # The keys that DESIGN promises to keep.
 STABLE = {
@@ -42,7 +42,8 @@ def test_the_schema_is_a_schema():
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_every_scenario_writes_a_result_that_fits(runs, scenario):
-    jsonschema.validate(runs(scenario)[0].result, RESULT_SCHEMA)
+    run, _ = runs(scenario, **(TINY if scenario == "mitig1" else {}))
+    jsonschema.validate(run.result, RESULT_SCHEMA)
 
 
 def test_a_result_with_attacks_fits(result):

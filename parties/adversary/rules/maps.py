@@ -4,8 +4,9 @@ the samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -373,24 +374,33 @@ def hidden(sight: Sight) -> Iterator[Told]:
     index = np.setdiff1d(index, mine)
     noise = f", under noise of {products.noise:.3g}" if products is not None and products.noise else ""
     detail = f"Z1 = W1 x with W1 unknown: {sight.config.width} numbers a step, {seen}{noise}"
+    solved = cache(lambda: _solved(sight))  # once for both lines
     why = "W1 is unknown" if sight.payloads else "payloads not recorded"
-    found, why = _columns(sight) if keyed is None and sight.payloads else (None, why)
+    found, why = _columns(sight, solved) if keyed is None and sight.payloads else (None, why)
     detail += "" if found else f"; no lattice: {why}"
     yield Told("samples", sight.of(index, mine), "bounded", detail, since, samples=index)
     yield from [found] if found else []
-    yield _gram(sight, dear=keyed is not None)
+    yield _gram(sight, solved, dear=keyed is not None)
 
 
-def _columns(sight: Sight) -> tuple[Told | None, str]:
+def _solved(sight: Sight) -> gram.Gram | NotApplicable:
+    """The inner products that the view determines, or why none."""
+    try:
+        return gram.gram(sight.relations, sight.prior.x_max, samples=_GRAM_SAMPLES, pixels=sight.prior.pixels)
+    except NotApplicable as cause:
+        return cause
+
+
+def _columns(sight: Sight, solved: Callable[[], gram.Gram | NotApplicable]) -> tuple[Told | None, str]:
     """Samples whose inner products are known: over the reals up to a rotation, in whole pixels up to the
     order of the columns, which public images tell; or none, and why.
     """
     if sight.prior.pixels > LATTICE:
         return None, f"more than {LATTICE} pixels"
+    found = solved()
+    if isinstance(found, NotApplicable):
+        return None, str(found)
     try:
-        found = gram.gram(
-            sight.relations, sight.prior.x_max, samples=_GRAM_SAMPLES, pixels=sight.prior.pixels
-        )
         index, products = lattice_gram.whole_block(found, sight.prior.x_max)
         columns, _ = lattice_gram.whole_columns(products, sight.prior.x_max)
     except NotApplicable as cause:
@@ -405,7 +415,7 @@ def _columns(sight: Sight) -> tuple[Told | None, str]:
     return Told("samples", of, "up to", detail, found.since, data, index, by="columns"), ""
 
 
-def _gram(sight: Sight, dear: bool) -> Told:
+def _gram(sight: Sight, solved: Callable[[], gram.Gram | NotApplicable], dear: bool) -> Told:
     """The inner products of all samples, computed where that is quick."""
     reason = next((w.why for w in sight.relations.of(Without) if w.type is Update), "")
     updates = list(sight.relations.of(Update))
@@ -416,12 +426,9 @@ def _gram(sight: Sight, dear: bool) -> Told:
         return _first_update(sight, updates[0].steps)
     large = sight.prior.pixels > gram.RANK
     by_rank = f"; by their rank not tried beyond {gram.RANK} pixels" if large else ""
-    try:
-        found = gram.gram(
-            sight.relations, sight.prior.x_max, samples=_GRAM_SAMPLES, pixels=sight.prior.pixels
-        )
-    except NotApplicable as cause:
-        return Told("gram", sight.all, "bounded", f"not computed: {cause}{by_rank}", None)
+    found = solved()
+    if isinstance(found, NotApplicable):
+        return Told("gram", sight.all, "bounded", f"not computed: {found}{by_rank}", None)
     error = found.noise / float(np.sqrt(np.nanmean(found.values**2)))
     detail = f"from changes of Z1: {found.how}, {found.pairs:.0%} of the pairs"
     exact = found.pairs == 1.0 and error < _GRAM_ERROR
