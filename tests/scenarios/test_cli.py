@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 
 import jsonschema
 import numpy as np
@@ -17,6 +18,7 @@ from parties.adversary.catalogue import ATTACKS, HEAD_ATTACKS, find_attack, summ
 from parties.registry import PROTOCOLS, find_protocol, said
 from protocols.crypto import paillier
 from scenarios.cli import app
+from scenarios.page.answer import answer
 from tests.conftest import RESULT_SCHEMA
 
 TINY = ["--runtime", "inline", "--samples", "48", "--hidden", "8", "--batch", "16", "--epochs", "1"]
@@ -132,6 +134,19 @@ def test_what_computes_nothing_waits_for_no_library_that_computes(stored, line):
     done = subprocess.run([sys.executable, "-c", LOADED, *args], capture_output=True, text=True, timeout=120)
     loaded = {name.partition(".")[0] for name in done.stderr.split()}
     assert "scenarios" in loaded and not loaded & HEAVY, done.stderr if done.returncode else loaded & HEAVY
+
+
+def test_version_and_short_help():
+    assert keyhole("--version").stdout.strip() == version("keyhole")
+    for args in (("-h",), ("run", "mitig2", "-h"), ("report", "-h")):
+        outcome = keyhole(*args)
+        assert outcome.exit_code == 0 and "Usage:" in outcome.stdout
+
+
+def test_a_run_ends_with_its_answer_and_its_page(tmp_path):
+    outcome, result = run(tmp_path, "mitig2", "--no-audit")
+    assert outcome.exit_code == 0 and answer(result)[:40] in " ".join(outcome.stdout.split())
+    assert "report.html" in outcome.stdout and (tmp_path / "run" / "report.html").stat().st_size > 10_000
 
 
 def test_the_list_says_what_the_modules_say():
