@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from parties.adversary.solvers import subset_sum
-from tests.adversary.test_lattice import DIGITS, expected
+from tests.adversary.test_lattice import DIGITS, PUBLIC, expected
 
 KNOWN, KEYS, STEPS = 25, 16, 5
 
@@ -72,3 +72,16 @@ def test_rivals_are_the_points_of_a_lattice_in_a_ball():
     points = sum(a * a + 16 * b * b <= 1600 for a in range(-40, 41) for b in range(-10, 11))
     assert 2 ** subset_sum.rivals(basis, 40.0) == pytest.approx(points, rel=0.03)
     assert 2 ** subset_sum.rivals(basis, 10.0, 1) == pytest.approx(5.0)
+
+
+def test_a_column_that_was_left_over_finds_its_pixel_by_public_images():
+    """Pixel 12, bright in public images, is dark in all known samples here; no other dark pixel fits it."""
+    x = DIGITS[360:456].copy()
+    x[:, [0, 32, 39]] = 0
+    x[:KNOWN, 12], x[KNOWN + 4 :, 12] = 0, 0
+    found = subset_sum.from_known(trained(x, 3), x[:KNOWN], expected(), KEYS)
+    bright = np.flatnonzero(x[KNOWN:, 12])
+    assert len(bright) and found.shown[bright].all() and not found.values[:, 12].any()
+    images = subset_sum.with_rest(found, x[:KNOWN].any(axis=0), PUBLIC.astype(np.float64))
+    assert np.array_equal(images[:, 12], x[KNOWN:, 12])
+    assert np.array_equal(images[found.whole], x[KNOWN:][found.whole])

@@ -344,6 +344,8 @@ def _replayed(sight: Sight, found: Portions) -> Iterator[Told]:
 
 # --- hidden maps
 
+_ENDED = "; known samples give others in whole pixels (known-samples)"
+
 
 def hidden(sight: Sight) -> Iterator[Told]:
     """Z with W unknown, and what its changes say of inner products."""
@@ -365,6 +367,7 @@ def hidden(sight: Sight) -> Iterator[Told]:
     detail = f"Z1 = W1 x with W1 unknown: {sight.config.width} numbers a step, {seen}{noise}"
     found, why = _columns(sight) if keyed is None and sight.payloads else (None, "W1 is unknown")
     detail += "" if found else f"; no lattice: {why}"
+    detail += _ENDED if keyed is not None and sight.prior.pixels <= LATTICE else ""
     yield Told("samples", sight.of(index, mine), "bounded", detail, since, samples=index)
     yield from [found] if found else []
     yield _gram(sight, dear=keyed is not None)

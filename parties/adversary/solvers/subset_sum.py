@@ -22,10 +22,11 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 from scipy.special import gammaln
 
 from parties.adversary.solvers.exact import Echelon
-from parties.adversary.solvers.lattice import SURE, Coset, Expected, kernel, narrow, reduced
+from parties.adversary.solvers.lattice import LATTICE, SURE, Coset, Expected, kernel, narrow, reduced
 
 Whole = NDArray[np.int64]
 Reals = NDArray[np.float64]
@@ -37,19 +38,22 @@ _LIKE = 1.5  # times the size of other weights are those of a rare pixel, at mos
 _MULTIPLES = 3.0  # spread of the multiples of short vectors in each other
 _WIDTH = 512  # candidates of a nearest plane
 _ROUNDED = 1e-3  # what floats leave of an equation of whole numbers that holds
+_LEAST = 0.05  # variance of a pixel at least, in quanta
 _PASSES = 4  # over the short vectors: one that is settled helps the others
 
 
 @dataclass(frozen=True)
 class Found:
     """Samples `values` (m, n). `whole` (m,): all pixels are determined. `shown` (m,): further samples, whose
-    `pixels` (n,) are, those that known samples show and tell apart; others of theirs are not zero.
+    `pixels` (n,) are, those that known samples show and tell apart; others of theirs are not zero. `rest` (c,
+    m) are columns of pixels that no known sample shows, and nothing here tells which.
     """
 
     values: Whole
     whole: Mask
     shown: Mask
     pixels: Mask
+    rest: Whole
 
 
 def from_known(z: Whole, known: Whole, expected: Expected, keys: int = 0) -> Found:
@@ -63,14 +67,14 @@ def from_known(z: Whole, known: Whole, expected: Expected, keys: int = 0) -> Fou
     none = np.zeros(len(columns), dtype=np.bool_)
     long = np.vstack([coset.basis[short], coset.basis[~short]]).astype(np.float64)
     if rivals(long, far, int(short.sum())) > -SURE or not _inside(columns, expected).any():
-        return Found(columns, none, none, shows)
+        return Found(columns, none, none, shows, columns.T[:0])
     x = np.vstack([known, columns])
     s = np.hstack([np.zeros((short.sum(), k), dtype=np.int64), coset.basis[short]])
     free = ~(s != 0).any(axis=0)
     whole = free[k:] & _inside(columns, expected) & _spanned(z[free], x[free])
     model = Model.of(z, x, s, shows)
-    if model is None:
-        return Found(columns, whole, none, shows)
+    if model is None or sum(model.maps.shape) > LATTICE:
+        return Found(columns, whole, none, shows, columns.T[:0])
     return model.settled(z, whole, expected, keys or z.shape[1])
 
 
@@ -177,7 +181,25 @@ class Model:
         found[:, ~self.shows] *= whole[:, None]  # no column of S has found its pixel
         exact = np.array_equal(x[:, self.kept] @ maps + short.T @ rest, _steps(z, keys))
         shown = ~whole & ~touched[~sure].any(axis=0) & _inside(found, expected) & exact
-        return Found(found, whole, shown, self.shows & ~self.alike)
+        either = np.vstack([short[sure, k:], -short[sure, k:]]) if exact else short[:0, k:]
+        return Found(found, whole, shown, self.shows & ~self.alike, either[_inside(either, expected)])
+
+
+def with_rest(found: Found, shows: Mask, public: Reals) -> Whole:
+    """The samples (m, n) with the columns that were left over at those pixels that public images (P, n), in
+    the units of pixels, make likeliest, by how they vary with the pixels that known samples show.
+    """
+    images, (dark,) = found.values.copy(), np.nonzero(~shows)
+    if not len(found.rest) or not len(dark):
+        return images
+    mean, covariance = public.mean(axis=0), np.cov(public.T) + _LEAST * np.eye(len(shows))
+    slope = np.linalg.solve(covariance[np.ix_(shows, shows)], covariance[np.ix_(shows, dark)])
+    guess = (mean[dark] + (found.values[:, shows] - mean[shows]) @ slope).T
+    variance = np.diag(covariance)[dark] - np.einsum("ij,ij->j", slope, covariance[np.ix_(shows, dark)])
+    far = ((found.rest[:, None] - guess) ** 2 - guess**2).sum(axis=2) / variance
+    columns, places = linear_sum_assignment(far)
+    images[:, dark[places]] = found.rest[columns].T
+    return images
 
 
 def _shortest(a: Whole, w: Whole, guess: Reals, spread: Reals) -> tuple[Whole, bool]:
