@@ -57,7 +57,7 @@ def test_25_known_samples_in_the_view_of_a_cloud_give_whole_images():
     right = (np.rint(found.values * 16) == x[25:]).all(axis=1)
     whole = found.notes["solved_in_whole_numbers"]
     assert 50 < whole <= right.sum() and right.mean() > 0.85
-    assert whole + found.notes["solved_but_for_pixels_that_no_known_sample_shows"] == 71
+    assert whole + found.notes["likely_but_for_pixels_that_no_known_sample_shows"] == 71
 
 
 def test_fewer_known_samples_give_images_near_the_truth():

@@ -70,7 +70,7 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
         raise NotApplicable("none of the known samples lies among those that are decrypted")
     notes = {"keys_used": used, "rank_of_known_and_of_all": ranks, "samples_decrypted": sum(map(len, index))}
     notes |= {"solved_in_whole_numbers": int(solved[0])}
-    notes |= {"solved_but_for_pixels_that_no_known_sample_shows": int(solved[1])}
+    notes |= {"likely_but_for_pixels_that_no_known_sample_shows": int(solved[1])}
     whole = all(known == total for known, total in ranks)
     return Reconstruction(
         Quantity.IMAGES, np.concatenate(index), np.vstack(values), last if whole else None, notes=notes
