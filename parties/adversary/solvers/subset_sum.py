@@ -10,8 +10,8 @@ of two kinds of vectors:
             of them lies here. Columns are determined modulo S only, samples outside of its support entirely
     long    the others, of which none fits between two points as near to the mean as a column is
 
-S is hardly a limit: columns x_p + m_p s of samples and w_s - sum m_p w_p of the map leave Z as it is, and of the
-w_s the true one is short and hardly changes from step to step, since the pixel is rare. It is found by
+S is hardly a limit: columns x_p + m_p s of samples and w_s - sum m_p w_p of the map leave Z as it is, and of
+the w_s the true one is short and hardly changes from step to step, since the pixel is rare. It is found by
 nearest plane. An observation of this project.
 """
 
