@@ -1,13 +1,17 @@
 """MITIG1: samples from some known ones, through what every key gives on every ciphertext."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from parties.adversary.attack import NotApplicable
+from parties.adversary.attack import Known, NotApplicable, Prior, Relations
 from parties.adversary.attacks import known_samples
-from protocols.language.relations import Instance, now
+from protocols.language.relations import Instance, Keys, Map, now
 from scenarios.score.metrics import score
-from tests.adversary.common import rebuilt, stated
+from tests.adversary.common import rebuilt, solved, stated
+from tests.adversary.test_lattice import DIGITS
+from tests.adversary.test_subset_sum import KEYS, STEPS, trained
 from tests.conftest import small
 
 RUN = {
@@ -34,6 +38,26 @@ def test_61_known_samples_give_nearly_all_pixels_of_the_others():
     x, z = secrets()
     found, rank = known_samples.solve_known(z[:61], x[:61], z[61:], 16)
     assert (found == x[61:]).mean() > 0.95 and rank > 45
+
+
+def test_25_known_samples_in_the_view_of_a_cloud_give_whole_images():
+    """The attack on what keys of five steps give on all ciphertexts."""
+    x, public = DIGITS[360:456], DIGITS[:360] / 16
+    z, known = trained(x, 1), Known(np.arange(25), x[:25], np.zeros(25, np.int64))
+    instance = Instance(
+        (np.arange(96),),
+        lambda: iter([
+            Keys(t, SimpleNamespace(elements=[t] * KEYS), map=Map("w1", 0, t)) for t in range(STEPS)
+        ]),
+        lambda key, block, which: z[which][:, KEYS * key.elements[0] :][:, :KEYS],
+        None, None, None, None, columns=64, hides=True,
+    )  # fmt: skip
+    prior = Prior(16, (8, 8), public, known=known)
+    found = solved("known_samples", Relations(lambda: [instance]), prior)
+    right = (np.rint(found.values * 16) == x[25:]).all(axis=1)
+    whole = found.notes["solved_in_whole_numbers"]
+    assert 50 < whole <= right.sum() and right.mean() > 0.85
+    assert whole + found.notes["likely_but_for_pixels_that_no_known_sample_shows"] == 71
 
 
 def test_fewer_known_samples_give_images_near_the_truth():

@@ -248,15 +248,6 @@ def test_the_ledger_names_the_step_of_the_first_keys(runs):
     assert ("samples", 0) in found and ("master key", 0) in found
 
 
-def test_products_with_unknown_maps_and_few_known_samples_give_most_others():
-    w = np.rint(64 * np.random.default_rng(0).uniform(-0.125, 0.125, (80, 64))).astype(np.int64)
-    z = SECRET[:96] @ w.T
-    x, good = lattice.from_known(z, SECRET[:25], expected())
-    assert good.mean() > 0.8
-    assert (x[good] == SECRET[25:96][good]).mean() > 0.95  # but for pixels that no known sample shows
-    assert not lattice.from_known(z, SECRET[:6], expected())[1].any()
-
-
 @pytest.mark.parametrize("values", [1, 3, 100, 10**6])
 def test_the_candidates_that_are_kept_are_those_of_a_stable_sort(values):
     rng = np.random.default_rng(values)

@@ -85,6 +85,8 @@ def test_who_holds_the_master_key_of_mitig1_decides_who_can_open_it(runs):
     apart, _ = runs("mitig1", **TINY)
     own, _ = runs("mitig1", **TINY, authority=Authority.OWNER)
     assert readers(apart) == {("cloud_trainer", "key_authority")} and readers(own) == set()
+    lines = Adversary(apart.view_sources(("cloud_trainer",))).learned()
+    assert any("known-samples" in line.detail for line in lines if line.quantity == "samples")
 
 
 def test_the_matrix_takes_the_strongest_and_the_earliest_line():

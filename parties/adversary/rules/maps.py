@@ -355,6 +355,8 @@ def _replayed(sight: Sight, found: Portions) -> Iterator[Told]:
 
 # --- hidden maps
 
+_ENDED = "; known samples give others in whole pixels (known-samples)"
+
 
 def hidden(sight: Sight) -> Iterator[Told]:
     """Z with W unknown, and what its changes say of inner products."""
@@ -378,6 +380,7 @@ def hidden(sight: Sight) -> Iterator[Told]:
     why = "W1 is unknown" if sight.payloads else "payloads not recorded"
     found, why = _columns(sight, solved) if keyed is None and sight.payloads else (None, why)
     detail += "" if found else f"; no lattice: {why}"
+    detail += _ENDED if keyed is not None and sight.prior.pixels <= LATTICE else ""
     yield Told("samples", sight.of(index, mine), "bounded", detail, since, samples=index)
     yield from [found] if found else []
     yield _gram(sight, solved, dear=keyed is not None)

@@ -23,7 +23,6 @@ from flint import fmpz_mat
 from numpy.typing import NDArray
 
 from parties.adversary.attack import Prior
-from parties.adversary.solvers.exact import Echelon
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -181,13 +180,13 @@ class Coset:
         good = solvable & _inside(x, low, high)
         for width, most in _WIDTHS if wide else _WIDTHS[:1]:
             for j in np.flatnonzero(solvable & ~good)[:most]:
-                near = self._searched(x[j], guess, width)
+                near = self.searched(x[j], guess, width)
                 inside = near[_inside(near, low, high)]
                 if len(inside):
                     x[j], good[j] = inside[0], True
         return x, good
 
-    def _searched(self, x: Whole, guess: Reals, width: int) -> Whole:
+    def searched(self, x: Whole, guess: Reals, width: int) -> Whole:
         """Points of the coset of x, nearest to the guess first."""
         q, r = self._triangle
         found, cost = x[None], np.zeros(1)
@@ -325,44 +324,3 @@ def _complement(rows: Reals, width: int) -> Reals:
     """An orthonormal basis of what orthonormal rows leave of R^width."""
     _, values, right = np.linalg.svd(rows, full_matrices=True)
     return right[int((values > 0.5).sum()) :].reshape(-1, width)
-
-
-def from_known(z: Whole, known: Whole, expected: Expected) -> tuple[Whole, NDArray[np.bool_]]:
-    """X (m, n) of the other samples from Z = X W^T (k + m, K) of all, W unknown and whole, and the first k
-    samples `known` (k, n); and which satisfy everything. Pixels that no known sample shows are taken for
-    zero.
-
-    The rows of Z^T generate the lattice of the pixel columns of all samples (a hidden subset sum: Nguyen,
-    Stern 1999; Coron, Gini 2020), of which LLL gives a reduced basis B = U X^T, U whole of determinant 1. For
-    known samples U X_k^T is known, k equations on each row of U, which is short as B is: its nearest plane to
-    zero. With U each other sample is a whole solution of U x = b in the pixel range. An observation of this
-    project.
-    """
-    k, (shown,) = len(known), np.nonzero(known.any(axis=0))
-    x = np.zeros((len(z) - k, known.shape[1]), dtype=np.int64)
-    basis = reduced(z.T)
-    rows = narrow(basis[(basis != 0).any(axis=1)])
-    coset, origin = (
-        Coset.of(known[_pivots(known[:, shown])][:, shown], np.ones(len(shown))),
-        np.zeros(len(shown)),
-    )
-    short, solvable = coset.nearest(rows[:, _pivots(known[:, shown])], origin)
-    if not solvable.all():
-        return x, np.zeros(len(x), dtype=np.bool_)
-    for i, row in enumerate(short):
-        near = coset._searched(row, origin, _SHORT)
-        short[i] = near[np.argmin((near**2).sum(axis=1))]
-    order = np.argsort((short**2).sum(axis=1), kind="stable")
-    used = order[_pivots(short[order])]
-    guess, spread = expected.guess[shown], expected.spread[shown]
-    found, good = Coset.of(short[used], spread).within(rows[used][:, k:].T, guess, 0, expected.x_max)
-    x[:, shown] = found
-    return x, good & (found @ short.T == rows[:, k:].T).all(axis=1)
-
-
-_SHORT = 500  # candidates for a row of U
-
-
-def _pivots(rows: Whole) -> Whole:
-    """Positions of the rows that are independent of those before them."""
-    return Echelon(rows.shape[1]).add(rows)
