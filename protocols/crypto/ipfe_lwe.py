@@ -304,7 +304,12 @@ def open_with_master_key(mpk: LwePublicKey, s: NDArray[Any], ct: LweCiphertext) 
 
 @lru_cache(maxsize=4)
 def expand(seed: bytes, d: int) -> Words:
-    """A (d, d) from its public seed; a stream of its own, keyed by nothing secret."""
+    """A (d, d) from its public seed, remembered."""
+    return _expanded(seed, d)
+
+
+def _expanded(seed: bytes, d: int) -> Words:
+    """The same; a stream of its own, keyed by nothing secret."""
     a = Stream(derive(seed, "lwe A")).words(d, d)
     a.flags.writeable = False
     return a
@@ -315,7 +320,7 @@ def _limbs_of_a(seed: bytes, d: int) -> Limbs:
     """A cut for products with R, 64 MiB at d = 2048: held once in a process, whoever of it encrypts, and not
     with each party's copy of the public key.
     """
-    return limbs(expand.__wrapped__(seed, d), _limb_width(d))
+    return limbs(_expanded(seed, d), _limb_width(d))
 
 
 def _limb_width(d: int) -> int:

@@ -39,7 +39,7 @@ _TENSORS = """
     scatter set_num_threads sigmoid sign sin Size softmax sort split sqrt square squeeze stack std sum
     swapaxes take tanh Tensor tensor tensordot tile topk transpose tril triu uint8 unbind unique unsqueeze
     var vstack where zeros zeros_like autograd.grad linalg.inv linalg.lstsq linalg.norm linalg.qr
-    linalg.solve linalg.svd nn.functional.avg_pool2d nn.functional.binary_cross_entropy
+    linalg.solve linalg.svd linalg.vector_norm nn.functional.avg_pool2d nn.functional.binary_cross_entropy
     nn.functional.binary_cross_entropy_with_logits nn.functional.conv1d nn.functional.conv2d
     nn.functional.conv_transpose2d nn.functional.cross_entropy nn.functional.elu nn.functional.fold
     nn.functional.gelu nn.functional.layer_norm nn.functional.leaky_relu nn.functional.linear

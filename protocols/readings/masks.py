@@ -38,8 +38,8 @@ class Opened:
         self.seeds: dict[int, bytes] = {}
         self._share_keys: dict[int, bytes] = {}
         self.seeded = view.config.leavers == "some"
-        self.publics = _publics(view, "pks", number)
-        if view.has_payloads() and len(self.publics):
+        self.publics = _publics(view, "pks", number) if view.has_payloads() else np.empty((0, 0), np.uint8)
+        if len(self.publics):
             self._by_coins(view, number)
             if self.seeded:
                 self._by_shares(view, number)
