@@ -56,6 +56,7 @@ class Pads:
 
     Where a round ends, the first that stayed hands over the pads which its members' shares would open, in
     their place: two owners' shares are needed at least, so that no pair of parties learns more by theirs.
+    What larger coalitions learn by theirs is left out, and `determined.py` says so.
     """
 
     def __init__(self, unknowns: Unknowns) -> None:

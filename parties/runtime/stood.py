@@ -49,6 +49,10 @@ def revealed_before(spec: HostSpec, seq: int) -> Any:
     """What a host revealed as message number `seq`, from its transcript; None where that was not kept."""
     with closing(Transcript(spec.transcript)) as transcript, closing(Transcript(spec.transcript)) as full:
         for row in transcript.rows("kind = 'output' AND seq = ?", seq):
+            if not full.kept_of(row) and row.dtype == "bool":
+                raise DataError(
+                    f"{spec.transcript}: the script branches on message {seq}, which was not kept"
+                )
             return full.value(row) if full.kept_of(row) else None
     raise DataError(f"{spec.transcript}: what was revealed as message {seq} is missing")
 

@@ -11,10 +11,12 @@ a party that stayed the others open the seed, of one that left the key, never bo
 too late stays masked.
 
 Security: each masked array is uniform in Z_{2^64} to a coalition that misses at least two of the round's
-parties, and where parties may leave holds fewer than t of them (computational Diffie-Hellman on Curve25519,
-AES, GCM and HKDF). The public keys come through the one that adds up, which must relay them honestly, and
-name the same parties to all: one that swapped them, or asked some for the seed and others for the key, could
-read an array. The sum itself is not protected, and of two parties each learns the other's.
+parties; where parties may leave, to one that holds fewer than t of them and misses at least two of those that
+stayed, and the array of one that left or was late to any that holds fewer than t (computational
+Diffie-Hellman on Curve25519, AES, GCM and HKDF). The public keys come through the one that adds up, which
+must relay them honestly, and name the same parties to all: one that swapped them, or asked some for the seed
+and others for the key, could read an array. The sum itself is not protected, and of two parties each learns
+the other's.
 
 Deviations: no signatures and no consistency check, which serve against an active adversary. Reals are
 carried as integers mod 2^64 with 2^32 steps a unit, so the average differs from that of the reals by at most

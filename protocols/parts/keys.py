@@ -103,7 +103,7 @@ class OfRun:
             "sk_w1",
             "h keys; C: Z1 = W1 X_B^T",
             type=FUNCTION_KEY,
-            enough="keys_for=run,budget=no",
+            enough="keys_for=run,budget=no,first=,gradient=owner",
         ),
     )
     PREDICT = (

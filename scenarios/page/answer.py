@@ -1,78 +1,160 @@
-"""The answer of a run in one sentence: who reads what was to stay private, since when, and at what cost."""
+"""The answer of a run in a few sentences: who reads what was to stay private, since when, at what cost."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from protocols.language.roles import DATA_OWNER
 from scenarios.run.learned import strongest
 from scenarios.show.units import span
 
-# What a run protects, the first that its ledger speaks of; in the words of a sentence.
-_PROTECTED: tuple[tuple[tuple[str, ...], str, str], ...] = (
-    (("samples",), "training sample", "training images or rows"),
-    (("head",), "the encrypted head", "the encrypted head"),
-    (("x",), "query", "queries"),
-)
-_READS = {"clear": "is sent {of} in the clear{since}", "exact": "can compute {of} exactly{since}"}
+_IMAGES = ("samples", "x"), "training samples"
+_HEAD = ("head",), "the encrypted head"
+_ALSO = {"labels": "labels", "master key": "the master key", "gram": "inner products of samples"}
+_READS = ("clear", "exact")
 _WEAKER = {
-    "up to": "determines {of}{since}, up to what the table names",
-    "determined": "determines {of}{since}, as an audit of a small instance says",
-    "undecided": "may determine {of}{since}: the audit could not tell",
-    "bounded": "narrows down {of}{since}; no rule here determines it",
+    "up to": "{who} {determines} {of}{since}, up to what the table names",
+    "determined": "{who} {determines} {of}{since}, as an audit of a small instance says",
+    "undecided": "what {who} {determines} of {of} is undecided",
+    "bounded": "{who} {narrows} down {of}{since}; no more was computed",
 }
 
 
+@dataclass(frozen=True)
+class Read:
+    """What a party, or a coalition, is sent in the clear or computes exactly: how many samples (None where
+    its lines do not say which), in words, in the clear only, since which step the first.
+    """
+
+    party: str
+    count: int | None
+    words: str
+    clear: bool
+    since: int | None
+
+    @property
+    def together(self) -> bool:
+        """Whether it is a coalition."""
+        return "," in self.party
+
+
 def answer(result: Mapping[str, Any]) -> str:
-    """One to three sentences from result.json; never less than its ledger says."""
+    """A few sentences from result.json; never less than its ledger says."""
     said = [_read(result), _attacked(result["attacks"]), _cost(result)]
     return " ".join(sentence for sentence in said if sentence)
 
 
 def _read(result: Mapping[str, Any]) -> str:
-    rows = result["learned"]
-    quantities, words = next(
-        ((names, many) for names, _, many in _PROTECTED if any(row["quantity"] in names for row in rows)),
-        ((), ""),
-    )
-    found = [
-        row
-        for party in dict.fromkeys(row["party"] for row in rows)
-        if (row := strongest([r for r in rows if r["party"] == party and r["how"] != "own"], quantities))
+    rows = [row for row in result["learned"] if row["how"] != "own"]
+    if not result["learned"]:
+        return "No ledger was made."
+    quantities, words = _HEAD if any(row["quantity"] == "head" for row in rows) else _IMAGES
+    total = sum(result.get("config", {}).get("counts", ()))
+    parties = list(dict.fromkeys(row["party"] for row in rows))
+    mine = {
+        party: [r for r in rows if r["party"] == party and r["quantity"] in quantities] for party in parties
+    }
+    reads = [found for party in parties if (found := _reading(party, mine[party], words, total))]
+    alone = [each for each in reads if not each.together]
+    most = max((each.count or 0 for each in alone), default=0)
+    sentences = [_sentence(each) for each in alone]
+    sentences += [
+        _sentence(each)
+        for each in reads
+        if each.together and (not alone or each.count is None or each.count > most)
     ]
-    if not found:
-        return "Nobody said what becomes of the samples: see the table." if rows else "No ledger was made."
-    for told in (_READS, _WEAKER):
-        mine = [row for row in found if row["how"] in told]
-        alone = [row for row in mine if "," not in row["party"]]
-        if mine:
-            best = min(alone or mine, key=lambda row: (_order(told, row), row["since_round"] or 0))
-            others = [named(row["party"]) for row in alone if row is not best and row["how"] in _READS]
-            also = (
-                f" So {'does' if len(others) == 1 else 'do'} {_and(others)}, of what the table says."
-                if others
-                else ""
-            )
-            return f"{_sentence(best, told, words)}.{also}"
-    tried = _and(sorted({named(row["party"]) for row in found}))
-    return f"Of {words} nothing was found in the view of {tried}, by what the table says was tried."
+    if not any(each.count == total or each.words.startswith("all ") for each in reads):
+        weaker = [row for party in parties if (row := _weaker(mine[party]))]
+        singles = [row for row in weaker if "," not in row["party"]]
+        sentences += [_weakly(row, words) for row in singles or weaker]
+    sentences = [*(_capital(sentence) for sentence in sentences), *_also(rows, quantities)]
+    if any("not recorded" in row["detail"] for row in rows):
+        sentences.append("Payloads were not all recorded, so more may follow.")
+    return " ".join(sentences) if sentences else _nothing(mine, words)
 
 
-def _order(told: Mapping[str, str], row: Mapping[str, Any]) -> tuple[int, bool]:
-    return list(told).index(row["how"]), not row["of"].startswith("all ")
+def _reading(party: str, rows: Sequence[Mapping[str, Any]], words: str, total: int) -> Read | None:
+    strong = [row for row in rows if row["how"] in _READS]
+    if not strong:
+        return None
+    known = {
+        i for row in strong for start, stop in row["data"].get("samples", ()) for i in range(start, stop)
+    }
+    whole = next((row["of"] for row in strong if _whole(row["of"], total)), "")
+    others = [row["of"] for row in strong if not row["data"].get("samples")]
+    if whole or (total and len(known) == total):
+        count, told = total, whole or f"all {total} samples"
+    elif known:
+        count, told = len(known), f"{len(known)} of {total} samples" if total else f"{len(known)} samples"
+        told += f" and {_and([_of(each, words) for each in dict.fromkeys(others)])}" if others else ""
+    else:
+        count, told = None, _and([_of(each, words) for each in dict.fromkeys(others)])
+    steps = [row["since_round"] for row in strong if row["since_round"] is not None]
+    return Read(party, count, told, all(row["how"] == "clear" for row in strong), min(steps, default=None))
 
 
-def _sentence(row: Mapping[str, Any], told: Mapping[str, str], words: str) -> str:
-    who = named(row["party"])
-    together = f"{who[0].upper()}{who[1:]}{' together' if ',' in row['party'] else ''}"
-    of = row["of"] if "sample" in row["of"] else f"{words} of {row['of']}"
+def _whole(of: str, total: int) -> bool:
+    return of == f"all {total} samples" or (not total and of.startswith("all ") and of.endswith(" samples"))
+
+
+def _of(of: str, words: str) -> str:
+    return of if "sample" in of else f"{words} of {of}"
+
+
+def _sentence(each: Read) -> str:
+    verb = ("are" if each.together else "is") + " sent" if each.clear else "can compute"
+    how = "in the clear" if each.clear else "exactly"
+    since = "" if each.since is None else f", since step {each.since}"
+    return f"{_who(each.party)} {verb} {each.words} {how}{since}."
+
+
+def _weaker(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """A party's line that says most without being read."""
+    return strongest([row for row in rows if row["how"] in _WEAKER], [row["quantity"] for row in rows])
+
+
+def _weakly(row: Mapping[str, Any], words: str) -> str:
+    many = "," in row["party"]
     since = "" if row["since_round"] is None else f", since step {row['since_round']}"
-    what = told[row["how"]].format(of=of, since=since)
-    if "," in row["party"]:
-        for verb, plural in (("is sent", "are sent"), ("determines", "determine"), ("narrows", "narrow")):
-            what = what.replace(verb, plural, 1)
-    return f"{together} {what}"
+    said = _WEAKER[row["how"]].format(
+        who=_who(row["party"]), of=_of(row["of"], words), since=since,
+        determines="determine" if many else "determines", narrows="narrow" if many else "narrows",
+    )  # fmt: skip
+    return f"{said}."
+
+
+def _also(rows: Sequence[Mapping[str, Any]], but: Sequence[str]) -> list[str]:
+    """What else was to stay private and is read, and by whom alone."""
+    found = []
+    for quantity, called in _ALSO.items():
+        who = [row["party"] for row in rows if row["quantity"] == quantity and row["how"] in _READS]
+        alone = [party for party in dict.fromkeys(who) if "," not in party]
+        if alone and quantity not in but:
+            found.append(f"{called} by {_and([named(party) for party in alone])}")
+    return [f"Also read: {'; '.join(found)}."] if found else []
+
+
+def _nothing(mine: Mapping[str, Sequence[Mapping[str, Any]]], words: str) -> str:
+    examined = [
+        party for party, rows in mine.items() if rows and all(r["how"] == "nothing found" for r in rows)
+    ]
+    left = [party for party, rows in mine.items() if any(row["how"] == "not analysed" for row in rows)]
+    if left:
+        return f"Nobody said what the view of {_and([named(party) for party in left])} tells of {words}."
+    if not examined:
+        return f"Nobody said what becomes of {words}: see the table."
+    who = _and([named(party) for party in examined])
+    return f"Of {words} nothing was found in the view of {who}, by what the table says was tried."
+
+
+def _who(parties: str) -> str:
+    return f"{named(parties)}{' together' if ',' in parties else ''}"
+
+
+def _capital(sentence: str) -> str:
+    return f"{sentence[0].upper()}{sentence[1:]}"
 
 
 def named(parties: str) -> str:

@@ -120,7 +120,9 @@ def sprite_of(run: RunFolder, name: Any) -> dict[str, Any] | None:
     if not isinstance(name, dict) or Path(str(name["file"])).parts[:-1] != ("figures",):
         return None
     path = run.path / name["file"]
-    if path.is_symlink() or not path.is_file() or path.stat().st_size > _LARGEST_SPRITE:
+    if path.is_symlink() or path.resolve().parent != run.path.resolve() / "figures" or not path.is_file():
+        return None
+    if path.stat().st_size > _LARGEST_SPRITE:
         return None
     return {**name, "url": "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()}
 

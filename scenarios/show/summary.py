@@ -259,7 +259,8 @@ def coalition_table(rows: list[dict[str, Any]], width: int = _WIDE) -> Renderabl
 _NO_EXACT = "no exact samples found"
 _COALITION_LEGEND = (
     "what was found or tried instead stands beside it; owners are alike to a protocol: data_owner:0 stands "
-    "for any, data_owner:0 and :1 for any two; up to three parties were tried"
+    "for any, data_owner:0 and :1 for any two (where owners leave, other two may read more); up to three "
+    "parties were tried"
 )
 
 

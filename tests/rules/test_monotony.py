@@ -26,6 +26,7 @@ LINES = (
     "mitig2 --owners 4 --batch 4 --labels owner --defence secure-aggregation",
     "mitig2 --owners 4 --batch 4 --epochs 2 --dropout 0.1 --late 0.15 --labels owner "
     "--defence secure-aggregation",
+    "mitig2 --owners 3 --samples 36 --batch 4 --epochs 2 --dropout 0.05 --defence secure-aggregation",
     "mitig2 --defence u-shaped --optimizer adam --split label --owners 3 --batch 4",
     "reverse-he --release logits --head 24-6-5",
 )  # fmt: skip

@@ -229,7 +229,10 @@ def _of_span(sight: Sight, change: Reals, samples: int, dimensions: int, noise: 
 def unmasked(sight: Sight) -> Iterator[Told]:
     """Maps that crossed as opaque numbers, and that the view can read all the same."""
     opaque = {label for relation in sight.relations.of(Opaque) for label in relation.labels}
-    maps = [k for k in sight.relations.of(KnownMap) if not k.own and set(k.labels) & opaque]
+    maps = [
+        k for k in sight.relations.of(KnownMap)
+        if not k.own and set(k.labels) & opaque and k.map.owner >= 0  # the mean of all is no copy
+    ]  # fmt: skip
     for owner in dict.fromkeys(k.map.owner for k in maps):
         mine = [k for k in maps if k.map.owner == owner]
         detail = f"{', '.join(mine[0].labels)}: the view holds every mask of {len(mine)} copies"

@@ -58,24 +58,35 @@ def own(relations: Relations) -> NDArray[np.int64]:
 def between_known(relations: Relations, rounded: bool = False) -> list[Update]:
     """Updates between two maps that the view holds, and that move samples of others.
 
-    Of copies of the map that came back, where there are any; else of the map of everybody, from each time
-    that it is known to the next. `rounded`: of maps that are known up to rounding only.
+    Of copies of the map that came back, where there are any; of samples that none of these moves, of the map
+    of everybody, from each time that it is known to the next. `rounded`: of maps that are known up to
+    rounding only.
     """
     known = {k.map for k in relations.of(KnownMap) if k.labels and not k.own and bool(k.noise) == rounded}
     updates, mine = list(relations.of(Update)), own(relations)
     found = [u for u in updates if u.after.owner >= 0 and {u.before, u.after} <= known]
-    if not found and updates:
-        at = positions(updates)
-        times = sorted(
-            (which for which in at if which in known and which.owner < 0), key=lambda which: which.time
-        )
-        since: dict[Map, int] = {}
-        for update in updates:
-            since[update.after] = max(update.since, since.get(update.after, 0))
-        for before, after in pairwise(times):
-            terms, apart = at[after] - at[before], after.time - before.time
-            found.append(Update(before, after, terms, updates[0].steps, apart, since=since.get(after, 0)))
+    covered = np.unique(np.concatenate([mine, *map(samples_of, found)])) if found else mine
+    found += [
+        u for u in _of_everybody(updates, known) if not found or len(np.setdiff1d(samples_of(u), covered))
+    ]
     return [u for u in found if len(np.setdiff1d(samples_of(u), mine, assume_unique=True))]
+
+
+def _of_everybody(updates: list[Update], known: set[Map]) -> list[Update]:
+    if not updates:
+        return []
+    at = positions(updates)
+    times = sorted(
+        (which for which in at if which in known and which.owner < 0), key=lambda which: which.time
+    )
+    since: dict[Map, int] = {}
+    for update in updates:
+        since[update.after] = max(update.since, since.get(update.after, 0))
+    found = []
+    for before, after in pairwise(times):
+        terms, apart = at[after] - at[before], after.time - before.time
+        found.append(Update(before, after, terms, updates[0].steps, apart, since=since.get(after, 0)))
+    return found
 
 
 def rounding_error(update: Update, after: Reals) -> float:

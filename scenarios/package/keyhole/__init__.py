@@ -129,7 +129,8 @@ class Run(RunFolder):
         if not (self.path / "result.json").exists():
             return f"<p>{html.escape(str(self.path))}: not finished</p>"
         text = html.escape(page([self]))
-        return f'<iframe srcdoc="{text}" style="width: 100%; height: {_HEIGHT}px; border: 0"></iframe>'
+        style = f"width: 100%; height: {_HEIGHT}px; border: 0"
+        return f'<iframe sandbox="allow-scripts" srcdoc="{text}" style="{style}"></iframe>'
 
 
 def run(scenario: str, *, progress: bool = False, **options: Any) -> Run:
