@@ -87,16 +87,17 @@ class Opened:
         count = len(self.members)
         shares: dict[tuple[int, str], dict[int, Array]] = {}
         publics = _publics(view, "share_pks", number)
-        for row, sealed in view.values("sealed", Kind.RECEIVED):
+        for row in view.rows("sealed", Kind.RECEIVED):
             owner = index_of(row.receiver)
             if row.round == number and owner in self._share_keys and len(publics):
-                got = aggregate.unseal(sealed, owner, self.members, self._share_keys[owner], publics)
+                got = aggregate.unseal(view.value(row), owner, self.members, self._share_keys[owner], publics)
                 for k in range(count):
                     for what, share in zip(("key", "seed"), got[k], strict=True):
                         shares.setdefault((k, what), {})[self.members.index(owner)] = share
         stayed = np.isin(self.members, ends(view.config, number).stayed)
-        for row, opened in view.values("opened", Kind.RECEIVED):
+        for row in view.rows("opened", Kind.RECEIVED):
             if row.round == number:
+                opened = view.value(row)
                 for k in range(count):
                     what = "seed" if stayed[k] else "key"
                     shares.setdefault((k, what), {})[self.members.index(index_of(row.sender))] = opened[k]
