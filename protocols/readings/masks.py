@@ -14,11 +14,11 @@ import numpy as np
 
 from protocols.crypto import aggregate, shamir
 from protocols.crypto.coins import Coins
-from protocols.language.relations import Array, KnownMap, Map, Opaque, Relation
+from protocols.language.relations import Array, KnownMap, Map, Opaque, Plain, Relation
 from protocols.language.roles import DATA_OWNER, index_of, role_of
 from protocols.language.session import NO_ROUND
 from protocols.language.view import Kind, Row, View
-from protocols.network.schedule import ends, members
+from protocols.network.schedule import ends, members, round_count
 from protocols.parts.averaging import averaged
 
 _COPIES = {"w1": "copy", "head": "head_copy"}
@@ -113,9 +113,7 @@ class Opened:
 def opened(view: View) -> Iterator[Relation]:
     """The copies that lie open, and that the others do not."""
     if view.config.leavers == "some":
-        needed = aggregate.threshold(view.config.members)
-        few = sum(role_of(party) is DATA_OWNER for party in view.parties) < needed
-        yield Opaque(labels=("shares", "sealed"), why=_SEALED.format(needed) if few else "")
+        yield _sealed(view)
     for name, called in _COPIES.items():
         label, left = f"{name}_masked", 0
         rows = list(view.rows(label, Kind.RECEIVED))
@@ -135,6 +133,19 @@ def opened(view: View) -> Iterator[Relation]:
                 left += 1
         yield from _last_mean(view, name, label, rows)
         yield Opaque(labels=(label,), why=_WHY if left else "")
+
+
+def _sealed(view: View) -> Relation:
+    """What sealed shares tell: nothing to fewer owners of a round than it takes; else keys and seeds."""
+    config, labels = view.config, ("shares", "sealed")
+    mine = {index_of(party) for party in view.parties if role_of(party) is DATA_OWNER}
+    needed = aggregate.threshold(config.members)
+    most = max(len(mine.intersection(members(config, number))) for number in range(round_count(config)))
+    if most < needed:
+        return Opaque(labels=labels, why=_SEALED.format(needed))
+    return Plain(
+        labels=labels, quantity=f"keys and seeds of masks, as {most} owners of a round put shares together"
+    )
 
 
 def _copy(view: View, row: Row, known: Opened, name: str) -> Callable[[], Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -63,14 +64,14 @@ def _begins(run: RunFolder) -> int:
 def crossings(run: RunFolder, at: list[Moment]) -> list[Crossing]:
     """What crossed, in the order of first messages, between roles."""
     edges = np.array([moment.seq for moment in at])
-    seqs: dict[tuple[str, str, str, str], list[int]] = {}
-    sizes: dict[tuple[str, str, str, str], list[int]] = {}
+    seqs: dict[tuple[str, str, str, str], array[int]] = {}  # eight bytes a message
+    sizes: dict[tuple[str, str, str, str], array[int]] = {}
     for path in run.transcripts:
         with closing(Transcript(path)) as transcript:
             for phase, sender, receiver, label, seq, nbytes in transcript.query(_SENT):
                 key = phase, role_name(sender), role_name(receiver), label
-                seqs.setdefault(key, []).append(seq)
-                sizes.setdefault(key, []).append(nbytes)
+                seqs.setdefault(key, array("q")).append(seq)
+                sizes.setdefault(key, array("q")).append(nbytes)
     found = []
     for key, numbers in seqs.items():
         order = np.argsort(numbers)

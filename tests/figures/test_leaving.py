@@ -6,7 +6,7 @@ import pytest
 from parties.record.view import Kind
 from protocols.crypto import aggregate
 from protocols.language.errors import ConfigError
-from protocols.language.relations import KnownMap, Map, now
+from protocols.language.relations import KnownMap, Map, Opaque, Plain, now
 from protocols.network.config import Labels
 from protocols.network.schedule import ends
 from protocols.readings.masks import Opened
@@ -127,6 +127,26 @@ def test_a_late_copy_stays_under_its_own_mask_alone(runs):
     seed = Opened(own, 1).seeds[1]
     copy = aggregate.restore(stripped - aggregate.own_mask(seed, "w1 1", words.shape))
     assert np.abs(copy).max() < 10 < np.abs(aggregate.restore(stripped)).max()
+
+
+def said_of_shares(run, *parties):
+    """The relations that a view states of sealed shares: why they are opaque, or what they come to."""
+    found = [*stated(run, *parties).of(Opaque), *stated(run, *parties).of(Plain)]
+    return [getattr(each, "why", "") or each.quantity for each in found if "sealed" in each.labels]
+
+
+def test_a_view_says_what_sealed_shares_tell_it(runs):
+    """Nothing to two of four owners, who need three; keys to three; nothing to three that never met."""
+    run = runs("mitig2", **SECURE)[0]
+    owners = [f"data_owner:{i}" for i in range(4)]
+    (few,), (enough,) = said_of_shares(run, *owners[:2]), said_of_shares(run, *owners[:3])
+    assert few.startswith("shares of keys and seeds") and "fewer than 3" in few
+    assert enough.startswith("keys and seeds of masks, as 3 owners of a round")
+    crowd = runs("mitig2", **{**CROWD, "dropout": 0.2, "defence": ("secure_aggregation",)})[0]
+    (apart,) = said_of_shares(
+        crowd, "data_owner:0", "data_owner:3", "data_owner:6"
+    )  # rounds of three in turn
+    assert "fewer than 2" in apart
 
 
 def test_where_nobody_stays_the_mean_stays(runs):
