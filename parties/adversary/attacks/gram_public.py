@@ -38,10 +38,10 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
     index = whole_block(found, labels >= 0)
     if not len(index):
         raise NotApplicable("no sample has a label and its inner products with the others")
-    points = factor_of(found.values[np.ix_(index, index)], found.noise) * prior.x_max
-    public = prior.public * prior.x_max
+    points, cut = factor_of(found.values[np.ix_(index, index)], found.noise)
+    points, public = points * prior.x_max, prior.public * prior.x_max
     try:
-        turned = aligned(points, labels[index], public, prior.public_labels, prior.x_max)
+        turned = aligned(points, labels[index], public, prior.public_labels, prior.x_max, cut)
     except ValueError as problem:
         raise NotApplicable(str(problem)) from None
     notes = {

@@ -22,7 +22,7 @@ decomposition (r, n) an iteration.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,7 @@ _MEANS = 50.0  # weight w of the means beside the covariances
 _MOMENTS, _TRANSPORTS, _ROUNDED = 30, 40, 200  # iterations, of the last at most
 _WARM, _COOLED, _COLDEST = 0.3, 0.9, 0.02  # entropy at first, its fall, its end; of a nearest distance
 _SINKHORN = 20
+_FLAT, _CUT = 1e-9, 1e-4  # of the largest eigenvalue: zero; noise below which none that matters is hidden
 _STILL = 1e-5  # relative change of what is left, below which iterations end
 
 
@@ -50,19 +51,23 @@ class Aligned:
     apart: float
 
 
-def factor_of(products: Reals, noise: float) -> Reals:
-    """Rows Y (N, r) with Y Y^T = `products` (N, N), without what errors of about `noise` an entry make of
-    eigenvalues.
+def factor_of(products: Reals, noise: float) -> tuple[Reals, bool]:
+    """(rows Y (N, r) with Y Y^T = `products` (N, N), whether some directions are left out), without what
+    errors of about `noise` an entry make of eigenvalues.
     """
     values, vectors = np.linalg.eigh((products + products.T) / 2)
-    kept = values > max(2 * noise * np.sqrt(len(products)), values[-1] * 1e-9)
+    hidden = 2 * noise * np.sqrt(len(products))  # the largest eigenvalue of such errors
+    kept = values > max(hidden, values[-1] * _FLAT)
     found: Reals = vectors[:, kept] * np.sqrt(values[kept])
-    return found
+    return found, hidden > values[-1] * _CUT
 
 
-def aligned(points: Reals, labels: Whole, public: Reals, public_labels: Whole, x_max: int) -> Aligned:
+def aligned(
+    points: Reals, labels: Whole, public: Reals, public_labels: Whole, x_max: int, cut: bool = False
+) -> Aligned:
     """The points (N, r) turned into the space of `public` (P, n); pixels of both are in units of 1 .. x_max.
 
+    With `cut`, noise hid some directions of the points: there they are taken for the mean of their class.
     A class without two points here and two public ones says nothing; `ValueError` where no other is left, or
     where r > n.
     """
@@ -79,8 +84,11 @@ def aligned(points: Reals, labels: Whole, public: Reals, public_labels: Whole, x
     turn = _by_moments([(y[ours], theirs[others]) for ours, others in classes])
     for entropy in _entropies():
         turn = _transported(y, turn, [(ours, theirs[others]) for ours, others in classes], entropy)
-    turn, apart = _fitted(y, turn, lambda z: np.rint(np.clip(z, 0, x_max)))
-    return Aligned(np.clip(y @ turn, 0, x_max).astype(np.float64), apart)
+    guess = np.zeros((len(y), theirs.shape[1]), np.float32)
+    for ours, others in classes if cut else ():
+        guess[ours] = theirs[others].mean(axis=0)
+    turn, apart = _fitted(y, guess, turn, x_max)
+    return Aligned(np.clip(_placed(y, guess, turn), 0, x_max).astype(np.float64), apart)
 
 
 def orthogonal(slope: NDArray[np.floating]) -> Floats:
@@ -118,12 +126,17 @@ def _transported(
     return orthogonal(total)
 
 
-def _fitted(y: Floats, turn: Floats, project: Callable[[Floats], Floats]) -> tuple[Floats, float]:
-    """(R, root mean square of Y R from its projection) after fits to the projection of the fit before."""
+def _placed(y: Floats, guess: Floats, turn: Floats) -> Floats:
+    """Y R, and what is guessed (N, n) in the directions that R does not reach."""
+    return (y @ turn + guess - (guess @ turn.T) @ turn).astype(np.float32)
+
+
+def _fitted(y: Floats, guess: Floats, turn: Floats, x_max: int) -> tuple[Floats, float]:
+    """(R, root mean square of the points from whole numbers in the range), R fitted to these in turn."""
     left = np.inf
     for _ in range(_ROUNDED):
-        z = y @ turn
-        target = project(z)
+        z = _placed(y, guess, turn)
+        target = np.rint(np.clip(z, 0, x_max))
         apart = float(np.sqrt(np.mean((z - target) ** 2)))
         if left - apart <= _STILL * apart:
             break
