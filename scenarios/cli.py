@@ -21,6 +21,7 @@ from scenarios.show.terminal import OneLine, console, dashed, reported, show_tra
 from scenarios.study.audit_command import Audits
 from scenarios.study.matrix_command import matrix
 from scenarios.study.sweep_command import sweep
+from scenarios.viewer.view_command import view
 
 app = typer.Typer(
     name="keyhole",
@@ -33,7 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _command in (attack, learned, coalitions, report):
+for _command in (attack, learned, coalitions, report, view):
     app.command()(_command)
 
 _NAMES = " | ".join(name.replace("_", "-") for name in PROTOCOLS)
