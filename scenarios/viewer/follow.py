@@ -13,6 +13,8 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -36,6 +38,7 @@ from scenarios.show.summary import plural
 _SECONDS = 40.0  # of set-up and training, up to which a run is carried out again
 _MESSAGES = 20_000
 _PATIENCE = 240.0  # seconds after which a process that still works at it is ended
+_LOOK_SECONDS = 0.05
 _OF_MESSAGES = "kind IN ('sent', 'output') ORDER BY id"
 _IN_INSTANCE = ("images", "labels")
 
@@ -261,29 +264,36 @@ class Follower:
         self._path = str(run.path)
         self._found: dict[Secret, Followed | str] = {}
         self._at: tuple[Secret, SpawnProcess, Connection] | None = None
+        self._lock = threading.Lock()  # pages are made in threads
 
     def known(self, secret: Secret) -> Followed | str | None:
         """What was found, or why nothing was; None if nobody asked, or it is not finished."""
-        self._look()
-        return self._found.get(secret)
+        with self._lock:
+            self._look()
+            return self._found.get(secret)
 
     def ask(self, secret: Secret, seconds: float) -> Followed | str | None:
         """The same, and a process is started for it; waits a while for what it finds."""
-        found = self.known(secret)
-        if found is not None:
-            return found
-        if self._at is None:
-            self._begin(secret)
-        self._look(seconds)
-        return self._found.get(secret)
+        until = time.monotonic() + seconds
+        while (found := self.known(secret)) is None and time.monotonic() < until:
+            with self._lock:
+                if self._at is None and secret not in self._found:
+                    self._begin(secret)
+            time.sleep(_LOOK_SECONDS)
+        return found
 
     @property
     def busy(self) -> Secret | None:
         """What is being followed."""
-        return None if self._at is None else self._at[0]
+        at = self._at
+        return None if at is None else at[0]
 
     def close(self) -> None:
         """End the process."""
+        with self._lock:
+            self._end()
+
+    def _end(self) -> None:
         if self._at is not None:
             self._at[1].kill()
             self._at[1].join()
@@ -298,15 +308,15 @@ class Follower:
         theirs.close()
         self._at = secret, process, mine
 
-    def _look(self, seconds: float = 0.0) -> None:
-        if self._at is None or not self._at[2].poll(seconds):
+    def _look(self) -> None:
+        if self._at is None or not self._at[2].poll():
             return
         secret, _, pipe = self._at
         try:
             self._found[secret] = pipe.recv()
         except EOFError:
             self._found[secret] = "the process that followed it died"
-        self.close()
+        self._end()
 
 
 def _work(path: str, secret: Secret, pipe: Connection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,7 @@ class Pages:
         self._path, self._base = run.path, base
         self._run, self._stamps = run, self._stamped()
         self._entries, self._follower = Entries(run), Follower(run)
+        self._one_payload = threading.Lock()  # in memory at a time
         self._environment = Environment(
             loader=PackageLoader("scenarios.viewer", "."),
             autoescape=select_autoescape(default=True, default_for_string=True),
@@ -96,7 +98,8 @@ class Pages:
                     f"A payload of {size(row.nbytes)} is not opened here; `keyhole show RUN --party "
                     f"{row.party} --label {row.label} --dump FILE.npy` writes the first of its label."
                 )
-            return shown(self._entries.value(entry), self._shape()), ""
+            with self._one_payload:
+                return shown(self._entries.value(entry), self._shape()), ""
         except NotRecorded:
             return None, "The payload was not kept: the run recorded its size and its digest alone."
         except DataError as fault:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hmac
 import secrets
 import socket
-import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Any
@@ -37,7 +36,6 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cache-control": "no-store",
 }
-_AT_ONCE = 2  # requests that open payloads
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -80,13 +78,11 @@ def _with_headers(send: Send) -> Send:
 
 def application(pages: Pages, token: str, port: int) -> Guard:
     """The pages of a run as an ASGI application, at `/TOKEN/`."""
-    gate = threading.BoundedSemaphore(_AT_ONCE)
 
     def page(made: Callable[[Request], str]) -> Callable[[Request], Response]:
         def answered(request: Request) -> Response:
             try:
-                with gate:
-                    return HTMLResponse(made(request))
+                return HTMLResponse(made(request))
             except KeyholeError as fault:
                 return HTMLResponse(pages.fault(str(fault)), 404)
 

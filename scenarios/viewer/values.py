@@ -99,24 +99,49 @@ def _array(array: NDArray[Any], shape: Sequence[int], name: str, sealed: bool) -
     found = _digest(np.ascontiguousarray(array).data) if name else ""  # of a whole message its row has one
     if not array.size:
         return Shown(name, f"{said}, empty", found)
-    numbers = array.astype(np.float64)
-    finite = numbers[np.isfinite(numbers)]
-    if sealed and (not finite.size or float(np.abs(finite).max()) >= _PLAIN):
+    facts = _Facts.of(array)
+    if sealed and facts.largest >= _PLAIN:
         return Shown(name, said, found)
     table, table_said = _table(array)
-    return Shown(
-        name, said, found, tuple(_facts(numbers, finite)), picture(numbers, shape), table, table_said
-    )
+    return Shown(name, said, found, tuple(facts.said()), picture(array, shape), table, table_said)
 
 
-def _facts(numbers: Reals, finite: Reals) -> Iterator[str]:
-    if finite.size:
-        yield f"least {finite.min():.6g}"
-        yield f"most {finite.max():.6g}"
-        yield f"mean {finite.mean():.6g}"
-        yield f"{np.count_nonzero(finite == 0) / numbers.size:.1%} zeros"
-    if finite.size < numbers.size:
-        yield f"{numbers.size - finite.size} not finite"
+@dataclass(frozen=True)
+class _Facts:
+    """What an array of any size is described by, found without a copy of it in another type."""
+
+    least: float
+    most: float
+    mean: float
+    zeros: float  # share
+    missing: int  # entries that are not finite
+
+    @classmethod
+    def of(cls, array: NDArray[Any]) -> _Facts:
+        """Of its finite entries."""
+        known: Any = np.isfinite(array) if array.dtype.kind == "f" else True
+        missing = 0 if known is True else int(array.size - np.count_nonzero(known))
+        if missing == array.size:
+            return cls(math.nan, math.nan, math.nan, 0.0, missing)
+        few = array if not missing else array[known]
+        mean = float(few.mean(dtype=np.float64))
+        zeros = 1 - np.count_nonzero(few) / array.size - missing / array.size
+        return cls(float(few.min()), float(few.max()), mean, zeros, missing)
+
+    @property
+    def largest(self) -> float:
+        """The largest magnitude; infinite where nothing is finite."""
+        return math.inf if math.isnan(self.least) else max(-self.least, self.most)
+
+    def said(self) -> Iterator[str]:
+        """In words."""
+        if not math.isnan(self.least):
+            yield f"least {self.least:.6g}"
+            yield f"most {self.most:.6g}"
+            yield f"mean {self.mean:.6g}"
+            yield f"{self.zeros:.1%} zeros"
+        if self.missing:
+            yield f"{self.missing} not finite"
 
 
 def _table(array: NDArray[Any]) -> tuple[tuple[tuple[str, ...], ...], str]:
@@ -147,46 +172,45 @@ def _digest(content: Any) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def picture(numbers: Reals, shape: Sequence[int]) -> Picture:
+def picture(array: NDArray[Any], shape: Sequence[int]) -> Picture:
     """An array as samples, where its rows have as many numbers as one, else as a heat map."""
     pixels = math.prod(shape) if len(shape) > 1 and min(shape) > 0 else 0
-    if numbers.shape[-1] == pixels > 3 and shape[0] > 1:
-        return _samples(numbers.reshape(-1, pixels), shape)
-    if numbers.ndim == 1:
-        return _heat(_wrapped(numbers), f"{numbers.size} entries, row by row")
-    flat = numbers.reshape(-1, numbers.shape[-1])
+    if array.shape[-1] == pixels > 3 and shape[0] > 1:
+        return _samples(array.reshape(-1, pixels), shape)
+    if array.ndim == 1:
+        return _heat(
+            _wrapped(array), f"{array.size} entries, in rows of 64" if array.size > 64 else "one row"
+        )
+    flat = array.reshape(-1, array.shape[-1])
     return _heat(flat, f"{flat.shape[0]} rows of {flat.shape[1]} columns")
 
 
-def _wrapped(line: Reals) -> Reals:
-    """A vector in rows of 64, or one row."""
+def _wrapped(line: NDArray[Any]) -> NDArray[Any]:
+    """A vector in rows of 64, the last of them filled up where they are few; or one row."""
     if line.size <= 64:
         return line.reshape(1, -1)
+    if line.size > 64 * _SIDE:  # of which few are drawn
+        return line[: line.size // 64 * 64].reshape(-1, 64)
     filled = np.full(-(-line.size // 64) * 64, np.nan)
     filled[: line.size] = line
     return filled.reshape(-1, 64)
 
 
-def _heat(flat: Reals, said: str) -> Picture:
+def _heat(flat: NDArray[Any], said: str) -> Picture:
     rows, columns = (np.unique(np.linspace(0, side - 1, min(side, _SIDE)).astype(int)) for side in flat.shape)
     whole = len(rows) == flat.shape[0] and len(columns) == flat.shape[1]
-    drawn = flat[np.ix_(rows, columns)]
-    colours, scale = _coloured(drawn)
+    colours, scale = _coloured(flat[np.ix_(rows, columns)].astype(np.float64))
     of = "" if whole else f", of which {len(rows)} × {len(columns)} are drawn, evenly"
     return _picture(colours, f"Heat map: {said}{of}; {scale}")
 
 
-def _samples(rows: Reals, shape: Sequence[int]) -> Picture:
+def _samples(rows: NDArray[Any], shape: Sequence[int]) -> Picture:
     """Rows as pictures beside each other, with a clear pixel between."""
-    few = rows[:_TILES]
+    few = rows[:_TILES].astype(np.float64)
     height, width = shape[0], shape[1]
-    colour = len(shape) == 3 and shape[2] == 3 and np.nanmin(few) >= 0
     channels = few.reshape(len(few), height, width, -1)
-    if colour:
-        tiles, scale = _gray(channels), "in colour"
-    elif np.nanmin(few) >= 0:
-        tiles, scale = np.repeat(_gray(channels.mean(axis=3, keepdims=True)), 3, axis=3), "black is 0"
-        scale += f", white {np.nanmax(few):.4g}"
+    if np.isfinite(few).all() and few.min() >= 0:
+        tiles, scale = _gray(channels)
     else:
         tiles, scale = _coloured(channels.mean(axis=3))
     across = max(1, min(len(few), _WIDTH // (4 * (width + 1)), 10))
@@ -201,10 +225,12 @@ def _samples(rows: Reals, shape: Sequence[int]) -> Picture:
     return _picture(sheet, f"Samples: {said}")
 
 
-def _gray(values: Reals) -> NDArray[np.uint8]:
-    most = np.nanmax(values) or 1.0
-    found: NDArray[np.uint8] = np.rint(np.nan_to_num(values / most, nan=0.5) * 255).astype(np.uint8)
-    return found
+def _gray(channels: Reals) -> tuple[NDArray[np.uint8], str]:
+    """Samples (m, rows, columns, channels) from black, and the scale in words; three channels are colours."""
+    if channels.shape[3] != 3:
+        channels = np.repeat(channels.mean(axis=3, keepdims=True), 3, axis=3)
+    most = float(channels.max())
+    return np.rint(channels / (most or 1.0) * 255).astype(np.uint8), f"black is 0, brightest {most:.4g}"
 
 
 def _coloured(values: Reals) -> tuple[NDArray[np.uint8], str]:
