@@ -6,11 +6,13 @@ Transcripts are opened for each question: a run that is not finished may still b
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from threading import Lock
+from typing import Any, NamedTuple, TypeVar
 
 from parties.record.transcript import Transcript
 from protocols.language.errors import DataError
@@ -20,6 +22,7 @@ from scenarios.page.timeline import Crossing
 from scenarios.run.folder import RunFolder
 
 PAGE = 50  # entries
+_AT_ONCE = 4  # transcripts
 _END = (1 << 63) - 1
 # Of everybody, what was received is listed as it was sent; of a party, as it saw it.
 _ONCE = f"(kind <> 'received' OR sender = '{EXPERIMENTER.value}')"
@@ -46,6 +49,9 @@ _SENT = (
 )
 _KNOWN = f"SELECT DISTINCT {', '.join(map(_CUT.format, ('party', 'phase', 'label')))} FROM rows"
 _STEP = "SELECT step FROM steps WHERE party = ? AND after_row < ? ORDER BY id DESC LIMIT 1"
+
+
+T = TypeVar("T")
 
 
 class Place(NamedTuple):
@@ -144,6 +150,7 @@ class Entries:
     def __init__(self, run: RunFolder) -> None:
         self._run = run
         self._found: tuple[Any, Choices] | None = None
+        self._lock = Lock()
 
     @property
     def files(self) -> list[Path]:
@@ -153,17 +160,17 @@ class Entries:
     def page(self, wanted: Wanted, start: Place | None = None, back: bool = False, most: int = PAGE) -> Page:
         """Up to `most` entries after a place, or with `back` before it; from an end without a place."""
         condition, args = wanted.condition()
-        found, total = list[Entry](), 0
-        for file, path in enumerate(self.files):
+        order = "seq DESC, id DESC" if back else "seq, id"
+
+        def asked(file: int, transcript: Transcript) -> tuple[int, list[Entry]]:
+            (counted,) = transcript.first(f"SELECT COUNT(*) FROM rows WHERE {condition}", *args) or (0,)
             beyond, place = _beyond(start, file, back)
-            order = "seq DESC, id DESC" if back else "seq, id"
-            with _opened(path) as transcript:
-                counted = transcript.first(f"SELECT COUNT(*) FROM rows WHERE {condition}", *args)
-                total += counted[0] if counted else 0
-                rows = transcript.rows(
-                    f"{condition} AND {beyond} ORDER BY {order} LIMIT ?", *args, *place, most + 1
-                )
-                found += [Entry(Place(row.seq, file, row.id), row) for row in rows]
+            where = f"{condition} AND {beyond} ORDER BY {order} LIMIT ?"
+            rows = transcript.rows(where, *args, *place, most + 1)
+            return counted, [Entry(Place(row.seq, file, row.id), row) for row in rows]
+
+        parts = self._of_each(asked)
+        total, found = sum(counted for counted, _ in parts), [each for _, some in parts for each in some]
         found.sort(reverse=back)
         more, found = len(found) > most, found[:most]
         if back:
@@ -192,34 +199,49 @@ class Entries:
     def choices(self) -> Choices:
         """What to filter by; asked again only when a transcript has changed."""
         now = [(path, path.stat().st_mtime_ns, path.stat().st_size) for path in _with_logs(self.files)]
-        if self._found is None or self._found[0] != now:
-            self._found = now, self._choices()
-        return self._found[1]
+        with self._lock:
+            if self._found is None or self._found[0] != now:
+                self._found = now, self._choices()
+            return self._found[1]
 
     def _choices(self) -> Choices:
-        known, rounds, entries = set[tuple[str, str, str]](), -1, 0
-        for path in self.files:
-            with _opened(path) as transcript:
-                for party, phase, label in transcript.query(_KNOWN):
-                    known.add((str(party), str(phase), str(label)))
-                ends = transcript.first("SELECT MAX(round), COUNT(*) FROM rows") or (None, 0)
-                rounds = max(rounds, ends[0] if isinstance(ends[0], int) else -1)
-                entries += ends[1]
+        def asked(_: int, transcript: Transcript) -> tuple[set[tuple[Any, ...]], Any, int]:
+            last, count = transcript.first("SELECT MAX(round), COUNT(*) FROM rows") or (None, 0)
+            return set(transcript.query(_KNOWN)), last, count
+
+        parts = self._of_each(asked)
+        known = {tuple(map(str, names)) for some, _, _ in parts for names in some}
+        rounds = max((last for _, last, _ in parts if isinstance(last, int)), default=-1)
+        entries = sum(count for _, _, count in parts)
         parties, phases, labels = ({names[k] for names in known} for k in range(3))
         roles = {party.partition(":")[0] for party in parties}
         return Choices(sorted(parties | roles), sorted(phases - {""}), sorted(labels), rounds, entries)
 
     def crossings(self) -> list[Crossing]:
         """What crossed between roles in the whole run, in the order of first messages."""
-        found: dict[tuple[str, str, str, str], tuple[int, int, int]] = {}
-        for path in self.files:
-            with _opened(path) as transcript:
-                for *key, first, count, nbytes in transcript.query(_SENT):
-                    place = tuple(map(str, key))
-                    before = found.get(place, (_END, 0, 0))  # type: ignore[arg-type]
-                    found[place] = min(first, before[0]), count + before[1], nbytes + before[2]  # type: ignore[index]
-        crossed = [Crossing(*key, first, [count], [nbytes]) for key, (first, count, nbytes) in found.items()]
+        parts = self._of_each(lambda _, transcript: list(transcript.query(_SENT)))
+        found: dict[tuple[str, ...], list[tuple[int, int, int]]] = {}
+        for phase, sender, receiver, label, *numbers in (each for some in parts for each in some):
+            key = str(phase), str(sender), str(receiver), str(label)
+            found.setdefault(key, []).append((numbers[0], numbers[1], numbers[2]))
+        crossed = []
+        for (phase, sender, receiver, label), each in found.items():
+            first, counts, sizes = zip(*each, strict=True)
+            crossed.append(Crossing(phase, sender, receiver, label, min(first), [sum(counts)], [sum(sizes)]))
         return sorted(crossed, key=lambda each: each.first)
+
+    def _of_each(self, asked: Callable[[int, Transcript], T]) -> list[T]:
+        """What each transcript answers; they are asked at the same time, as SQLite does not hold the
+        interpreter.
+        """
+
+        def one(file: int, path: Path) -> T:
+            with _opened(path) as transcript:
+                return asked(file, transcript)
+
+        files = self.files
+        with ThreadPoolExecutor(max(1, min(_AT_ONCE, len(files)))) as pool:
+            return list(pool.map(one, range(len(files)), files))
 
     @contextmanager
     def _file(self, number: int) -> Iterator[Transcript]:

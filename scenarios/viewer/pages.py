@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,12 @@ class Pages:
         """A page that says what is wrong."""
         return self._page("fault", "Not found", said=said)
 
+    def warm(self) -> None:
+        """Find out what every page needs, before the first is asked for."""
+        with suppress(KeyholeError):
+            self._environment.get_template("entries.html.j2")
+            self._entries.choices()
+
     def close(self) -> None:
         """End what is under way."""
         self._follower.close()
@@ -159,11 +166,13 @@ class Pages:
 
     def _page(self, template: str, title: str, **more: Any) -> str:
         run = self._refreshed()
-        try:
-            stopped, said, what = incomplete(run), answer(run.result), headline(run.result)
-        except KeyholeError as fault:
-            said, what = "", f"{run.settings['scenario'].replace('_', '-')}: {run.path.name}"
-            stopped = _incomplete(run) or str(fault)
+        said, what = "", f"{run.settings['scenario'].replace('_', '-')}: {run.path.name}"
+        stopped = _incomplete(run)
+        if not stopped and "asked" not in run.settings:  # which a prediction says
+            try:
+                said, what = answer(run.result), headline(run.result)
+            except KeyholeError as fault:
+                stopped = str(fault)
         return self._environment.get_template(f"{template}.html.j2").render(
             base=self._base,
             title=title,

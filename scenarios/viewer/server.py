@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import secrets
 import socket
+import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Any
@@ -145,6 +146,7 @@ class Viewer:
 
     def serve(self) -> None:
         """Answer until Ctrl-C, or `stop` from another thread."""
+        threading.Thread(target=self._pages.warm, daemon=True).start()
         try:
             with suppress(KeyboardInterrupt):
                 self._server.run(sockets=[self._socket])

@@ -22,14 +22,18 @@ from urllib.parse import urlsplit
 import numpy as np
 import psutil
 import pytest
+from typer.testing import CliRunner
 
 from protocols.language.message import encode
+from scenarios.cli import app
+from scenarios.run.catalogue import SCENARIOS
 from scenarios.run.folder import RunFolder, load_run
 from scenarios.viewer.entries import Entries, Place, Wanted
 from scenarios.viewer.follow import Follower, Secret, follow
 from scenarios.viewer.pages import Pages
 from scenarios.viewer.server import HEADERS, Viewer
 from scenarios.viewer.values import shown
+from tests.conftest import TINY
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -333,6 +337,25 @@ def test_a_run_that_is_not_finished_says_so_and_can_be_read(copy):
     assert "incomplete: interrupted; last message" in text and text.count("<tr><td>") > 10
 
 
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_every_entry_of_every_protocol_opens(whole_runs, scenario):
+    run, _ = whole_runs(scenario, **(TINY if scenario == "mitig1" else {}))
+    pages = Pages(run, "/t")
+    for entry in entries_of(run, kind="all"):
+        text = pages.entry(entry.place.file, entry.place.id, {})
+        assert entry.row.label in text and 'class="warn"' not in text
+    assert pages.figure().count('class="arrow"') > 0
+
+
+def test_a_prediction_can_be_looked_into(run, tmp_path):
+    copy = shutil.copytree(run.path, tmp_path / "run")
+    outcome = CliRunner().invoke(app, ["predict", str(copy), "--runtime", "inline", "--samples", "8"])
+    assert outcome.exit_code == 0, outcome.output
+    pages = Pages(load_run(copy / "predictions" / "0"), "/t")
+    text = pages.entries({})
+    assert 'class="warn"' not in text and text.count("<tr><td>") > 3
+
+
 # What a sample influences.
 
 
@@ -343,6 +366,14 @@ def test_following_finds_what_changes_and_nothing_before_it(run):
     first = next(e.row for e in entries_of(run, label="w1"))
     assert first.seq not in found.seqs and lines["w1"].depends == lines["w1"].of - 1
     assert lines["ct"].changes == ["content"] and found.of == len(entries_of(run, kind="messages"))
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_sample_of_every_protocol_can_be_followed(whole_runs, scenario):
+    run, _ = whole_runs(scenario, **(TINY if scenario == "mitig1" else {}))
+    (images, *_) = [e.row for e in entries_of(run, kind="input") if e.row.label == "images"]
+    found = follow(run, Secret(images.party, "images", 0))
+    assert 0 < len(found.seqs) <= found.of and not found.failed and "other numbers" not in found.how
 
 
 def test_a_label_changes_other_messages_than_an_image(run):
