@@ -22,6 +22,8 @@ from scenarios.page.timeline import Crossing
 from scenarios.run.folder import RunFolder
 
 PAGE = 50  # entries
+MOST_KINDS = 1000  # of messages, of a transcript; an honest one has some dozens
+_MOST_NAMES = 20_000  # that are looked at for what there is to choose from
 _AT_ONCE = 4  # transcripts
 _END = (1 << 63) - 1
 # Of everybody, what was received is listed as it was sent; of a party, as it saw it.
@@ -45,9 +47,10 @@ _ROLE = "substr({0}, 1, min(256, instr({0} || ':', ':') - 1))"
 _SENT = (
     f"SELECT {_CUT.format('phase')}, {_ROLE.format('sender')}, {_ROLE.format('receiver')}, "
     f"{_CUT.format('label')}, MIN(seq), COUNT(*), SUM(nbytes) FROM rows WHERE kind = 'sent' "
-    "GROUP BY 1, 2, 3, 4"
+    f"GROUP BY 1, 2, 3, 4 LIMIT {MOST_KINDS}"
 )
-_KNOWN = f"SELECT DISTINCT {', '.join(map(_CUT.format, ('party', 'phase', 'label')))} FROM rows"
+_NAMES = ", ".join(map(_CUT.format, ("party", "phase", "label")))
+_KNOWN = f"SELECT DISTINCT {_NAMES} FROM rows LIMIT {_MOST_NAMES}"
 _STEP = "SELECT step FROM steps WHERE party = ? AND after_row < ? ORDER BY id DESC LIMIT 1"
 
 

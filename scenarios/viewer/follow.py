@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from parties.record.transcript import Transcript
 from protocols.language.errors import DataError, KeyholeError
 from protocols.language.message import Header, describe, digest
+from protocols.language.roles import DATA_OWNER, role_of
 from protocols.language.view import Kind, Row
 from scenarios.run.folder import RunFolder, load_run
 from scenarios.run.report import role_name
@@ -236,8 +237,9 @@ def _in_instance(run: RunFolder, secret: Secret, why: str) -> Followed:
     from scenarios.run.small import small_experiment, small_of
     from scenarios.study.audit_influence import influence
 
-    if secret.label not in _IN_INSTANCE:
-        raise DataError(f"{why}; and a small instance has {' and '.join(_IN_INSTANCE)} alone")
+    if secret.label not in _IN_INSTANCE or role_of(secret.party) is not DATA_OWNER:
+        known = " and ".join(_IN_INSTANCE)
+        raise DataError(f"{why}; and in a small instance nothing but {known} of a data owner is replaced")
     scenario = find_scenario(run.settings["scenario"])
     given = small_of(scenario, run.config())
     with tempfile.TemporaryDirectory(prefix="keyhole-follow-") as name:

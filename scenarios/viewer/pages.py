@@ -21,7 +21,7 @@ from scenarios.run.folder import RunFolder
 from scenarios.run.status import incomplete
 from scenarios.show.summary import headline, size
 from scenarios.show.units import moment
-from scenarios.viewer.entries import KINDS, Entries, Place, Wanted
+from scenarios.viewer.entries import KINDS, MOST_KINDS, Entries, Place, Wanted
 from scenarios.viewer.follow import Followed, Follower, Secret
 from scenarios.viewer.values import Shown, shown
 
@@ -119,12 +119,12 @@ class Pages:
         ]
         return self._page(
             "figure", "Who says what to whom", crossed=crossed, diagram=drawing.diagram(crossed, notes),
-            drawing=drawing, links=links,
+            drawing=drawing, links=links, cut=len(crossed) >= MOST_KINDS,
         )  # fmt: skip
 
     def follow(self, query: Query) -> str:
         """Which messages depend on a row of an input; works it out when it is asked for the first time."""
-        inputs = self._entries.page(Wanted(kind="input")).entries
+        inputs = self._entries.page(Wanted(kind="input"))
         secret, wrong = None, ""
         found: Followed | str | None = None
         if query.get("of"):
@@ -140,10 +140,11 @@ class Pages:
             for each in lines
         ]
         return self._page(
-            "follow", "Follow a sample", inputs=[each.row for each in inputs], secret=secret, wrong=wrong,
+            "follow", "Follow a sample", inputs=inputs, secret=secret, wrong=wrong,
             found=found if isinstance(found, Followed) else None,
             failed=found if isinstance(found, str) else "",
             busy=busy, links=links, asked=_asked(query),
+            rest=self._link({"kind": "input"}),
             again=self._link(_as_query(secret), "follow"), all=self._link(_as_query(secret)),
         )  # fmt: skip
 

@@ -24,6 +24,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
+from protocols.language.errors import DataError
 from protocols.language.message import encode
 from scenarios.cli import app
 from scenarios.run.catalogue import SCENARIOS
@@ -401,6 +402,14 @@ def test_of_a_run_that_is_too_large_a_small_instance_is_asked(run, monkeypatch):
     assert found.seqs is None and "a small instance of the same protocol" in found.how
     labels = {line.label for line in found.lines}
     assert labels == {"ct", "w1", "sk_w1", "dz1", "dw1"}
+
+
+def test_a_small_instance_replaces_inputs_of_owners_alone(whole_runs, monkeypatch):
+    run, _ = whole_runs("reverse_he")
+    (asked,) = [e.row for e in entries_of(run, kind="input", party="querier") if e.row.label == "images"]
+    monkeypatch.setattr("scenarios.viewer.follow._MESSAGES", 3)
+    with pytest.raises(DataError, match="nothing but images and labels of a data owner"):
+        follow(run, Secret(asked.party, asked.label, 0))
 
 
 def test_following_on_the_page_leads_to_the_messages(viewer, run):
