@@ -29,11 +29,11 @@ _END = (1 << 63) - 1
 # Of everybody, what was received is listed as it was sent; of a party, as it saw it.
 _ONCE = f"(kind <> 'received' OR sender = '{EXPERIMENTER.value}')"
 KINDS = {
-    "": "messages, inputs, coins",
-    "messages": "messages alone",
-    "input": "inputs alone",
-    "public": "what the script tells steps",
-    "all": "everything",
+    "": "main entries",
+    "messages": "messages",
+    "input": "inputs",
+    "public": "arguments of steps",
+    "all": "every entry",
 }
 _OF_KIND = {
     "": "kind <> 'public'",

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from protocols.language.errors import ConfigError, DataError, KeyholeError, NotRecorded
+from protocols.language.roles import index_of
 from protocols.language.view import Kind, Row
 from scenarios.page import drawing
 from scenarios.page.answer import answer, named
@@ -21,7 +22,7 @@ from scenarios.run.folder import RunFolder
 from scenarios.run.status import incomplete
 from scenarios.show.summary import headline, size
 from scenarios.show.units import moment
-from scenarios.viewer.entries import KINDS, MOST_KINDS, Entries, Place, Wanted
+from scenarios.viewer.entries import KINDS, MOST_KINDS, Entries, Page, Place, Wanted
 from scenarios.viewer.follow import Followed, Follower, Secret
 from scenarios.viewer.values import Shown, shown
 
@@ -140,7 +141,7 @@ class Pages:
             for each in lines
         ]
         return self._page(
-            "follow", "Follow a sample", inputs=inputs, secret=secret, wrong=wrong,
+            "follow", "Follow a sample", inputs=inputs, listed=_listed(inputs), secret=secret, wrong=wrong,
             found=found if isinstance(found, Followed) else None,
             failed=found if isinstance(found, str) else "",
             busy=busy, links=links, asked=_asked(query),
@@ -201,6 +202,12 @@ class Pages:
     def _stamped(self) -> list[Any]:
         paths = [self._path / name for name in _FILES]
         return [path.stat().st_mtime_ns if path.is_file() else None for path in paths]
+
+
+def _listed(inputs: Page) -> list[Row]:
+    """Inputs by party."""
+    rows = [entry.row for entry in inputs.entries]
+    return sorted(rows, key=lambda row: (row.party.partition(":")[0], index_of(row.party), row.label))
 
 
 def _incomplete(run: RunFolder) -> str:
