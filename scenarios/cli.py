@@ -16,7 +16,7 @@ from scenarios.run.attack_command import attack
 from scenarios.run.command import Scenarios
 from scenarios.run.new_command import new
 from scenarios.show.learned_command import coalitions, learned
-from scenarios.show.terminal import OneLine, console, dashed, reported, show_tracebacks, warned
+from scenarios.show.terminal import OneLine, console, reported, show_tracebacks, warned
 from scenarios.study.audit_command import Audits
 from scenarios.study.matrix_command import matrix
 from scenarios.study.sweep_command import sweep

@@ -1,4 +1,4 @@
-"""`python -m scenarios.docs FOLDER`: the pages of docs/ and those that are made, and a mkdocs.yml for them."""
+"""`python -m scenarios.docs FOLDER`: the pages of docs/, those that are made, and a mkdocs.yml for them."""
 
 import sys
 from pathlib import Path

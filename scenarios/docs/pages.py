@@ -1,8 +1,8 @@
-"""A page for each protocol, attack and scheme: of its file, its figure, its options, an audit and a small run.
+"""A page for each protocol, attack and scheme: of its file, its figure, options, an audit and a small run.
 
-Nothing on them is written by hand: what a file says of itself in its docstring, `SUMMARY` and `SECURITY`, what
-an audit of a small instance and the ledger of a small run find, and those rows of the tables in docs/ that name
-it.
+Nothing on them is written by hand: what a file says of itself in its docstring, `SUMMARY` and `SECURITY`,
+what an audit of a small instance and the ledger of a small run find, and those rows of the tables in docs/
+that name it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from parties.adversary.catalogue import HEAD_ATTACKS, PRESETS, find_attack, summary
 from parties.registry import find_protocol
 from protocols.language.figure import Arrow
-from protocols.language.options import as_plain, options_of
+from protocols.language.options import as_plain, flag, options_of
 from scenarios.docs.figure import as_svg
 from scenarios.run.catalogue import asked_for, find_scenario
 from scenarios.run.execute import execute
@@ -26,6 +26,7 @@ from scenarios.run.experiment import prepare
 from scenarios.show.listing import SCHEMES
 from scenarios.show.summary import meaning, size
 from scenarios.show.terminal import dashed
+from scenarios.show.units import moment
 from scenarios.study.audits import audited
 
 _SMALL: Mapping[str, Any] = MappingProxyType(
@@ -59,7 +60,9 @@ def attack_page(name: str, rows: Rows) -> str:
     attack, said = find_attack(name), dashed(name)
     module: Any = importlib.import_module(_module_of(name, attack))
     takes = [] if name in HEAD_ATTACKS else [f"Takes from a view: {_kinds(attack.CONSUMES)}."]
-    presets = [f"* `{dashed(key)}`: {each.describe()}" for key, each in PRESETS.items() if each.attack == name]
+    presets = [
+        f"* `{dashed(key)}`: {each.describe()}" for key, each in PRESETS.items() if each.attack == name
+    ]
     return "\n\n".join([
         f"# `{said}`", _sentence(summary(name)), f"```\nkeyhole attack RUN --attack {said}\n```", *takes,
         *(["Presets that use it:", "\n".join(presets)] if presets else []),
@@ -113,7 +116,9 @@ def prose(text: str) -> str:
         indented = line.startswith("    ")
         if indented != block and lines and lines[-1]:
             lines.append("")
-        bullet = not indented and line.startswith("* ") and bool(lines) and not lines[-1].startswith(("* ", "  "))
+        bullet = (
+            not indented and line.startswith("* ") and bool(lines) and not lines[-1].startswith(("* ", "  "))
+        )
         if bullet and lines[-1]:
             lines.append("")
         block = indented if line.strip() else block
@@ -124,7 +129,7 @@ def prose(text: str) -> str:
 def _escaped(line: str) -> str:
     parts = line.split("`")
     return "`".join(
-        part if number % 2 else part.replace("<", "&lt;").replace("[", "\\[").replace("*", "\\*", 0)
+        part if number % 2 else part.replace("<", "&lt;").replace("[", "\\[")
         for number, part in enumerate(parts)
     )
 
@@ -153,7 +158,9 @@ def _module_of(name: str, attack: Any) -> str:
 
 
 def _kinds(kinds: Iterable[Any]) -> str:
-    names = [" or ".join(f"`{part.__name__}`" for part in getattr(kind, "__args__", (kind,))) for kind in kinds]
+    names = [
+        " or ".join(f"`{part.__name__}`" for part in getattr(kind, "__args__", (kind,))) for kind in kinds
+    ]
     return ", ".join(names) + " (relations, `protocols/language/relations.py`)"
 
 
@@ -164,21 +171,24 @@ def _options(options: Any) -> Iterable[tuple[str, str, str]]:
         yield f"`{each.flag}`", default, each.about.help
 
 
+_SIZES = ("features", "counts", "layers", "batch", "epochs")
+
+
 def _audit(name: str) -> list[str]:
     found = audited(asked_for(name), {})
     rows = [
         (" + ".join(finding["parties"]), answer["name"], f"{answer['determined']} of {answer['total']}",
-         answer["verdict"], "" if answer["since"] is None else answer["since"])
+         answer["verdict"], "" if answer["since"] is None else moment(*answer["since"]))
         for finding in found["findings"] for answer in finding["quantities"]
         if answer["determined"] or answer["undecided"]
     ]  # fmt: skip
-    sizes = ", ".join(f"{key} {found['config'][key]}" for key in ("features", "counts", "layers", "batch",
-                                                                  "epochs") if key in found["config"])  # fmt: skip
+    sizes = ", ".join(f"{key} {found['config'][key]}" for key in _SIZES if key in found["config"])
+    columns = ("view", "what", "determined", "verdict", "since")
     return [
         f"By `keyhole audit {dashed(name)}`: {sizes}; {found['arithmetic']}. A view, or the views of parties "
         "together, and what of the others' secrets follows from it; what is not listed was not found "
         "determined there.",
-        table(("view", "what", "determined", "verdict", "since"), rows) if rows else "No view determines any.",
+        table(columns, rows) if rows else "No view determines any.",
     ]
 
 
@@ -187,15 +197,25 @@ def _small_run(name: str) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="keyhole-docs-") as folder:
         experiment = prepare(find_scenario(name), {**given, "out": str(Path(folder) / "run")})
         _, result = execute(experiment)
-    said = " ".join(f"--{dashed(key)}" if value is True else f"--{dashed(key)} {value}"
-                    for key, value in given.items())  # fmt: skip
-    edges = [(edge["sender"], edge["receiver"], f"`{edge['label']}`", edge["messages"], size(edge["bytes"]))
-             for edge in result["traffic"]]  # fmt: skip
-    lines = [(row["party"], meaning(row["quantity"]), row["of"], row["how"],
-              "" if row["since_round"] is None else row["since_round"]) for row in result["learned"]]  # fmt: skip
+    said = " ".join(flag(key) if value is True else f"{flag(key)} {value}" for key, value in given.items())
+    edges = [
+        (edge["sender"], edge["receiver"], f"`{edge['label']}`", edge["messages"], size(edge["bytes"]))
+        for edge in result["traffic"]
+    ]
+    lines = [
+        (row["party"], meaning(row["quantity"]), row["of"], row["how"], _number(row["since_round"]))
+        for row in result["learned"]
+    ]
     return [
-        "## What the ledger of a small run says", f"`keyhole run {dashed(name)} {said}`, its lines of knowledge "
-        "(words as in [Who learned what](../who-learned-what.md)):",
+        "## What the ledger of a small run says",
+        f"`keyhole run {dashed(name)} {said}`, its lines of knowledge (words as in "
+        "[Who learned what](../who-learned-what.md)):",
         table(("party", "what", "of", "how", "since step"), lines),
-        "## What it sends", "In the same run:", table(("from", "to", "label", "messages", "bytes"), edges),
-    ]  # fmt: skip
+        "## What it sends",
+        "In the same run:",
+        table(("from", "to", "label", "messages", "bytes"), edges),
+    ]
+
+
+def _number(round: int | None) -> str:
+    return "" if round is None else str(round)

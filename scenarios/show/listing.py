@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import MappingProxyType
 
 from rich.console import Console
@@ -28,12 +29,14 @@ Listed = Iterator[tuple[str, str, str]]  # name, what it is, security
 
 def show_list(console: Console, kind: str | None, datasets: Mapping[str, str]) -> None:
     """Print names by kind, or of one kind what each is and what its security is."""
-    kinds = {**_KINDS, "datasets": lambda: _datasets(datasets)}
+    kinds: dict[str, Callable[[], Listed]] = {**_KINDS, "datasets": partial(_datasets, datasets)}
     if kind is not None:
         if kind not in kinds:
             raise ConfigError(f"unknown kind {kind!r}; known: {', '.join(kinds)}")
         rows = [*kinds[kind]()]
-        columns = ("name", "what it is", "security") if any(row[2] for row in rows) else ("name", "what it is")
+        columns = (
+            ("name", "what it is", "security") if any(row[2] for row in rows) else ("name", "what it is")
+        )
         found = table(columns, [row[: len(columns)] for row in rows])
         found.columns[0].no_wrap = True
         console.print(found)
@@ -89,5 +92,6 @@ def _datasets(datasets: Mapping[str, str]) -> Listed:
 
 
 _KINDS: dict[str, Callable[[], Listed]] = {
-    "protocols": _protocols, "schemes": _schemes, "attacks": _attacks, "presets": _presets, "defences": _defences,
+    "protocols": _protocols, "schemes": _schemes, "attacks": _attacks, "presets": _presets,
+    "defences": _defences,
 }  # fmt: skip
