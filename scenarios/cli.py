@@ -15,6 +15,7 @@ from scenarios.page.report_command import report
 from scenarios.run.attack_command import attack
 from scenarios.run.command import Scenarios
 from scenarios.run.new_command import new
+from scenarios.show.doctor_command import doctor
 from scenarios.show.learned_command import coalitions, learned
 from scenarios.show.terminal import OneLine, console, reported, show_tracebacks, warned
 from scenarios.study.audit_command import Audits
@@ -32,7 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _command in (attack, learned, coalitions, report):
+for _command in (attack, learned, coalitions, report, doctor):
     app.command()(_command)
 
 _NAMES = " | ".join(name.replace("_", "-") for name in PROTOCOLS)
