@@ -153,7 +153,8 @@ def show(
         elif dump is not None:
             print(dump_payload(folder, party, label, dump))
         else:
-            console().print(rows_table(folder, party, label, limit, offset, round_))
+            out = console()
+            out.print(rows_table(folder, party, label, limit, offset, round_, out.width))
 
 
 @app.command()

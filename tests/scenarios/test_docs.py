@@ -1,4 +1,4 @@
-"""The pages: every command of the README and of docs/ works, links lead somewhere, pages are made of the code.
+"""Pages: every command of the README and of docs/ works, links lead somewhere, pages are made of the code.
 
 Blocks without a language are commands for a shell, each line one. Runs are made smaller (`SMALLER`); commands
 that are marked with minutes, or that name something of the user's, have their options parsed only.
