@@ -13,8 +13,11 @@ def as_svg(figure: Figure, name: str) -> str:
     """The figure as a sequence diagram: a line for each role, an arrow for each label, dashed where only some
     runs have it.
     """
-    crossed = [Crossing(*arrow.key, number) for number, arrow in enumerate(figure)]
-    drawn = drawing.diagram(crossed, {arrow.key: arrow.note for arrow in figure})
+    crossed = [
+        Crossing(phase, *arrow.key[1:], number)
+        for number, (phase, arrow) in enumerate(zip(_phases(figure), figure, strict=True))
+    ]
+    drawn = drawing.diagram(crossed, {})
     body = [_phase(phase) for phase in drawn.phases] + [_lane(lane, drawn.height) for lane in drawn.lanes]
     for placed in drawn.arrows:
         arrow = figure[placed.number]
@@ -32,6 +35,16 @@ def as_svg(figure: Figure, name: str) -> str:
     size = f'viewBox="0 0 {drawing.WIDTH} {drawn.height}" style="width: 100%; max-width: 60rem"'
     said = f"Sequence diagram of {escape(name)}: {len(figure)} kinds of messages"
     return f'<svg {size} role="img" aria-label="{said}" font-family="sans-serif">{head}{"".join(body)}</svg>'
+
+
+def _phases(figure: Figure) -> list[str]:
+    """The phase of each arrow; one that comes a second time has another heading there."""
+    named = list[str]()
+    for before, arrow in zip((None, *figure), figure, strict=False):
+        again = before is not None and before.phase != arrow.phase and arrow.phase in named
+        same = before is not None and before.phase == arrow.phase
+        named.append(named[-1] if same else f"{arrow.phase}, again" if again else arrow.phase)
+    return named
 
 
 def _text(x: float, y: float, text: str, points: int, how: str = 'text-anchor="middle"') -> str:

@@ -357,6 +357,8 @@ def train(
     except BaseException:
         runtime.abort()
         raise
+    finally:
+        counted = None  # the runtime would hold itself
     recovered = tuple(Recovered(**asdict(each)) for each in getattr(runtime, "recoveries", ()))
     for each in recovered:
         log.warning(
