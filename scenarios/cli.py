@@ -16,11 +16,13 @@ from scenarios.run.attack_command import attack
 from scenarios.run.command import Scenarios
 from scenarios.run.new_command import new
 from scenarios.show.doctor_command import doctor
+from scenarios.show.export_command import export
 from scenarios.show.learned_command import coalitions, learned
 from scenarios.show.terminal import OneLine, console, reported, show_tracebacks, warned
 from scenarios.study.audit_command import Audits
 from scenarios.study.matrix_command import matrix
 from scenarios.study.sweep_command import sweep
+from scenarios.viewer.view_command import view
 
 app = typer.Typer(
     name="keyhole",
@@ -33,7 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _command in (attack, learned, coalitions, report, doctor):
+for _command in (attack, learned, coalitions, report, view, export, doctor):
     app.command()(_command)
 
 _NAMES = " | ".join(name.replace("_", "-") for name in PROTOCOLS)

@@ -100,6 +100,7 @@ _MODULES = (
     "conv",
     "gradient",
     "gram",
+    "gram_public",
     "inversion",
     "known_samples",
     "label_clusters",

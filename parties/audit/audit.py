@@ -30,6 +30,7 @@ from parties.audit.instance import Instance
 from parties.audit.quantities import Layout, Quantity
 from parties.audit.watch import Trace
 from protocols.crypto.ideal import KEY, NUMBERS
+from protocols.language.roles import DATA_OWNER, role_of
 
 HIDDEN = (NUMBERS, KEY)
 
@@ -72,6 +73,7 @@ class Finding:
     """What a coalition can tell: rank of what it saw among `unknowns`, the gap below it, and the answers.
 
     `steps`: labels of messages that depend on what it does not know in steps only, which no derivative sees.
+    `left_out`: what the coalition sees and no ideal form shows.
     """
 
     coalition: tuple[str, ...]
@@ -81,6 +83,7 @@ class Finding:
     decided: bool
     answers: tuple[Answer, ...]
     steps: tuple[str, ...]
+    left_out: tuple[str, ...]
     moments: tuple[Moment, ...]  # at which it saw something
 
 
@@ -164,7 +167,11 @@ class Derivative:
         last = found[-1] if found else Spectrum(("", 0), np.zeros((0, layout.size)), np.zeros(0))
         steps = self._steps(layout, base, rows, coalition)
         moments = tuple(each.moment for each in found)
-        return Finding(parties, layout.size, last.rank, last.gap, last.decided, answers, steps, moments)
+        owners = sum(role_of(party) is DATA_OWNER for party in parties)
+        left_out = tuple(what for what, least in self.base.left_out.items() if owners >= least)
+        return Finding(
+            parties, layout.size, last.rank, last.gap, last.decided, answers, steps, left_out, moments
+        )
 
     def _derivative(self, layout: Layout, base: list[Seen], coalition: frozenset[str]) -> list[Reals]:
         """For each thing that was seen its derivative (numbers, u), in units of what it measures."""

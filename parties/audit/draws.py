@@ -42,12 +42,14 @@ class Unknown:
 
 class Unknowns:
     """The unknowns of a run in the order in which it meets them. With `moved` (an array for some of them) the
-    run goes on from values moved by it.
+    run goes on from values moved by it. `left_out`: what no ideal form shows, by how many data owners have
+    to be in a coalition for it to matter.
     """
 
     def __init__(self, moved: Mapping[str, Reals] | None = None) -> None:
         self.moved = dict(moved or {})
         self.found: dict[str, Unknown] = {}
+        self.left_out: dict[str, int] = {}
 
     def meet(self, owners: frozenset[str], name: str, kind: str, values: Any, unit: float = 1.0) -> Reals:
         """An array of unknowns as the run is to take it."""

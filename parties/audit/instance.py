@@ -72,6 +72,7 @@ class Instance:
                         getattr(watch, verb)(*args)
             finally:
                 torch.set_num_threads(threads)
+        watch.trace.left_out = unknowns.left_out
         return watch.trace, unknowns.found
 
     def _carried_out(self, script: Script) -> tuple[tuple[str, tuple[Any, ...]], ...] | None:

@@ -48,6 +48,7 @@ _SUBSTITUTES: tuple[tuple[Any, dict[str, Any]], ...] = (
     (PaillierFloats, {"__post_init__": lambda self: None, "shape": ideal.SHAPE}),
 )  # fmt: skip
 _WITH_MASTERS: tuple[Any, ...] = (ipfe_lwe, ipfe_rlwe, ipfe_ddh, fhipe, febo, paillier)
+_SHARES = "shares of keys and seeds that several owners hold"
 _ABSENT = object()  # an attribute that a class inherits
 
 
@@ -56,7 +57,7 @@ class Pads:
 
     Where a round ends, the first that stayed hands over the pads which its members' shares would open, in
     their place: two owners' shares are needed at least, so that no pair of parties learns more by theirs.
-    What larger coalitions learn by theirs is left out, and `determined.py` says so.
+    What several owners learn by theirs is left out, and the findings of such coalitions say so.
     """
 
     def __init__(self, unknowns: Unknowns) -> None:
@@ -81,6 +82,7 @@ class Pads:
 
     def reveal(self, shares: Any, me: int, members: Any, stayed: Any) -> Any:
         """In the place of `aggregate.reveal`."""
+        self._unknowns.left_out[_SHARES] = 2
         here = {other for other, is_here in zip(members, stayed, strict=True) if is_here}
         if me != min(here):
             return np.zeros(0)

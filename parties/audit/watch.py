@@ -36,11 +36,14 @@ class Message:
 
 @dataclass
 class Trace:
-    """What happened in a run: its messages in order, who drew which master key, and what was revealed."""
+    """What happened in a run: its messages in order, who drew which master key, what was revealed, and what
+    is left out, for coalitions of how many owners.
+    """
 
     messages: list[Message] = field(default_factory=list)
     masters: list[tuple[str, Sealed]] = field(default_factory=list)
     outputs: dict[tuple[str, str, int], Reals] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 class Watch:

@@ -45,9 +45,10 @@ class View:
     def __reduce__(self) -> tuple[Any, ...]:
         return View, (self._sources, self._until, self._headed)
 
-    def rows(self, label: str | None = None, *kinds: Kind) -> Iterator[Row]:
-        """Entries of the view in order of time, all or those of one label and of some kinds."""
-        return self._ordered(kinds, {} if label is None else {"label": label})
+    def rows(self, label: str | None = None, *kinds: Kind, round: int | None = None) -> Iterator[Row]:
+        """Entries of the view in order of time, all or those of one label, of some kinds and of a round."""
+        having = {"label": label, "round": round}
+        return self._ordered(kinds, {name: value for name, value in having.items() if value is not None})
 
     def _ordered(self, kinds: tuple[Kind, ...], having: dict[str, Any]) -> Iterator[Row]:
         found = [row for path, party in self._sources for row in self._select(path, party, kinds, having)]

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from parties.party import Drawn, Party
 from parties.record.transcript import Frame, Transcript
 from parties.record.witness import Departed, Ended, Witness
+from parties.record.writer import Recorder
 from parties.runtime.crew import Crew
 from parties.runtime.inline import AtOnce
 from protocols.language.errors import DataError, KeyholeError
@@ -99,6 +101,35 @@ def replay(
     return Replay((*faults, *departed), ended, failed, messages, tuple(yielded), states)
 
 
+def again_with(
+    paths: Sequence[Path],
+    protocol: ProtocolFile,
+    config: Any,
+    counts: dict[Role, int],
+    instead: Mapping[tuple[Role, Step], Step],
+    replaced: Mapping[tuple[str, str], NDArray[Any]],
+    recorder: Recorder,
+) -> str:
+    """Carry out a protocol on stored coins and inputs, but for inputs that are `replaced`, by party and
+    label.
+
+    What the parties say goes to `recorder` and is held against nothing. Returns why the script could not go
+    on; empty if it came to its end.
+    """
+    with _one_thread():
+        home: dict[str, Crew] = {}
+        for path in paths:
+            here = _Stored(path, config, recorder, {}, replaced)
+            home |= dict.fromkeys(here.names, Crew(here))
+        try:
+            session = Session(AtOnce(home), protocol.FIGURE, counts, config, instead)
+            for revealed in protocol.run(session, config):
+                opened(revealed)
+        except Exception as cause:  # of a script on other inputs than it was run on, whatever it is
+            return _why(cause)
+    return ""
+
+
 def _home(witnesses: Mapping[Path, Witness], config: Any, states: dict[str, State]) -> dict[str, Crew]:
     """The crew of each party, one crew a transcript; the states of those that take part go to `states`."""
     home: dict[str, Crew] = {}
@@ -111,7 +142,14 @@ def _home(witnesses: Mapping[Path, Witness], config: Any, states: dict[str, Stat
 class _Stored(dict[str, Party]):
     """The parties of a transcript as they were when the run began, each made when it first takes part."""
 
-    def __init__(self, path: Path, config: Any, witness: Witness, states: dict[str, State]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        config: Any,
+        witness: Recorder,
+        states: dict[str, State],
+        replaced: Mapping[tuple[str, str], NDArray[Any]] = MappingProxyType({}),
+    ) -> None:
         super().__init__()
         self._config, self._witness, self._states = config, witness, states
         self._inputs: dict[str, dict[str, NDArray[Any]]] = {}
@@ -124,7 +162,8 @@ class _Stored(dict[str, Party]):
                 if row.kind is Kind.COINS:
                     self.names.setdefault(row.party, {})[row.label] = value.tobytes()
                 else:
-                    self._inputs.setdefault(row.party, {})[row.label] = value
+                    given = replaced.get((row.party, row.label), value)
+                    self._inputs.setdefault(row.party, {})[row.label] = given
         for name in self.names:
             if not role_of(name).many:
                 self[name]

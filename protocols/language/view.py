@@ -51,7 +51,7 @@ class View(Protocol):
 
     parties: tuple[str, ...]
 
-    def rows(self, label: str | None = None, *kinds: Kind) -> Iterator[Row]:
+    def rows(self, label: str | None = None, *kinds: Kind, round: int | None = None) -> Iterator[Row]:
         """Entries in order of time, all or those of one label and of some kinds."""
         ...
 

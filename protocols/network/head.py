@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from protocols.crypto.coins import Stream
 from protocols.language.errors import ConfigError
+from protocols.language.options import derived
 from protocols.language.precision import one_hot, real
 
 Float = NDArray[np.float32]
@@ -56,19 +57,17 @@ class Protect(Enum):
 class Recipe:
     """How heads are trained; public, and the same for an owner's head and an adversary's shadows.
 
-    `init` is the standard deviation of the first weights of a linear head; `hidden` are widths of hidden
-    layers, first drawn as torch's own, uniform in +-1 / sqrt(inputs). `clip` is C, `sigma` the noise
-    multiplier, `level` RelaxLoss' alpha (nats).
+    First weights of hidden layers are drawn as torch's own, uniform in +-1 / sqrt(inputs).
     """
 
-    steps: int = 32
-    lr: float = 1.0
-    init: float = 1e-3
-    hidden: tuple[int, ...] = ()
-    protect: Protect = Protect.NONE
-    clip: float = 1.0
-    sigma: float = 0.0
-    level: float = 0.5
+    steps: int = derived("steps of training", 32)
+    lr: float = derived("learning rate", 1.0)
+    init: float = derived("standard deviation of the first weights of a linear head", 1e-3)
+    hidden: tuple[int, ...] = derived("widths of hidden layers", ())
+    protect: Protect = derived("what training does for the privacy of its samples", Protect.NONE)
+    clip: float = derived("C, the norm to which gradients of samples are clipped, for dp", 1.0)
+    sigma: float = derived("noise multiplier, for dp", 0.0)
+    level: float = derived("alpha of RelaxLoss, in nats", 0.5)
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not self.lr > 0 or self.init < 0 or any(width < 1 for width in self.hidden):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from protocols.crypto.integers.packing import HeadBounds
 from protocols.language.errors import ConfigError
 from protocols.language.message import wire
+from protocols.language.options import derived
 from protocols.network.fixedpoint import FixedPoint
 
 
@@ -23,15 +24,13 @@ from protocols.network.fixedpoint import FixedPoint
 class HeadFormat:
     """Fractional bits, and bounds on the real weights, biases and features; beyond them a `BoundError`, never
     a clip.
-
-    `signed` for features that may be negative; those of a ReLU are not.
     """
 
-    weight_bits: int = 12
-    feature_bits: int = 8
-    weight_bound: float = 8.0
-    feature_bound: float = 16.0
-    signed: bool = False
+    weight_bits: int = derived("fractional bits of weights", 12)
+    feature_bits: int = derived("fractional bits of features", 8)
+    weight_bound: float = derived("largest weight or bias", 8.0)
+    feature_bound: float = derived("largest feature", 16.0)
+    signed: bool = derived("whether features may be negative; those of a ReLU are not", False)
 
     def __post_init__(self) -> None:
         if not (0 < self.weight_bits <= 24 and 0 < self.feature_bits <= 24):

@@ -10,9 +10,9 @@ What it is for: inner products of whole pixels are whole, and lattices find the 
 (`lattice_gram`). A dither moves <x, x'> by about R |x| sqrt(2 / 3), for digits 45 R, so that R = .01 hides
 which whole number it was; a lattice on the products as they are, scaled to 1 / R, found 50 of 58 columns of
 140 digits at R = .001 and none at .01 (one draw). What it is not: X + U is determined up to a rotation as X
-was. Whoever finds the rotation otherwise (known samples, public images) loses R / sqrt(3) a pixel, and
-nothing for R < 1/2 where X + U comes out well enough to be rounded. Where W1 is known, rounding undoes it: so
-it is refused with a public first W1, and with averages, which others are given.
+was. Whoever finds the rotation otherwise (known samples, labelled public images: `gram_public`) loses
+R / sqrt(3) a pixel, and nothing for R < 1/2 where X + U comes out well enough to be rounded. Where W1 is
+known, rounding undoes it: so it is refused with a public first W1, and with averages, which others are given.
 
 `augment:S` moves every image by up to S pixels in both directions, drawn from the owner's coins for each
 sample at each visit; what moves in is zero. Z1 of a sample then belongs to another image each time, and the

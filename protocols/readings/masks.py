@@ -87,20 +87,19 @@ class Opened:
         count = len(self.members)
         shares: dict[tuple[int, str], dict[int, Array]] = {}
         publics = _publics(view, "share_pks", number)
-        for row in view.rows("sealed", Kind.RECEIVED):
+        for row in view.rows("sealed", Kind.RECEIVED, round=number):
             owner = index_of(row.receiver)
-            if row.round == number and owner in self._share_keys and len(publics):
+            if owner in self._share_keys and len(publics):
                 got = aggregate.unseal(view.value(row), owner, self.members, self._share_keys[owner], publics)
                 for k in range(count):
                     for what, share in zip(("key", "seed"), got[k], strict=True):
                         shares.setdefault((k, what), {})[self.members.index(owner)] = share
         stayed = np.isin(self.members, ends(view.config, number).stayed)
-        for row in view.rows("opened", Kind.RECEIVED):
-            if row.round == number:
-                opened = view.value(row)
-                for k in range(count):
-                    what = "seed" if stayed[k] else "key"
-                    shares.setdefault((k, what), {})[self.members.index(index_of(row.sender))] = opened[k]
+        for row in view.rows("opened", Kind.RECEIVED, round=number):
+            opened = view.value(row)
+            for k in range(count):
+                what = "seed" if stayed[k] else "key"
+                shares.setdefault((k, what), {})[self.members.index(index_of(row.sender))] = opened[k]
         needed = aggregate.threshold(count)
         for (k, what), held in shares.items():
             if len(held) >= needed:
@@ -191,8 +190,8 @@ def _last_mean(view: View, name: str, label: str, rows: list[Row]) -> Iterator[R
 
 def _publics(view: View, label: str, number: int) -> Array:
     """The public keys (m, 32) of the owners of a round: its own ones, or those of the beginning."""
-    for row in view.rows(label):
-        if row.round in (number, NO_ROUND):
+    for when in (number, NO_ROUND):
+        for row in view.rows(label, round=when):
             keys: Array = view.value(row)
             return keys
     return np.empty((0, aggregate.KEY_BYTES), np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 
 from parties.registry import PROTOCOLS, find_protocol, module_of, opened, trust
 from protocols.language.errors import ConfigError
@@ -42,7 +43,13 @@ def asked_for(name: str) -> Scenario:
 
 
 def schema_of_results() -> Schema:
-    """The schema of result.json, of every scenario."""
+    """The schema of result.json, of every scenario: `result.schema.json` in the repository, which `python -m
+    scenarios.run.catalogue > result.schema.json` writes.
+    """
     from scenarios.run.result import result_schema
 
     return result_schema([find_scenario(name).config for name in SCENARIOS])
+
+
+if __name__ == "__main__":
+    print(json.dumps(schema_of_results(), indent=1))

@@ -17,7 +17,7 @@ from typing import Any
 from parties.adversary.attack import Learned
 from parties.audit.audit import Answer, Derivative, Finding
 from protocols.language.errors import KeyholeError
-from protocols.language.roles import DATA_OWNER, role_of
+from protocols.language.roles import DATA_OWNER
 from scenarios.run.experiment import Scenario
 from scenarios.run.small import small_experiment, small_instance, small_of
 from scenarios.show.units import moment
@@ -66,17 +66,13 @@ def with_audit(
         line = _line(finding, answer, coalition, found)
         found += [] if line is None else [line]
     of_samples = [line for line in found if line.quantity in _NAMED_ALIKE["samples"] and line.how != "own"]
-    if getattr(config, "leavers", "none") == "some" and len([p for p in coalition if _owner(p)]) > 1:
-        why = "shares of keys and seeds that several owners hold are left out of the small instance"
+    for what in finding.left_out:
+        why = f"{what} are left out of the small instance"
         found.append(Learned(", ".join(coalition), "audit", "others", "undecided", why, None))
     if finding.steps and not of_samples:
         why = f"{', '.join(finding.steps)} changes in steps with what is not known, which no audit can follow"
         found.append(Learned(", ".join(coalition), "samples", "others", "undecided", why, None))
     return found
-
-
-def _owner(party: str) -> bool:
-    return role_of(party) is DATA_OWNER
 
 
 def audited(scenario: Scenario, config: Any, coalition: Coalition) -> Finding | None:

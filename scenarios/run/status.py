@@ -113,7 +113,7 @@ def status_of(run: RunFolder) -> Status:
     """What became of a stored run; of a folder that does not say, what its files say."""
     path = run.path / NAME
     if not path.is_file():
-        finished = (run.path / "result.json").is_file()
+        finished = any((run.path / name).is_file() for name in ("result.json", "prediction.json"))
         return Status(State.COMPLETE if finished else State.INTERRUPTED, "", None)
     said = read_json(path, _SCHEMA)
     state = State(said["state"])

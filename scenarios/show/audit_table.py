@@ -36,6 +36,8 @@ def show_audit(out: Console, content: dict[str, Any]) -> None:
         nothing = [printable(q["name"]) for q in each["quantities"] if q not in known]
         if nothing:
             out.print(f"  nothing found: {', '.join(nothing)}", soft_wrap=True)
+        for what in each["left_out"]:
+            out.print(f"  undecided: {what} are left out", soft_wrap=True)
         if each["in_steps"]:
             labels = ", ".join(map(printable, each["in_steps"]))
             out.print(f"  undecided: {labels} changes in steps, which no derivative sees", soft_wrap=True)

@@ -64,6 +64,7 @@ def _finding(found: Finding) -> dict[str, Any]:
         "gap": None if found.rank == 0 else found.gap,
         "decided": found.decided,
         "in_steps": list(found.steps),
+        "left_out": list(found.left_out),
         "moments": [list(moment) for moment in found.moments],
         "quantities": [
             {

@@ -106,7 +106,7 @@ GROUPS = (
          (("augment:1",), {}),
          (("revisit_budget:2",), {}), (("revisit_budget:5",), {}), (("revisit_budget:8",), {}),
          (("noise:1",), {}), ((), _ADAM)),
-        (Attack("lattice_gram"), Attack("gram"), Attack("gram", known=40)),
+        (Attack("lattice_gram"), Attack("gram_public"), Attack("gram"), Attack("gram", known=40)),
     ),
     Group(
         "mitig2, owners", "mitig2", {"samples": 480, "owners": 4, "hidden": 48, "batch": 16, "epochs": 5},

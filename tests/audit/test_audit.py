@@ -268,3 +268,12 @@ def test_encryption_has_no_side_channel_of_its_samples():
 def test_wrong_usage_is_said_in_a_line(words, said):
     outcome = CliRunner().invoke(app, ["audit", *words])
     assert outcome.exit_code != 0 and said in outcome.output and "Traceback" not in outcome.output
+
+
+def test_what_no_ideal_form_shows_is_undecided_for_the_coalitions_that_see_it(tmp_path):
+    options = {"owners": 3, "samples": 3, "batch": 1, "epochs": 1, "features": 2, "hidden": 2,
+               "defence": ("secure-aggregation",), "dropout": "0.3"}  # fmt: skip
+    found = Derivative(small_instance(small_experiment(find_scenario("mitig2"), options, tmp_path)))
+    (left_out,) = found.finding(("data_owner:0", "data_owner:1")).left_out
+    assert left_out.startswith("shares")
+    assert not found.finding(("key_authority", "data_owner:0")).left_out

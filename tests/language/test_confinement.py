@@ -18,6 +18,7 @@ FE = ("plain_fe", {**ENOUGH, "labels": Labels.FEBO, "malicious": "unit_keys"}, C
 RUNS = {
     "conv": ("plain_fe", {"samples": 32, "first": "conv:4x3x3"}, CLOUD, 0),
     "gram": ("mitig2", {"samples": 48, "hidden": 48, "epochs": 6}, CLOUD, 12),
+    "gram_public": ("mitig2", {"samples": 140, "hidden": 32, "epochs": 12}, CLOUD, 0),
     "inversion": ("mitig2", {}, CLOUD, 0),
     "known_average": ("mitig2", MANY, ("cloud_trainer", "data_owner:1"), 0),
     "known_init": ("mitig2", {"init": Init.SHARED}, CLOUD, 0),

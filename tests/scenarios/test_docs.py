@@ -1,7 +1,8 @@
 """Pages: every command of the README and of docs/ works, links lead somewhere, pages are made of the code.
 
 Blocks without a language are commands for a shell, each line one. Runs are made smaller (`SMALLER`); commands
-that are marked with minutes, or that name something of the user's, have their options parsed only.
+that are marked with minutes, that name something of the user's, or that serve pages until they are stopped,
+have their options parsed only.
 """
 
 import re
@@ -57,7 +58,7 @@ KEYHOLE = [line for line in COMMANDS if line.startswith(("keyhole ", "python -m 
 
 
 def only_parsed(line):
-    return bool(OF_THE_USER.search(line)) or "minutes" in COMMANDS[line]
+    return bool(OF_THE_USER.search(line)) or "minutes" in COMMANDS[line] or line.startswith("keyhole view ")
 
 
 def arguments(line):

@@ -4,6 +4,7 @@ explained.
 
 import copy
 import json
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from scenarios.run.catalogue import SCENARIOS
 from tests.conftest import RESULT_SCHEMA, TINY
 
+FILE = Path(__file__).parents[2] / "result.schema.json"
 # The keys that DESIGN promises to keep.
 STABLE = {
     "schema",
@@ -81,10 +83,16 @@ def undescribed(schema, path=""):
         if not value.get("description"):
             yield f"{path}/{key}"
         yield from undescribed(value, f"{path}/{key}")
-    for inner in (schema.get("items"), schema.get("additionalProperties")):
+    for inner in (schema.get("items"), schema.get("additionalProperties"), *schema.get("anyOf", ())):
         if isinstance(inner, dict):
             yield from undescribed(inner, path + "/*")
 
 
 def test_every_key_is_explained():
     assert list(undescribed(RESULT_SCHEMA)) == []
+    assert list(undescribed({"anyOf": [{"properties": {"key": {}}}]})) == ["/*/key"]
+
+
+def test_the_schema_in_the_repository_is_the_one_that_results_are_held_against():
+    stored = json.loads(FILE.read_text(encoding="utf-8"))
+    assert stored == RESULT_SCHEMA, "python -m scenarios.run.catalogue > result.schema.json"

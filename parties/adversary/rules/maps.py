@@ -32,6 +32,7 @@ from parties.adversary.solvers.spans import points_of_span
 from protocols.language.relations import (
     Instance,
     KnownMap,
+    Labels,
     Map,
     Opaque,
     Products,
@@ -382,7 +383,7 @@ def hidden(sight: Sight) -> Iterator[Told]:
     solved = cache(lambda: _solved(sight))  # once for both lines
     why = "W1 is unknown" if sight.payloads else "payloads not recorded"
     found, why = _columns(sight, solved) if keyed is None and sight.payloads else (None, why)
-    detail += "" if found else f"; no lattice: {why}"
+    detail += "" if found else f"; no lattice: {why}{'' if keyed else _turned(sight, solved)}"
     detail += _ENDED if keyed is not None and sight.prior.pixels <= LATTICE else ""
     yield Told("samples", sight.of(index, mine), "bounded", detail, since, samples=index)
     yield from [found] if found else []
@@ -419,6 +420,15 @@ def _columns(sight: Sight, solved: Callable[[], gram.Gram | NotApplicable]) -> t
     of = sight.all if len(index) == sum(sight.counts) else f"{len(index)} samples"
     data = {"columns": count, "rank": columns.rank}
     return Told("samples", of, "up to", detail, found.since, data, index, by="columns"), ""
+
+
+def _turned(sight: Sight, solved: Callable[[], gram.Gram | NotApplicable]) -> str:
+    """What ends the rotation that inner products leave, where no lattice does."""
+    labelled = any(len(labels.samples) for labels in sight.relations.of(Labels))
+    moves = any(True for _ in sight.relations.of(Update))
+    if not (labelled and moves and sight.payloads) or isinstance(solved(), NotApplicable):
+        return ""
+    return "; their inner products are known, and with labels public images end the rotation (gram-public)"
 
 
 def _gram(sight: Sight, solved: Callable[[], gram.Gram | NotApplicable], dear: bool) -> Told:

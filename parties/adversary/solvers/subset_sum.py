@@ -220,7 +220,9 @@ def _steps(w: Whole, keys: int) -> Whole:
 
 
 def _spanned(z: Whole, x: Whole) -> bool:
-    """Whether Z = X W^T for some real W."""
+    """Whether Z = X W^T for some real W, where that is not so of any X with as many rows."""
+    if len(x) <= np.linalg.matrix_rank(x):
+        return False
     a, b = x.astype(np.float64), z.astype(np.float64)
     return bool(np.abs(a @ np.linalg.lstsq(a, b, rcond=None)[0] - b).max() < _ROUNDED)
 

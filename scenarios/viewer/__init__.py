@@ -1,0 +1,1 @@
+"""`keyhole view`: a run's transcript as pages that this machine alone can open."""
