@@ -30,11 +30,11 @@ from scenarios.show.units import moment
 from scenarios.study.audits import audited
 
 _SMALL: Mapping[str, Any] = MappingProxyType(
-    {"samples": 48, "hidden": 32, "batch": 16, "epochs": 3, "seed": 7, "runtime": "inline", "no_audit": True}
+    {"samples": 48, "hidden": 32, "batch": 16, "epochs": 3, "seed": 7, "runtime": "inline"}
 )
 _OF = MappingProxyType({  # pairings, and heads, are dear
     "mitig1": {**_SMALL, "samples": 16, "hidden": 4, "batch": 8},
-    "reverse_he": {"seed": 7, "runtime": "inline", "queries": 20, "key_bits": 2048, "no_audit": True},
+    "reverse_he": {"seed": 7, "runtime": "inline", "queries": 20, "key_bits": 2048},
 })  # fmt: skip
 
 
@@ -208,7 +208,7 @@ def _small_run(name: str) -> list[str]:
     ]
     return [
         "## What the ledger of a small run says",
-        f"`keyhole run {dashed(name)} {said}`, its lines of knowledge (words as in "
+        f"`keyhole run {dashed(name)} {said}`, its lines of knowledge, held against an audit (words as in "
         "[Who learned what](../who-learned-what.md)):",
         table(("party", "what", "of", "how", "since step"), lines),
         "## What it sends",
