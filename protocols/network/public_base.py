@@ -101,6 +101,8 @@ def unpooled(
     inputs: NDArray[np.floating], shape: tuple[int, ...], pool: int, x_max: int
 ) -> NDArray[np.int64]:
     """Integer images (m, n) that pool to inputs (m, n'), to half a step of 1 / (x_max pool^2)."""
+    if pool == 1:
+        return np.rint(np.asarray(inputs, np.float64) * x_max).astype(np.int64).reshape(len(inputs), -1)
     rows, columns, *rest = pooled_shape(shape, pool)
     sums = (
         np.rint(np.asarray(inputs, np.float64) * (x_max * pool**2))
@@ -115,13 +117,17 @@ def unpooled(
 
 def pooled_shape(shape: tuple[int, ...], pool: int) -> tuple[int, ...]:
     """The shape of an image after pooling; `ConfigError` if squares of this side do not tile it."""
-    if pool < 1 or shape[0] % pool or shape[1] % pool:
+    if pool == 1:
+        return shape  # of a row of a table too
+    if pool < 1 or len(shape) < 2 or shape[0] % pool or shape[1] % pool:
         raise ConfigError(f"images {shape} cannot be averaged in squares of {pool} pixels")
     return (shape[0] // pool, shape[1] // pool, *shape[2:])
 
 
 def pooled(pixels: NDArray[np.floating], shape: tuple[int, ...], pool: int) -> Float:
     """Images (m, n) with every square of pixels replaced by its mean, (m, n / pool^2)."""
+    if pool == 1:
+        return np.asarray(pixels, real()).reshape(len(pixels), -1)
     rows, columns, *rest = pooled_shape(shape, pool)
     squares = np.asarray(pixels, real()).reshape(len(pixels), rows, pool, columns, pool, *rest)
     small: Float = squares.mean(axis=(2, 4)).reshape(len(pixels), -1)

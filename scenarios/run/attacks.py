@@ -164,8 +164,8 @@ def _zero_line(rebuilt: Reconstruction, prior: Prior, labelled: bool) -> str:
     if rebuilt.quantity not in (Quantity.IMAGES, Quantity.GRAM):
         return ""
     if tells_classes(prior, labelled):
-        return "mean of the public images of a sample's class"
-    return "mid-range" if prior.public is None else "mean of the public images"
+        return "mean of the public samples of its class"
+    return "mid-range" if prior.public is None else "mean of the public samples"
 
 
 def baselines(rebuilt: Reconstruction, truth: Truth, prior: Prior, labelled: bool = False) -> dict[str, Any]:

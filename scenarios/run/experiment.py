@@ -18,7 +18,7 @@ import numpy as np
 
 from parties.adversary.behaviours import find_behaviour
 from parties.adversary.catalogue import find_target
-from parties.data.datasets import Dataset, DataSpec, Split, load, split
+from parties.data.datasets import Dataset, DataSpec, Split, described, load, split
 from parties.record.kept import Kept, Record, first_rounds
 from parties.registry import source_of
 from protocols.crypto.coins import derive
@@ -188,7 +188,7 @@ def _prepared(scenario: Scenario, asked: dict[str, Any]) -> Experiment:
     preset = PRESETS[asked["preset"]] if "preset" in asked else {}
     given = {**preset, **asked, **_defended(scenario, asked)}
     run = run_options(scenario, given)
-    spec = data_spec(run)
+    spec = described(data_spec(run))
     data = load(spec)
     counts = split(data.y_train, run.owners, run.split, spec.seed).counts
     return experiment_of(scenario, run, asked, spec, _config(scenario, given, data, counts))
@@ -237,7 +237,8 @@ def experiment_of(
 def data_spec(run: RunOptions, **more: Any) -> DataSpec:
     """Which data the run options name, by whole paths."""
     folder = None if run.data_dir is None else str(run.data_dir)
-    return DataSpec(run.dataset, folder, run.gray, run.samples, data_seed(run.seed), **more).resolved()
+    said = {"target": run.target, **more}
+    return DataSpec(run.dataset, folder, run.gray, run.samples, data_seed(run.seed), **said).resolved()
 
 
 @lru_cache(maxsize=4)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from parties.data.datasets import Dataset, Split, load
+from parties.data.datasets import Dataset, Split, described, load
 from protocols.language.errors import ConfigError
 from protocols.language.options import as_in, derived, option
 from protocols.network.dp import sigma_for, usual_delta
@@ -43,7 +43,7 @@ def prepare_head(scenario: Scenario, asked: dict[str, Any]) -> Experiment:
     run = run_options(scenario, asked)
     task = HeadTask(**{name: value for name, value in asked.items() if name in HeadTask.__dataclass_fields__})
     # Whatever the run's seed, the base of a data set is the same: it need not be trained again.
-    spec = data_spec(run)
+    spec = described(data_spec(run))
     whole = load(replace(spec, seed=0))
     base = _base(task.base, whole)
     hidden, classes = _head(task.head, base, whole.classes)
@@ -51,7 +51,7 @@ def prepare_head(scenario: Scenario, asked: dict[str, Any]) -> Experiment:
     run = replace(run, split=Split.EVEN if run.owners > 1 else Split.IID)
     data, samples = load(spec), classes * task.shots
     if data.x_test is None:
-        raise ConfigError(f"{spec.name}: has no held-out images, which the querier could ask about")
+        raise ConfigError(f"{spec.name}: has no held-out samples, which the querier could ask about")
     config = HeadConfig(
         shape=data.shape, pool=base.pool, x_max=data.x_max, features=base.features, classes=classes,
         counts=(samples,) * run.owners, queries=min(task.queries, len(data.x_test)), base=fingerprint(base),

@@ -51,7 +51,13 @@ class RunOptions:
     preset: Preset | None = option(
         None, "paper: the network and training of Ionita and Ionita.", panel="Data"
     )
-    dataset: str = option("digits", "digits | mnist | cifar10 | FILE.npz", panel="Data")
+    dataset: str = option(
+        "digits", "digits | mnist | cifar10 | FILE.npz | FILE.csv | FILE.parquet | FOLDER/", panel="Data"
+    )
+    target: str | None = option(
+        None, "Column of a table that holds the classes; the last, if not given.", panel="Data",
+        metavar="COLUMN",
+    )  # fmt: skip
     data_dir: Path | None = option(None, "Folder of the data set's files.", panel="Data")
     gray: bool = option(False, "Turn colour images gray.", panel="Data")
     samples: int | None = option(None, "Training samples to use.", panel="Data")

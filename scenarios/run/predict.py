@@ -73,11 +73,11 @@ def query(
     folder = None if data_dir is None else str(data_dir)
     named = replace(spec, name=name or spec.name, data_dir=folder).resolved()
     if named.name not in (spec.name, spec.resolved().name):
-        spec = replace(named, samples=None)
+        spec = replace(named, samples=None, whole=True)  # all of another file is asked about
     elif data_dir is not None:
         spec = named
     data = load(spec)
-    if data.x_train.shape[1] != config.features or data.x_max > config.x_max:
+    if data.x_train.shape[1] != config.features or data.x_max != config.x_max:
         raise ConfigError(
             f"the run was trained on {config.features} pixels of 0 to {config.x_max}, "
             f"{spec.name} has {data.x_train.shape[1]} of 0 to {data.x_max}"

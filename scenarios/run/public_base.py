@@ -74,7 +74,8 @@ def train_base(data: Dataset, recipe: BaseRecipe) -> FrozenBase:
     """Train on the public classes; features are scaled so that the largest on the public images is 1."""
     first = public_classes(data.classes)
     chosen = data.y_train >= first
-    pool = 2 if data.shape[0] >= _POOL_FROM and data.shape[0] % 2 == data.shape[1] % 2 == 0 else 1
+    sides = data.shape[:2] if len(data.shape) > 1 else (1, 1)  # a row of a table is not pooled
+    pool = 2 if sides[0] >= _POOL_FROM and sides[0] % 2 == sides[1] % 2 == 0 else 1
     x = pooled(data.x_train[chosen] / np.float32(data.x_max), data.shape, pool)
     layers = _trained(x, data.y_train[chosen] - first, data.classes - first, recipe)
     base = FrozenBase(tuple(layers[:-1]), data.shape, pool)
@@ -140,7 +141,8 @@ def read_features(path: Path) -> tuple[Float, Float, NDArray[np.int64]]:
 def _fitting(layers: list[Float], shape: tuple[int, ...], path: Path) -> FrozenBase:
     """The base with the pooling under which its first layer takes images of this shape."""
     for pool in (1, 2, 4):
-        if shape[0] % pool == shape[1] % pool == 0 and layers[0].shape[1] - 1 == np.prod(
+        sides = shape[:2] if pool == 1 or len(shape) > 1 else (1,)
+        if all(side % pool == 0 for side in sides) and layers[0].shape[1] - 1 == np.prod(
             pooled_shape(shape, pool)
         ):
             return FrozenBase(tuple(layers), shape, pool)

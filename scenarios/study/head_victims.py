@@ -19,7 +19,7 @@ from parties.adversary.attack import NotApplicable
 from parties.data.datasets import Dataset
 from protocols.language.errors import ConfigError
 from protocols.network.head import Heads, accuracy
-from protocols.network.public_base import Float, FrozenBase
+from protocols.network.public_base import Float, FrozenBase, pooled_shape
 from scenarios.run.public_base import public_classes, read_features
 
 _TEST_IMAGES = 2000
@@ -85,7 +85,7 @@ def task_of(data: Dataset, base: FrozenBase, seed: int) -> Task:
     x, held_out = (
         base.inputs(images / np.float32(data.x_max)) for images in (data.x_train[train], data.x_test[test])
     )
-    shape = (data.shape[0] // base.pool, data.shape[1] // base.pool, *data.shape[2:])
+    shape = pooled_shape(data.shape, base.pool)
     samples = Samples(x, base.phi(x), data.y_train[train])
     return _halved(base, samples, Samples(held_out, base.phi(held_out), data.y_test[test]), shape, seed)
 
