@@ -60,7 +60,9 @@ def _run(
     resume: Annotated[
         Path | None,
         typer.Option(
-            "--resume", metavar="RUN", help="Go on with a run that was stopped, instead of SCENARIO."
+            "--resume",
+            metavar="RUN",
+            help="Go on with a run that was stopped, or a grid of runs, instead of SCENARIO.",
         ),
     ] = None,
     address: Annotated[str | None, typer.Option("--address", help="A Ray cluster, for --resume.")] = None,
@@ -111,6 +113,7 @@ def list_() -> None:
     from parties.data.datasets import NAMES
     from protocols.crypto.groups.named import GROUPS, PAIRINGS
     from protocols.parts.defences import DEFENCES
+    from scenarios.run.options import Preset, preset_told
 
     table = Table("kind", "name", "what it is", "security", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for name in PROTOCOLS:
@@ -139,10 +142,12 @@ def list_() -> None:
         table.add_row("attack", dashed(name), summary(name), "")
     for name, preset in PRESETS.items():
         table.add_row("preset", dashed(name), preset.describe(), "")
+    for options in Preset:
+        table.add_row("preset", f"--preset {options.value}", preset_told(options), "")
     for name, defence in DEFENCES.items():
         fits = f"of {', '.join(map(dashed, defence.protocols))}: {defence.meaning}"
         table.add_row("defence", dashed(name) + (":VALUE" if defence.takes_value else ""), fits, "")
-    for name in (*NAMES, "FILE.npz"):
+    for name in (*NAMES, "FILE.npz", "FILE.csv", "FOLDER/"):
         table.add_row("dataset", name, _DATASETS[name], "")
     for column in table.columns[:2]:
         column.no_wrap = True
@@ -153,7 +158,10 @@ _DATASETS = {
     "digits": "1797 images of 8x8, part of scikit-learn (default)",
     "mnist": "70 000 images of 28x28; idx files in --data-dir, or fetched where a network exists",
     "cifar10": "images of 32x32x3; files in --data-dir; --gray",
-    "FILE.npz": "images or X, labels or y; optionally test_images and test_labels",
+    "FILE.npz": "images, or X (N, features) of a table; labels or y, texts too; optionally test_images and "
+    "test_labels, else a fifth is held out",
+    "FILE.csv": "a table, or FILE.parquet (keyhole[tables]); classes in the last column, or --target COLUMN",
+    "FOLDER/": "class folders of PNG or JPEG files of one size; with train/ and test/ or without",
 }
 
 

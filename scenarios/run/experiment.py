@@ -32,6 +32,7 @@ from protocols.network.schedule import rounds_per_epoch
 from protocols.parts import defences as defence
 from scenarios.run.options import PRESETS, RUN_OPTIONS, Given, RunOptions, RuntimeName, chosen, default
 
+_OF_THE_CALL = frozenset(["out", "json", "quiet", "address"])
 FULL_LIMIT_NBYTES = 2_000_000_000
 
 
@@ -75,6 +76,7 @@ class Experiment(RunOptions):
     config: Any  # of the protocol's own class
     run_key: bytes = field(repr=False)
     record_given: bool = True
+    asked: Mapping[str, Any] = field(default_factory=dict)  # as plain data, for the run once more
     base: FrozenBase | None = field(default=None, repr=False)
 
     @property
@@ -163,7 +165,20 @@ class Experiment(RunOptions):
             "corrupted": list(self.corrupt),
             "no_audit": self.no_audit,
             "prior": {"period": self.period, "threshold": self.threshold, "known": self.known},
+            "options": dict(self.asked),
         }
+
+    def as_toml(self) -> str:
+        """For config.toml: what was asked for, by which the run is asked for again."""
+        source = source_of(self.protocol)
+        named = self.scenario.name if source is None else source.path
+        lines = [f"{name} = {_toml(value)}" for name, value in {"scenario": named, **self.asked}.items()]
+        return "\n".join(["# this run once more: keyhole run config.toml", *lines, ""])
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it: JSON's texts, numbers and lists are TOML's."""
+    return json.dumps(value).replace("\x7f", "\\u007f")
 
 
 def prepare(scenario: Scenario, options: Given) -> Experiment:
@@ -230,8 +245,24 @@ def experiment_of(
     """The experiment of a configuration."""
     return Experiment(
         **{each.name: getattr(run, each.name) for each in fields(RunOptions)}, scenario=scenario, spec=spec,
-        config=config, run_key=run_key(run.seed), record_given="record" in asked, **more,
+        config=config, run_key=run_key(run.seed), record_given="record" in asked,
+        asked=kept(asked, spec), **more,
     )  # fmt: skip
+
+
+def kept(asked: Mapping[str, Any], spec: DataSpec | None = None) -> dict[str, Any]:
+    """What was asked for as plain data, files by their whole paths, so that it can be asked for from
+    anywhere; without where a run writes and what it prints.
+    """
+    found = {name: value for name, value in asked.items() if name not in _OF_THE_CALL}
+    if spec is not None:
+        found |= {"dataset": spec.name} if spec.own else {}
+        found |= {} if spec.data_dir is None else {"data_dir": spec.data_dir}
+    if "attack" in found:
+        found["attack"] = tuple(map(attack_named, found["attack"]))
+    return {
+        name: as_plain(value.resolve() if isinstance(value, Path) else value) for name, value in found.items()
+    }
 
 
 def data_spec(run: RunOptions, **more: Any) -> DataSpec:
@@ -275,7 +306,8 @@ def check_needless(scenario: Scenario, asked: Mapping[str, Any]) -> None:
     """`ConfigError` for an option that would be ignored: who gives it expects something else."""
     if "address" in asked and asked.get("runtime", RuntimeName.RAY) is not RuntimeName.RAY:
         raise ConfigError("--address is for --runtime ray")
-    if "data_dir" in asked and asked.get("dataset", "digits") == "digits" and "preset" not in asked:
+    named = PRESETS[asked["preset"]].get("dataset", "digits") if "preset" in asked else "digits"
+    if "data_dir" in asked and asked.get("dataset", named) == "digits":
         raise ConfigError("--data-dir: digits has no files; name the data set with --dataset")
     chosen_scheme = "scheme" in scenario.options() and asked.get("scheme") is not Scheme.DDH
     if "group" in asked and chosen_scheme and asked.get("labels") is not Labels.FEBO:

@@ -312,6 +312,12 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
         file.write(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a file of text."""
+    with private_file(path) as file:
+        file.write(text)
+
+
 def _expected(row: Row, spec: DataSpec, how: Split, owners: int) -> Any:
     """An input from the data set, if it is the recorded one."""
     expected = owned(spec, owners, how, index_of(row.party)).get(row.label)
