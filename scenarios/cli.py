@@ -20,6 +20,7 @@ from scenarios.show.learned_command import coalitions, learned
 from scenarios.show.terminal import OneLine, console, dashed, reported, show_tracebacks, warned
 from scenarios.study.audit_command import Audits
 from scenarios.study.matrix_command import matrix
+from scenarios.study.reproduce_command import reproduce
 from scenarios.study.sweep_command import sweep
 
 app = typer.Typer(
@@ -295,6 +296,7 @@ def bench(
 
 app.command()(sweep)
 app.command()(matrix)
+app.command()(reproduce)
 
 
 def script(scenario: str) -> None:

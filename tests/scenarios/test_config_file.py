@@ -15,6 +15,7 @@ from scenarios.run.execute import execute
 from scenarios.run.experiment import prepare
 from scenarios.run.folder import load_run
 from scenarios.run.options import PRESETS, Preset
+from scenarios.show.summary import outcome
 from scenarios.study import grid
 from scenarios.study.grid import grid_of, is_grid, run_grid
 
@@ -143,7 +144,9 @@ def test_a_grid_is_the_product_and_each_run_has_a_folder(tmp_path, swept):
         run = load_run(tmp_path / "g" / row["run"])
         assert run.result["config"]["layers"] == [int(row["swept"]["layers"])]
         assert run.result["seed"] == row["swept"]["seed"] and run.result["accuracy"]["test"] == row["test"]
-        assert (run.path / "report.html").is_file() and row["attacks"] == {"stack": "pixels 100.0%"}
+        assert (run.path / "report.html").is_file() and row["attacks"] == {
+            "stack": outcome(run.result["attacks"][0])
+        }
     header = (tmp_path / "g" / "grid.csv").read_text().splitlines()[0]
     assert header.startswith("run,layers,seed,status,test")
     assert "stack" in said("run", "--resume", tmp_path / "g").output
