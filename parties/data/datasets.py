@@ -20,7 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.data.folders import read_folder
-from parties.data.readers import Raw, checked, is_table, read_cifar10, read_mnist, read_npz, read_pairs
+from parties.data.readers import (
+    Raw,
+    checked,
+    features_in,
+    is_table,
+    read_cifar10,
+    read_mnist,
+    read_npz,
+    read_pairs,
+)
 from parties.data.tables import SUFFIXES, Scale, read_table, table
 from protocols.language.errors import ConfigError, DataError
 from protocols.language.message import wire
@@ -80,6 +89,7 @@ class DataSpec:
     low: tuple[float, ...] = derived("of a table: what its public map takes to 0, by column", ())
     high: tuple[float, ...] = derived("of a table: what its public map takes to `levels`, by column", ())
     class_names: tuple[str, ...] = derived("names of the classes, where they have some", ())
+    features: bool = derived("whether an npz holds the features that a public base has of its images", False)
 
     def __post_init__(self) -> None:
         for name, kind in (("low", float), ("high", float), ("class_names", str)):  # of JSON: lists
@@ -158,6 +168,43 @@ def described(spec: DataSpec) -> DataSpec:
     data = load(spec)
     levels = data.x_max if data.low else 0
     return replace(spec, levels=levels, low=data.low, high=data.high, class_names=data.class_names)
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """The features (N, d) that a base has of the images of a file; `most`, the largest, is public."""
+
+    rows: dict[bytes, int]
+    values: NDArray[np.float32]
+
+    @property
+    def most(self) -> float:
+        """The largest feature."""
+        return float(self.values.max())
+
+    def of(self, samples: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Those of samples (m, n) of the file."""
+        return self.values[[self.rows[bytes(sample)] for sample in samples]]
+
+
+@lru_cache(maxsize=2)
+def features_of(spec: DataSpec) -> Features:
+    """The features in the file of a data set; `DataError` where they are not one row for each image, or two
+    for one.
+    """
+    whole = load(replace(spec, whole=True, samples=None, task_classes=0, shots=0, takers=1, control=""))
+    values = features_in(spec.path)
+    if whole.x_test is not None or len(values) != len(whole.x_train):
+        raise DataError(
+            f"{spec.path}: expected a row of features for each of {len(whole.x_train)} images, of which a "
+            f"fifth is held out, and no test set; got {len(values)}"
+        )
+    rows: dict[bytes, int] = {}
+    for row, sample in enumerate(whole.x_train):
+        first = rows.setdefault(bytes(sample), row)
+        if not np.array_equal(values[first], values[row]):
+            raise DataError(f"{spec.path}: images {first} and {row} are the same, and their features are not")
+    return Features(rows, values)
 
 
 @lru_cache(maxsize=4)

@@ -96,6 +96,20 @@ def read_pairs(path: Path) -> tuple[Pair, Pair | None]:
     return (x, y), None if test_x is None or test_y is None else (test_x, test_y)
 
 
+def features_in(path: Path) -> NDArray[np.float32]:
+    """The `features` (N, d) of the samples of an npz, finite and not below 0."""
+    arrays = _arrays(path)
+    if "features" not in arrays:
+        raise DataError(f"{path}: expected an array 'features' (N, d) beside images and labels")
+    found = arrays["features"]
+    need(found.ndim == 2 and found.size > 0, path, "features of shape (N, d), neither of them 0", found.shape)
+    need(found.dtype.kind in "buif", path, "numeric features", f"dtype {found.dtype}")
+    real = np.asarray(found, np.float32)
+    need(bool(np.isfinite(real).all()), path, "finite features")
+    need(float(real.min()) >= 0, path, "features of at least 0, as of a ReLU", f"{real.min():g}")
+    return real
+
+
 def is_table(path: Path) -> bool:
     """Whether an npz holds `X` (N, features), by the header of the array alone."""
     if not path.is_file():
@@ -263,7 +277,7 @@ def classed(
     return labels.astype(np.int64), names
 
 
-_NPZ_KEYS = frozenset(("images", "X", "labels", "y", "test_images", "X_test", "test_labels", "y_test"))
+_NPZ_KEYS = frozenset("images X labels y test_images X_test test_labels y_test features".split())
 
 
 def _pick(arrays: dict[str, NDArray[Any]], path: Path, first: str, second: str) -> NDArray[Any] | None:

@@ -27,7 +27,7 @@ from protocols.language.options import Declared, as_plain, flag, options_of
 from protocols.language.protocol import ProtocolFile
 from protocols.language.roles import CLOUD_TRAINER, SERVER, Role, party_name
 from protocols.network.config import Labels, Scheme
-from protocols.network.public_base import FrozenBase
+from protocols.network.public_base import Base
 from protocols.network.schedule import rounds_per_epoch
 from protocols.parts import defences as defence
 from scenarios.run.options import PRESETS, RUN_OPTIONS, Given, RunOptions, RuntimeName, chosen, default
@@ -77,7 +77,7 @@ class Experiment(RunOptions):
     run_key: bytes = field(repr=False)
     record_given: bool = True
     asked: Mapping[str, Any] = field(default_factory=dict)  # as plain data, for the run once more
-    base: FrozenBase | None = field(default=None, repr=False)
+    base: Base | None = field(default=None, repr=False)
 
     @property
     def protocol(self) -> ProtocolFile:

@@ -7,7 +7,9 @@ base, the adversary included.
 
 `--base FILE` takes
     .npz        `features` (N, d), `images` (N, rows, columns) and `labels` (N,) of the task alone, from any
-                network whatever; there is then no phi of other inputs, and nothing that asks for one applies
+                network whatever; there is then no phi of other inputs, and nothing that asks for one applies.
+                The base is then public by its features of the held-out images, an owner has those of its own,
+                and how large a feature may be is public
     .pt, .pth   the state dict of a torch module of dense layers with ReLU, on pixels in [0, 1], without its
                 classifier
 
@@ -136,6 +138,16 @@ def read_features(path: Path) -> tuple[Float, Float, NDArray[np.int64]]:
         raise DataError(f"{path}: images are integers in 0 to 255 or numbers in [0, 1]")
     pixels = images.reshape(len(images), -1).astype(np.float32) / np.float32(peak)
     return features.astype(np.float32), pixels, labels.astype(np.int64)
+
+
+def shape_of_images(path: Path) -> tuple[int, ...]:
+    """The shape of an image of a features file; of flat ones a square, where they make one."""
+    with np.load(path, allow_pickle=False) as file:
+        shape: tuple[int, ...] = file["images"].shape[1:]
+    if len(shape) > 1:
+        return shape[:2] if shape[2:] == (1,) else shape
+    side = round(shape[0] ** 0.5)
+    return (side, side) if side * side == shape[0] else (1, shape[0])
 
 
 def _fitting(layers: list[Float], shape: tuple[int, ...], path: Path) -> FrozenBase:

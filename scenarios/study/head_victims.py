@@ -20,7 +20,7 @@ from parties.data.datasets import Dataset
 from protocols.language.errors import ConfigError
 from protocols.network.head import Heads, accuracy
 from protocols.network.public_base import Float, FrozenBase, pooled_shape
-from scenarios.run.public_base import public_classes, read_features
+from scenarios.run.public_base import public_classes, read_features, shape_of_images
 
 _TEST_IMAGES = 2000
 _HELD_OUT = 5  # one of five of a features file
@@ -96,8 +96,7 @@ def task_of_features(path: Path, seed: int) -> Task:
     samples = Samples(images, features, labels)
     order = np.random.default_rng((seed, 6)).permutation(len(labels))
     test, train = np.split(order, [len(order) // _HELD_OUT])
-    side = round(images.shape[1] ** 0.5)
-    shape = (side, side) if side * side == images.shape[1] else (1, images.shape[1])
+    shape = shape_of_images(path)
     return _halved(None, samples.at(train), samples.at(test), shape, seed)
 
 
