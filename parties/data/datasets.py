@@ -89,7 +89,7 @@ class DataSpec:
     low: tuple[float, ...] = derived("of a table: what its public map takes to 0, by column", ())
     high: tuple[float, ...] = derived("of a table: what its public map takes to `levels`, by column", ())
     class_names: tuple[str, ...] = derived("names of the classes, where they have some", ())
-    features: bool = derived("whether an npz holds the features that a public base has of its images", False)
+    by_features: bool = derived("whether an npz holds the features that a base has of its images", False)
 
     def __post_init__(self) -> None:
         for name, kind in (("low", float), ("high", float), ("class_names", str)):  # of JSON: lists

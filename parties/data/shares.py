@@ -29,7 +29,7 @@ def owned(spec: DataSpec, owners: int, how: Split, index: int) -> dict[str, NDAr
     data, mine = load(spec), shares(spec, owners, how)[index]
     if how is not Split.COLUMNS:
         held: dict[str, NDArray[Any]] = {"images": data.x_train[mine], "labels": data.y_train[mine]}
-        return held | ({"features": features_of(spec).of(held["images"])} if spec.features else {})
+        return held | ({"features": features_of(spec).of(held["images"])} if spec.by_features else {})
     columns = np.array_split(np.arange(data.x_train.shape[1]), owners)[index]
     if not len(columns):
         raise ConfigError(
@@ -53,7 +53,7 @@ class Owned:
         self._held: dict[str, NDArray[Any]] = {
             "images": data.x_train[mine.order], "labels": data.y_train[mine.order]
         }  # fmt: skip
-        if spec.features:
+        if spec.by_features:
             self._held["features"] = features_of(spec).of(self._held["images"])
 
     def __call__(self, index: int) -> dict[str, NDArray[Any]]:

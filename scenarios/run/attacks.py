@@ -199,7 +199,8 @@ def _picture(run: RunFolder, attacked: Attacked, rebuilt: Reconstruction, truth:
     rows, drawn = {name: rebuilt.values[:COLUMNS]}, rebuilt.index[:COLUMNS]
     if rebuilt.projection is not None:
         rows["projection"] = rebuilt.projection[:COLUMNS]
-    titles = [f"label {truth.labels[i]}" for i in drawn]
+    names = run.spec()[0].class_names
+    titles = [names[truth.labels[i]] if names else f"label {truth.labels[i]}" for i in drawn]
     whose = ", ".join(attacked.corrupted)
     heading = (
         f"{name}: rebuilt from the view of {whose}, the first {len(drawn)} of {len(rebuilt.index)} samples"

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from parties.data.datasets import DataSpec
 from protocols.language.errors import ConfigError, DataError
 from protocols.language.options import Declared, as_plain, flag
 from scenarios.run.catalogue import asked_for
@@ -64,7 +65,11 @@ class Plan:
     def as_plain(self) -> dict[str, Any]:
         """For the settings of a grid, from which it goes on."""
         sweep = {name: as_plain(list(values)) for name, values in self.sweep.items()}
-        return {"scenario": self.named, "options": kept(self.options), "sweep": sweep}
+        options = kept(self.options)
+        if "dataset" in options:  # it may go on from another folder
+            folder = options.get("data_dir")
+            options["dataset"] = DataSpec(options["dataset"], folder).resolved().name
+        return {"scenario": self.named, "options": options, "sweep": sweep}
 
 
 def is_config(name: str) -> bool:
@@ -111,6 +116,7 @@ def plan_of(content: Mapping[str, Any], path: Path) -> Plan:
     both = sorted(set(options) & set(sweep))
     if both:
         raise ConfigError(f"{path}: {both[0]} stands in [sweep] and beside it: give it once")
+    named = str(Path(named).resolve()) if named.endswith(".py") else named
     plan = Plan(named, scenario, options, sweep)
     count = 1
     for values in sweep.values():

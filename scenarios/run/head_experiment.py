@@ -50,7 +50,7 @@ def prepare_head(scenario: Scenario, asked: dict[str, Any]) -> Experiment:
     # Whatever the run's seed, the base of a data set is the same: it need not be trained again.
     by_features = task.base is not None and task.base.suffix == ".npz"
     run = _on_file(run, task.base, "dataset" in asked) if task.base is not None and by_features else run
-    spec = described(data_spec(run, features=by_features))
+    spec = described(data_spec(run, by_features=by_features))
     whole = load(replace(spec, seed=0))
     base = _known_by_features(spec) if by_features else _base(task.base, whole)
     hidden, classes = _head(task.head, base, whole.classes, by_features)

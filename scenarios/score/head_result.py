@@ -62,7 +62,7 @@ def clear_heads(experiment: Experiment) -> list[ClearHead]:
     ):
         state = fresh_state(name, experiment.config, derive(experiment.run_key, name), experiment.bound)
         state.inputs = {"images": data.x_train[mine], "labels": data.y_train[mine]}
-        if experiment.spec.features:
+        if experiment.spec.by_features:
             state.inputs["features"] = features_of(experiment.spec).of(state.inputs["images"])
         state.inputs |= dict(base_inputs(experiment.base))
         reverse_he.train_head(state)

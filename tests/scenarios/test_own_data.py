@@ -8,6 +8,7 @@ from parties.adversary.adversary import Adversary
 from parties.adversary.attack import NotApplicable
 from parties.adversary.attacks.gram import smoothest
 from parties.adversary.solvers.polytope import differences, neighbour_rows
+from protocols.language.errors import ConfigError
 from scenarios.page.answer import answer
 from scenarios.page.page import write_report
 from scenarios.run.attacks import attack_run
@@ -131,6 +132,10 @@ def test_another_file_is_asked_about_as_a_whole_and_through_the_map_of_the_run(t
     asked = query(folder, str(tmp_path / "more.npz"), None, None, "inline", tmp_path / "asked")
     _, result = predict(asked)
     assert result["samples"] == 7
+    images = RNG.integers(0, 256, (6, 2, 5), dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", images=images, labels=np.array(["high", "low"] * 3))
+    with pytest.raises(ConfigError, match=r"trained on a table, .*images\.npz holds images"):
+        query(folder, str(tmp_path / "images.npz"), None, None, "inline", None)
     own = query(folder, None, None, None, "inline", tmp_path / "own")
     assert predict(own)[1]["samples"] == 12  # what was held out
 
