@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from functools import lru_cache
 from importlib.util import find_spec
@@ -33,7 +33,7 @@ from parties.data.readers import (
 from parties.data.tables import SUFFIXES, Scale, read_table, table
 from protocols.language.errors import ConfigError, DataError
 from protocols.language.message import wire
-from protocols.language.options import derived
+from protocols.language.options import about, as_plain, derived
 
 NAMES = ("digits", "mnist", "cifar10")
 _TEST_FRACTION = 5  # one sample of five is held out
@@ -64,6 +64,11 @@ class Split(Enum):
 CONTROLS = ("", "swapped", "drawn", "relabelled")
 
 
+def _of_own(help: str, default: Any, **more: Any) -> Any:
+    """A field of data of the user's own, which is written down only where it says something."""
+    return derived(help, default, optional=True, **more)
+
+
 @wire
 @dataclass(frozen=True)
 class DataSpec:
@@ -83,13 +88,13 @@ class DataSpec:
     task_classes: int = derived("classes of a small task; 0: all", 0, least=0)
     shots: int = derived("training samples of every class of each owner; 0: all", 0, least=0)
     takers: int = derived("owners for each of whom there are as many shots", 1, least=1)
-    target: str | None = derived("column of a table that holds the classes; null for the last", None)
-    whole: bool = derived("whether nothing is held out of a file without a test set", False)
-    levels: int = derived("of a table: its public map goes from 0 to this; 0: no table", 0, least=0)
-    low: tuple[float, ...] = derived("of a table: what its public map takes to 0, by column", ())
-    high: tuple[float, ...] = derived("of a table: what its public map takes to `levels`, by column", ())
-    class_names: tuple[str, ...] = derived("names of the classes, where they have some", ())
-    by_features: bool = derived("whether an npz holds the features that a base has of its images", False)
+    target: str | None = _of_own("column of a table that holds the classes; null for the last", None)
+    whole: bool = _of_own("whether nothing is held out of a file without a test set", False)
+    levels: int = _of_own("of a table: its public map goes from 0 to this; 0: no table", 0, least=0)
+    low: tuple[float, ...] = _of_own("of a table: what its public map takes to 0, by column", ())
+    high: tuple[float, ...] = _of_own("of a table: what its public map takes to `levels`, by column", ())
+    class_names: tuple[str, ...] = _of_own("names of the classes, where they have some", ())
+    by_features: bool = _of_own("whether an npz holds the features that a base has of its images", False)
 
     def __post_init__(self) -> None:
         for name, kind in (("low", float), ("high", float), ("class_names", str)):  # of JSON: lists
@@ -111,6 +116,13 @@ class DataSpec:
             raise ConfigError(f"--seed: expected an integer of at least 0, got {self.seed!r}")
         if not all(map(_is_int, (self.task_classes, self.shots))) or min(self.task_classes, self.shots) < 0:
             raise ConfigError("--shots and the classes of a task must be integers of at least 0")
+
+    def as_plain(self) -> dict[str, Any]:
+        """For config.json."""
+        told = ((each, about(each)) for each in fields(self))
+        left = {each.name for each, said in told if said is not None and said.optional
+                and getattr(self, each.name) == each.default}  # fmt: skip
+        return {name: value for name, value in as_plain(self).items() if name not in left}
 
     @property
     def own(self) -> bool:

@@ -153,7 +153,7 @@ class Experiment(RunOptions):
             "scenario": self.scenario.name,
             "protocol": self.protocol.NAME,
             "file": as_plain(source_of(self.protocol)),
-            "data": {**as_plain(self.spec), "split": self.split.value},
+            "data": {**self.spec.as_plain(), "split": self.split.value},
             "config": as_plain(self.config),
             "runtime": self.runtime.value,
             "record": self.record.value,

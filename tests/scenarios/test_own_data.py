@@ -1,5 +1,6 @@
 """Runs on data of a user's own: what is no image is a sample, and images of any shape keep it."""
 
+import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,7 +13,8 @@ from protocols.language.errors import ConfigError
 from scenarios.page.answer import answer
 from scenarios.page.page import write_report
 from scenarios.run.attacks import attack_run
-from scenarios.run.catalogue import find_scenario
+from scenarios.run.catalogue import find_scenario, schema_of_results
+from scenarios.run.certify import certify
 from scenarios.run.execute import execute
 from scenarios.run.experiment import prepare
 from scenarios.run.predict import predict, query
@@ -159,3 +161,15 @@ def test_scoring_a_table_has_no_structural_similarity(table):
     assert "ssim" not in row["metrics"] and isinstance(folder.truth(), Truth)
     again = attack_run(folder, ("smooth_stack",), ("cloud_trainer",), folder.prior(), Adversary)
     assert again[0]["why"].startswith("no image")
+
+
+def test_what_is_of_own_data_alone_is_written_down_for_them_alone(table, tmp_path):
+    """A run on digits is written down as ever: one that was stored earlier is no altered one."""
+    spec = prepare(find_scenario("plain"), {"runtime": "inline", "samples": 20, "seed": 0}).as_plain()["data"]
+    assert set(spec) == {
+        "name", "data_dir", "gray", "samples", "seed", "control", "task_classes", "shots", "takers", "split",
+    }  # fmt: skip
+    _, folder, result = table
+    assert {"low", "high", "levels", "class_names"} <= set(folder.settings["data"])
+    jsonschema.validate(result, schema_of_results())
+    assert not certify(folder).faults
