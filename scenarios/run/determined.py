@@ -138,7 +138,8 @@ def _line(finding: Finding, answer: Answer, coalition: Coalition, lines: Sequenc
         return Learned(party, quantity, "others", "undecided", why, None)
     how_many = f"all {answer.total}" if whole else f"{answer.determined} of {answer.total}"
     since = "" if answer.since is None else f" since {moment(*answer.since[1])} there"
-    detail = f"{answer.name}: {how_many}{since}, by an audit of a small instance; not computed here"
+    what = answer.name.replace("images", "samples")
+    detail = f"{what}: {how_many}{since}, by an audit of a small instance; not computed here"
     return Learned(party, quantity, "others", "determined", detail, None)
 
 

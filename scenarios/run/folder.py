@@ -213,7 +213,8 @@ class RunFolder:
             for label, expected in owned(spec, owners, how, i).items():
                 if mine is not None and label not in mine:
                     raise DataError(f"{party}: its transcript holds no {label}")
-                held[label].append(expected if mine is None else mine[label])
+                if label in held:
+                    held[label].append(expected if mine is None else mine[label])
         whose = np.repeat(np.arange(owners), [len(part) for part in held["images"]])
         images = np.concatenate(held["images"], axis=1 if how is Split.COLUMNS else 0)
         return Truth(images, np.concatenate(held["labels"]), data.x_max, data.shape, whose[: len(images)])
@@ -224,7 +225,7 @@ class RunFolder:
         for path in self.transcripts:
             with closing(Transcript(path)) as listed, closing(Transcript(path)) as payloads:
                 for row in listed.rows("kind = 'input' ORDER BY id"):
-                    if role_of(row.party) is DATA_OWNER and row.label in ("images", "labels"):
+                    if role_of(row.party) is DATA_OWNER and row.label in ("images", "labels", "features"):
                         value = (
                             payloads.value(row)
                             if payloads.kept_of(row)
@@ -310,6 +311,12 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file; a seed that is noted in it gives every key of the run."""
     with private_file(path) as file:
         file.write(json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of text."""
+    with private_file(path) as file:
+        file.write(text)
 
 
 def _expected(row: Row, spec: DataSpec, how: Split, owners: int) -> Any:
