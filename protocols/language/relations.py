@@ -111,13 +111,15 @@ class Products(Relation):
 @dataclass(frozen=True, eq=False)
 class KnownMap(Relation):
     """A map W = `value` (h, n) that the view holds, up to errors of about `noise`. `own`: a party of the view
-    made it.
+    made it. `bias` (h,): what it adds for every sample, and which moves as the weights of a pixel that is 1
+    in all of them.
     """
 
     map: Map
     value: Later
     noise: float = 0.0
     own: bool = False
+    bias: Later | None = None
 
 
 _REMEMBERED = 64 << 20  # bytes of errors: solvers ask for those of the first steps again and again
