@@ -97,7 +97,9 @@ _TABLE = (
     ),
 )
 _MODULES = (
+    "bias",
     "conv",
+    "exclusive",
     "gradient",
     "gram",
     "inversion",
