@@ -111,6 +111,7 @@ _MODULES = (
     "lattice_gram",
     "lattice_span",
     "master_key",
+    "spear",
     "update",
 )
 ATTACKS = tuple(sorted((*_MODULES, *(entry.NAME for entry in _TABLE))))

@@ -94,8 +94,11 @@ def of_rows(
     every: list[Moved],
     rows_of: Callable[[Moved, Prior], NDArray[np.int64]],
     prior: Prior,
+    condition: str = "alone in moving a unit",
 ) -> Reconstruction:
-    """The samples that changes give one by one, each once; `NotApplicable` where none gives any."""
+    """The samples that changes give one by one, each once; `NotApplicable` where none of them is as the
+    `condition` says.
+    """
     mine, held, found, looked = own(relations), own_rows(relations), list[Found](), 0
     todo = np.unique(np.concatenate([np.setdiff1d(each.index, mine) for each in every]))
     count = 0
@@ -109,9 +112,7 @@ def of_rows(
         count = len(merged(found)[0]) if len(rows) else count
     if not count:
         most = min(len(each.index) for each in every)
-        raise NotApplicable(
-            f"no unit was moved by one sample alone, in {looked} changes by at least {most} samples each"
-        )
+        raise NotApplicable(f"no sample was {condition}, in {looked} changes by at least {most} samples each")
     rows, last = merged(found)
     values = np.full((len(todo), prior.pixels), np.nan, dtype=np.float32)
     values[: len(rows)] = rows[: len(todo)] / prior.x_max

@@ -46,19 +46,20 @@ def by_scale(matrix: Reals, noise: float, x_max: int) -> Whole:
         off = 2 * _ERRORS * noise * np.abs(scale[:, 0])  # the largest entry, too, has an error
         left, scale, off = (part[off < _WHOLE] for part in (left, scale, off))
         rows = matrix[left] * scale
-        fits = _fits(rows, off, x_max)
-        found.append(np.rint(rows[fits]).astype(np.int64))
-        left = left[~fits]
+        good = fits(rows, off, x_max)
+        found.append(np.rint(rows[good]).astype(np.int64))
+        left = left[~good]
         if not len(left):
             break
     return np.unique(_sized(np.vstack(found), x_max), axis=0)
 
 
 def _whole(rows: Reals, off: Reals, x_max: int) -> Whole:
-    return np.unique(np.rint(rows[_fits(rows, off, x_max)]).astype(np.int64), axis=0)
+    """Those that are whole, each once."""
+    return np.unique(np.rint(rows[fits(rows, off, x_max)]).astype(np.int64), axis=0)
 
 
-def _fits(rows: Reals, off: Reals, x_max: int) -> NDArray[np.bool_]:
+def fits(rows: Reals, off: Reals, x_max: int) -> NDArray[np.bool_]:
     """Which rows are whole and in range up to an error of `off` each, and not by chance."""
     near = np.rint(rows)
     live = (near != 0).sum(axis=1)
@@ -74,4 +75,5 @@ def _sized(rows: Whole, x_max: int) -> Whole:
     those of a sample would hardly all have a divisor.
     """
     several = np.array([len(np.unique(row[row > 0])) for row in rows], np.int64) >= SURE
-    return rows[(2 * rows.max(axis=1, initial=0) > x_max) | several]
+    kept: Whole = rows[(2 * rows.max(axis=1, initial=0) > x_max) | several]
+    return kept
