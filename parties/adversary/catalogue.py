@@ -103,6 +103,7 @@ _MODULES = (
     "gradient",
     "gram",
     "inversion",
+    "invert",
     "known_samples",
     "label_clusters",
     "label_outputs",

@@ -205,6 +205,23 @@ class Update(Relation):
 
 
 @dataclass(frozen=True, eq=False)
+class Gradient(Relation):
+    """The gradient of a whole network on some samples: `gradients()` are those of its mean loss on X[samples]
+    by the arrays `weights()`, one each.
+
+    `loss(weights, x, y)` is that loss, in torch, of images x (m, n) in units of `x_max` and rows y (m, k) of
+    probabilities. The last array is the bias of the outputs (k,). `exact`: up to rounding; else it is what an
+    owner made of the gradient before it sent it.
+    """
+
+    samples: Positions
+    weights: Callable[[], list[Array]]
+    gradients: Callable[[], list[Array]]
+    loss: Callable[[list[Any], Any, Any], Any]
+    exact: bool = True
+
+
+@dataclass(frozen=True, eq=False)
 class Replay(Relation):
     """Training that whoever knows its first map and its samples can repeat, step by step, with any optimizer.
 

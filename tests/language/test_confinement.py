@@ -19,6 +19,7 @@ GRADIENTS = ("fedsgd", {"bias": True, "hidden": 32, "batch": 8}, ("key_authority
 RUNS = {
     "bias": GRADIENTS,
     "exclusive": GRADIENTS,
+    "invert": ("fedsgd", {"batch": 12, "first": "conv:3x3x3"}, ("key_authority",), 0),
     "spear": ("fedsgd", {"bias": True, "hidden": 200, "batch": 4}, ("key_authority",), 0),
     "conv": ("plain_fe", {"samples": 32, "first": "conv:4x3x3"}, CLOUD, 0),
     "gram": ("mitig2", {"samples": 48, "hidden": 48, "epochs": 6}, CLOUD, 12),
