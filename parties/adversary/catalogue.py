@@ -98,6 +98,7 @@ _TABLE = (
 )
 _MODULES = (
     "bias",
+    "cocktail",
     "conv",
     "exclusive",
     "gradient",

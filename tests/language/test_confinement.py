@@ -18,6 +18,7 @@ FE = ("plain_fe", {**ENOUGH, "labels": Labels.FEBO, "malicious": "unit_keys"}, C
 GRADIENTS = ("fedsgd", {"bias": True, "hidden": 32, "batch": 8}, ("key_authority",), 0)
 RUNS = {
     "bias": GRADIENTS,
+    "cocktail": GRADIENTS,
     "exclusive": GRADIENTS,
     "invert": ("fedsgd", {"batch": 12, "first": "conv:3x3x3"}, ("key_authority",), 0),
     "spear": ("fedsgd", {"bias": True, "hidden": 200, "batch": 4}, ("key_authority",), 0),

@@ -4,7 +4,7 @@ A row of D X (h, n) is a combination of the samples with the unit's errors as we
 is not zero, it is d x. With the bias, D 1, d is known (L. Phong et al., IEEE TIFS 2018; J. Geiping et al.,
 NeurIPS 2020). Without, the row is whole at some scale (X. Pan et al., arXiv:2010.13356, find such units by
 ratios): x is a multiple of the smallest whole vector along it. A row of several samples is not whole at any
-scale up to x_max but by chance, 2 t for each pixel that is not zero, t the distance allowed.
+scale up to x_max but by chance: 2 t for each of its values, t the distance allowed, and each scale tried.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ Reals = NDArray[np.float64]
 
 _WHOLE = 0.1  # of a pixel step: how far from whole a row may be
 _ERRORS = 2.0  # times its noise that an entry may be off
-_LEAST = 8  # pixels that are not zero, so that no row is whole by chance
 _SURELY = 1e-9  # chance that it is
 
 
@@ -46,7 +45,7 @@ def by_scale(matrix: Reals, noise: float, x_max: int) -> Whole:
         off = 2 * _ERRORS * noise * np.abs(scale[:, 0])  # the largest entry, too, has an error
         left, scale, off = (part[off < _WHOLE] for part in (left, scale, off))
         rows = matrix[left] * scale
-        good = fits(rows, off, x_max)
+        good = fits(rows, off, x_max, scales=x_max)
         found.append(np.rint(rows[good]).astype(np.int64))
         left = left[~good]
         if not len(left):
@@ -59,15 +58,18 @@ def _whole(rows: Reals, off: Reals, x_max: int) -> Whole:
     return np.unique(np.rint(rows[fits(rows, off, x_max)]).astype(np.int64), axis=0)
 
 
-def fits(rows: Reals, off: Reals, x_max: int) -> NDArray[np.bool_]:
-    """Which rows are whole and in range up to an error of `off` each, and not by chance."""
+def fits(rows: Reals, off: Reals, x_max: int, scales: int = 1) -> NDArray[np.bool_]:
+    """Which rows are whole and in range up to an error of `off` each, and not by chance, at one of so many
+    scales: pixels of one value are whole together, so that each value counts once.
+    """
     near = np.rint(rows)
-    live = (near != 0).sum(axis=1)
     allowed = np.minimum(off, _WHOLE)
-    whole = (np.abs(rows - near) <= allowed[:, None]).all(axis=1)
-    ranged = ((near >= 0) & (near <= x_max)).all(axis=1)
-    chance = live * np.log(np.maximum(2 * allowed, 1e-300)) < np.log(_SURELY)
-    return np.asarray(whole & ranged & chance & (live >= _LEAST), dtype=np.bool_)
+    whole = (np.abs(rows - near) <= allowed[:, None]) & (near >= 0) & (near <= x_max)
+    good: NDArray[np.bool_] = np.asarray(whole.all(axis=1), dtype=np.bool_)
+    for i in np.flatnonzero(good):
+        values = len(np.unique(near[i][near[i] > 0]))
+        good[i] = np.log(scales) + values * np.log(max(2 * allowed[i], 1e-300)) < np.log(_SURELY)
+    return good
 
 
 def _sized(rows: Whole, x_max: int) -> Whole:
