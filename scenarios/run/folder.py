@@ -35,7 +35,10 @@ from scenarios.run.json_schema import object_of
 from scenarios.run.result import Result
 from scenarios.score.metrics import Truth
 
-_IN_ROUNDS = "SELECT round, seq FROM rows WHERE phase IN ('step', 'query') AND seq >= 0"
+_IN_ROUNDS = (  # where nothing is said in the steps of a round, its averages
+    "SELECT round, seq FROM rows WHERE phase IN ('step', 'query') AND seq >= 0",
+    "SELECT round, seq FROM rows WHERE phase = 'average' AND seq >= 0",
+)
 _END = (1 << 63) - 1
 _PUBLIC = 1000  # held-out images that an adversary is given
 _LARGEST_JSON = 1 << 26  # bytes
@@ -87,15 +90,20 @@ class RunFolder:
 
         The schedule of a run is public; nothing where messages are in no rounds.
         """
-        begun: dict[int, int] = {}
-        for path in self.transcripts:
-            transcript = Transcript(path)
-            for number, seq in transcript.query(_IN_ROUNDS):
-                begun[number] = min(seq, begun.get(number, seq))
-            transcript.close()
+        begun = next(filter(None, map(self._begun, _IN_ROUNDS)), {})
         starts = sorted((seq, number) for number, seq in begun.items())
         ends = [*(seq - 1 for seq, _ in starts[1:]), *([_END] if starts else [])]
         return [(number, end) for (_, number), end in zip(starts, ends, strict=True)]
+
+    def _begun(self, statement: str) -> dict[int, int]:
+        """The first message of each round that a query finds."""
+        begun: dict[int, int] = {}
+        for path in self.transcripts:
+            transcript = Transcript(path)
+            for number, seq in transcript.query(statement):
+                begun[number] = min(seq, begun.get(number, seq))
+            transcript.close()
+        return begun
 
     def view(self, *parties: str) -> View:
         """The view of a party, or the joint view of several; `ConfigError` for a party that took no part."""
