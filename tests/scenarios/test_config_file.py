@@ -186,7 +186,7 @@ def test_a_run_that_fails_is_a_row_and_the_others_are_carried_out(tmp_path):
 def test_presets_are_tables_of_options_that_given_ones_stand_above():
     experiment = prepare(find_scenario("plain"), {"preset": "quick", "runtime": "inline", "epochs": 1})
     assert (experiment.samples, experiment.config.layers, experiment.config.epochs) == (160, (16,), 1)
-    listed = CliRunner().invoke(app, ["list"], env={"COLUMNS": "300"}).output
+    listed = CliRunner().invoke(app, ["list", "presets"], env={"COLUMNS": "300"}).output
     for preset in Preset:
         assert f"--preset {preset.value}" in listed
         for name in PRESETS[preset]:
