@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from parties.audit.draws import Unknowns
-from protocols.crypto import aggregate, febo, fhipe, ideal, ipfe_ddh, ipfe_lwe, ipfe_rlwe, paillier
+from protocols.crypto import aggregate, febo, fhipe, ideal, ipfe_ddh, ipfe_lwe, ipfe_rlwe, paillier, shamir
 from protocols.crypto.paillier_keys import PaillierFloats, PaillierLogits
 from protocols.network.fixedpoint import FixedPoint
 from protocols.parts import budget
 
+_BLANK = np.zeros(aggregate.KEY_BYTES, np.uint8)
 _CHECKED = {"check": ideal.check}
 _PRODUCTS = {
     **_CHECKED,
@@ -41,6 +42,11 @@ _SUBSTITUTES: tuple[tuple[Any, dict[str, Any]], ...] = (
     }),
     (aggregate, {
         "fixed": lambda values, members: values, "restore": lambda summed: summed, "total": sum,
+        # No pad is drawn from keys, seeds and shares, which depend on no unknown: they are blank.
+        "key_pair": lambda coins, purpose="": (_BLANK.tobytes(), _BLANK),
+        "draw_seed": lambda coins: _BLANK.tobytes(),
+        "share": lambda me, members, *_: np.zeros((len(members), aggregate.SEALED_BYTES), np.uint8),
+        "unseal": lambda sealed, me, members, *_: np.zeros((len(members), 2, shamir.SHARE_BYTES), np.uint8),
     }),
     (FixedPoint, {"quantise": ideal.quantise, "WIDE": np.float64}),
     (budget, {"Echelon": ideal.RealRank}),
