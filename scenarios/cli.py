@@ -16,6 +16,7 @@ from scenarios.page.report_command import report
 from scenarios.run.attack_command import attack
 from scenarios.run.command import Scenarios
 from scenarios.run.new_command import new
+from scenarios.show.check_command import check
 from scenarios.show.export_command import export
 from scenarios.show.learned_command import coalitions, learned
 from scenarios.show.terminal import OneLine, console, dashed, reported, show_tracebacks, warned
@@ -35,7 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _command in (attack, learned, coalitions, report, view, export):
+for _command in (attack, learned, coalitions, check, report, view, export):
     app.command()(_command)
 
 _NAMES = " | ".join(name.replace("_", "-") for name in PROTOCOLS)
