@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test recipe lint clean
+.PHONY: demo test recipe docs lint clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -31,8 +31,12 @@ test: $(STAMP)
 	wait $$half; failed=$$((failed + $$?)); wait $$ray; failed=$$((failed + $$?)); \
 	cat .tests-half.log .tests-ray.log; exit $$failed
 
-recipe: $(STAMP)  ## the cluster of the README on two nodes, by itself: it wants an idle machine
+recipe: $(STAMP)  ## the cluster of docs/running.md on two nodes, by itself: it wants an idle machine
 	$(BIN)/python -m pytest -m recipe tests/parties
+
+docs: $(STAMP)  ## build/docs/site: the pages of docs/, and those that are made of the code
+	$(BIN)/python -m scenarios.docs build/docs
+	cd build/docs && ../../$(BIN)/zensical build --strict --clean
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

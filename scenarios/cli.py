@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from parties.registry import PROTOCOLS, find_protocol, installed, said
+from parties.registry import PROTOCOLS, find_protocol
 from protocols.language.errors import ConfigError
 from scenarios.page.report_command import report
 from scenarios.run.attack_command import attack
 from scenarios.run.command import Scenarios
 from scenarios.run.new_command import new
 from scenarios.show.check_command import check
+from scenarios.show.doctor_command import doctor
 from scenarios.show.export_command import export
 from scenarios.show.learned_command import coalitions, learned
-from scenarios.show.terminal import OneLine, console, dashed, reported, show_tracebacks, warned
+from scenarios.show.terminal import OneLine, console, reported, show_tracebacks, warned
 from scenarios.study.audit_command import Audits
 from scenarios.study.matrix_command import matrix
 from scenarios.study.sweep_command import sweep
@@ -36,7 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _command in (attack, learned, coalitions, check, report, view, export):
+for _command in (attack, learned, coalitions, check, report, view, export, doctor):
     app.command()(_command)
 
 _NAMES = " | ".join(name.replace("_", "-") for name in PROTOCOLS)
@@ -108,48 +108,16 @@ def main(
 
 
 @app.command("list")
-def list_() -> None:
-    """List protocols, schemes, scenarios, attacks and data sets."""
-    from parties.adversary.catalogue import ATTACKS, HEAD_ATTACKS, PRESETS, summary
-    from parties.data.datasets import NAMES
-    from protocols.crypto.groups.named import GROUPS, PAIRINGS
-    from protocols.parts.defences import DEFENCES
+def list_(
+    kind: Annotated[
+        str | None, typer.Argument(help="protocols, schemes, attacks, presets, defences or datasets.")
+    ] = None,
+) -> None:
+    """List protocols, schemes, attacks, defences and data sets; of one KIND, what each is."""
+    with reported():
+        from scenarios.show.listing import show_list
 
-    table = Table("kind", "name", "what it is", "security", box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for name in PROTOCOLS:
-        table.add_row("protocol", dashed(name), *said(f"protocols.{name}", "SUMMARY", "SECURITY"))
-    for name in installed():
-        module = find_protocol(name)
-        table.add_row("protocol", dashed(name), module.SUMMARY, module.SECURITY)
-    schemes = {
-        "ipfe_lwe": ("lwe", "inner products over Z_2^64 (default)"),
-        "ipfe_rlwe": ("rlwe", "inner products of whole batches"),
-        "ipfe_ddh": ("ddh", f"inner products; --group {' | '.join(GROUPS)}"),
-        "fhipe": ("fhipe", f"function-hiding inner products, of mitig1; --group {' | '.join(PAIRINGS)}"),
-        "febo": ("febo", "labels element by element: --labels febo"),
-        "paillier": ("paillier", "encrypted heads, of reverse-he; --key-bits 3072 | 2048"),
-    }
-    for file, (name, about) in schemes.items():
-        table.add_row("scheme", name, about, *said(f"protocols.crypto.{file}", "SECURITY"))
-    for name in PROTOCOLS:
-        table.add_row(
-            "scenario", dashed(name), f"keyhole run {dashed(name)}", "of the protocol and its scheme"
-        )
-    table.add_row(
-        "scenario", "compare", "keyhole run compare: all protocols on one data set", "of each protocol"
-    )
-    for name in (*ATTACKS, *HEAD_ATTACKS):
-        table.add_row("attack", dashed(name), summary(name), "")
-    for name, preset in PRESETS.items():
-        table.add_row("preset", dashed(name), preset.describe(), "")
-    for name, defence in DEFENCES.items():
-        fits = f"of {', '.join(map(dashed, defence.protocols))}: {defence.meaning}"
-        table.add_row("defence", dashed(name) + (":VALUE" if defence.takes_value else ""), fits, "")
-    for name in (*NAMES, "FILE.npz"):
-        table.add_row("dataset", name, _DATASETS[name], "")
-    for column in table.columns[:2]:
-        column.no_wrap = True
-    console().print(table)
+        show_list(console(), kind, _DATASETS)
 
 
 _DATASETS = {
@@ -188,7 +156,8 @@ def show(
         elif dump is not None:
             print(dump_payload(folder, party, label, dump))
         else:
-            console().print(rows_table(folder, party, label, limit, offset, round_))
+            out = console()
+            out.print(rows_table(folder, party, label, limit, offset, round_, out.width))
 
 
 @app.command()

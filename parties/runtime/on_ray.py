@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayError
 
 from parties.adversary.adversary import Adversary
 from parties.record.writer import fold_away
@@ -29,7 +29,7 @@ from parties.runtime.fleet import HostsDied, named_error
 from parties.runtime.host import HostSpec, forget_transcript
 from parties.runtime.placement import Place, places
 from parties.runtime.post import homes
-from parties.runtime.ray_session import Cluster, nodes, on_node, own_address, own_node
+from parties.runtime.ray_session import ACTOR_LOST, Cluster, nodes, on_node, own_address, own_node
 from parties.runtime.watch import LOOK_SECONDS, Watch
 from parties.runtime.wire import Address, PeerLost
 from parties.runtime.worker import Instruction, Report, Worker
@@ -37,6 +37,7 @@ from protocols.language.errors import OUT_OF_MEMORY, DataError, HostLost, Keyhol
 from protocols.language.session import Group
 
 _CLOSING_SECONDS = 10.0
+_ENDED_FOR_MEMORY = f"{OUT_OF_MEMORY} on a node, where Ray ends processes then"
 _STARTS = 3  # of a host in the place of one that died, each where a node answers then
 
 
@@ -168,10 +169,10 @@ class RayFleet:
             except ray.exceptions.GetTimeoutError:
                 if self.watch.look(self.book, self._pids_here()):
                     raise HostsDied from None
-            except RayActorError as error:
+            except ACTOR_LOST as error:
                 self._cluster.check(at_once=True)  # hosts end with the raylet of their node
-                if "low on memory" in str(error):
-                    self.watch.cause = f"{OUT_OF_MEMORY} on a node, where Ray ends processes then"
+                if _for_memory(error):
+                    self.watch.cause = _ENDED_FOR_MEMORY
                 raise HostsDied from None
 
     def restart(self, hosts: Sequence[str]) -> None:
@@ -191,7 +192,7 @@ class RayFleet:
         try:
             back = [self._actors[host].rejoin.remote(self.book, hosts) for host in hosts]
             reports: list[Report] = ray.get(back)
-        except RayActorError:
+        except ACTOR_LOST:
             raise HostsDied from None
         for report in reports:
             if report.lost:
@@ -206,7 +207,7 @@ class RayFleet:
                 raise Stalled(
                     f"{name}: its transcript is not closed after {self.watch.deadline:g} s"
                 ) from None
-            except RayActorError:
+            except ACTOR_LOST:
                 raise HostLost(f"{name}: its process died before its transcript was closed") from None
             except ray.exceptions.RayTaskError as error:
                 raise _refusal(name, error) from None
@@ -254,7 +255,8 @@ class RayFleet:
         except ray.exceptions.RayTaskError as error:
             raise _refusal(name, error) from None
         except RayError as error:
-            raise HostLost(f"the process of {name} died at its start{_missing(error)}") from None
+            why = f" ({_ENDED_FOR_MEMORY})" if _for_memory(error) else _missing(error)
+            raise HostLost(f"the process of {name} died at its start{why}") from None
 
     def _stop(self) -> None:
         for actor in () if self._cluster.lost else self._actors.values():
@@ -291,8 +293,9 @@ class RayAdversary:
         """Run a verb of the adversary in its process and return the result; its refusals are raised here."""
         try:
             result, failure, cause = self._cluster.got(self._actor.call.remote(verb, *args))
-        except RayActorError:
-            raise HostLost("the adversary's process died") from None
+        except ACTOR_LOST as error:
+            why = f" ({_ENDED_FOR_MEMORY})" if _for_memory(error) else ""
+            raise HostLost(f"the adversary's process died{why}") from None
         if failure:
             raise named_error(cause)(failure)
         return result
@@ -321,6 +324,11 @@ def _seen_from(address: str, spec: HostSpec, error: KeyholeError) -> KeyholeErro
     """A refusal on another node than the driver's, which need not have the driver's files."""
     where = f"{error} (on the node {address}, where {spec.name} runs and reads its data)"
     return DataError(where) if isinstance(error, DataError) else error
+
+
+def _for_memory(error: RayError) -> bool:
+    """Whether Ray ended a process because memory ran out on its node."""
+    return isinstance(error, ray.exceptions.OutOfMemoryError) or "low on memory" in str(error)
 
 
 def _missing(error: RayError) -> str:

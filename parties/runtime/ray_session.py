@@ -62,6 +62,10 @@ def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[Non
         _shut_down()
 
 
+# An actor's process is gone. Ray tells one that it ended for want of memory by an error of another kind.
+ACTOR_LOST = (RayActorError, ray.exceptions.OutOfMemoryError)
+
+
 class Cluster:
     """Looks after the processes of Ray itself: without them a driver is ended by Ray after a minute, with no
     word about why that anybody could use.
@@ -91,7 +95,7 @@ class Cluster:
                 self.check()
                 if until is not None and time.monotonic() > until:
                     raise
-            except RayActorError:
+            except ACTOR_LOST:
                 self.check(at_once=True)
                 raise
 

@@ -7,7 +7,7 @@ X_B / B.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -198,14 +198,32 @@ def accuracy(
     w1: Float, weights: list[Float], biases: list[Float], config: Training, x: Ints, labels: Ints
 ) -> float:
     """Share of samples (N, n integers) whose largest output is their label."""
+    parts = _outputs(w1, weights, biases, config, x)
+    right = sum(int((p.argmax(1) == labels[start : start + len(p)]).sum()) for start, p in parts)
+    return right / len(x)
+
+
+def mean_loss(
+    w1: Float, weights: list[Float], biases: list[Float], config: Training, x: Ints, labels: Ints
+) -> float:
+    """Mean over samples (N, n integers) of - log of the output at their label."""
+    lost = 0.0
+    for start, p in _outputs(w1, weights, biases, config, x):
+        right = p[np.arange(len(p)), labels[start : start + len(p)]]
+        lost -= float(np.log(np.maximum(right, np.finfo(right.dtype).tiny)).sum())
+    return lost / len(x)
+
+
+def _outputs(
+    w1: Float, weights: list[Float], biases: list[Float], config: Training, x: Ints
+) -> Iterator[tuple[int, Float]]:
+    """(position of the first, outputs) of some samples after the other."""
     layers = [_loaded(w, b) for w, b in zip(weights, biases, strict=True)]
-    first, right = torch.from_numpy(w1.copy()), 0
+    first = torch.from_numpy(w1.copy())
     for start in range(0, len(x), 4096):
         z1 = first_layer(x[start : start + 4096], first, config.pixel_unit, config.conv)
         run = forward_hidden(layers[:-1], z1, config)
-        p = forward_output(layers[-1], run.a[-1], config)
-        right += int((p.argmax(1).numpy() == labels[start : start + 4096]).sum())
-    return right / len(x)
+        yield start, forward_output(layers[-1], run.a[-1], config).numpy()
 
 
 def _loaded(weight: Float, bias: Float) -> Layer:

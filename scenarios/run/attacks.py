@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from parties.adversary.adversary import Attacked
 from parties.adversary.attack import Prior, Quantity, Reconstruction
@@ -27,7 +28,7 @@ from scenarios.score.metrics import (
     tells_classes,
     zero_line,
 )
-from scenarios.show.pictures import COLUMNS, SPRITES, draw_sprite, grid
+from scenarios.show.pictures import COLUMNS, GUESS, SPRITES, draw_sprite, grid
 
 _LISTED = 100
 _SCORING_SEED = 0  # which images SSIM samples; no secret depends on it
@@ -114,8 +115,9 @@ def _row(
     row, rebuilt, figure, sprite = scored(attacked, prior, truth), attacked.reconstruction, None, None
     images = rebuilt is not None and rebuilt.quantity is Quantity.IMAGES and len(rebuilt.index) > 0
     if rebuilt is not None and truth is not None and images:
-        figure = _picture(run, attacked, rebuilt, truth, preset or attacked.attack)
-        guess = zero_line(rebuilt.index[:SPRITES], truth, prior, attacked.labelled)
+        guess = guessed(attacked, prior, truth, SPRITES)
+        called = preset or attacked.attack
+        figure = _picture(run, attacked, rebuilt, truth, called, guess[:COLUMNS])
         rows = (truth.pixels(rebuilt.index[:SPRITES]), guess, rebuilt.values[:SPRITES])
         sprite = draw_sprite(run.path, figure.replace(".png", ".sprite.png"), rows, truth.shape)
     found: dict[str, Any] = plain(replace(row, preset=preset or None, figure=figure, sprite=sprite))
@@ -194,9 +196,23 @@ def _of_whom(run: RunFolder, attacked: Attacked) -> str:
     return "--" + "+".join(attacked.corrupted).replace(":", "")
 
 
-def _picture(run: RunFolder, attacked: Attacked, rebuilt: Reconstruction, truth: Truth, called: str) -> str:
+def guessed(attacked: Attacked, prior: Prior, truth: Truth, most: int) -> NDArray[Any]:
+    """Images (m, n) that nothing but the prior gives for the first `most` samples of a reconstruction."""
+    assert attacked.reconstruction is not None
+    return zero_line(attacked.reconstruction.index[:most], truth, prior, attacked.labelled)
+
+
+def _picture(
+    run: RunFolder,
+    attacked: Attacked,
+    rebuilt: Reconstruction,
+    truth: Truth,
+    called: str,
+    guess: NDArray[Any],
+) -> str:
     name = called.replace("_", "-")
-    rows, drawn = {name: rebuilt.values[:COLUMNS]}, rebuilt.index[:COLUMNS]
+    drawn = rebuilt.index[:COLUMNS]
+    rows = {GUESS: guess, name: rebuilt.values[:COLUMNS]}
     if rebuilt.projection is not None:
         rows["projection"] = rebuilt.projection[:COLUMNS]
     titles = [f"label {truth.labels[i]}" for i in drawn]

@@ -20,7 +20,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from parties.registry import PROTOCOLS, said
 from protocols.language.options import Declared, as_plain, flag, option, options_of
-from scenarios.show.terminal import console, dashed, plain, progress_of, reported
+from scenarios.show.terminal import console, dashed, plain, progress_of, reported, waiting
 
 if TYPE_CHECKING:
     from scenarios.run.experiment import Experiment, Scenario
@@ -37,7 +37,8 @@ class Late(TyperCommand):
         self._make = make
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        with reported():
+        unseen = {"--json", "--quiet", "--help", "-h"}.intersection(args)
+        with reported(), waiting("loading", silent=bool(unseen)):
             made = self._make()
         return made.make_context(info_name, args, parent, **extra)
 
@@ -85,11 +86,13 @@ def _asked_for(name: str) -> Scenario:
 
 def run_scenario(scenario: Scenario, given: dict[str, Any]) -> None:
     """Train, record what each party sees, and say who learned what."""
-    from scenarios.run.execute import execute
-    from scenarios.run.experiment import prepare
+    with waiting("reading data", silent=bool(given.get("json") or given.get("quiet"))):
+        from scenarios.run.execute import execute
+        from scenarios.run.experiment import prepare
 
-    experiment = prepare(scenario, given)
-    with progress_of(experiment.steps, silent=experiment.json or experiment.quiet) as observe:
+        experiment = prepare(scenario, given)
+    silent = experiment.json or experiment.quiet
+    with progress_of(experiment.steps, silent, experiment.corrupt) as observe:
         folder, result = execute(experiment, observe)
     _told(folder, result, experiment.json)
 
@@ -142,10 +145,10 @@ def run_compare(given: dict[str, Any]) -> None:
     budget, as_json, quiet = (given.pop(name) for name in ("budget", "json", "quiet"))
     silent = bool(as_json or quiet or not sys.stderr.isatty())
 
-    def watch(experiment: Experiment) -> AbstractContextManager[Callable[[str, int], None]]:
+    def watch(experiment: Experiment) -> AbstractContextManager[Callable[[str, Any], None]]:
         if not silent:
             print(dashed(experiment.scenario.name), file=sys.stderr)
-        return progress_of(experiment.steps, silent)
+        return progress_of(experiment.steps, silent, experiment.corrupt)
 
     folder, content = compare(given, BUDGET_SECONDS if budget is None else budget, watch)
     if as_json:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from parties.record.transcript import Record
 from protocols.language.errors import ConfigError, KeyholeError
 from protocols.language.session import Runtime, Session, opened
 from scenarios.run.attacks import attack_run
+from scenarios.run.crossed import Counted
 from scenarios.run.experiment import FULL_LIMIT_NBYTES, Experiment
 from scenarios.run.folder import RunFolder, load_run, new_folder, write_json
 from scenarios.run.hosts import Runtimes, host_specs, runtime_named
 from scenarios.run.json_schema import plain
 from scenarios.run.learned import FAILED, held_against_audit, learned, learned_rows
 from scenarios.run.manifest import write_manifest
-from scenarios.run.report import Epoch, accuracy, baseline, report
+from scenarios.run.report import Epoch, accuracy, baseline, loss, report
 from scenarios.run.result import Recovered, Result, Seconds
 from scenarios.run.resume import GoingOn, basis, going_on_with
 from scenarios.run.status import in_a_line, noted, set_aside
@@ -36,7 +38,10 @@ _MEASURED = 8  # steps after which the size of transcripts is extrapolated
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-Observe = Callable[[str, int], None]
+# Told of progress: phases and their rounds as the hosts report them, `epoch`, `ledger` and `attack`; and for
+# who looks on, `test_accuracy`, `test_loss` (a function that computes it) and `sent` (messages by label that
+# the corrupted parties have).
+Observe = Callable[[str, Any], None]
 
 
 class RecordTooLarge(KeyholeError):
@@ -96,6 +101,7 @@ def _executed(
             make = stack.enter_context(runtime_named(experiment.runtime, experiment.address))
             if done is None:
                 done = _trained(experiment, run, make, clock, watched, log, going_on)
+            watched("attack", 0)
             result = _attacked(experiment, run, make, clock, done)
     except BaseException as cause:
         log.error("run_failed", reason=in_a_line(cause))
@@ -115,6 +121,7 @@ def _trained(
 ) -> Result:  # fmt: skip
     """Train, report, and ask who learned what."""
     trained = train(experiment, run, make, clock, observe, log, going_on)
+    observe("ledger", 0)
     clock.lap("train")
     result = report(experiment, run, trained.epochs, clock.seconds())
     clock.lap("report")
@@ -189,7 +196,7 @@ def interruptible(observe: Observe) -> Iterator[Observe]:
         pending.set()
         raise KeyboardInterrupt
 
-    def watched(event: str, value: int) -> None:
+    def watched(event: str, value: Any) -> None:
         if pending.is_set():
             raise KeyboardInterrupt
         observe(event, value)
@@ -302,7 +309,7 @@ def train(
     going_on: GoingOn | None = None,
 ) -> Trained:  # fmt: skip
     """Run the protocol, or go on with it; from whatever processes that die it recovers."""
-    started = False
+    started, counted = False, None
 
     def progress(phase: str, round: int) -> None:
         nonlocal started
@@ -313,6 +320,8 @@ def train(
         if going_on is not None:
             going_on.ended(phase, round)
         growth.check(phase, round)
+        if counted is not None:
+            observe("sent", counted.until(phase, round))
         observe(phase, round)
 
     growth = Growth(experiment, run)
@@ -331,7 +340,8 @@ def train(
     epochs: list[Epoch] = []
     try:
         runtime.script = script
-        session = session_on(runtime)
+        counted = Counted(runtime, experiment.corrupt)
+        session = session_on(counted)
         for epoch, revealed in enumerate(protocol.run(session, config), start=1):
             trained, told = clock.since("setup"), opened(revealed)
             if epochs and experiment.scenario.scoring is None:  # of weights the last ones count
@@ -339,12 +349,16 @@ def train(
             epochs.append(Epoch(told, accuracy(experiment, told), trained))
             if experiment.scenario.scoring is None:
                 log.info("epoch_finished", epoch=epoch, test_accuracy=epochs[-1].test)
+            observe("test_accuracy", epochs[-1].test)
+            observe("test_loss", partial(loss, experiment, told))
             observe("epoch", epoch)
         check_addressed(session, experiment)
         runtime.finish()
     except BaseException:
         runtime.abort()
         raise
+    finally:
+        counted = None  # the runtime would hold itself
     recovered = tuple(Recovered(**asdict(each)) for each in getattr(runtime, "recoveries", ()))
     for each in recovered:
         log.warning(

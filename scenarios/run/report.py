@@ -65,6 +65,20 @@ def _accuracy(experiment: Experiment, revealed: Any, x: Any, y: Any) -> float | 
         return _measured(experiment, revealed, x, y)
 
 
+def loss(experiment: Experiment, revealed: Any) -> float | None:
+    """The mean loss on the held-out images, of a network whose weights are revealed; None of others."""
+    data, parts = experiment.data, revealed if isinstance(revealed, list) else [revealed]
+    if data.x_test is None or data.y_test is None or not all(isinstance(part, dict) for part in parts):
+        return None
+    whole = joined(parts)
+    if experiment.scenario.scoring is not None or "w1" not in whole:
+        return None
+    with computed_in(precision_of(experiment.config)):
+        return nn.mean_loss(
+            whole["w1"], whole["weights"], whole["biases"], experiment.config, data.x_test, data.y_test
+        )
+
+
 def _measured(experiment: Experiment, revealed: Any, x: Any, y: Any) -> float | None:
     found = experiment.protocol.accuracy(revealed, experiment.config, x, y)
     parts = revealed if isinstance(revealed, list) else [revealed]

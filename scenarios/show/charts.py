@@ -30,19 +30,34 @@ _LABEL = 7.5  # points
 _ROW_INCHES = 0.62  # of a comparison
 _ROUNDING = 1 / 255**2 / 12  # mean squared error of rounding to a quantum: what is below it is drawn on it
 _LEAST_FPR = 1e-3  # at which the axis of rates begins
+_EXACT = "exact"  # the mark of circles on the axis
+_NOTHING = 1e-12  # mean squared errors below it are the rounding of floats
+_IN_A_RATE = 10  # nulls, of which a false positive rate that is fewer of them is marked
 
-Curves = Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+Curve = tuple[
+    NDArray[np.float64], NDArray[np.float64], int
+]  # allowed and true positive rates; nulls of a class
+Curves = Mapping[str, Curve]
 
 
 @contextmanager
 def drawn(path: Path, width: float, height: float) -> Iterator[Figure]:
-    """A figure of so many inches that is written as a PNG at the end of the block."""
+    """A figure of so many inches that is written as a PNG, and an SVG beside it, at the end of the block."""
     figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     with rc_context({"text.parse_math": False}):  # a name with a dollar is a name
         yield figure
+    saved(figure, path, _DPI)
+
+
+def saved(figure: Figure, path: Path, dpi: int) -> None:
+    """Write a PNG, and beside it an SVG: the same bytes from the same figure, so without a date or a name of
+    software.
+    """
     with private_file(path, binary=True) as file:
-        figure.savefig(file, format="png", dpi=_DPI, metadata={"Software": None})
+        figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
+    with rc_context({"svg.hashsalt": "keyhole"}), private_file(path.with_suffix(".svg"), binary=True) as file:
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
 
 
 def draw_comparison(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -78,7 +93,7 @@ def draw_widths(path: Path, rows: Sequence[dict[str, Any]], title: str) -> None:
         lines = {
             period: [r for r in rows if r["attack"] == "lp" and r["period"] == period] for period in periods
         }
-        _by_width(axes, lines[periods[0]], "guess_mse", "guess: mean image", color=_GRAY, linestyle=":")
+        _by_width(axes, lines[periods[0]], "guess_mse", "prior's guess", color=_GRAY, linestyle=":")
         _by_width(axes, lines[periods[0]], "projection_mse", "projection", color=_GRAY, linestyle="--")
         for place, (period, mine) in enumerate(lines.items()):
             shade = colormaps["viridis"](0.85 * place / max(1, len(periods) - 1))
@@ -90,29 +105,53 @@ def draw_widths(path: Path, rows: Sequence[dict[str, Any]], title: str) -> None:
 
 
 def draw_rates(path: Path, curves: Curves, title: str) -> None:
-    """True against false positive rates, the latter on a logarithmic axis, by name."""
+    """True against false positive rates, the latter on a logarithmic axis, by name.
+
+    Where a false positive rate is fewer than ten nulls of a class the curve is faint, and below one null
+    there is none.
+    """
     with drawn(path, 9.6, 5.2) as figure:
         axes = figure.subplots()
         chance = np.geomspace(_LEAST_FPR, 1, 100)
         axes.plot(chance, chance, color="0.75", linewidth=0.8)
         axes.axvline(0.01, color="0.85", linewidth=0.8)
-        for i, (name, (allowed, tpr)) in enumerate(curves.items()):
+        for i, (name, curve) in enumerate(curves.items()):
             style = _STYLES[i // len(_COLOURS) % len(_STYLES)]
-            colour = _COLOURS[i % len(_COLOURS)]
-            axes.plot(allowed[1:], tpr[1:], label=name, linewidth=1.4, color=colour, linestyle=style)
+            _rates(axes, name, curve, color=_COLOURS[i % len(_COLOURS)], linestyle=style)
+        if any(nulls < _IN_A_RATE / _LEAST_FPR for _, _, nulls in curves.values()):
+            axes.annotate(
+                f"faint: a rate of fewer than {_IN_A_RATE} nulls of a class", (0.01, 0.97), fontsize=_LABEL,
+                xycoords="axes fraction", color=_GRAY, va="top",
+            )  # fmt: skip
         axes.set(xscale="log", xlim=(_LEAST_FPR, 1), ylim=(0, 1.01))
         axes.set(xlabel="false positive rate", ylabel="true positive rate")
         axes.set_title(title, fontsize=9.5, loc="left")
         figure.legend(loc="outside right center", fontsize=7.5, frameon=False)
 
 
+def resolved(curve: Curve) -> tuple[float, float]:
+    """The false positive rates below which a curve rests on fewer than one null of a class, and than ten."""
+    return 1 / curve[2], _IN_A_RATE / curve[2]
+
+
+def _rates(axes: Axes, name: str, curve: Curve, **style: Any) -> None:
+    allowed, tpr, _ = curve
+    none, coarse = resolved(curve)
+    first, firm = (int(np.searchsorted(allowed, least)) for least in (none, coarse))
+    if firm > first:
+        axes.plot(allowed[first : firm + 1], tpr[first : firm + 1], linewidth=1.4, alpha=0.3, **style)
+    axes.plot(allowed[firm:], tpr[firm:], linewidth=1.4, label=name, **style)
+
+
 def draw_knowledge(folder: Path, learned: Sequence[dict[str, Any]]) -> Path | None:
     """Write figures/knowledge.png, a panel for each party whose equations were counted, if there are any."""
-    curves = [(row, row["data"]["curve"]) for row in learned if row["data"].get("curve")]
+    counted = [row for row in learned if row["data"].get("curve")]
+    said = {(row["party"], row["of"], str(row["data"]["curve"])): row for row in reversed(counted)}
+    curves = [(row, row["data"]["curve"]) for row in counted if any(row is each for each in said.values())]
     if not curves:
         return None
     path = folder / "figures" / "knowledge.png"
-    with drawn(path, 6.4, 2.9 * len(curves)) as figure:
+    with drawn(path, 7.8, 2.9 * len(curves)) as figure:
         panels = figure.subplots(len(curves), 1, squeeze=False)[:, 0]
         for axes, (row, curve) in zip(panels, curves, strict=True):
             _knowledge(axes, row, curve)
@@ -161,21 +200,32 @@ def _wrapped(name: str, width: int = 22) -> str:
 
 def _by_width(axes: Axes, rows: Sequence[dict[str, Any]], what: str, label: str, **style: Any) -> None:
     ordered = sorted(rows, key=lambda row: row["hidden"])
-    values = [max(row[what], _ROUNDING) for row in ordered]
-    axes.plot([row["hidden"] for row in ordered], values, label=label, **style)
+    values = [row[what] if row[what] > _NOTHING else np.nan for row in ordered]
+    widths = [row["hidden"] for row in ordered]
+    (line,) = axes.plot(widths, values, label=label, **style)
+    exact = [width for width, value in zip(widths, values, strict=True) if np.isnan(value)]
+    if exact:  # on the axis, around those that were drawn there before
+        circles = sum(other.get_gid() == _EXACT for other in axes.lines)
+        axes.plot(
+            exact, [0.0] * len(exact), gid=_EXACT, transform=axes.get_xaxis_transform(), clip_on=False,
+            marker="o", markersize=5 + 3 * circles, fillstyle="none", linestyle="none",
+            color=line.get_color(),
+        )  # fmt: skip
 
 
 def _on_widths(axes: Axes, widths: list[int]) -> None:
     axes.set_yscale("log")
-    axes.set_ylim(bottom=_ROUNDING / 2.2)
+    drawn = [value for line in axes.lines for value in np.ravel(line.get_ydata()) if value > _NOTHING]
+    axes.set_ylim(bottom=min([_ROUNDING, *drawn]) / 3)
     axes.axhline(_ROUNDING, color="0.8", linewidth=0.8, zorder=0)
     below: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "xytext": (0, -4), "va": "top"}
-    axes.annotate("no more than the error of rounding to 1/255", (0.01, _ROUNDING), **below,
+    axes.annotate("the error of rounding to 1/255; circles on the axis: exact", (0.01, _ROUNDING), **below,
                   textcoords="offset points", fontsize=_LABEL, color=_GRAY)  # fmt: skip
     axes.set_xticks(widths)
     axes.set_xlabel("h, neurons of the first layer = equations a sample", fontsize=9)
     axes.set_ylabel("mean squared error, pixels in [0, 1]", fontsize=9)
     axes.tick_params(labelsize=8.5)
+    axes.tick_params(axis="x", pad=11)  # room for circles
     axes.grid(axis="y", color="0.92", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -198,4 +248,4 @@ def _knowledge(axes: Any, row: dict[str, Any], curve: Sequence[Sequence[float]])
     axes.set_title(f"{row['party']}: {row['of']}", fontsize=9.5, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
-    axes.legend(fontsize=8, frameon=False, loc="center right")
+    axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)

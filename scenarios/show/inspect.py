@@ -20,6 +20,11 @@ from scenarios.run.manifest import stored_hash
 from scenarios.show.printable import printable
 from scenarios.show.summary import plural, size
 
+_COLUMNS = tuple("kind seq phase round sender receiver label dtype shape size sha256".split())
+_NAMES = ("kind", "sender", "receiver", "label")
+_LEFT_OUT = ("phase", "dtype", "sha256")  # on a narrow terminal
+_WIDE = 120
+
 
 def rows_table(
     run: RunFolder,
@@ -28,34 +33,29 @@ def rows_table(
     limit: int,
     offset: int = 0,
     round: int | None = None,
+    width: int = 140,
 ) -> Table:
-    """A page of the rows of one party's view, or of everybody's sent messages in script order."""
+    """A page of the rows of one party's view, or of everybody's sent messages in script order; what does not
+    fit into `width` characters is left out, but never a part of a name.
+    """
     view = run.view(party) if party else View(tuple((path, name) for name, path in run.sources.items()))
     kinds = () if party else (Kind.SENT, Kind.OUTPUT)
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in (
-        "kind",
-        "seq",
-        "phase",
-        "round",
-        "sender",
-        "receiver",
-        "label",
-        "dtype",
-        "shape",
-        "size",
-        "sha256",
-    ):
-        table.add_column(column, no_wrap=column in ("kind", "label"))
+    shown = [column for column in _COLUMNS if width >= _WIDE or column not in _LEFT_OUT]
+    table = Table(box=None, padding=(0, 2 if width >= _WIDE else 1, 0, 0))
+    for column in shown:
+        table.add_column(column, no_wrap=column in _NAMES, overflow="fold")
     having = {"label": label, "round": round}
     found, total = view.page(offset, limit, *kinds, **{k: v for k, v in having.items() if v is not None})
     if not total:
         raise DataError(f"no rows match; labels here: {_some(view.labels())}")
     for row in found:
-        table.add_row(*_cells(row))
+        cells = dict(zip(_COLUMNS, _cells(row), strict=True))
+        table.add_row(*(cells[column] for column in shown))
     more = "; --limit shows more" if offset + len(found) < total else ""
     after = f" after the first {offset}" if offset else ""
-    table.caption = None if len(found) == total else f"{len(found)} of {total} rows{after}{more}"
+    told = [] if len(found) == total else [f"{len(found)} of {total} rows{after}{more}"]
+    told += [] if width >= _WIDE else [f"{', '.join(_LEFT_OUT)}: at {_WIDE} columns"]
+    table.caption = "\n".join(told) or None
     return table
 
 

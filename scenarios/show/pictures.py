@@ -18,7 +18,9 @@ from PIL import Image
 
 from scenarios.run.folder import private_file
 from scenarios.run.result import Sprite
+from scenarios.show.charts import saved
 
+GUESS = "prior's guess"  # the name of its row
 COLUMNS = 10
 SPRITES = 20  # images of a sprite
 _CELL_INCHES = 1.15
@@ -39,8 +41,8 @@ def grid(
     titles: Sequence[str] = (),
     heading: str = "",
 ) -> None:
-    """Write a PNG: originals in the first row, below them a row for each reconstruction, every image with its
-    MSE.
+    """Write a PNG, and an SVG beside it: originals in the first row, below them a row for each
+    reconstruction, every image with its MSE.
 
     Images are (m, n) in [0, 1], gray or RGB by `shape`; the first 10 are drawn. `rebuilt_images` may name
     several reconstructions. `titles` stand above the columns. A row of NaN is a failure and is drawn as such.
@@ -60,10 +62,7 @@ def grid(
             _say(axes, corner, (0.5, 0), (0, -2.5), said, 7.5, color=_GRAY, ha="center", va="top")
     for row, name in enumerate(("original", *named)):
         _say(axes, corners[row][0], (0, 0.5), (-8, 0), name, 9, ha="right", va="center")
-    with private_file(
-        path, binary=True
-    ) as file:  # without a name of software: the same bytes from the same images
-        figure.savefig(file, format="png", dpi=_DPI, metadata={"Software": None})
+    saved(figure, path, _DPI)
 
 
 def draw_sprite(folder: Path, name: str, rows: Sequence[NDArray[Any]], shape: tuple[int, ...]) -> Sprite:

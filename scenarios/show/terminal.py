@@ -27,13 +27,19 @@ _LONGEST = 900  # characters of what went wrong
 # What is told of a run or a study, in words, and how its number counts what is finished; None where it does
 # not.
 _EVENTS = {
+    "setup": ("setting up", None),
     "upload": ("encrypting", None),
     "step": ("training", 1),
     "query": ("asking", 1),
+    "average": ("averaging", None),
+    "ledger": ("who learned what", None),
+    "attack": ("attacking, and the baseline", None),
     "report": ("attacking", None),
     "run": ("runs", None),
     "cell": ("cells", 0),
 }
+_LINE = ("epoch", "test_accuracy", "test_loss")  # what the second line says, in this order
+_LABELS = 6  # of messages that a line names
 
 
 def show_tracebacks(wanted: bool) -> None:
@@ -54,6 +60,7 @@ class OneLine(TyperGroup):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
+        args = _debugged(sys.argv[1:] if args is None else args)
         given = (args, prog_name, complete_var, False, windows_expand_args)
         if not standalone_mode:
             return super().main(*given, **extra)
@@ -69,6 +76,14 @@ class OneLine(TyperGroup):
             if said:  # nothing is said where the help was printed instead
                 print(f"keyhole: {printable(said)}{remedy}", file=sys.stderr)
             sys.exit(error.exit_code)
+
+
+def _debugged(args: Sequence[str]) -> list[str]:
+    """`--debug` may stand anywhere before `--`, and is of the whole command."""
+    end = args.index("--") if "--" in args else len(args)
+    if "--debug" not in args[:end]:
+        return list(args)
+    return ["--debug", *(arg for arg in args[:end] if arg != "--debug"), *args[end:]]
 
 
 @contextmanager
@@ -124,26 +139,65 @@ def warned(line: str) -> None:
         print(f"keyhole: {printable(line)}", file=sys.stderr)
 
 
+def looked_at(silent: bool) -> bool:
+    """Whether somebody sees what is shown of progress: nothing is shown in pipes."""
+    return not silent and sys.stderr.isatty()
+
+
 @contextmanager
-def progress_of(total: int, silent: bool) -> Iterator[Callable[[str, int], None]]:
-    """A progress bar on a terminal, nothing elsewhere: of the steps or queries of a run, or of the cells of a
-    study.
+def waiting(said: str, silent: bool = False) -> Iterator[None]:
+    """A word on a terminal while libraries are imported and data are read."""
+    if not looked_at(silent):
+        yield
+        return
+    with Console(stderr=True).status(said):
+        yield
+
+
+@contextmanager
+def progress_of(total: int, silent: bool, who: Sequence[str] = ()) -> Iterator[Callable[[str, Any], None]]:
+    """Three lines on a terminal, nothing elsewhere: how far a run or a study is and how long it may take, and
+    how accurate the network is and what the parties `who` have been sent.
     """
-    if silent or not sys.stderr.isatty():
+    if not looked_at(silent):
         yield lambda event, value: None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.console import Group
+    from rich.live import Live
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import TimeRemainingColumn as Left
+    from rich.text import Text
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("set-up", total=total)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    bar, line, seen = Progress(*columns, TextColumn("left"), Left()), Text(style="dim"), dict[str, str]()
+    task = bar.add_task("starting the parties" if who else "set-up", total=total or None)
 
-        def observe(event: str, value: int) -> None:
-            if event in _EVENTS:
-                said, counted = _EVENTS[event]
-                bar.update(task, description=said, completed=None if counted is None else value + counted)
+    def observe(event: str, value: Any) -> None:
+        if event in _EVENTS:
+            said, counted = _EVENTS[event]
+            bar.update(task, description=said, completed=None if counted is None else value + counted)
+        elif said := _seen(event, value, who):
+            seen[event] = said
+            network = " · ".join(seen[each] for each in _LINE if each in seen)
+            line.plain = "\n".join(filter(None, (network, seen.get("sent"))))
 
+    with Live(Group(bar, line), console=Console(stderr=True), transient=True, refresh_per_second=5):
         yield observe
+
+
+def _seen(event: str, value: Any, who: Sequence[str]) -> str:
+    """What an event says of the network or of a view; empty for others."""
+    if event == "test_loss":
+        value = value()
+    if event in ("test_accuracy", "test_loss") and value is not None:
+        return f"{event.replace('_', ' ')} {value:.3f}"
+    if event == "epoch":
+        return f"epoch {value}"
+    if event == "sent" and value:
+        shown = [f"{count} {printable(label)}" for label, count in list(value.items())[:_LABELS]]
+        more = [f"{len(value) - _LABELS} more"] if len(value) > _LABELS else []
+        return f"{', '.join(who)} has {', '.join([*shown, *more])}"
+    return ""
 
 
 def console() -> Console:

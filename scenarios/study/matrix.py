@@ -51,7 +51,7 @@ from scenarios.run.execute import Observe
 from scenarios.run.folder import private_file, write_json
 from scenarios.score.roc import SHIFTS, Trial, curve, rates, trial, trial_against
 from scenarios.show.charts import draw_rates
-from scenarios.show.pictures import grid
+from scenarios.show.pictures import GUESS, grid
 from scenarios.show.tables import table
 from scenarios.study.head_service import matrix_of
 from scenarios.study.head_views import Defence, HeadViews, MatrixOptions, Seen
@@ -161,10 +161,11 @@ def _written(views: HeadViews, folder: Path, names: list[str], rows: list[HeadRo
     write_json(folder / "result.json", content)
     write_csv(folder / "matrix.csv", [_flat(row) for row in plain])
     kept = {row.name: _kept(folder, name) for name, row in zip(names, rows, strict=True) if row.applicable}
-    curves = {name: (arrays["allowed"], arrays["tpr"]) for name, arrays in kept.items()}
+    nulls = {row.name: row.nulls_of_a_class or row.nulls for row in rows}
+    curves = {name: (arrays["allowed"], arrays["tpr"], nulls[name]) for name, arrays in kept.items()}
     draw_rates(folder / "roc.png", curves, _title(setting))
     shape = views.task.shape[:2] if views.task.shape[2:] == (1,) else views.task.shape
-    named = {
+    named = {GUESS: _first(np.tile(_class_means(views), (len(views.truth), 1)))} | {
         name.replace(": ", "\n").replace(", ", "\n").replace("000 queries", "k queries"): arrays["images"]
         for name, arrays in kept.items()
     }
@@ -318,6 +319,13 @@ def _trial(images: Float, truth: Float) -> Trial:
 def _first(images: NDArray[np.float32]) -> NDArray[np.float32]:
     """Images of the first victims, all classes of one after the other."""
     return images.reshape(-1, images.shape[-1])[:_PICTURED]
+
+
+def _class_means(views: HeadViews) -> NDArray[np.float32]:
+    """Images (k, n) that nothing but the adversary's own images gives: the mean of each class."""
+    public, labels = views.prior.public, views.prior.public_labels
+    assert public is not None and labels is not None
+    return np.stack([public[labels == label].mean(0) for label in np.unique(labels)]).astype(np.float32)
 
 
 def _setting(views: HeadViews, rows: Sequence[HeadRow]) -> dict[str, Any]:

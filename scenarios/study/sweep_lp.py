@@ -23,14 +23,14 @@ from parties.adversary.adversary import attack_view
 from parties.data.datasets import NAMES
 from protocols.language.errors import ConfigError, DataError
 from protocols.language.roles import CLOUD_TRAINER
-from scenarios.run.attacks import scored
+from scenarios.run.attacks import guessed, scored
 from scenarios.run.catalogue import find_scenario
 from scenarios.run.execute import Observe
 from scenarios.run.experiment import Experiment, prepare
 from scenarios.run.folder import load_run, private_file, write_json
 from scenarios.run.json_schema import plain
 from scenarios.show.charts import draw_widths
-from scenarios.show.pictures import COLUMNS, grid
+from scenarios.show.pictures import COLUMNS, GUESS, grid
 from scenarios.show.tables import table
 from scenarios.study.study import (
     Cell,
@@ -162,13 +162,17 @@ def attacked(folder: str, place: Place, images: int) -> list[LpRow]:
     rebuilt = {"index": found.reconstruction.index, "values": found.reconstruction.values.astype(np.float32)}
     if found.reconstruction.projection is not None:
         rebuilt["projection"] = found.reconstruction.projection.astype(np.float32)
+    truth = run.truth()
+    rebuilt["guess"] = guessed(found, prior, truth, COLUMNS).astype(np.float32)
     with private_file(cell_path(Path(folder), place.name, ".npz"), binary=True) as file:
         np.savez_compressed(file, **rebuilt)  # type: ignore[arg-type]
-    return [_row(place, plain(scored(found, prior, run.truth())), run.result["security"]["scheme"])]
+    return [_row(place, plain(scored(found, prior, truth)), run.result["security"]["scheme"])]
 
 
 def load_images(folder: Path, place: Place) -> dict[str, np.ndarray[Any, Any]]:
-    """`index` (m,), `values` and perhaps `projection` (m, n) of a finished cell; pixels in [0, 1]."""
+    """`index` (m,), `values`, perhaps `projection` (m, n), and `guess` of the first, of a finished cell;
+    pixels in [0, 1].
+    """
     with np.load(cell_path(folder, place.name, ".npz"), allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}
 
@@ -262,12 +266,12 @@ def _pictures(swept: Grid, folder: Path, dataset: str) -> list[str]:
 
 
 def _grid(folder: Path, name: str, places: dict[Place, str], heading: str) -> None:
-    """Originals, the projection where all rows are of one width, and a row for each place."""
+    """Originals, the guess, the projection where all rows are of one width, and a row for each place."""
     first = next(iter(places))
     stored = load_images(folder, first)
     shown = stored["index"][:COLUMNS]
     truth = load_run(folder / "runs" / first.run).truth()
-    rows: dict[str, np.ndarray[Any, Any]] = {}
+    rows: dict[str, np.ndarray[Any, Any]] = {GUESS: stored["guess"]}
     if len({place.hidden for place in places}) == 1:
         rows["projection"] = stored["projection"][:COLUMNS]
     rows |= {title: load_images(folder, place)["values"][:COLUMNS] for place, title in places.items()}

@@ -1,4 +1,4 @@
-"""Runs on clusters of several nodes: as the README has them, and one node a role."""
+"""Runs on clusters of several nodes: as docs/running.md has them, and one node a role."""
 
 import json
 import os
@@ -34,8 +34,8 @@ ROLES = (DATA_OWNER, KEY_AUTHORITY, CLOUD_TRAINER)
 
 
 def recipe():
-    """The commands of the README's block for clusters."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    """The commands of the block for clusters in docs/running.md."""
+    text = (ROOT / "docs" / "running.md").read_text(encoding="utf-8")
     block = next(part for part in text.split("```")[1::2] if "ray start --head" in part)
     return [line.partition("  #")[0].strip() for line in block.strip().splitlines()]
 
@@ -49,7 +49,7 @@ def free_ports(count):
 
 
 class Nodes:
-    """Nodes that are started as the README says, each a process here that ends with its node."""
+    """Nodes that are started as docs/running.md says, each a process here that ends with its node."""
 
     def __init__(self, folder, ports):
         self.gcs, self.dashboard = ports
@@ -118,7 +118,7 @@ def hiding(folder):
 
 @pytest.fixture(scope="module")
 def two_nodes(tmp_path_factory):
-    """The cluster of the README: a head, on which jobs are carried out, and a node that sees none of the
+    """The cluster of docs/running.md: a head, on which jobs are carried out, and a node that sees none of the
     head's files; what came of a job and of a run that asks for a file of the head's.
     """
     pytest.importorskip("aiohttp_cors", reason="ray job submit wants ray[default]")

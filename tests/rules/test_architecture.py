@@ -130,6 +130,7 @@ WRITES = re.compile(
     r"savefig\(path|np\.savez?(_compressed)?\((?!file)"
 )
 KEPT_ELSEWHERE = {
+    "scenarios/docs/site.py",  # pages to be published
     "scenarios/run/folder.py",
     "scenarios/run/public_base.py",
 }  # a cache of what anybody may download

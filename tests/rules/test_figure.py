@@ -3,11 +3,13 @@ some run.
 """
 
 import shlex
+from xml.etree import ElementTree
 
 import pytest
 
 from parties.record.view import Kind
 from protocols.language.figure import as_mermaid, as_text
+from scenarios.docs.figure import as_svg
 from scenarios.run.catalogue import PROTOCOLS, find_protocol
 from scenarios.run.folder import load_run
 from tests.rules.test_digests import LINES
@@ -54,6 +56,11 @@ def test_the_drawings_show_every_arrow(name):
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
-def test_the_readme_shows_the_figure(name):
-    with open("README.md", encoding="utf-8") as readme:
-        assert as_mermaid(find_protocol(name).FIGURE) in readme.read()
+def test_the_page_of_a_protocol_draws_every_arrow(name):
+    figure = find_protocol(name).FIGURE
+    drawn = ElementTree.fromstring(as_svg(figure, name))
+    said = [element.text for element in drawn.iter("text")]
+    assert sum(element.get("marker-end") == "url(#head)" for element in drawn.iter("line")) == len(figure)
+    for arrow in figure:
+        assert f"{arrow.label}: {arrow.note}" in said or arrow.label in said
+        assert not arrow.when or f"[{arrow.when}]" in said

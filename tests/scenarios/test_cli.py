@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from parties.adversary.catalogue import ATTACKS, HEAD_ATTACKS, find_attack, summary
 from parties.registry import PROTOCOLS, find_protocol, said
 from protocols.crypto import paillier
+from protocols.language.errors import KeyholeError
 from scenarios.cli import app
 from scenarios.page.answer import answer
 from tests.conftest import RESULT_SCHEMA
@@ -110,9 +111,36 @@ def test_a_scenario_is_a_script_too(tmp_path):
     assert done.returncode == 0 and json.loads(done.stdout)["scenario"] == "plain_fe", done.stderr
 
 
+@pytest.mark.parametrize(
+    "line", ["--debug show RUN", "show --debug RUN", "show RUN --debug", "show RUN -- --debug"]
+)
+def test_debug_may_stand_anywhere_before_two_dashes(line, tmp_path):
+    outcome = keyhole(*line.replace("RUN", str(tmp_path / "none")).split())
+    if line.endswith("-- --debug"):
+        assert outcome.exit_code == 2 and "unexpected" in outcome.stderr
+    else:
+        assert isinstance(outcome.exception, KeyholeError)
+    assert keyhole("show", tmp_path / "none").exit_code in (1, 2)  # and no longer
+
+
+def test_list_is_one_screen_and_of_a_kind_says_what_each_is():
+    lines = CliRunner().invoke(app, ["list"], env={"COLUMNS": "80"}).stdout.splitlines()
+    assert len(lines) <= 24 and all(len(line) <= 80 for line in lines)
+    assert "secp256k1" in keyhole("list", "schemes").stdout
+    one_line(keyhole("list", "schemas"), 2, "known: protocols, schemes, attacks")
+
+
+def test_show_keeps_names_whole_in_80_columns(stored):
+    lines = CliRunner().invoke(app, ["show", str(stored)], env={"COLUMNS": "80"}).stdout.splitlines()
+    assert all(len(line.rstrip()) <= 80 for line in lines)
+    row = next(line for line in lines if "sk_w1" in line)
+    assert "key_authority" in row and "cloud_trainer" in row
+    assert "phase, dtype, sha256: at 120 columns" in lines[-1]
+
+
 def test_list_and_figure_print():
     listed = keyhole("list").stdout
-    for word in ("plain-fe", "lwe", "secp256k1", "master-key", "digits", "FILE.npz"):
+    for word in ("plain-fe", "lwe", "master-key", "digits", "FILE.npz"):
         assert word in listed
     assert "key_authority -> cloud_trainer" in keyhole("figure", "plain-fe").stdout
     assert keyhole("figure", "plain_fe", "--mermaid").stdout.startswith("sequenceDiagram")

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from parties.data.shares import queried
 from parties.record.transcript import Transcript
 from parties.record.view import Kind, View
+from parties.runtime.inline import InlineRuntime
 from protocols.language.errors import ConfigError, DataError, KeyholeError
 from protocols.network import nn
 from protocols.network.config import Authority, Labels, Scheme
@@ -172,3 +174,15 @@ def test_a_missing_state_names_the_file(runs, tmp_path):
     (tmp_path / "run" / "state" / "cloud_trainer").unlink()
     with pytest.raises(DataError, match="state/cloud_trainer: missing"):
         query(RunFolder(tmp_path / "run"), None, None, None, "inline", None)
+
+
+def test_the_start_of_processes_is_not_counted(runs, tmp_path, monkeypatch):
+    class Late(InlineRuntime):
+        def __init__(self, *args):
+            super().__init__(*args)
+            time.sleep(1.0)
+
+    monkeypatch.setattr("scenarios.run.hosts.InlineRuntime", Late)
+    run = runs("plain_fe")[0]
+    _, result = predict(query(run, None, None, 4, "inline", tmp_path / "out"))
+    assert 0 < result["seconds"] < 1.0

@@ -42,11 +42,11 @@ def stored(tmp_path_factory):
     return run(file, folder / "run", "--noise", "0.2")
 
 
-def test_the_examples_are_short_and_those_of_the_readme():
-    readme = (EXAMPLES.parents[1] / "README.md").read_text(encoding="utf-8")
-    for path, most in ((SPLIT, 60), (RIDGE, 40)):
+def test_the_examples_are_short_and_those_of_the_documentation():
+    for path, most, page in ((SPLIT, 60, "add-a-protocol.md"), (RIDGE, 40, "add-an-attack.md")):
         text = path.read_text(encoding="utf-8")
-        assert len(text.splitlines()) < most and text in readme
+        told = (EXAMPLES.parents[1] / "docs" / page).read_text(encoding="utf-8")
+        assert len(text.splitlines()) < most and text in told
 
 
 def test_its_options_appear_in_help_and_others_are_refused():

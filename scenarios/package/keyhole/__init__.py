@@ -22,6 +22,7 @@ from typing import Any
 
 from protocols.language.errors import ConfigError, KeyholeError
 from scenarios.run.folder import RunFolder, load_run
+from scenarios.show.units import moment
 
 __all__ = ["Attacks", "Audit", "KeyholeError", "Rows", "Run", "audit", "load", "run"]
 
@@ -76,7 +77,7 @@ class Audit(dict[str, Any]):
 
     def _repr_html_(self) -> str:
         rows = [
-            {"party": " + ".join(finding["parties"]), **answer}
+            {"party": " + ".join(finding["parties"]), **answer, "since": _moment(answer["since"])}
             for finding in self["findings"]
             for answer in finding["quantities"]
         ]
@@ -163,6 +164,10 @@ def audit(protocol: str, **options: Any) -> Audit:
     from scenarios.study.audits import audited
 
     return Audit(audited(asked_for(protocol), _given(options)))
+
+
+def _moment(since: list[Any] | None) -> str:
+    return "" if since is None else moment(*since)
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
