@@ -172,6 +172,8 @@ def figure(
 
         known = asked_for(protocol).protocol if protocol.endswith(".py") else find_protocol(protocol)
         drawn = known.FIGURE
+        if not drawn:
+            raise ConfigError(f"{protocol}: has no figure, as it is no protocol that could be run")
         print(as_mermaid(drawn) if mermaid else as_text(drawn))
 
 

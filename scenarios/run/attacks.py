@@ -69,7 +69,8 @@ def attack_run(
             attacked.append(adversary.call("attack", called, prior, seed))
     finally:
         adversary.close()
-    truth = run.truth() if any(a.reconstruction is not None for a in attacked) else None
+    rebuilt = any(a.reconstruction is not None for a in attacked)
+    truth = run.truth() if rebuilt and run.scored else None
     attacked = [a if truth is None else _placed(a, truth) for a in attacked]
     return [_row(run, a, prior, truth, preset_named(name)) for a, name in zip(attacked, names, strict=True)]
 

@@ -304,4 +304,5 @@ def said(verdict: Verdict) -> str:
     what = line.how if line.quantity == rule.quantity else f"{line.quantity} {line.how}"
     since = "" if line.since_round is None else f", since round {line.since_round}"
     by = "" if row is None else f", by message {row.seq} ({row.label} of {row.sender})"
-    return f"broken  {told}; {what}{by}{since}: {line.of}, {line.detail}"
+    without = "; `audit = false` in the policy does without" if line.quantity == _AUDIT else ""
+    return f"broken  {told}; {what}{by}{since}: {line.of}, {line.detail}{without}"

@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from protocols.language.errors import ConfigError, KeyholeError
+from protocols.language.statements import steps
+from scenarios.recorder.recorder import record
 from scenarios.run.folder import RunFolder, load_run
 from scenarios.show.units import moment
 
-__all__ = ["Attacks", "Audit", "KeyholeError", "Rows", "Run", "audit", "load", "run"]
+__all__ = ["Attacks", "Audit", "KeyholeError", "Rows", "Run", "audit", "load", "record", "run", "steps"]
 
 _HEIGHT = 720  # pixels of a page in a notebook
 
