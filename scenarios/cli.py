@@ -12,6 +12,7 @@ import typer
 from parties.registry import PROTOCOLS, find_protocol
 from protocols.language.errors import ConfigError
 from scenarios.page.report_command import report
+from scenarios.recorder.gather_command import gather
 from scenarios.run.attack_command import attack
 from scenarios.run.command import Scenarios
 from scenarios.run.new_command import new
@@ -36,7 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _command in (attack, learned, coalitions, check, report, view, export, doctor):
+for _command in (attack, learned, coalitions, check, gather, report, view, export, doctor):
     app.command()(_command)
 
 _NAMES = " | ".join(name.replace("_", "-") for name in PROTOCOLS)

@@ -42,13 +42,14 @@ _A_ROW_EACH = frozenset(["values", "matrix"])  # fields with a row for each samp
 class Said:
     """The numbers of a message, as a relation may refer to them: turned, or times a factor.
 
-    `parties`: its sender and receiver, who hold it.
+    `parties`: its sender and receiver, who hold it. `shape`: of its array, none for other values.
     """
 
     seq: int
     label: str
     round: int
     parties: tuple[str, ...]
+    shape: tuple[int, ...] = ()
     turned: bool = False
     factor: float = 1.0
 
@@ -59,7 +60,7 @@ class Said:
     @property
     def T(self) -> Said:
         """The transpose."""
-        return replace(self, turned=not self.turned)
+        return replace(self, turned=not self.turned, shape=self.shape[::-1])
 
     def times(self, factor: float) -> Said:
         """The numbers times a public factor, such as 255 for pixels that enter divided by it."""

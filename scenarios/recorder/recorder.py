@@ -91,7 +91,7 @@ class Recorder:
             self._next += 1
             for party, kind in zip(ends, (Kind.SENT, Kind.RECEIVED), strict=True):
                 self._writer(party).message(party, kind, header, value, frame)
-        return Said(header.seq, label, header.round, ends)
+        return Said(header.seq, label, header.round, ends, getattr(value, "shape", ()))
 
     def truth(self, owner: str, *, images: Any, labels: Any) -> None:
         """The samples of an owner, for whoever scores attacks, as its own input: whole pixels (N, ...) from 0

@@ -25,14 +25,15 @@ from typing import Any
 
 from protocols.language.errors import ConfigError, KeyholeError
 from protocols.language.statements import steps
+from scenarios.recorder.flower import gather
 from scenarios.recorder.recorder import record
 from scenarios.recorder.torch_hook import Sgd, watch
 from scenarios.run.folder import RunFolder, load_run
 from scenarios.show.units import moment
 
 __all__ = [
-    "Attacks", "Audit", "KeyholeError", "Rows", "Run", "Sgd", "audit", "load", "record", "run", "steps",
-    "watch",
+    "Attacks", "Audit", "KeyholeError", "Rows", "Run", "Sgd", "audit", "gather", "load", "record", "run",
+    "steps", "watch",
 ]  # fmt: skip
 
 _HEIGHT = 720  # pixels of a page in a notebook
