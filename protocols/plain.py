@@ -3,7 +3,8 @@
 The utility baseline of every comparison, and the oracle of the tests: with `--weight-scale` it rounds W1, and
 with `labels=febo` or `gradient=fe` also P and dZ1, as the protocol on encrypted data does, and then computes
 the same weights bit by bit; with `init=owner` it begins with the weights of a split network, and computes
-those of MITIG1 and MITIG2. The cloud learns everything.
+those of MITIG1 and MITIG2, with `init=authority` with those of federated learning. The cloud learns
+everything.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from protocols.language import relations as relation
 from protocols.language.errors import ConfigError
 from protocols.language.figure import Arrow
 from protocols.language.options import as_in
-from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER
+from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role
 from protocols.language.session import Session
 from protocols.language.state import Cloud, State
 from protocols.language.view import View
 from protocols.network import conv, inference, nn, training
 from protocols.network.config import (
+    Biased,
     Convolved,
     Gradient,
     Init,
@@ -38,7 +40,7 @@ from protocols.network.config import (
 )
 from protocols.network.schedule import Batch, batches, chunk_rows, chunks
 from protocols.parts import averaging, gradient, labels
-from protocols.parts.arrays import HEAD, LABELS, PIXELS, W1
+from protocols.parts.arrays import BETWEEN, HEAD, LABELS, PIXELS, W1
 from protocols.parts.labels import Clear
 from protocols.parts.split import AtCloud, UShaped
 from protocols.readings import samples
@@ -46,11 +48,11 @@ from protocols.readings import samples
 NAME = "plain"
 SUMMARY = "no protection: owners send samples and labels to the cloud, which trains"
 SECURITY = "none: the cloud sees every sample, every label and the model"
-ROLES = (DATA_OWNER, CLOUD_TRAINER)
+ROLES = (DATA_OWNER, CLOUD_TRAINER, KEY_AUTHORITY)
 
 
 @dataclass(frozen=True)
-class Options(Rounded, RoundedLabels, Convolved):
+class Options(Rounded, RoundedLabels, Convolved, Biased):
     """What a run is made of: training, and how other protocols begin and round, which it mirrors."""
 
     weight_scale: int = as_in(Rounded, "weight_scale", 0)
@@ -66,11 +68,21 @@ FIGURE = (
           when="init=owner|shared", type=W1),
     Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "head", "the last layer",
           when="init=owner|shared,labels=owner", type=HEAD),
+    Arrow("setup", KEY_AUTHORITY, CLOUD_TRAINER, "w1", "W1 as the authority draws it",
+          when="init=authority", type=W1),
+    Arrow("setup", KEY_AUTHORITY, CLOUD_TRAINER, "hidden", "the layers between",
+          when="init=authority,depth=deep", type=BETWEEN),
+    Arrow("setup", KEY_AUTHORITY, CLOUD_TRAINER, "head", "the last layer", when="init=authority", type=HEAD),
 )  # fmt: skip
 PREDICT = (
     Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "x", "X in the clear", type=PIXELS),
     Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "classes", type=LABELS),
 )
+
+
+def roles(config: Options) -> tuple[Role, ...]:
+    """Who takes part: the authority only to draw weights."""
+    return ROLES if config.init is Init.AUTHORITY else (DATA_OWNER, CLOUD_TRAINER)
 
 
 def run(s: Session, config: Options) -> Iterator[Any]:
@@ -107,9 +119,24 @@ def start_at_owner(s: Session, config: Options) -> None:
     c.do(upper.start)
 
 
+def start_at_authority(s: Session, config: Options) -> None:
+    """The server of federated learning draws the whole network."""
+    a, c = s.at(KEY_AUTHORITY), s.at(CLOUD_TRAINER)
+    if config.depth == "shallow":
+        c.do(training.start_hidden)  # none to draw
+    for layer in averaging.WHOLE[config.depth]:
+        a.do(layer.start)
+        c.do(layer.take, a.send(c, **{layer.name: a.do(layer.give)}))
+
+
 HELD = MappingProxyType({Labels.CLEAR: AtCloud, Labels.FEBO: AtCloud, Labels.OWNER: UShaped})
 STARTS = MappingProxyType(
-    {Init.CLOUD: start_at_cloud, Init.OWNER: start_at_owner, Init.SHARED: start_at_owner}
+    {
+        Init.CLOUD: start_at_cloud,
+        Init.OWNER: start_at_owner,
+        Init.SHARED: start_at_owner,
+        Init.AUTHORITY: start_at_authority,
+    }
 )
 
 
@@ -155,6 +182,8 @@ def check(config: Options) -> None:
             "plain sends all labels to the cloud: --labels owner is for --init owner, "
             "to begin as a split network does"
         )
+    if config.bias and config.weight_scale:
+        raise ConfigError("--bias: what rounds W1 has no bias in the first layer: --weight-scale 0")
 
 
 def store_samples(state: Cloud, x: list[NDArray[Any]]) -> None:
@@ -213,4 +242,4 @@ def relations(view: View) -> Iterator[relation.Relation]:
     yield from samples.clear(view, "x", relation.Samples)
     yield from samples.clear(view, "labels", relation.Labels)
     yield from samples.owned("weights", CLOUD_TRAINER.value, view, "it trains the network itself")
-    yield relation.Plain(labels=("w1", "head", "classes"))
+    yield relation.Plain(labels=("w1", "hidden", "head", "classes"))

@@ -61,7 +61,7 @@ from protocols.network.fixedpoint import FixedPoint
 from protocols.network.head import Protect, coin_noise, train_heads
 from protocols.network.head_config import Encoding, HeadConfig, Release
 from protocols.network.head_integers import integer_logits, quantise_features, quantise_head
-from protocols.network.public_base import base_of, fingerprint
+from protocols.network.public_base import FeatureTable, base_of, fingerprint
 from protocols.readings import heads, samples
 
 NAME = "reverse_he"
@@ -161,6 +161,8 @@ def phi(state: State, images: NDArray[Any]) -> NDArray[np.float32]:
     if images.size and (images.min() < 0 or images.max() > config.x_max):
         raise BoundError(f"a pixel lies outside of [0, {config.x_max}]")
     base = base_of(state.inputs, config.shape, config.pool)
+    if isinstance(base, FeatureTable) and "features" in state.inputs:  # O: of its own images
+        base = base.and_own(state.inputs["images"] / real()(config.x_max), state.inputs["features"])
     return base.phi(base.inputs(images / real()(config.x_max)))
 
 

@@ -23,6 +23,7 @@ from scenarios.show.learned_command import coalitions, learned
 from scenarios.show.terminal import OneLine, console, reported, show_tracebacks, warned
 from scenarios.study.audit_command import Audits
 from scenarios.study.matrix_command import matrix
+from scenarios.study.reproduce_command import reproduce
 from scenarios.study.sweep_command import sweep
 from scenarios.viewer.view_command import view
 
@@ -64,7 +65,9 @@ def _run(
     resume: Annotated[
         Path | None,
         typer.Option(
-            "--resume", metavar="RUN", help="Go on with a run that was stopped, instead of SCENARIO."
+            "--resume",
+            metavar="RUN",
+            help="Go on with a run that was stopped, or a grid of runs, instead of SCENARIO.",
         ),
     ] = None,
     address: Annotated[str | None, typer.Option("--address", help="A Ray cluster, for --resume.")] = None,
@@ -125,7 +128,10 @@ _DATASETS = {
     "digits": "1797 images of 8x8, part of scikit-learn (default)",
     "mnist": "70 000 images of 28x28; idx files in --data-dir, or fetched where a network exists",
     "cifar10": "images of 32x32x3; files in --data-dir; --gray",
-    "FILE.npz": "images or X, labels or y; optionally test_images and test_labels",
+    "FILE.npz": "images, or X (N, features) of a table; labels or y, texts too; optionally test_images and "
+    "test_labels, else a fifth is held out",
+    "FILE.csv": "a table, or FILE.parquet (keyhole[tables]); classes in the last column, or --target COLUMN",
+    "FOLDER/": "class folders of PNG or JPEG files of one size; with train/ and test/ or without",
 }
 
 
@@ -262,6 +268,7 @@ def bench(
 
 app.command()(sweep)
 app.command()(matrix)
+app.command()(reproduce)
 
 
 def script(scenario: str) -> None:

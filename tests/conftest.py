@@ -123,10 +123,14 @@ def stamps(tmp_path_factory: pytest.TempPathFactory) -> str:
     of digits.
     """
     rng, path = np.random.default_rng(0), tmp_path_factory.mktemp("stamps") / "stamps.npz"
-    images = np.clip(rng.integers(0, 64, (16, 4, 4)) + 16 * rng.integers(0, 9, (16, 4, 1)), 0, 255).astype(
-        np.uint8
+    images, held_out = (
+        np.clip(rng.integers(0, 64, (16, 4, 4)) + 16 * rng.integers(0, 9, (16, 4, 1)), 0, 255).astype(
+            np.uint8
+        )
+        for _ in range(2)
     )
-    np.savez(path, images=images, labels=np.arange(16) % 4)
+    labels = np.arange(16) % 4
+    np.savez(path, images=images, labels=labels, test_images=held_out, test_labels=labels)
     return str(path)
 
 

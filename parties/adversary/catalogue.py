@@ -97,11 +97,15 @@ _TABLE = (
     ),
 )
 _MODULES = (
+    "bias",
+    "cocktail",
     "conv",
+    "exclusive",
     "gradient",
     "gram",
     "gram_public",
     "inversion",
+    "invert",
     "known_samples",
     "label_clusters",
     "label_outputs",
@@ -110,6 +114,7 @@ _MODULES = (
     "lattice_gram",
     "lattice_span",
     "master_key",
+    "spear",
     "update",
 )
 ATTACKS = tuple(sorted((*_MODULES, *(entry.NAME for entry in _TABLE))))

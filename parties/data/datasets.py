@@ -1,14 +1,15 @@
-"""Data sets of images and how their samples are shared out among data owners.
+"""Data sets of images, or of rows of a table, and how their samples are shared out among data owners.
 
-Images are integers: (N, n) uint8 in [0, x_max] with n = rows * columns [* channels], channels last. Every
-draw here is a shuffle that anybody may repeat: numpy's PCG64, seeded by `DataSpec.seed`, never a secret.
+Samples are integers: (N, n) uint8 in [0, x_max] with n = rows * columns [* channels], channels last, or n
+columns. What is held out, or comes with the data as its test set, is public. Every draw here is a shuffle
+that anybody may repeat: numpy's PCG64, seeded by `DataSpec.seed`, never a secret.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from functools import lru_cache
 from importlib.util import find_spec
@@ -18,10 +19,21 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.data.readers import Raw, checked, read_cifar10, read_mnist, read_npz
+from parties.data.folders import read_folder
+from parties.data.readers import (
+    Raw,
+    checked,
+    features_in,
+    is_table,
+    read_cifar10,
+    read_mnist,
+    read_npz,
+    read_pairs,
+)
+from parties.data.tables import SUFFIXES, Scale, read_table, table
 from protocols.language.errors import ConfigError, DataError
 from protocols.language.message import wire
-from protocols.language.options import derived
+from protocols.language.options import about, as_plain, derived
 
 NAMES = ("digits", "mnist", "cifar10")
 _TEST_FRACTION = 5  # one sample of five is held out
@@ -52,17 +64,22 @@ class Split(Enum):
 CONTROLS = ("", "swapped", "drawn", "relabelled")
 
 
+def _of_own(help: str, default: Any, **more: Any) -> Any:
+    """A field of data of the user's own, which is written down only where it says something."""
+    return derived(help, default, optional=True, **more)
+
+
 @wire
 @dataclass(frozen=True)
 class DataSpec:
-    """Which data to read: one of `NAMES` or the path of an .npz file; `samples` training samples of it (None:
-    all).
+    """Which data to read: one of `NAMES`, or the path of an .npz, a table (.csv, .parquet) or a folder of
+    class folders; `samples` training samples of it (None: all).
 
     For a small task: the first `task_classes` classes only, and `shots` training samples of every class for
     each of `takers` owners (0: all of them).
     """
 
-    name: str = derived("data set: digits, mnist, cifar10 or the path of an npz")
+    name: str = derived("data set: digits, mnist, cifar10 or the path of a file or folder")
     data_dir: str | None = derived("folder of its files", None)
     gray: bool = derived("whether colour images were turned gray", False)
     samples: int | None = derived("training samples asked for; null for all", None)
@@ -71,14 +88,26 @@ class DataSpec:
     task_classes: int = derived("classes of a small task; 0: all", 0, least=0)
     shots: int = derived("training samples of every class of each owner; 0: all", 0, least=0)
     takers: int = derived("owners for each of whom there are as many shots", 1, least=1)
+    target: str | None = _of_own("column of a table that holds the classes; null for the last", None)
+    whole: bool = _of_own("whether nothing is held out of a file without a test set", False)
+    levels: int = _of_own("of a table: its public map goes from 0 to this; 0: no table", 0, least=0)
+    low: tuple[float, ...] = _of_own("of a table: what its public map takes to 0, by column", ())
+    high: tuple[float, ...] = _of_own("of a table: what its public map takes to `levels`, by column", ())
+    class_names: tuple[str, ...] = _of_own("names of the classes, where they have some", ())
+    by_features: bool = _of_own("whether an npz holds the features that a base has of its images", False)
 
     def __post_init__(self) -> None:
+        for name, kind in (("low", float), ("high", float), ("class_names", str)):  # of JSON: lists
+            object.__setattr__(self, name, tuple(map(kind, getattr(self, name))))
         if self.control not in CONTROLS:
             raise ConfigError(f"a control is one of {', '.join(CONTROLS[1:])}, got {self.control!r}")
-        if not isinstance(self.name, str) or not (self.name in NAMES or self.name.endswith(".npz")):
+        if not isinstance(self.name, str) or not (self.name in NAMES or self.own):
             raise ConfigError(
-                f"--dataset: expected {', '.join(NAMES)} or a file ending in .npz, got {self.name!r}"
+                f"--dataset: expected {', '.join(NAMES)}, a file ending in .npz, {' or '.join(SUFFIXES)}, or "
+                f"a folder of class folders, got {self.name!r}"
             )
+        if self.target is not None and not self.name.endswith(SUFFIXES):
+            raise ConfigError("--target COLUMN is for tables: a data set of .csv or .parquet")
         if not (self.data_dir is None or isinstance(self.data_dir, str)) or not isinstance(self.gray, bool):
             raise ConfigError("--data-dir must be a path and --gray a flag")
         if self.samples is not None and not (_is_int(self.samples) and self.samples >= 1):
@@ -88,17 +117,45 @@ class DataSpec:
         if not all(map(_is_int, (self.task_classes, self.shots))) or min(self.task_classes, self.shots) < 0:
             raise ConfigError("--shots and the classes of a task must be integers of at least 0")
 
+    def as_plain(self) -> dict[str, Any]:
+        """For config.json."""
+        told = ((each, about(each)) for each in fields(self))
+        left = {each.name for each, said in told if said is not None and said.optional
+                and getattr(self, each.name) == each.default}  # fmt: skip
+        return {name: value for name, value in as_plain(self).items() if name not in left}
+
+    @property
+    def own(self) -> bool:
+        """Whether it is a file or folder of the user's."""
+        return (
+            self.name.endswith((".npz", *SUFFIXES))
+            or "/" in self.name
+            or (self.name not in NAMES and self.path.is_dir())
+        )
+
+    @property
+    def path(self) -> Path:
+        """Where the user's data are."""
+        return Path(self.data_dir or ".") / self.name
+
+    @property
+    def scale(self) -> Scale | None:
+        """The public map of a table, once it is known."""
+        return Scale(self.low, self.high, self.levels) if self.levels else None
+
     def resolved(self) -> DataSpec:
         """With whole paths: who reads the data may stand in another folder than who named them."""
         folder = None if self.data_dir is None else str(Path(self.data_dir).resolve())
-        if not self.name.endswith(".npz"):
+        if not self.own:
             return replace(self, data_dir=folder)
         return replace(self, data_dir=folder, name=str((Path(folder or ".") / self.name).resolve()))
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images (N, n) uint8 in [0, x_max], labels (N,) int64 in 0..classes-1, read-only; image `shape`."""
+    """Samples (N, n) uint8 in [0, x_max], labels (N,) int64 in 0..classes-1, read-only; the `shape` of an
+    image, or (n,) of a row of a table, which `low` and `high` of each column were taken from.
+    """
 
     name: str
     x_train: NDArray[np.uint8]
@@ -108,27 +165,81 @@ class Dataset:
     shape: tuple[int, ...]
     classes: int
     x_max: int
+    class_names: tuple[str, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+
+def described(spec: DataSpec) -> DataSpec:
+    """The same with what everybody is told of the data: the map of a table, names of classes.
+
+    Whoever reads other samples for the same run maps them alike.
+    """
+    if not spec.own:
+        return spec
+    data = load(spec)
+    levels = data.x_max if data.low else 0
+    return replace(spec, levels=levels, low=data.low, high=data.high, class_names=data.class_names)
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """The features (N, d) that a base has of the images of a file; `most`, the largest, is public."""
+
+    rows: dict[bytes, int]
+    values: NDArray[np.float32]
+
+    @property
+    def most(self) -> float:
+        """The largest feature."""
+        return float(self.values.max())
+
+    def of(self, samples: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Those of samples (m, n) of the file."""
+        return self.values[[self.rows[bytes(sample)] for sample in samples]]
+
+
+@lru_cache(maxsize=2)
+def features_of(spec: DataSpec) -> Features:
+    """The features in the file of a data set; `DataError` where they are not one row for each image, or two
+    for one.
+    """
+    whole = load(replace(spec, whole=True, samples=None, task_classes=0, shots=0, takers=1, control=""))
+    values = features_in(spec.path)
+    if whole.x_test is not None or len(values) != len(whole.x_train):
+        raise DataError(
+            f"{spec.path}: expected a row of features for each of {len(whole.x_train)} images, of which a "
+            f"fifth is held out, and no test set; got {len(values)}"
+        )
+    rows: dict[bytes, int] = {}
+    for row, sample in enumerate(whole.x_train):
+        first = rows.setdefault(bytes(sample), row)
+        if not np.array_equal(values[first], values[row]):
+            raise DataError(f"{spec.path}: images {first} and {row} are the same, and their features are not")
+    return Features(rows, values)
 
 
 @lru_cache(maxsize=4)
 def load(spec: DataSpec) -> Dataset:
     """Read a data set.
 
-    digits (8x8, x_max 16) is part of scikit-learn and split 80/20, stratified, by seed; so is a CIFAR-10
-    without a test set. MNIST keeps its own test set; an npz without one has none. Raises `DataError` for
-    files that cannot be used, `ConfigError` for `gray` on images without three channels.
+    digits (8x8, x_max 16) is part of scikit-learn and split 80/20, stratified, by seed; so is whatever comes
+    without a test set, unless it is taken as a `whole`. Raises `DataError` for files that cannot be used,
+    `ConfigError` for `gray` on images without three channels.
     """
-    raw, x_max = _read(spec)
-    raw = _hold_out(raw, spec.seed) if raw.test_images is None and not spec.name.endswith(".npz") else raw
+    raw = _read(spec)
+    raw = _hold_out(raw, spec.seed) if raw.test_images is None and not spec.whole else raw
     raw = _to_gray(raw) if spec.gray else raw
     raw = _of_task(raw, spec.task_classes)
-    classes = int(raw.labels.max()) + 1
+    classes = max(int(raw.labels.max()) + 1, 0 if spec.task_classes else len(raw.names))
     keep = _shots(raw.labels, spec) if spec.shots else _draw(raw.labels, spec.samples, spec.seed)
     test = None if raw.test_images is None else _frozen(raw.test_images.reshape(len(raw.test_images), -1))
     test_labels = None if raw.test_labels is None else _frozen(raw.test_labels)
     x, y = _controlled(raw, keep, spec)
     train, labels = _frozen(x.reshape(len(keep), -1)), _frozen(y)
-    return Dataset(spec.name, train, labels, test, test_labels, raw.images.shape[1:], classes, x_max)
+    shape = raw.images.shape[1:]
+    public = raw.names, raw.low, raw.high
+    return Dataset(spec.name, train, labels, test, test_labels, shape, classes, raw.x_max, *public)
 
 
 def _controlled(
@@ -225,18 +336,34 @@ def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _read(spec: DataSpec) -> tuple[Raw, int]:
-    """Return the images of a file and their largest possible value."""
+def _read(spec: DataSpec) -> Raw:
+    """Return the samples of a file, and what is public of them."""
     if spec.name == "digits":
-        return _read_digits(), 16
-    if spec.name.endswith(".npz"):
-        return read_npz(Path(spec.data_dir or ".") / spec.name), 255
+        return _read_digits()
+    if spec.own:
+        return _read_own(spec)
     if spec.data_dir is None:
-        return _fetch_mnist() if spec.name == "mnist" else _no_cifar10(), 255
+        return _fetch_mnist() if spec.name == "mnist" else _no_cifar10()
     folder = Path(spec.data_dir)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; --data-dir must name the folder that holds {spec.name}")
-    return read_mnist(folder) if spec.name == "mnist" else read_cifar10(folder), 255
+    return read_mnist(folder) if spec.name == "mnist" else read_cifar10(folder)
+
+
+def _read_own(spec: DataSpec) -> Raw:
+    """The user's own data, by what they are."""
+    path, names = spec.path, spec.class_names
+    if path.suffix in SUFFIXES:
+        return read_table(path, spec.target, spec.scale, names)
+    if path.suffix == ".npz":
+        if is_table(path):
+            train, test = read_pairs(path)
+            return table(str(path), train, test, spec.scale, names)
+        return read_npz(path, names)
+    if not path.is_dir():
+        what = "not a folder" if path.exists() else "no such folder"
+        raise DataError(f"{path}: {what}; expected class folders of PNG or JPEG files")
+    return read_folder(path, names)
 
 
 def _read_digits() -> Raw:
@@ -248,9 +375,9 @@ def _read_digits() -> Raw:
         from sklearn.datasets import load_digits
 
         bunch = load_digits()
-        return Raw(bunch.images.astype(np.uint8), bunch.target.astype(np.int64))
-    table = np.loadtxt(file, np.int64, delimiter=",")
-    return Raw(table[:, :-1].reshape(-1, 8, 8).astype(np.uint8), table[:, -1])
+        return Raw(bunch.images.astype(np.uint8), bunch.target.astype(np.int64), x_max=16)
+    rows = np.loadtxt(file, np.int64, delimiter=",")
+    return Raw(rows[:, :-1].reshape(-1, 8, 8).astype(np.uint8), rows[:, -1], x_max=16)
 
 
 def _fetch_mnist() -> Raw:
@@ -313,26 +440,40 @@ def _of_task(raw: Raw, classes: int) -> Raw:
         raise ConfigError(f"a task of {classes} classes: this data set has {int(raw.labels.max()) + 1}")
     train = raw.labels < classes
     if raw.test_images is None or raw.test_labels is None:
-        return Raw(raw.images[train], raw.labels[train])
+        return replace(raw, images=raw.images[train], labels=raw.labels[train])
     test = raw.test_labels < classes
-    return Raw(raw.images[train], raw.labels[train], raw.test_images[test], raw.test_labels[test])
+    return replace(
+        raw, images=raw.images[train], labels=raw.labels[train], test_images=raw.test_images[test],
+        test_labels=raw.test_labels[test],
+    )  # fmt: skip
 
 
 def _hold_out(raw: Raw, seed: int) -> Raw:
-    """Cut a stratified 20 % off as the test set; the rest comes shuffled: files are often sorted by class."""
-    if len(raw.labels) < 2:
-        raise DataError("expected at least two samples to hold out a test set, got 1")
+    """Cut a stratified 20 % off as the test set, of no class its last sample; the rest comes shuffled: files
+    are often sorted by class.
+    """
     test = _draw(raw.labels, -(-len(raw.labels) // _TEST_FRACTION), seed)
+    last = np.setdiff1d(np.unique(raw.labels), np.delete(raw.labels, test))  # classes nothing is left of
+    for c in last:
+        test = np.delete(test, np.flatnonzero(raw.labels[test] == c)[0])
+    if not len(test):
+        raise DataError(
+            f"expected two samples of some class, to hold out a fifth of them as the test set, got "
+            f"{len(raw.labels)} of {len(last)} classes"
+        )
     rest = np.setdiff1d(np.arange(len(raw.labels)), test)
     train = np.random.default_rng((seed, 1)).permutation(rest)
-    return Raw(raw.images[train], raw.labels[train], raw.images[test], raw.labels[test])
+    return replace(
+        raw, images=raw.images[train], labels=raw.labels[train], test_images=raw.images[test],
+        test_labels=raw.labels[test],
+    )  # fmt: skip
 
 
 def _to_gray(raw: Raw) -> Raw:
     if raw.images.ndim != 4:
-        raise ConfigError("--gray: expected images with three channels; these are gray already")
+        raise ConfigError("--gray: expected images with three channels; these have one, or are no images")
     test = None if raw.test_images is None else _luma(raw.test_images)
-    return Raw(_luma(raw.images), raw.labels, test, raw.test_labels)
+    return replace(raw, images=_luma(raw.images), test_images=test)
 
 
 def _luma(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

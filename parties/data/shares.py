@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.data.datasets import DataSpec, Shares, Split, load, split
+from parties.data.datasets import DataSpec, Shares, Split, features_of, load, split
 from protocols.language.errors import ConfigError
 
 
@@ -20,14 +20,16 @@ def shares(spec: DataSpec, owners: int, how: Split) -> Shares:
 
 
 def owned(spec: DataSpec, owners: int, how: Split, index: int) -> dict[str, NDArray[Any]]:
-    """The private input of an owner: `images` (N_i, n) integers and `labels` (N_i,).
+    """The private input of an owner: `images` (N_i, n) integers and `labels` (N_i,); of an encrypted head
+    on a base that is known by its features, also `features` (N_i, d).
 
     Of a split by columns: `images` (N, n_i), slices of all samples next to each other, and labels at the
     first owner alone.
     """
     data, mine = load(spec), shares(spec, owners, how)[index]
     if how is not Split.COLUMNS:
-        return {"images": data.x_train[mine], "labels": data.y_train[mine]}
+        held: dict[str, NDArray[Any]] = {"images": data.x_train[mine], "labels": data.y_train[mine]}
+        return held | ({"features": features_of(spec).of(held["images"])} if spec.by_features else {})
     columns = np.array_split(np.arange(data.x_train.shape[1]), owners)[index]
     if not len(columns):
         raise ConfigError(
@@ -48,19 +50,24 @@ class Owned:
         data, found = load(spec), shares(spec, owners, how)
         mine = Shares.of([found[index] for index in indices])
         self._place, self._mine = {index: k for k, index in enumerate(indices)}, mine
-        self._images, self._labels = data.x_train[mine.order], data.y_train[mine.order]
+        self._held: dict[str, NDArray[Any]] = {
+            "images": data.x_train[mine.order], "labels": data.y_train[mine.order]
+        }  # fmt: skip
+        if spec.by_features:
+            self._held["features"] = features_of(spec).of(self._held["images"])
 
     def __call__(self, index: int) -> dict[str, NDArray[Any]]:
         """The input of one of them, as `owned` has it."""
         if self._whole is not None:
             return self._whole(index)
         rows = self._mine.rows(self._place[index])
-        return {"images": self._images[rows], "labels": self._labels[rows]}
+        return {label: array[rows] for label, array in self._held.items()}
 
 
 def forget_data_sets() -> None:
     """Keep no whole data set in this process: those that it carries have their samples."""
     load.cache_clear()
+    features_of.cache_clear()
     shares.cache_clear()
 
 

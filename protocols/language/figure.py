@@ -167,7 +167,7 @@ def as_text(figure: Figure) -> str:
             lines.append(phase)
         when = f"  [{arrow.when}]" if arrow.when else ""
         route = f"{arrow.sender.value} -> {arrow.receiver.value}"
-        lines.append(f"  {route:<32}{arrow.label:<12}{arrow.note}{when}".rstrip())
+        lines.append(f"  {route:<32}{arrow.label:<14}{arrow.note}{when}".rstrip())
     return "\n".join(lines)
 
 

@@ -111,13 +111,15 @@ class Products(Relation):
 @dataclass(frozen=True, eq=False)
 class KnownMap(Relation):
     """A map W = `value` (h, n) that the view holds, up to errors of about `noise`. `own`: a party of the view
-    made it.
+    made it. `bias` (h,): what it adds for every sample, and which moves as the weights of a pixel that is 1
+    in all of them.
     """
 
     map: Map
     value: Later
     noise: float = 0.0
     own: bool = False
+    bias: Later | None = None
 
 
 _REMEMBERED = 64 << 20  # bytes of errors: solvers ask for those of the first steps again and again
@@ -200,6 +202,23 @@ class Update(Relation):
     terms: Array
     steps: Steps
     roundings: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Gradient(Relation):
+    """The gradient of a whole network on some samples: `gradients()` are those of its mean loss on X[samples]
+    by the arrays `weights()`, one each.
+
+    `loss(weights, x, y)` is that loss, in torch, of images x (m, n) in units of `x_max` and rows y (m, k) of
+    probabilities. The last array is the bias of the outputs (k,). `exact`: up to rounding; else it is what an
+    owner made of the gradient before it sent it.
+    """
+
+    samples: Positions
+    weights: Callable[[], list[Array]]
+    gradients: Callable[[], list[Array]]
+    loss: Callable[[list[Any], Any, Any], Any]
+    exact: bool = True
 
 
 @dataclass(frozen=True, eq=False)

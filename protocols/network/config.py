@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from enum import Enum
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from protocols.language.errors import ConfigError
@@ -52,11 +53,13 @@ class Init(Enum):
     """Who draws the first weights: the cloud all, or the owner those that it holds in a split network.
 
     `shared`: the owner too, but W1 from a public seed, as the code of the mitigations' authors does.
+    `authority`: the server of federated learning all.
     """
 
     CLOUD = "cloud"
     OWNER = "owner"
     SHARED = "shared"
+    AUTHORITY = "authority"
 
 
 class KeyScope(Enum):
@@ -159,10 +162,26 @@ class Training:
         return None
 
     @property
+    def biased(self) -> bool:
+        """Whether the first layer has a bias, the last column of W1: no."""
+        return False
+
+    @property
     def first_shape(self) -> tuple[int, int]:
-        """Rows and columns of W1: (h, n), or F kernels of L weights."""
-        conv = self.conv
-        return (self.layers[0], self.features) if conv is None else (conv.kernels, conv.length)
+        """Rows and columns of W1: (h, n), or F kernels of L weights; with a bias one column more."""
+        conv, more = self.conv, int(self.biased)
+        return (self.layers[0], self.features + more) if conv is None else (conv.kernels, conv.length + more)
+
+    @property
+    def between(self) -> int:
+        """Weights and biases of the layers between the first and the last."""
+        widths = self.layers if self.conv is None else (self.width, *self.layers)
+        return sum((into + 1) * out for into, out in pairwise(widths))
+
+    @property
+    def depth(self) -> str:
+        """`deep` or `shallow`: whether there are layers between the first and the last."""
+        return "deep" if self.between else "shallow"
 
     @property
     def width(self) -> int:
@@ -176,7 +195,7 @@ class Training:
         rows, columns = self.first_shape
         last = self.layers[-1]
         return {"n": self.features, "h": self.width, "k": self.classes, "x_max": self.x_max, "a": last,
-                "F": rows, "L": columns, "B": self.batch}  # fmt: skip
+                "F": rows, "L": columns, "B": self.batch, "H": self.between}  # fmt: skip
 
     @property
     def pixel_unit(self) -> int:
@@ -205,6 +224,18 @@ class Convolved(Training):
     def conv(self) -> Convolution | None:
         """The first convolution, or None where the first layer is dense."""
         return parse(self.first, self.shape) if self.first else None
+
+
+@dataclass(frozen=True)
+class Biased(Training):
+    """Where the first layer may have a bias: the last column of W1, as of a pixel that is always 1."""
+
+    bias: bool = option(False, "A bias in the first layer too.", panel="Network")
+
+    @property
+    def biased(self) -> bool:
+        """As asked."""
+        return self.bias
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def model(state: State) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     if getattr(state, "w1", None) is not None:
         kept["w1"] = state.w1.value.numpy()
-    if hasattr(state, "hidden"):
+    if getattr(state, "hidden", None) is not None:
         kept["hidden"] = [[layer.weight.value.numpy(), layer.bias.value.numpy()] for layer in state.hidden]
     if getattr(state, "output", None) is not None:
         kept["output"] = [state.output.weight.value.numpy(), state.output.bias.value.numpy()]

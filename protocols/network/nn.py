@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as nn_functional
 from numpy.typing import NDArray
 
 from protocols.language import precision
@@ -60,8 +61,12 @@ class Pass:
 
 
 def draw_first(config: Training, rng: np.random.Generator) -> Weight:
-    """W1 (h, n), uniform in +-1 / sqrt(n), as torch's own linear layers begin; kernels (F, L) likewise."""
-    return track(_draw(rng, *config.first_shape), config)
+    """W1 (h, n), uniform in +-1 / sqrt(n), as torch's own linear layers begin; kernels (F, L) likewise. A
+    bias begins at zero, as those of the layers above do.
+    """
+    rows, columns = config.first_shape
+    drawn = _draw(rng, rows, columns - int(config.biased))
+    return track(nn_functional.pad(drawn, (0, int(config.biased))), config)
 
 
 def draw_public(config: Training) -> Weight:
@@ -126,6 +131,31 @@ def backward_hidden(layers: Sequence[Layer], run: Pass, da: torch.Tensor, config
     return delta
 
 
+def sample_norms(
+    layers: Sequence[Layer], run: Pass, error: torch.Tensor, x: Ints, config: Training
+) -> torch.Tensor:
+    """Norm (B,) of the gradient of each sample's own loss by all weights, W1 and `layers` above it, for
+    `error` P - Y (B, k).
+
+    The gradient by a dense layer is an outer product, whose norm is the product of two (I. Goodfellow,
+    arXiv:1510.01799); that by a convolution is computed.
+    """
+    delta, total = error, torch.zeros(len(error), dtype=error.dtype)
+    for layer, z, a in zip(reversed(layers), reversed(run.z), reversed(run.a), strict=True):
+        total += (delta**2).sum(1) * ((a**2).sum(1) + 1)
+        delta = (delta @ layer.weight.value) * _slope(z, a, config.activation)
+    if config.conv is None:
+        return (
+            total + (delta**2).sum(1) * ((scaled(x, config.pixel_unit) ** 2).sum(1) + config.biased)
+        ).sqrt()
+    for i in range(len(x)):
+        own = first_layer_gradient(
+            delta[i : i + 1], x[i : i + 1], config.pixel_unit, config.conv, config.biased
+        )
+        total[i] += (own**2).sum()
+    return total.sqrt()
+
+
 def _affine(layer: Layer, a: torch.Tensor) -> torch.Tensor:
     return torch.addmm(layer.bias.value, a, layer.weight.value.T)
 
@@ -170,19 +200,31 @@ def scaled(x: Ints, unit: int) -> torch.Tensor:
 
 
 def first_layer(x: Ints, w1: torch.Tensor, unit: int, layer: Convolution | None = None) -> torch.Tensor:
-    """Z1 (B, h) = X_B W1^T of integer pixels (B, n); of a convolution (B, F P), patch by patch."""
+    """Z1 (B, h) = X_B W1^T of integer pixels (B, n); of a convolution (B, F P), patch by patch. A column more
+    than there are pixels is a bias.
+    """
+    columns = x.shape[1] if layer is None else layer.length
+    bias, w = w1[:, columns:].T, w1[:, :columns].T  # (0 or 1, h)
     if layer is None:
-        return scaled(x, unit) @ w1.T
-    found = [scaled(conv.patches(x[some], layer), unit) @ w1.T for some in conv.parts(len(x), layer)]
-    return torch.cat(found).transpose(1, 2).reshape(len(x), layer.outputs)
+        return _added(scaled(x, unit) @ w, bias)
+    found = [scaled(conv.patches(x[some], layer), unit) @ w for some in conv.parts(len(x), layer)]
+    return _added(torch.cat(found), bias).transpose(1, 2).reshape(len(x), layer.outputs)
+
+
+def _added(z: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    return z + bias[0] if len(bias) else z
 
 
 def first_layer_gradient(
-    dz1: torch.Tensor, x: Ints, unit: int, layer: Convolution | None = None
+    dz1: torch.Tensor, x: Ints, unit: int, layer: Convolution | None = None, biased: bool = False
 ) -> torch.Tensor:
     """dW1 (h, n) = dZ1^T X_B / B of dZ1 (B, h) and integer pixels (B, n); of a convolution (F, L), over its
-    patches.
+    patches. With a bias its gradient is the last column.
     """
+    if biased:
+        per_row = dz1 if layer is None else dz1.reshape(len(dz1), layer.kernels, layer.positions).sum(2)
+        column = per_row.sum(0)[:, None] / len(dz1)
+        return torch.cat([first_layer_gradient(dz1, x, unit, layer), column], 1)
     if layer is None:
         return dz1.T @ scaled(x, unit) / len(dz1)
     total = torch.zeros(layer.kernels, layer.length, dtype=torch_real())

@@ -1,4 +1,6 @@
-"""The frozen base of transfer learning: public dense layers with ReLU, from pixels to a head's features."""
+"""The frozen base of transfer learning: public dense layers with ReLU, from pixels to a head's features; or
+any network, a convolutional one say, by its features of some images.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.language.errors import ConfigError
+from protocols.language.errors import ConfigError, MalformedError
 from protocols.language.precision import real
 
 Float = NDArray[np.float32]
 
 LABEL = "base_layer_"  # of the layers among a party's inputs, followed by their number
+IMAGES, FEATURES = "base_images", "base_features"  # the same of a base that is known by its features alone
 _BLOCK = 8192
+_STEPS = 255 * 255  # a pixel by which images are told apart: of up to 255 levels no two fall together
 
 
 @dataclass(frozen=True)
@@ -78,21 +82,74 @@ class FrozenBase:
         return FrozenBase((*self.layers[:-1], self.layers[-1] * real()(factor)), self.shape, self.pool)
 
 
-def base_inputs(base: FrozenBase) -> tuple[tuple[str, Float], ...]:
-    """The layers of a base by label, as every party has them among its inputs."""
+@dataclass(frozen=True)
+class FeatureTable:
+    """A base that is known by its features (N, d) >= 0 of public images (N, n) alone, pixels in [0, 1]; other
+    images it refuses. `most`: the largest feature there may be, which is public.
+    """
+
+    images: Float
+    known: Float
+    shape: tuple[int, ...]
+    most: float = 0.0
+    pool: int = 1
+
+    @property
+    def features(self) -> int:
+        """d."""
+        return int(self.known.shape[1])
+
+    def inputs(self, pixels: NDArray[np.floating]) -> Float:
+        """What the features are looked up by: the images (m, n) themselves."""
+        return np.asarray(pixels, np.float32).reshape(len(pixels), -1)
+
+    def phi(self, inputs: NDArray[np.floating]) -> Float:
+        """Features (m, d) of images (m, n); `MalformedError` for one that the table does not hold."""
+        rows = {key: row for row, key in enumerate(_keys(self.images))}
+        try:
+            found = [rows[key] for key in _keys(inputs)]
+        except KeyError:
+            raise MalformedError(
+                "the base is known by its features of some images, and this is none of them"
+            ) from None
+        return np.asarray(self.known[found], real()).reshape(len(inputs), self.features)
+
+    def bound(self) -> float:
+        """A bound on every feature."""
+        return max(self.most, float(self.known.max(initial=0.0))) * (1 + 1e-5)
+
+    def and_own(self, images: NDArray[np.floating], features: Float) -> FeatureTable:
+        """The table with what one party has besides."""
+        both = np.concatenate([self.images, self.inputs(images)]), np.concatenate([self.known, features])
+        return FeatureTable(*both, self.shape, self.most, self.pool)
+
+
+Base = FrozenBase | FeatureTable
+
+
+def _keys(images: NDArray[np.floating]) -> list[bytes]:
+    return [row.tobytes() for row in np.rint(np.asarray(images, np.float64) * _STEPS).astype(np.int32)]
+
+
+def base_inputs(base: Base) -> tuple[tuple[str, Float], ...]:
+    """The layers of a base by label, as every party has them among its inputs; or its public features."""
+    if isinstance(base, FeatureTable):
+        return (IMAGES, base.images), (FEATURES, base.known)
     return tuple((f"{LABEL}{i}", layer) for i, layer in enumerate(base.layers))
 
 
-def base_of(inputs: Mapping[str, NDArray[Any]], shape: tuple[int, ...], pool: int) -> FrozenBase:
+def base_of(inputs: Mapping[str, NDArray[Any]], shape: tuple[int, ...], pool: int) -> Base:
     """The base among a party's inputs, for images of this shape."""
+    if FEATURES in inputs:
+        return FeatureTable(inputs[IMAGES], inputs[FEATURES], shape)
     count = sum(label.startswith(LABEL) for label in inputs)
     return FrozenBase(tuple(inputs[f"{LABEL}{i}"] for i in range(count)), shape, pool)
 
 
-def fingerprint(base: FrozenBase) -> str:
-    """SHA-256 (hex) of a base."""
+def fingerprint(base: Base) -> str:
+    """SHA-256 (hex) of a base, as every party has it."""
     hasher = hashlib.sha256(f"{base.shape};{base.pool};".encode())
-    for layer in base.layers:
+    for layer in (base.images, base.known) if isinstance(base, FeatureTable) else base.layers:
         hasher.update(f"{layer.shape};".encode() + layer.astype("<f4").tobytes())
     return hasher.hexdigest()
 
@@ -101,6 +158,8 @@ def unpooled(
     inputs: NDArray[np.floating], shape: tuple[int, ...], pool: int, x_max: int
 ) -> NDArray[np.int64]:
     """Integer images (m, n) that pool to inputs (m, n'), to half a step of 1 / (x_max pool^2)."""
+    if pool == 1:
+        return np.rint(np.asarray(inputs, np.float64) * x_max).astype(np.int64).reshape(len(inputs), -1)
     rows, columns, *rest = pooled_shape(shape, pool)
     sums = (
         np.rint(np.asarray(inputs, np.float64) * (x_max * pool**2))
@@ -115,13 +174,17 @@ def unpooled(
 
 def pooled_shape(shape: tuple[int, ...], pool: int) -> tuple[int, ...]:
     """The shape of an image after pooling; `ConfigError` if squares of this side do not tile it."""
-    if pool < 1 or shape[0] % pool or shape[1] % pool:
+    if pool == 1:
+        return shape  # of a row of a table too
+    if pool < 1 or len(shape) < 2 or shape[0] % pool or shape[1] % pool:
         raise ConfigError(f"images {shape} cannot be averaged in squares of {pool} pixels")
     return (shape[0] // pool, shape[1] // pool, *shape[2:])
 
 
 def pooled(pixels: NDArray[np.floating], shape: tuple[int, ...], pool: int) -> Float:
     """Images (m, n) with every square of pixels replaced by its mean, (m, n / pool^2)."""
+    if pool == 1:
+        return np.asarray(pixels, real()).reshape(len(pixels), -1)
     rows, columns, *rest = pooled_shape(shape, pool)
     squares = np.asarray(pixels, real()).reshape(len(pixels), rows, pool, columns, pool, *rest)
     small: Float = squares.mean(axis=(2, 4)).reshape(len(pixels), -1)

@@ -8,6 +8,8 @@ step, so that a protocol on encrypted data and `plain` with the same weight scal
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -65,6 +67,32 @@ def take_first(state: State, w1: NDArray[np.float32]) -> None:
         state.w1 = nn.track(tensor(w1), state.config)
     else:
         state.w1.value.copy_(tensor(w1))
+
+
+def give_hidden(state: State) -> NDArray[np.float32]:
+    """The layers between the first and the last, one after the other: weights row by row, then biases."""
+    weights = [
+        weight.value.numpy().ravel() for layer in state.hidden for weight in (layer.weight, layer.bias)
+    ]
+    flat: NDArray[np.float32] = np.concatenate(weights)
+    return flat
+
+
+def take_hidden(state: State, flat: NDArray[np.float32]) -> None:
+    """Replace the layers between the first and the last."""
+    found, at = [], 0
+    for into, out in pairwise(nn.hidden_sizes(state.config)):
+        weight = tensor(flat[at : at + out * into].reshape(out, into))
+        at += out * into
+        found.append((weight, tensor(flat[at : at + out])))
+        at += out
+    if getattr(state, "hidden", None) is None:
+        track = partial(nn.track, config=state.config)
+        state.hidden = [nn.Layer(track(weight), track(bias)) for weight, bias in found]
+        return
+    for layer, (weight, bias) in zip(state.hidden, found, strict=True):
+        layer.weight.value.copy_(weight)
+        layer.bias.value.copy_(bias)
 
 
 def give_output(state: State) -> NDArray[np.float32]:
@@ -155,7 +183,8 @@ def rounded_dw1(products: NDArray[np.int64], size: int, config: Rounded) -> torc
 
 def first_layer_gradient(dz1: NDArray[np.float32], x: NDArray[Any], config: Training) -> torch.Tensor:
     """dW1 (h, n) of dZ1 (B, h) and integer pixels (B, n)."""
-    return nn.first_layer_gradient(torch.from_numpy(np.array(dz1)), x, config.pixel_unit, config.conv)
+    held = torch.from_numpy(np.array(dz1))
+    return nn.first_layer_gradient(held, x, config.pixel_unit, config.conv, config.biased)
 
 
 def upper_layers(state: State, z1: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float32]:

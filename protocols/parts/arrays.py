@@ -14,5 +14,7 @@ W1 = sized(Reals, "F L")  # and dW1; rows and columns of W1: h and n, or the ker
 ROUNDED_W1 = sized(Integers, "F L")
 MASKED_W1 = sized(Words, "F L")
 LAST_INPUT = sized(Reals, "m a")  # of the last layer, and its gradient
+BETWEEN = sized(Reals, "H")  # the layers between the first and the last, one after the other
+MASKED_BETWEEN = sized(Words, "H")
 HEAD = sized(Reals, "k a+1")  # the last layer: weights, then biases
 MASKED_HEAD = sized(Words, "k a+1")

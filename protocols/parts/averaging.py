@@ -35,7 +35,8 @@ from protocols.language.state import Authority, Owner
 from protocols.network import training
 from protocols.network.config import Aggregation, Init
 from protocols.network.schedule import Rounds, Visit, ends
-from protocols.parts.arrays import HEAD, MASKED_HEAD, MASKED_W1, W1
+from protocols.parts.arrays import BETWEEN as HIDDEN
+from protocols.parts.arrays import HEAD, MASKED_BETWEEN, MASKED_HEAD, MASKED_W1, W1
 
 Float = NDArray[np.float32]
 Step = Callable[..., Any]
@@ -53,8 +54,10 @@ class Held:
 
 FIRST = Held("w1", training.start_first, training.give_first, training.take_first)
 PUBLIC = replace(FIRST, start=training.start_public_first)
+BETWEEN = Held("hidden", training.start_hidden, training.give_hidden, training.take_hidden)
 LAST = Held("head", training.start_output, training.give_output, training.take_output)
-HELD = MappingProxyType({each.name: each for each in (FIRST, LAST)})
+HELD = MappingProxyType({each.name: each for each in (FIRST, BETWEEN, LAST)})
+WHOLE = MappingProxyType({"shallow": (FIRST, LAST), "deep": (FIRST, BETWEEN, LAST)})  # networks, by depth
 FIRSTS = MappingProxyType({Init.OWNER: FIRST, Init.SHARED: PUBLIC})
 
 
@@ -64,7 +67,7 @@ class Options(Rounds):
 
     init: Init = option(
         Init.OWNER,
-        "Who draws W1: owner, as in a split network; shared: from a public seed; cloud: plain only.",
+        "Who draws W1: owner, as in a split network; shared: from a public seed; others: plain only.",
         panel="Network",
     )
     aggregation: Aggregation = derived("whether copies are averaged in the clear", Aggregation.CLEAR)
@@ -107,6 +110,11 @@ class InClear(Alone):
     AVERAGE_HEAD = (
         Arrow("average", DATA_OWNER, KEY_AUTHORITY, "head_copy", "the last layer",
               when="owners=many,labels=owner,aggregation=clear", type=HEAD),
+    )  # fmt: skip
+
+    AVERAGE_BETWEEN = (
+        Arrow("average", DATA_OWNER, KEY_AUTHORITY, "hidden_copy", "the layers between",
+              when="depth=deep,aggregation=clear", type=HIDDEN),
     )  # fmt: skip
 
     @property
@@ -168,6 +176,11 @@ class Masked(InClear):
     AVERAGE_HEAD = (
         Arrow("average", DATA_OWNER, KEY_AUTHORITY, "head_masked", "the last layer",
               when="labels=owner,aggregation=secure", type=MASKED_HEAD),
+    )  # fmt: skip
+
+    AVERAGE_BETWEEN = (
+        Arrow("average", DATA_OWNER, KEY_AUTHORITY, "hidden_masked", "the layers between",
+              when="depth=deep,aggregation=secure", type=MASKED_BETWEEN),
     )  # fmt: skip
 
     described = MappingProxyType({"aggregation": aggregate.SECURITY})
@@ -255,7 +268,7 @@ def mask_copy(state: Owner, name: str, visit: Visit, number: int) -> NDArray[np.
 
 def forget(state: Owner) -> None:
     """O: keep nothing of a round but its samples."""
-    state.w1 = state.output = None
+    state.w1 = state.hidden = state.output = None
 
 
 # -- A --

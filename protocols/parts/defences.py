@@ -35,6 +35,7 @@ class Defence:
 
 
 _SPLIT = ("mitig1", "mitig2")
+_COPIES = (*_SPLIT, "fedsgd")
 
 DEFENCES: MappingProxyType[str, Defence] = MappingProxyType({
     "key_budget": Defence("key_budget", int, ("plain_fe",),
@@ -58,8 +59,14 @@ DEFENCES: MappingProxyType[str, Defence] = MappingProxyType({
         "images moved by up to so many pixels in both directions, anew at each visit"),
     "revisit_budget": Defence("revisits", int, ("mitig2",),
         "W1 is frozen once each sample was seen under so many of its values"),
-    "secure_aggregation": Defence("aggregation", Aggregation.SECURE, _SPLIT,
+    "secure_aggregation": Defence("aggregation", Aggregation.SECURE, _COPIES,
         "A learns only the sum of the copies; many owners"),
+    "dp": Defence("dp", float, ("fedsgd",),
+        "DP-SGD: each sample's gradient clipped, noise in every step for this epsilon of a sample"),
+    "clip": Defence("clip", float, ("fedsgd",),
+        "each sample's gradient clipped to this norm, of all layers together"),
+    "prune": Defence("prune", float, ("fedsgd",),
+        "owners leave this share of each layer's changes out, those that moved least"),
     "private_init": Defence("init", Init.OWNER, ("plain", *_SPLIT),
         "the owner draws W1 (always so in a split network): --init owner"),
     "u_shaped": Defence("labels", Labels.OWNER, ("plain", "mitig2"),
@@ -76,6 +83,9 @@ _OWN = (
     "augment",
     "revisits",
     "aggregation",
+    "dp",
+    "clip",
+    "prune",
 )  # set by defences and nothing else
 
 

@@ -63,7 +63,7 @@ def check(config: Any) -> None:
             raise ConfigError(f"--defence {name} is for one owner: whoever knows an average of W1 undoes it")
         if getattr(config, name) and config.init is Init.SHARED:
             raise ConfigError(f"--defence {name} needs a private W1: with --init shared all undo it")
-    if config.augment and not config.augment < min(config.shape[:2], default=0):
+    if config.augment and not (len(config.shape) > 1 and config.augment < min(config.shape[:2])):
         raise ConfigError("--defence augment needs images, larger than what they are moved by")
 
 

@@ -21,7 +21,7 @@ from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import At, Located, Revealed, Session
 from protocols.language.state import Cloud, Owner, State
 from protocols.network import inference, nn, training
-from protocols.network.config import Init, Labels
+from protocols.network.config import Labels
 from protocols.network.schedule import Visit, epochs_of_rounds, round_count
 from protocols.parts import averaging, defences, labels, order
 from protocols.parts.arrays import HEAD, LABELS, LAST_INPUT, W1, Z1
@@ -174,7 +174,7 @@ def check(config: Options) -> None:
         raise ConfigError(
             "--per-round, --local-steps, --dropout and --late are for many owners: give --owners too"
         )
-    if config.init is Init.CLOUD:
+    if config.init not in FIRSTS:
         raise ConfigError("in a split network the owner draws W1: --init owner, or shared for a public seed")
     averaging.check(config)
 

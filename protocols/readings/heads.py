@@ -31,7 +31,7 @@ from protocols.language.roles import DATA_OWNER, KEY_AUTHORITY, SERVER, role_of
 from protocols.language.view import Kind, Row, View
 from protocols.network.head_config import HeadConfig
 from protocols.network.head_integers import quantise_features, quantise_head
-from protocols.network.public_base import LABEL, FrozenBase, base_of
+from protocols.network.public_base import FEATURES, IMAGES, LABEL, Base, base_of
 from protocols.readings.samples import owned
 
 _TRIED = 4  # rows of ciphertexts that are opened, to prove that the key fits
@@ -117,13 +117,13 @@ def _logits(
                       labels=(rows[0].label,))  # fmt: skip
 
 
-def _base(view: View) -> FrozenBase | None:
+def _base(view: View) -> Base | None:
     """The public base, which every party has among its inputs."""
     if not view.has_payloads():
         return None
     layers: dict[str, Any] = {}
     for label in view.labels():
-        if label.startswith(LABEL):
+        if label.startswith(LABEL) or label in (IMAGES, FEATURES):
             layers[label] = next(iter(view.values(label, Kind.INPUT)))[1]
     return base_of(layers, view.config.shape, view.config.pool) if layers else None
 
@@ -134,7 +134,7 @@ def _inputs(view: View) -> Callable[[], Array] | None:
     return (lambda: np.concatenate([view.value(row) for row in rows])[:_QUERIES]) if rows else None
 
 
-def _features(base: FrozenBase, config: HeadConfig, asked: Any) -> Array:
+def _features(base: Base, config: HeadConfig, asked: Any) -> Array:
     return quantise_features(base.phi(base.inputs(asked() / np.float32(config.x_max))), config.form)
 
 

@@ -21,7 +21,7 @@ from protocols.language.view import Kind, Row, View
 from protocols.network.schedule import ends, members, round_count
 from protocols.parts.averaging import averaged
 
-_COPIES = {"w1": "copy", "head": "head_copy"}
+_COPIES = {"w1": "copy", "hidden": "hidden_copy", "head": "head_copy"}
 _SEALED = (
     "shares of keys and seeds, sealed for one owner each: fewer than {} owners of a round say nothing of them"
 )
@@ -184,7 +184,7 @@ def _last_mean(view: View, name: str, label: str, rows: list[Row]) -> Iterator[R
         return aggregate.restore(aggregate.total(words)) / len(words)
 
     after = (number + 1) * view.config.local_steps
-    which = Map("w1", -1, after) if name == "w1" else Map("head_mean", -1, number + 1)
+    which = Map("w1", -1, after) if name == "w1" else Map(f"{name}_mean", -1, number + 1)
     yield KnownMap(which, mean, labels=(label,), since=after - 1)
 
 

@@ -64,6 +64,10 @@ def why_not(config: Any) -> str:
         return "the owner shuffles its samples in private: which sample is which is not in the view"
     if getattr(config, "augment", 0):
         return "the owner moves its images anew at each visit: no two visits are of the same image"
+    if getattr(config, "prune", 0):
+        return "owners leave out what moved least: what they send is no sum over their samples"
+    if getattr(config, "dp", 0):
+        return "owners add noise in every step: W1 is no linear function of the samples alone"
     if config.conv is not None:
         return "the first layer is a convolution: its changes are sums over patches, which are not followed"
     if config.optimizer is Optimizer.ADAM:

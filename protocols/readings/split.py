@@ -9,6 +9,7 @@ and position.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from protocols.language.relations import (
     Steps,
     Update,
     Without,
+    now,
 )
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, index_of
 from protocols.language.view import Kind, Row, View
@@ -98,16 +100,24 @@ def maps(view: View) -> Iterator[Relation]:
             and any(True for _ in view.rows("z1", Kind.RECEIVED))
         ):
             yield Replay(first, lambda known: _replay(view, known), labels=("z1", "dz1"))
+    yield from averages(view)
+
+
+def averages(view: View) -> Iterator[Relation]:
+    """The averages of layers that were handed out, and the copies that came back."""
+    config = view.config
     seen: set[int] = set()
     for row in view.rows("w1_mean"):
         number = row.round if row.phase == "average" else -1
         if number not in seen:  # the same to every owner
             seen.add(number)
             which = Map("w1", -1, number * config.local_steps)
-            yield KnownMap(which, _weights(view, row), labels=("w1_mean",), since=max(which.time, 0))
+            since = max(which.time, 0)
+            yield with_bias(KnownMap(which, _weights(view, row), labels=("w1_mean",), since=since), config)
     for row in view.rows("w1_copy", Kind.RECEIVED):
         which = Map("copy", index_of(row.sender), row.round)
-        yield KnownMap(which, _weights(view, row), labels=("w1_copy",), since=_last(config, row.round))
+        since = _last(config, row.round)
+        yield with_bias(KnownMap(which, _weights(view, row), labels=("w1_copy",), since=since), config)
     for label in ("head_mean", "head_copy"):
         for row in view.rows(label, Kind.RECEIVED):
             which = Map(label, index_of(row.sender), row.round)
@@ -127,6 +137,14 @@ def requests(view: View) -> Iterator[Relation]:
 def _public(config: Any) -> Any:
     with computed_in(config.precision):
         return nn.draw_public(config).value.numpy()
+
+
+def with_bias(known: KnownMap, config: Any) -> KnownMap:
+    """A first layer whose last column is a bias, in two parts: as of a pixel that is 1 in every sample."""
+    if not config.biased or known.map.name not in ("w1", "copy"):
+        return known
+    read, unit = known.value, config.pixel_unit
+    return replace(known, value=lambda: now(read)[:, :-1], bias=lambda: now(read)[:, -1] / unit)
 
 
 def _matrix(w1: Any, config: Any) -> Array:

@@ -10,7 +10,7 @@ from protocols.language.roles import DATA_OWNER
 from scenarios.run.learned import strongest
 from scenarios.show.units import span
 
-_IMAGES = ("samples", "x"), "training samples"
+_SAMPLES = ("samples", "x"), "training samples"
 _HEAD = ("head",), "the encrypted head"
 _ALSO = {"labels": "labels", "master key": "the master key", "gram": "inner products of samples"}
 _READS = ("clear", "exact")
@@ -50,7 +50,7 @@ def _read(result: Mapping[str, Any]) -> str:
     rows = [row for row in result["learned"] if row["how"] != "own"]
     if not result["learned"]:
         return "No ledger was made."
-    quantities, words = _HEAD if any(row["quantity"] == "head" for row in rows) else _IMAGES
+    quantities, words = _HEAD if any(row["quantity"] == "head" for row in rows) else _SAMPLES
     total = sum(result.get("config", {}).get("counts", ()))
     parties = list(dict.fromkeys(row["party"] for row in rows))
     mine = {
@@ -182,7 +182,7 @@ def _attacked(rows: Sequence[Mapping[str, Any]]) -> str:
         count, name = best["metrics"]["exact_images"], best["attack"].replace("_", "-")
         return f"The attack {name} rebuilt {count} of {best.get('of', best['samples'])} exactly."
     tried = [row["attack"].replace("_", "-") for row in rows if "mse" in row["metrics"]]
-    return f"No image came out exactly by {_and(tried)}." if tried else ""
+    return f"No sample came out exactly by {_and(tried)}." if tried else ""
 
 
 def _cost(result: Mapping[str, Any]) -> str:

@@ -167,8 +167,8 @@ def _zero_line(rebuilt: Reconstruction, prior: Prior, labelled: bool) -> str:
     if rebuilt.quantity not in (Quantity.IMAGES, Quantity.GRAM):
         return ""
     if tells_classes(prior, labelled):
-        return "mean of the public images of a sample's class"
-    return "mid-range" if prior.public is None else "mean of the public images"
+        return "mean of the public samples of its class"
+    return "mid-range" if prior.public is None else "mean of the public samples"
 
 
 def baselines(rebuilt: Reconstruction, truth: Truth, prior: Prior, labelled: bool = False) -> dict[str, Any]:
@@ -216,7 +216,8 @@ def _picture(
     rows = {GUESS: guess, name: rebuilt.values[:COLUMNS]}
     if rebuilt.projection is not None:
         rows["projection"] = rebuilt.projection[:COLUMNS]
-    titles = [f"label {truth.labels[i]}" for i in drawn]
+    names = () if run.recorded else run.spec()[0].class_names
+    titles = [names[truth.labels[i]] if names else f"label {truth.labels[i]}" for i in drawn]
     whose = ", ".join(attacked.corrupted)
     heading = (
         f"{name}: rebuilt from the view of {whose}, the first {len(drawn)} of {len(rebuilt.index)} samples"

@@ -23,10 +23,12 @@ from protocols.language.options import Declared, as_plain, flag, option, options
 from scenarios.show.terminal import console, dashed, plain, progress_of, reported, waiting
 
 if TYPE_CHECKING:
+    from scenarios.run.config_file import Plan
     from scenarios.run.experiment import Experiment, Scenario
     from scenarios.run.folder import RunFolder
 
 Run = Callable[[dict[str, Any]], None]
+_CONFIGS = (".toml", ".json")
 
 
 class Late(TyperCommand):
@@ -54,6 +56,9 @@ class Scenarios(TyperGroup):
         if name in PROTOCOLS:
             summary = self.about(*said(f"protocols.{name}", "SUMMARY"))
             return Late(cmd_name, summary, lambda: self.made(cmd_name, _asked_for(name)))
+        if cmd_name.endswith(_CONFIGS):
+            about = "what a configuration file asks for; options that are given stand above it"
+            return Late(cmd_name, about, lambda: _of_config(cmd_name))
         if name == "compare" and name in self.list_commands(ctx):
             about = "every protocol on one data set, side by side"
             return Late(name, about, lambda: command(name, _of_all(), run_compare, about))
@@ -72,7 +77,8 @@ class Scenarios(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """The scenario may stand behind options."""
-        names = [arg for arg in args if plain(arg) in (*PROTOCOLS, "compare") or arg.endswith(".py")]
+        known = (*PROTOCOLS, "compare")
+        names = [arg for arg in args if plain(arg) in known or arg.endswith((".py", *_CONFIGS))]
         if names and "--resume" not in args and args[0] != names[0]:
             args = [names[0], *(arg for arg in args if arg is not names[0])]
         return super().parse_args(ctx, args)
@@ -82,6 +88,45 @@ def _asked_for(name: str) -> Scenario:
     from scenarios.run.catalogue import asked_for
 
     return asked_for(name)
+
+
+def _of_config(name: str) -> Any:
+    from scenarios.run.config_file import read_config
+
+    plan = read_config(Path(name))
+    about = f"{plan.named}, as {name} has it"
+    return command(name, plan.scenario.options(), partial(run_config, plan), about)
+
+
+def run_config(plan: Plan, given: dict[str, Any]) -> None:
+    """The run that a file asks for, or its grid of runs."""
+    plan = plan.with_given(given)
+    if plan.sweep:
+        run_grid_of(plan, plan.options)
+    else:
+        run_scenario(plan.scenario, dict(plan.options))
+
+
+def run_grid_of(plan: Plan, asked: Mapping[str, Any]) -> None:
+    """Every run of a grid that is missing, then the table; status 1 if one failed."""
+    from scenarios.study.grid import failed, grid_table, run_grid
+
+    out, as_json, quiet = (asked.get(name) for name in ("out", "json", "quiet"))
+    silent = bool(as_json or quiet or not sys.stderr.isatty())
+
+    def watch(name: str, experiment: Experiment) -> AbstractContextManager[Callable[[str, int], None]]:
+        if not silent:
+            print(name, file=sys.stderr)
+        return progress_of(experiment.steps, silent)
+
+    folder, content = run_grid(plan, out, watch)
+    if as_json:
+        print(json.dumps(content, indent=1))
+    else:
+        console().print(grid_table(content))
+        print(f"\n  {folder}/   grid.json · grid.csv · a folder for each run")
+    if failed(content):
+        raise typer.Exit(1)
 
 
 def run_scenario(scenario: Scenario, given: dict[str, Any]) -> None:
@@ -98,8 +143,13 @@ def run_scenario(scenario: Scenario, given: dict[str, Any]) -> None:
 
 
 def run_resumed(path: Path, address: str | None, as_json: bool, quiet: bool) -> None:
-    """Go on with a run that was stopped."""
+    """Go on with a run that was stopped, or with a grid of runs."""
     from scenarios.run.execute import resume
+    from scenarios.study.grid import grid_of, is_grid
+
+    if is_grid(path):
+        run_grid_of(grid_of(path), {"out": path, "json": as_json, "quiet": quiet})
+        return
     from scenarios.run.folder import load_run
     from scenarios.run.status import status_of
 

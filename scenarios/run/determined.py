@@ -130,15 +130,13 @@ def _line(finding: Finding, answer: Answer, coalition: Coalition, lines: Sequenc
         return None
     if not answer.determined and any(line.how == "undecided" for line in alike):
         return None
-    party = ", ".join(coalition)
+    party, what = ", ".join(coalition), answer.name.replace("images", "samples")
     if not answer.determined:
-        why = (
-            f"{answer.name}: an audit of a small instance cannot tell ({answer.undecided} of {answer.total})"
-        )
+        why = f"{what}: an audit of a small instance cannot tell ({answer.undecided} of {answer.total})"
         return Learned(party, quantity, "others", "undecided", why, None)
     how_many = f"all {answer.total}" if whole else f"{answer.determined} of {answer.total}"
     since = "" if answer.since is None else f" since {moment(*answer.since[1])} there"
-    detail = f"{answer.name}: {how_many}{since}, by an audit of a small instance; not computed here"
+    detail = f"{what}: {how_many}{since}, by an audit of a small instance; not computed here"
     return Learned(party, quantity, "others", "determined", detail, None)
 
 

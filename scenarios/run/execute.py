@@ -21,7 +21,7 @@ from protocols.language.session import Runtime, Session, opened
 from scenarios.run.attacks import attack_run
 from scenarios.run.crossed import Counted
 from scenarios.run.experiment import FULL_LIMIT_NBYTES, Experiment
-from scenarios.run.folder import RunFolder, load_run, new_folder, write_json
+from scenarios.run.folder import RunFolder, load_run, new_folder, write_json, write_text
 from scenarios.run.hosts import Runtimes, host_specs, runtime_named
 from scenarios.run.json_schema import plain
 from scenarios.run.learned import FAILED, held_against_audit, learned, learned_rows
@@ -57,6 +57,7 @@ def execute(
     run = new_folder(experiment.out, experiment.scenario.name)
     with noted(run, experiment.steps, basis()), _told_how_to_go_on(run, experiment):
         write_json(run.path / "config.json", {**experiment.as_plain(), "parties": experiment.parties})
+        write_text(run.path / "config.toml", experiment.as_toml())
         return run, _executed(experiment, run, observe)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from parties.adversary.behaviours import find_behaviour
 from parties.adversary.catalogue import find_target
-from parties.data.datasets import Dataset, DataSpec, Split, load, split
+from parties.data.datasets import Dataset, DataSpec, Split, described, load, split
 from parties.record.kept import Kept, Record, first_rounds
 from parties.registry import source_of
 from protocols.crypto.coins import derive
@@ -27,11 +27,12 @@ from protocols.language.options import Declared, as_plain, flag, options_of
 from protocols.language.protocol import ProtocolFile
 from protocols.language.roles import CLOUD_TRAINER, SERVER, Role, party_name
 from protocols.network.config import Labels, Scheme
-from protocols.network.public_base import FrozenBase
+from protocols.network.public_base import Base
 from protocols.network.schedule import rounds_per_epoch
 from protocols.parts import defences as defence
 from scenarios.run.options import PRESETS, RUN_OPTIONS, Given, RunOptions, RuntimeName, chosen, default
 
+_OF_THE_CALL = frozenset(["out", "json", "quiet", "address"])
 FULL_LIMIT_NBYTES = 2_000_000_000
 
 
@@ -75,7 +76,8 @@ class Experiment(RunOptions):
     config: Any  # of the protocol's own class
     run_key: bytes = field(repr=False)
     record_given: bool = True
-    base: FrozenBase | None = field(default=None, repr=False)
+    asked: Mapping[str, Any] = field(default_factory=dict)  # as plain data, for the run once more
+    base: Base | None = field(default=None, repr=False)
 
     @property
     def protocol(self) -> ProtocolFile:
@@ -151,7 +153,7 @@ class Experiment(RunOptions):
             "scenario": self.scenario.name,
             "protocol": self.protocol.NAME,
             "file": as_plain(source_of(self.protocol)),
-            "data": {**as_plain(self.spec), "split": self.split.value},
+            "data": {**self.spec.as_plain(), "split": self.split.value},
             "config": as_plain(self.config),
             "runtime": self.runtime.value,
             "record": self.record.value,
@@ -163,7 +165,20 @@ class Experiment(RunOptions):
             "corrupted": list(self.corrupt),
             "no_audit": self.no_audit,
             "prior": {"period": self.period, "threshold": self.threshold, "known": self.known},
+            "options": dict(self.asked),
         }
+
+    def as_toml(self) -> str:
+        """For config.toml: what was asked for, by which the run is asked for again."""
+        source = source_of(self.protocol)
+        named = self.scenario.name if source is None else source.path
+        lines = [f"{name} = {_toml(value)}" for name, value in {"scenario": named, **self.asked}.items()]
+        return "\n".join(["# this run once more: keyhole run config.toml", *lines, ""])
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it: JSON's texts, numbers and lists are TOML's."""
+    return json.dumps(value).replace("\x7f", "\\u007f")
 
 
 def prepare(scenario: Scenario, options: Given) -> Experiment:
@@ -188,7 +203,7 @@ def _prepared(scenario: Scenario, asked: dict[str, Any]) -> Experiment:
     preset = PRESETS[asked["preset"]] if "preset" in asked else {}
     given = {**preset, **asked, **_defended(scenario, asked)}
     run = run_options(scenario, given)
-    spec = data_spec(run)
+    spec = described(data_spec(run))
     data = load(spec)
     counts = split(data.y_train, run.owners, run.split, spec.seed).counts
     return experiment_of(scenario, run, asked, spec, _config(scenario, given, data, counts))
@@ -230,14 +245,31 @@ def experiment_of(
     """The experiment of a configuration."""
     return Experiment(
         **{each.name: getattr(run, each.name) for each in fields(RunOptions)}, scenario=scenario, spec=spec,
-        config=config, run_key=run_key(run.seed), record_given="record" in asked, **more,
+        config=config, run_key=run_key(run.seed), record_given="record" in asked,
+        asked=kept(asked, spec), **more,
     )  # fmt: skip
+
+
+def kept(asked: Mapping[str, Any], spec: DataSpec | None = None) -> dict[str, Any]:
+    """What was asked for as plain data, files by their whole paths, so that it can be asked for from
+    anywhere; without where a run writes and what it prints.
+    """
+    found = {name: value for name, value in asked.items() if name not in _OF_THE_CALL}
+    if spec is not None:
+        found |= {"dataset": spec.name} if spec.own else {}
+        found |= {} if spec.data_dir is None else {"data_dir": spec.data_dir}
+    if "attack" in found:
+        found["attack"] = tuple(map(attack_named, found["attack"]))
+    return {
+        name: as_plain(value.resolve() if isinstance(value, Path) else value) for name, value in found.items()
+    }
 
 
 def data_spec(run: RunOptions, **more: Any) -> DataSpec:
     """Which data the run options name, by whole paths."""
     folder = None if run.data_dir is None else str(run.data_dir)
-    return DataSpec(run.dataset, folder, run.gray, run.samples, data_seed(run.seed), **more).resolved()
+    said = {"target": run.target, **more}
+    return DataSpec(run.dataset, folder, run.gray, run.samples, data_seed(run.seed), **said).resolved()
 
 
 @lru_cache(maxsize=4)
@@ -274,7 +306,8 @@ def check_needless(scenario: Scenario, asked: Mapping[str, Any]) -> None:
     """`ConfigError` for an option that would be ignored: who gives it expects something else."""
     if "address" in asked and asked.get("runtime", RuntimeName.RAY) is not RuntimeName.RAY:
         raise ConfigError("--address is for --runtime ray")
-    if "data_dir" in asked and asked.get("dataset", "digits") == "digits" and "preset" not in asked:
+    named = PRESETS[asked["preset"]].get("dataset", "digits") if "preset" in asked else "digits"
+    if "data_dir" in asked and asked.get("dataset", named) == "digits":
         raise ConfigError("--data-dir: digits has no files; name the data set with --dataset")
     chosen_scheme = "scheme" in scenario.options() and asked.get("scheme") is not Scheme.DDH
     if "group" in asked and chosen_scheme and asked.get("labels") is not Labels.FEBO:

@@ -35,7 +35,10 @@ from scenarios.run.json_schema import object_of
 from scenarios.run.result import Result
 from scenarios.score.metrics import Truth
 
-_IN_ROUNDS = "SELECT round, seq FROM rows WHERE phase IN ('step', 'query') AND seq >= 0"
+_IN_ROUNDS = (  # where nothing is said in the steps of a round, its averages
+    "SELECT round, seq FROM rows WHERE phase IN ('step', 'query') AND seq >= 0",
+    "SELECT round, seq FROM rows WHERE phase = 'average' AND seq >= 0",
+)
 _END = (1 << 63) - 1
 _PUBLIC = 1000  # held-out images that an adversary is given
 _LARGEST_JSON = 1 << 26  # bytes
@@ -96,15 +99,20 @@ class RunFolder:
 
         The schedule of a run is public; nothing where messages are in no rounds.
         """
-        begun: dict[int, int] = {}
-        for path in self.transcripts:
-            transcript = Transcript(path)
-            for number, seq in transcript.query(_IN_ROUNDS):
-                begun[number] = min(seq, begun.get(number, seq))
-            transcript.close()
+        begun = next(filter(None, map(self._begun, _IN_ROUNDS)), {})
         starts = sorted((seq, number) for number, seq in begun.items())
         ends = [*(seq - 1 for seq, _ in starts[1:]), *([_END] if starts else [])]
         return [(number, end) for (_, number), end in zip(starts, ends, strict=True)]
+
+    def _begun(self, statement: str) -> dict[int, int]:
+        """The first message of each round that a query finds."""
+        begun: dict[int, int] = {}
+        for path in self.transcripts:
+            transcript = Transcript(path)
+            for number, seq in transcript.query(statement):
+                begun[number] = min(seq, begun.get(number, seq))
+            transcript.close()
+        return begun
 
     def view(self, *parties: str) -> View:
         """The view of a party, or the joint view of several; `ConfigError` for a party that took no part."""
@@ -230,7 +238,8 @@ class RunFolder:
             for label, expected in owned(spec, owners, how, i).items():
                 if mine is not None and label not in mine:
                     raise DataError(f"{party}: its transcript holds no {label}")
-                held[label].append(expected if mine is None else mine[label])
+                if label in held:
+                    held[label].append(expected if mine is None else mine[label])
         whose = np.repeat(np.arange(owners), [len(part) for part in held["images"]])
         images = np.concatenate(held["images"], axis=1 if how is Split.COLUMNS else 0)
         return Truth(images, np.concatenate(held["labels"]), data.x_max, data.shape, whose[: len(images)])
@@ -281,7 +290,7 @@ class RunFolder:
         for path in self.transcripts:
             with closing(Transcript(path)) as listed, closing(Transcript(path)) as payloads:
                 for row in listed.rows("kind = 'input' ORDER BY id"):
-                    if role_of(row.party) is DATA_OWNER and row.label in ("images", "labels"):
+                    if role_of(row.party) is DATA_OWNER and row.label in ("images", "labels", "features"):
                         value = (
                             payloads.value(row)
                             if payloads.kept_of(row)
@@ -367,6 +376,12 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file; a seed that is noted in it gives every key of the run."""
     with private_file(path) as file:
         file.write(json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of text."""
+    with private_file(path) as file:
+        file.write(text)
 
 
 def _expected(row: Row, spec: DataSpec, how: Split, owners: int) -> Any:

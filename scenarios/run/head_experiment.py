@@ -6,16 +6,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from parties.data.datasets import Dataset, Split, load
+import numpy as np
+
+from parties.data.datasets import Dataset, DataSpec, Split, described, features_of, load
 from protocols.language.errors import ConfigError
 from protocols.language.options import as_in, derived, option
 from protocols.network.dp import sigma_for, usual_delta
 from protocols.network.head import Protect, Recipe
 from protocols.network.head_config import Encoding, HeadConfig, Release
 from protocols.network.head_integers import HeadFormat
-from protocols.network.public_base import FrozenBase, fingerprint
+from protocols.network.public_base import Base, FeatureTable, FrozenBase, fingerprint
 from scenarios.run import public_base as bases
 from scenarios.run.experiment import Experiment, Scenario, data_spec, experiment_of, run_options
+from scenarios.run.options import RunOptions
 
 LACKS = frozenset(["preset", "samples", "split"])  # run options that make no sense for a head
 _LR_HIDDEN = 0.5  # with a linear head's learning rate a hidden layer has hardly moved after as many steps
@@ -32,7 +35,9 @@ class HeadTask:
     release: Release = as_in(HeadConfig, "release", HeadConfig.release)
     key_bits: int = as_in(HeadConfig, "key_bits", HeadConfig.key_bits)
     encoding: Encoding = as_in(HeadConfig, "encoding", HeadConfig.encoding)
-    base: Path | None = option(None, "A base of yours, the state dict of dense layers (.pt).", panel="Head")
+    base: Path | None = option(
+        None, "A base of yours: the state dict of dense layers (.pt), or its features (.npz).", panel="Head"
+    )
     lr: float | None = option(None, "Learning rate.", panel="Network")
     weight_bound: float | None = option(None, "Bound on the weights.")
     toy: bool = derived("whether the key protects nothing: in tests only", False)
@@ -43,15 +48,17 @@ def prepare_head(scenario: Scenario, asked: dict[str, Any]) -> Experiment:
     run = run_options(scenario, asked)
     task = HeadTask(**{name: value for name, value in asked.items() if name in HeadTask.__dataclass_fields__})
     # Whatever the run's seed, the base of a data set is the same: it need not be trained again.
-    spec = data_spec(run)
+    by_features = task.base is not None and task.base.suffix == ".npz"
+    run = _on_file(run, task.base, "dataset" in asked) if task.base is not None and by_features else run
+    spec = described(data_spec(run, by_features=by_features))
     whole = load(replace(spec, seed=0))
-    base = _base(task.base, whole)
-    hidden, classes = _head(task.head, base, whole.classes)
+    base = _known_by_features(spec) if by_features else _base(task.base, whole)
+    hidden, classes = _head(task.head, base, whole.classes, by_features)
     spec = replace(spec, task_classes=classes, shots=task.shots, takers=run.owners)
     run = replace(run, split=Split.EVEN if run.owners > 1 else Split.IID)
     data, samples = load(spec), classes * task.shots
     if data.x_test is None:
-        raise ConfigError(f"{spec.name}: has no held-out images, which the querier could ask about")
+        raise ConfigError(f"{spec.name}: has no held-out samples, which the querier could ask about")
     config = HeadConfig(
         shape=data.shape, pool=base.pool, x_max=data.x_max, features=base.features, classes=classes,
         counts=(samples,) * run.owners, queries=min(task.queries, len(data.x_test)), base=fingerprint(base),
@@ -63,20 +70,32 @@ def prepare_head(scenario: Scenario, asked: dict[str, Any]) -> Experiment:
 
 def _base(path: Path | None, data: Dataset) -> FrozenBase:
     """The base that was asked for, or the project's own for this data set."""
-    if path is None:
-        return bases.base_of(data)
-    if path.suffix == ".npz":
-        raise ConfigError(
-            f"--base {path}: features alone are for attacks on heads; the server has to compute them of what "
-            "it is asked: give a .pt"
-        )
-    return bases.load_base(path, data.shape)
+    return bases.base_of(data) if path is None else bases.load_base(path, data.shape)
 
 
-def _head(text: str | None, base: FrozenBase, classes: int) -> tuple[tuple[int, ...], int]:
-    """Hidden widths and classes of a head such as 64-16-5; by default linear, on classes new to the base."""
+def _on_file(run: RunOptions, path: Path, given: bool) -> RunOptions:
+    """A features file is the data set too: of other images nobody knows features."""
+    if given and data_spec(run).name != str(path.resolve()):
+        raise ConfigError(f"--base {path}: its features are of the images in it: leave out --dataset")
+    return replace(run, dataset=str(path.resolve()), data_dir=None)
+
+
+def _known_by_features(spec: DataSpec) -> FeatureTable:
+    """The base by its features of the held-out images, which anybody may ask about; those of its own images
+    an owner has for itself. How large a feature may be is public.
+    """
+    data, features = load(spec), features_of(spec)
+    assert data.x_test is not None
+    images = (data.x_test / np.float32(data.x_max)).astype(np.float32)
+    return FeatureTable(images, features.of(data.x_test), data.shape, features.most)
+
+
+def _head(text: str | None, base: Base, classes: int, all_new: bool) -> tuple[tuple[int, ...], int]:
+    """Hidden widths and classes of a head such as 64-16-5; by default linear, on classes new to the base:
+    with a features file, all.
+    """
     if text is None:
-        return (), bases.public_classes(classes)
+        return (), classes if all_new else bases.public_classes(classes)
     try:
         first, *hidden, last = (int(width) for width in text.split("-"))
     except ValueError:
@@ -91,7 +110,7 @@ def _head(text: str | None, base: FrozenBase, classes: int) -> tuple[tuple[int, 
     return tuple(hidden), last
 
 
-def _format(task: HeadTask, base: FrozenBase) -> HeadFormat:
+def _format(task: HeadTask, base: Base) -> HeadFormat:
     """Integers of the head: no feature of any image leaves the bound that follows from the base."""
     form = replace(HeadFormat(), feature_bound=base.bound())
     return form if task.weight_bound is None else replace(form, weight_bound=task.weight_bound)

@@ -159,7 +159,8 @@ def _pairs(run: RunFolder) -> list[Coalition]:
     ):  # owners that train copies give pairs something
         return []
     partners = [KEY_AUTHORITY.value] + ([party_name(DATA_OWNER)] if config.owners == "many" else [])
-    return [(CLOUD_TRAINER.value, partner) for partner in partners if partner in run.sources]
+    first = CLOUD_TRAINER.value if CLOUD_TRAINER.value in run.sources else partners.pop(0)
+    return [(first, partner) for partner in partners if partner in run.sources]
 
 
 def _of(run: RunFolder, adversary: AdversaryHandle, parties: Coalition) -> list[Learned]:

@@ -13,16 +13,19 @@ from typing import Any
 from parties.data.datasets import Split
 from parties.record.transcript import Record
 from protocols.language.errors import ConfigError
-from protocols.language.options import Declared, flag, option, options_of, typed
+from protocols.language.options import Declared, as_plain, flag, option, options_of, typed
 from protocols.network.config import Activation, Loss, Pixels
 
 Given = Mapping[str, Any]  # options by name as a user gave them; None and () stand for what was not given
 
 
 class Preset(Enum):
-    """A published experiment, by whose options ours can be put beside it."""
+    """A table of options: of a published experiment, beside which ours can be put; or of one for a first
+    look.
+    """
 
     PAPER = "paper"
+    QUICK = "quick"
 
 
 class RuntimeName(StrEnum):
@@ -41,6 +44,7 @@ PRESETS: MappingProxyType[Preset, MappingProxyType[str, Any]] = MappingProxyType
         "dataset": "mnist", "layers": (300,), "activation": Activation.SIGMOID, "loss": Loss.BCE, "lr": 0.005,
         "momentum": 0.0, "batch": 250, "pixels": Pixels.RAW, "epochs": 16,
     }),
+    Preset.QUICK: MappingProxyType({"samples": 160, "layers": (16,), "batch": 8, "epochs": 3}),
 })  # fmt: skip
 
 
@@ -49,9 +53,18 @@ class RunOptions:
     """The options that every run has, whatever its protocol; an empty `corrupt` is the party that trains."""
 
     preset: Preset | None = option(
-        None, "paper: the network and training of Ionita and Ionita.", panel="Data"
+        None,
+        "paper: the network and training of Ionita and Ionita; quick: seconds; options that are given stand "
+        "above it.",
+        panel="Data",
     )
-    dataset: str = option("digits", "digits | mnist | cifar10 | FILE.npz", panel="Data")
+    dataset: str = option(
+        "digits", "digits | mnist | cifar10 | FILE.npz | FILE.csv | FILE.parquet | FOLDER/", panel="Data"
+    )
+    target: str | None = option(
+        None, "Column of a table that holds the classes; the last, if not given.", panel="Data",
+        metavar="COLUMN",
+    )  # fmt: skip
     data_dir: Path | None = option(None, "Folder of the data set's files.", panel="Data")
     gray: bool = option(False, "Turn colour images gray.", panel="Data")
     samples: int | None = option(None, "Training samples to use.", panel="Data")
@@ -101,6 +114,13 @@ class RunOptions:
         25, "Of lp's smoothness rows, in 255ths of the pixel range.", panel="Attack", least=0
     )
     known: int = option(0, "Training samples that the adversary knows.", panel="Attack", least=0)
+
+
+def preset_told(preset: Preset) -> str:
+    """The options of a preset, as they are typed."""
+    shown = {name: as_plain(value) for name, value in PRESETS[preset].items()}
+    texts = ((n, ",".join(map(str, v)) if isinstance(v, list) else str(v)) for n, v in shown.items())
+    return " ".join(f"{flag(name)} {text}" for name, text in texts)
 
 
 def given_only(options: Given) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from parties.adversary.attack import Learned
 from parties.data.datasets import DataSpec, load
 from parties.data.shares import queried
+from parties.data.tables import SUFFIXES as TABLES
 from parties.record.kept import Kept
 from parties.registry import find_protocol
 from parties.runtime.host import HostSpec
@@ -73,22 +74,30 @@ def query(
             raise DataError(f"{run.path / 'state' / role.value}: missing; nothing can be predicted")
     spec = run.spec()[0]
     folder = None if data_dir is None else str(data_dir)
-    named = replace(spec, name=name or spec.name, data_dir=folder).resolved()
+    target = spec.target if (name or spec.name).endswith(TABLES) else None
+    named = replace(spec, name=name or spec.name, data_dir=folder, target=target).resolved()
     if named.name not in (spec.name, spec.resolved().name):
-        spec = replace(named, samples=None)
+        spec = replace(named, samples=None, whole=True)  # all of another file is asked about
     elif data_dir is not None:
         spec = named
     data = load(spec)
-    if data.x_train.shape[1] != config.features or data.x_max > config.x_max:
+    if data.x_train.shape[1] != config.features or data.x_max != config.x_max:
         raise ConfigError(
             f"the run was trained on {config.features} pixels of 0 to {config.x_max}, "
             f"{spec.name} has {data.x_train.shape[1]} of 0 to {data.x_max}"
         )
+    trained = bool(run.spec()[0].levels)
+    if trained != bool(data.low):
+        raise ConfigError(f"the run was trained on {_kind(trained)}, {spec.name} holds {_kind(not trained)}")
     if getattr(config, "first", "") and data.shape != config.shape:
         raise ConfigError(
             f"the run convolves images of shape {config.shape}, those of {spec.name} are {data.shape}"
         )
     return Query(run, spec, limit, runtime, out)
+
+
+def _kind(table: bool) -> str:
+    return "a table" if table else "images"
 
 
 def predict(asked: Query) -> tuple[RunFolder, dict[str, Any]]:

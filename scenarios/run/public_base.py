@@ -7,7 +7,9 @@ base, the adversary included.
 
 `--base FILE` takes
     .npz        `features` (N, d), `images` (N, rows, columns) and `labels` (N,) of the task alone, from any
-                network whatever; there is then no phi of other inputs, and nothing that asks for one applies
+                network whatever; there is then no phi of other inputs, and nothing that asks for one applies.
+                The base is then public by its features of the held-out images, an owner has those of its own,
+                and how large a feature may be is public
     .pt, .pth   the state dict of a torch module of dense layers with ReLU, on pixels in [0, 1], without its
                 classifier
 
@@ -74,7 +76,8 @@ def train_base(data: Dataset, recipe: BaseRecipe) -> FrozenBase:
     """Train on the public classes; features are scaled so that the largest on the public images is 1."""
     first = public_classes(data.classes)
     chosen = data.y_train >= first
-    pool = 2 if data.shape[0] >= _POOL_FROM and data.shape[0] % 2 == data.shape[1] % 2 == 0 else 1
+    sides = data.shape[:2] if len(data.shape) > 1 else (1, 1)  # a row of a table is not pooled
+    pool = 2 if sides[0] >= _POOL_FROM and sides[0] % 2 == sides[1] % 2 == 0 else 1
     x = pooled(data.x_train[chosen] / np.float32(data.x_max), data.shape, pool)
     layers = _trained(x, data.y_train[chosen] - first, data.classes - first, recipe)
     base = FrozenBase(tuple(layers[:-1]), data.shape, pool)
@@ -137,10 +140,21 @@ def read_features(path: Path) -> tuple[Float, Float, NDArray[np.int64]]:
     return features.astype(np.float32), pixels, labels.astype(np.int64)
 
 
+def shape_of_images(path: Path) -> tuple[int, ...]:
+    """The shape of an image of a features file; of flat ones a square, where they make one."""
+    with np.load(path, allow_pickle=False) as file:
+        shape: tuple[int, ...] = file["images"].shape[1:]
+    if len(shape) > 1:
+        return shape[:2] if shape[2:] == (1,) else shape
+    side = round(shape[0] ** 0.5)
+    return (side, side) if side * side == shape[0] else (1, shape[0])
+
+
 def _fitting(layers: list[Float], shape: tuple[int, ...], path: Path) -> FrozenBase:
     """The base with the pooling under which its first layer takes images of this shape."""
     for pool in (1, 2, 4):
-        if shape[0] % pool == shape[1] % pool == 0 and layers[0].shape[1] - 1 == np.prod(
+        sides = shape[:2] if pool == 1 or len(shape) > 1 else (1,)
+        if all(side % pool == 0 for side in sides) and layers[0].shape[1] - 1 == np.prod(
             pooled_shape(shape, pool)
         ):
             return FrozenBase(tuple(layers), shape, pool)

@@ -138,7 +138,7 @@ def stated(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
             "deviation": experiment.malicious or "none",
         },
         "transcript_digest": run.digest(),
-        "published": PUBLISHED[experiment.preset] if experiment.preset else None,
+        "published": PUBLISHED.get(experiment.preset) if experiment.preset else None,
         "malicious": malicious(experiment, run),
         "traffic": edges,
         "parties": parties,

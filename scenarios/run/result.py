@@ -369,8 +369,10 @@ class _Run:
 
 def config_schema(options: Any) -> Schema:
     """The schema of `config` for a protocol's options."""
-    data, run = object_of(DataSpec)["properties"], object_of(_Run)["properties"]
-    return object_of(options, {**data, **run})
+    data, run = object_of(DataSpec), object_of(_Run)["properties"]
+    found = object_of(options, {**data["properties"], **run})
+    needless = set(data["properties"]) - set(data["required"])
+    return {**found, "required": [name for name in found["required"] if name not in needless]}
 
 
 def result_schema(options: Sequence[Any]) -> Schema:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from parties.data.datasets import features_of
 from parties.data.shares import shares
 from parties.party import fresh_state
 from protocols import reverse_he
@@ -61,6 +62,8 @@ def clear_heads(experiment: Experiment) -> list[ClearHead]:
     ):
         state = fresh_state(name, experiment.config, derive(experiment.run_key, name), experiment.bound)
         state.inputs = {"images": data.x_train[mine], "labels": data.y_train[mine]}
+        if experiment.spec.by_features:
+            state.inputs["features"] = features_of(experiment.spec).of(state.inputs["images"])
         state.inputs |= dict(base_inputs(experiment.base))
         reverse_he.train_head(state)
         found.append(ClearHead(state, tuple(layer[0] for layer in state.head)))

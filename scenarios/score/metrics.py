@@ -347,8 +347,8 @@ def _filled(values: NDArray[Any], prior: Prior) -> tuple[Images, NDArray[np.bool
 
 
 def _ssim(recon: Reconstruction, truth: Truth, prior: Prior, seed: int) -> dict[str, float]:
-    if min(truth.shape[:2]) < 3:
-        return {}  # no window fits
+    if len(truth.shape) < 2 or min(truth.shape[:2]) < 3:
+        return {}  # no image, or no window fits
     chosen = _drawn(len(recon.index), seed)  # before anything is scaled or filled
     scored, _ = _filled(recon.values[chosen], prior)
     return {"ssim": ssim(scored, truth.pixels(recon.index[chosen]), truth.shape, seed)}

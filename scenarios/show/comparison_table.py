@@ -16,7 +16,7 @@ from scenarios.show.units import span
 from scenarios.study.comparison import seen
 
 _LETTERS = {"data_owner": "O", "key_authority": "A", "cloud_trainer": "C"}
-_SAMPLES = "training images"
+_SAMPLES = "training samples"
 _PRIVATE = (_SAMPLES, "labels", "master secret key")
 _STYLES = {"extrapolated": "yellow", "incomplete": "yellow", "failed": "red"}
 _HEAD = (

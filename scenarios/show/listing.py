@@ -74,9 +74,12 @@ def _attacks() -> Listed:
 
 def _presets() -> Listed:
     from parties.adversary.catalogue import PRESETS
+    from scenarios.run.options import Preset, preset_told
 
     for name, preset in PRESETS.items():
         yield dashed(name), preset.describe(), ""
+    for options in Preset:
+        yield f"--preset {options.value}", preset_told(options), ""
 
 
 def _defences() -> Listed:

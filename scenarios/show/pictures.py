@@ -30,6 +30,8 @@ _MARGIN_INCHES = (0.95, 0.55)  # left, for the names of the rows; top, for the h
 _LETTER_INCHES = 0.08  # of the heading, about
 _DPI = 160
 _GRAY = "0.35"
+_BAR_PIXELS = 32  # height of a bar of 1, and the least width of a row of bars
+_BAR, _GROUND = 0.15, 1.0  # gray levels
 _HALF_QUANTUM = 0.5 / 255  # closer than this in every pixel, the rounded image is the original
 
 
@@ -44,8 +46,9 @@ def grid(
     """Write a PNG, and an SVG beside it: originals in the first row, below them a row for each
     reconstruction, every image with its MSE.
 
-    Images are (m, n) in [0, 1], gray or RGB by `shape`; the first 10 are drawn. `rebuilt_images` may name
-    several reconstructions. `titles` stand above the columns. A row of NaN is a failure and is drawn as such.
+    Samples are (m, n) in [0, 1], images gray or RGB by `shape`, or rows of a table; the first 10 are drawn.
+    `rebuilt_images` may name several reconstructions. `titles` stand above the columns. A row of NaN is a
+    failure and is drawn as such.
     """
     named = rebuilt_images if isinstance(rebuilt_images, Mapping) else {"rebuilt": rebuilt_images}
     columns = min(COLUMNS, len(truth_images))
@@ -66,15 +69,13 @@ def grid(
 
 
 def draw_sprite(folder: Path, name: str, rows: Sequence[NDArray[Any]], shape: tuple[int, ...]) -> Sprite:
-    """Write a PNG of a pixel a pixel: `rows` of images (m, n) in [0, 1], each below the other, with a clear
-    pixel beside each image and below each row; failures are gray.
-
-    What is no image, and lies in a row of numbers, is drawn as one.
+    """Write a PNG of a pixel a pixel: `rows` of samples (m, n) in [0, 1], each below the other, with a clear
+    pixel beside each sample and below each row; failures are gray.
     """
-    height, width = shape[:2]
+    drawn = [_pictures(samples, shape) for samples in rows]
+    height, width = drawn[0].shape[1:3]
     sheet = np.zeros((len(rows) * (height + 1), len(rows[0]) * (width + 1), 4), np.uint8)
-    for row, images in enumerate(rows):
-        blocks = np.nan_to_num(np.clip(images, 0.0, 1.0), nan=0.5).reshape(len(images), height, width, -1)
+    for row, blocks in enumerate(drawn):
         for column, block in enumerate(blocks):
             y, x = row * (height + 1), column * (width + 1)
             sheet[y : y + height, x : x + width, :3] = np.rint(block[..., :3] * 255)
@@ -82,6 +83,22 @@ def draw_sprite(folder: Path, name: str, rows: Sequence[NDArray[Any]], shape: tu
     with private_file(folder / name, binary=True) as file:
         Image.fromarray(sheet).save(file, format="PNG")
     return Sprite(file=name, columns=len(rows[0]), width=width + 1, height=height + 1)
+
+
+def _pictures(samples: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Samples (m, n) in [0, 1] as pictures (m, rows, columns, 1 or 3): images as they are, rows of a table as
+    a bar for each column, from the lower edge up; a failure is gray.
+    """
+    known = np.nan_to_num(np.clip(samples, 0.0, 1.0), nan=0.5)
+    if len(shape) > 1:
+        images: NDArray[Any] = known.reshape(len(known), *shape[:2], -1)
+        return images
+    heights = np.rint(known * _BAR_PIXELS)
+    wide = np.repeat(heights, max(1, _BAR_PIXELS // max(1, known.shape[1])), axis=1)
+    filled = np.arange(_BAR_PIXELS, 0, -1)[None, :, None] <= wide[:, None, :]
+    failed = ~np.isfinite(samples).all(axis=1)
+    bars: NDArray[Any] = np.where(failed[:, None, None], 0.5, np.where(filled, _BAR, _GROUND))
+    return bars[..., None]
 
 
 def _sheet(rows: int, columns: int, heading: str) -> tuple[Figure, Axes]:
@@ -121,10 +138,14 @@ def _draw(axes: Axes, corner: tuple[float, float], image: NDArray[Any], shape: t
     if failed:
         _say(axes, corner, (0.5, 0.5), (0, 0), "failed", 8, color=_GRAY, ha="center", va="center")
         return
-    picture, extent = np.clip(image.reshape(shape), 0.0, 1.0), (x, x + _SIDE_INCHES, y, y + _SIDE_INCHES)
+    picture = _pictures(image[None], shape)[0]
+    longer = max(picture.shape[:2])  # the sides of an image keep their proportion
+    height, width = (_SIDE_INCHES * side / longer for side in picture.shape[:2])
+    x, y = x + (_SIDE_INCHES - width) / 2, y + (_SIDE_INCHES - height) / 2
     axes.imshow(
-        picture, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest", aspect="auto", extent=extent
-    )
+        picture, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest", aspect="auto",
+        extent=(x, x + width, y, y + height),
+    )  # fmt: skip
 
 
 def _caption(image: NDArray[Any], true: NDArray[Any]) -> str:

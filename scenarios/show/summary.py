@@ -102,6 +102,8 @@ def figures(result: dict[str, Any], manifest: str | None) -> Table:
         f"test {share(accuracy['test'])}   without protection {share(accuracy['baseline_test'])}   "
         f"train {share(accuracy['train'])}",
     )
+    if result["config"].get("levels"):
+        table.add_row("data", mapped(result["config"]))
     if "published" in result:
         told = result["published"]
         table.add_row(
@@ -116,6 +118,16 @@ def figures(result: dict[str, Any], manifest: str | None) -> Table:
     if manifest is not None:
         table.add_row("manifest", manifest)
     return table
+
+
+def mapped(config: dict[str, Any]) -> str:
+    """What was done to a table before it was protected, in a line."""
+    levels, low, high = config["levels"], config["low"], config["high"]
+    whole = f"in whole steps from 0 to {levels}"
+    if set(low) == {0.0} and set(high) in ({1.0}, {float(levels)}):
+        return f"a table of {plural(len(low), 'column')}, as they are, {whole}"
+    ends = "each from its least to its greatest value, which are public (config.json)"
+    return f"a table of {plural(len(low), 'column')}, {ends}, {whole}"
 
 
 def head_lines(result: dict[str, Any]) -> dict[str, str]:
@@ -144,12 +156,12 @@ def security_lines(result: dict[str, Any]) -> Table:
 
 # What the labels and quantities of result.json mean, in words.
 MEANINGS = {
-    "samples": "training images",
-    "gram": "inner products of images",
+    "samples": "training samples",
+    "gram": "inner products of samples",
     "master key": "master secret key",
     "labels": "labels",
     "weights": "W1, or the head",
-    "x": "training images",
+    "x": "training samples",
     "w1": "W1, first-layer weights",
     "dz1": "dZ1, first-layer errors",
     "dw1": "dW1, first-layer gradient",
@@ -308,11 +320,12 @@ def _named(row: dict[str, Any], whose: bool = False) -> str:
 
 _BASELINES = ("guess", "swapped", "projection")
 _ATTACK_LEGEND = (
-    "mse: mean squared error, pixels in [0, 1], 0 is best · pixels, labels: share exactly right · error: "
-    "relative, of a Gram matrix or a span · the same measure for guess: the best without the secret, the "
-    "mean of the public images, or of those of its class where the view tells classes · "
-    "won: by how much it beats the guess, in mse for images, in the share that is right for labels · "
-    "swapped: the same output against other samples · projection: a gray image corrected to fit the "
+    "mse: mean squared error, pixels (or columns of a table) in [0, 1], 0 is best · pixels, labels: share "
+    "exactly right · error: relative, of a Gram matrix or a span · the same measure for guess: the best "
+    "without the secret, the mean of the public samples, or of those of its class where the view tells "
+    "classes · "
+    "won: by how much it beats the guess, in mse for samples, in the share that is right for labels · "
+    "swapped: the same output against other samples · projection: a constant sample corrected to fit the "
     "equations"
 )
 

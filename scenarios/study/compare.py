@@ -84,6 +84,7 @@ def contenders(scheme: Scheme | None = None) -> tuple[Contender, ...]:
         *(Contender(find_scenario("plain_fe"), each) for each in schemes),
         Contender(find_scenario("mitig1")),
         Contender(find_scenario("mitig2")),
+        Contender(find_scenario("fedsgd")),
     )
 
 

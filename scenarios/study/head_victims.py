@@ -19,8 +19,8 @@ from parties.adversary.attack import NotApplicable
 from parties.data.datasets import Dataset
 from protocols.language.errors import ConfigError
 from protocols.network.head import Heads, accuracy
-from protocols.network.public_base import Float, FrozenBase
-from scenarios.run.public_base import public_classes, read_features
+from protocols.network.public_base import Float, FrozenBase, pooled_shape
+from scenarios.run.public_base import public_classes, read_features, shape_of_images
 
 _TEST_IMAGES = 2000
 _HELD_OUT = 5  # one of five of a features file
@@ -85,7 +85,7 @@ def task_of(data: Dataset, base: FrozenBase, seed: int) -> Task:
     x, held_out = (
         base.inputs(images / np.float32(data.x_max)) for images in (data.x_train[train], data.x_test[test])
     )
-    shape = (data.shape[0] // base.pool, data.shape[1] // base.pool, *data.shape[2:])
+    shape = pooled_shape(data.shape, base.pool)
     samples = Samples(x, base.phi(x), data.y_train[train])
     return _halved(base, samples, Samples(held_out, base.phi(held_out), data.y_test[test]), shape, seed)
 
@@ -96,8 +96,7 @@ def task_of_features(path: Path, seed: int) -> Task:
     samples = Samples(images, features, labels)
     order = np.random.default_rng((seed, 6)).permutation(len(labels))
     test, train = np.split(order, [len(order) // _HELD_OUT])
-    side = round(images.shape[1] ** 0.5)
-    shape = (side, side) if side * side == images.shape[1] else (1, images.shape[1])
+    shape = shape_of_images(path)
     return _halved(None, samples.at(train), samples.at(test), shape, seed)
 
 

@@ -87,7 +87,7 @@ def test_variation_is_the_mean_squared_step_to_the_neighbours(shape):
 def test_without_public_images_it_starts_at_gray_and_says_so(runs):
     run, _ = runs("mitig2")
     found = attacked(run, Prior(16, (8, 8)))
-    assert found.notes["start"] == "mid-gray" and found.values.shape == (LIMIT, 64)
+    assert found.notes["start"] == "mid-range" and found.values.shape == (LIMIT, 64)
 
 
 def test_its_draws_come_from_rng_alone_and_leave_torch_untouched(runs):

@@ -15,7 +15,13 @@ from tests.scenarios.test_attacks import CLOUD, ENOUGH
 # For each attack a run on which it finds something: scenario, options, whose view, how many samples it knows.
 # That the cloud of plain FE is malicious in its first steps changes nothing for the others.
 FE = ("plain_fe", {**ENOUGH, "labels": Labels.FEBO, "malicious": "unit_keys"}, CLOUD, 0)
+GRADIENTS = ("fedsgd", {"bias": True, "hidden": 32, "batch": 8}, ("key_authority",), 0)
 RUNS = {
+    "bias": GRADIENTS,
+    "cocktail": GRADIENTS,
+    "exclusive": GRADIENTS,
+    "invert": ("fedsgd", {"batch": 12, "first": "conv:3x3x3"}, ("key_authority",), 0),
+    "spear": ("fedsgd", {"bias": True, "hidden": 200, "batch": 4}, ("key_authority",), 0),
     "conv": ("plain_fe", {"samples": 32, "first": "conv:4x3x3"}, CLOUD, 0),
     "gram": ("mitig2", {"samples": 48, "hidden": 48, "epochs": 6}, CLOUD, 12),
     "gram_public": ("mitig2", {"samples": 140, "hidden": 32, "epochs": 12}, CLOUD, 0),

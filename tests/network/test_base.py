@@ -7,7 +7,14 @@ import torch
 from parties.data.datasets import DataSpec, load
 from protocols.language.errors import ConfigError, DataError
 from protocols.network.public_base import FrozenBase, pooled
-from scenarios.run.public_base import BaseRecipe, base_of, load_base, read_features, train_base
+from scenarios.run.public_base import (
+    BaseRecipe,
+    base_of,
+    load_base,
+    read_features,
+    shape_of_images,
+    train_base,
+)
 
 RNG = np.random.default_rng(0)
 DATA = load(DataSpec("digits"))
@@ -134,3 +141,15 @@ def test_a_features_file_that_does_not_fit_is_refused(tmp_path, change):
 def test_layers_that_do_not_fit_each_other_are_refused():
     with pytest.raises(ConfigError):
         FrozenBase((np.zeros((3, 17), np.float32), np.zeros((2, 5), np.float32)), (4, 4))
+
+
+def test_the_images_of_a_features_file_keep_their_shape(tmp_path):
+    for shape, expected in (
+        ((3, 4), (3, 4)),
+        ((3, 4, 3), (3, 4, 3)),
+        ((3, 4, 1), (3, 4)),
+        ((9,), (3, 3)),
+        ((7,), (1, 7)),
+    ):
+        np.savez(tmp_path / "f.npz", images=np.zeros((2, *shape)))
+        assert shape_of_images(tmp_path / "f.npz") == expected

@@ -6,6 +6,7 @@ import itertools
 import os
 import pickle
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -172,11 +173,13 @@ def test_a_broken_cifar_batch_is_a_data_error(tmp_path, content, expected):
         load(DataSpec("cifar10", str(tmp_path)))
 
 
-def test_an_npz_without_test_set_has_none(tmp_path):
-    data = load(npz(tmp_path, images=IMAGES, labels=LABELS))
-    assert (
-        np.array_equal(data.x_train, IMAGES.reshape(12, 12)) and data.x_test is None and data.y_test is None
-    )
+def test_an_npz_without_test_set_holds_a_fifth_out_unless_it_is_taken_whole(tmp_path):
+    spec = npz(tmp_path, images=IMAGES, labels=LABELS)
+    data, whole = load(spec), load(replace(spec, whole=True))
+    assert (data.x_train.shape, data.x_test.shape) == ((9, 12), (3, 12))
+    assert sorted(map(bytes, [*data.x_train, *data.x_test])) == sorted(map(bytes, IMAGES.reshape(12, 12)))
+    assert sorted(data.y_test) == [0, 1, 2]
+    assert np.array_equal(whole.x_train, IMAGES.reshape(12, 12)) and whole.x_test is None
 
 
 @pytest.mark.parametrize(
@@ -192,14 +195,22 @@ def test_an_npz_may_use_either_set_of_names(tmp_path, names):
     "images", [IMAGES.astype(np.int64), (IMAGES / 255).astype(np.float32), IMAGES[..., None]]
 )
 def test_integers_of_other_types_and_floats_give_the_same_pixels(tmp_path, images):
-    data = load(npz(tmp_path, images=images, labels=LABELS.astype(np.int8)))
+    data = load(replace(npz(tmp_path, images=images, labels=LABELS.astype(np.int8)), whole=True))
     assert data.x_train.dtype == np.uint8 and data.y_train.dtype == np.int64
     assert np.array_equal(data.x_train, IMAGES.reshape(12, 12)) and data.shape == (3, 4)
 
 
-def test_truth_values_are_black_and_white(tmp_path):
-    data = load(npz(tmp_path, images=IMAGES % 2 == 1, labels=LABELS))
-    assert np.array_equal(data.x_train, 255 * (IMAGES.reshape(12, 12) % 2))
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.int64])
+def test_truth_values_and_whole_numbers_of_0_and_1_are_pixels_of_one_step(tmp_path, kind):
+    spec = npz(tmp_path, images=(IMAGES % 2).astype(kind), labels=LABELS)
+    data = load(replace(spec, whole=True))
+    assert np.array_equal(data.x_train, IMAGES.reshape(12, 12) % 2) and data.x_max == 1
+
+
+def test_a_test_set_decides_with_the_training_set_how_many_steps_a_pixel_has(tmp_path):
+    held_out = {"test_images": IMAGES[:3], "test_labels": LABELS[:3]}
+    data = load(npz(tmp_path, images=IMAGES % 2, labels=LABELS, **held_out))
+    assert data.x_max == 255 and int(data.x_train.max()) == 1
 
 
 def test_a_fifo_is_refused_and_not_waited_for(tmp_path):
@@ -224,7 +235,6 @@ def test_a_fifo_is_refused_and_not_waited_for(tmp_path):
     [
         ({"images": IMAGES.astype(np.int64) + 200}, "integers in 0..255"),
         ({"images": IMAGES.astype(np.int64) - 1}, "integers in 0..255"),
-        ({"images": IMAGES % 2}, "integers in 0..255; give images of 0 and 1 as booleans or floats"),
         ({"images": IMAGES / 100}, "floats in"),
         ({"images": np.where(IMAGES == 5, np.nan, IMAGES / 255)}, "floats in"),
         ({"images": IMAGES.astype(str)}, "numeric images"),
@@ -300,7 +310,7 @@ def test_a_member_of_an_archive_that_is_no_plain_array_is_a_data_error(tmp_path,
 
 
 def test_files_that_unpack_to_too_much_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "_LARGEST", 1 << 20)
+    monkeypatch.setattr(readers, "LARGEST", 1 << 20)
     np.savez_compressed(tmp_path / "a.npz", images=np.zeros((3000, 28, 28)), labels=LABELS)
     with gzip.open(tmp_path / "train-images-idx3-ubyte.gz", "wb") as file:
         file.write(bytes((0, 0, 8, 3)) + np.array((3000, 28, 28), ">u4").tobytes() + bytes(3000 * 28 * 28))
@@ -324,7 +334,7 @@ def test_gray_is_the_rounded_luma(tmp_path):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (12, 3, 4, 3), dtype=np.uint8)
     spec = npz(tmp_path, images=images, labels=LABELS)
-    data = load(DataSpec(spec.name, gray=True))
+    data = load(DataSpec(spec.name, gray=True, whole=True))
     expected = np.floor(images.astype(float) @ [0.299, 0.587, 0.114] + 0.5 + 1e-9)
     assert data.shape == (3, 4) and np.array_equal(data.x_train, expected.reshape(12, 12))
 

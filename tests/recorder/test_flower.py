@@ -169,8 +169,15 @@ def test_learned_and_attacks_read_the_app(run):
     assert how["returned.arrays.0"] == "clear" and how["returned.arrays.2"] == "not analysed"
     exact = [line for line in lines if (line.quantity, line.how) == ("samples", "exact")]
     assert exact and exact[0].detail.endswith("(lattice-span)")
-    (row,) = attack_run(run, ["lattice_span"], ("server",), run.prior(), Adversary)
-    assert row["metrics"]["exact_images"] >= EACH, row["metrics"]
+    rows = attack_run(run, ["lattice_span", "bias"], ("server",), run.prior(), Adversary)
+    for row in rows:
+        assert row["metrics"]["exact_images"] >= EACH, row
+
+
+def test_the_attack_bias_needs_the_bias(spool, tmp_path):
+    run = gather(spool, tmp_path / "run", first="arrays.0", truth=truth, **SIZES)
+    (row,) = attack_run(run, ["bias"], ("server",), run.prior(), Adversary)
+    assert not row["applicable"] and "no bias" in row["why"]
 
 
 def test_without_the_name_of_a_layer_nothing_is_stated(spool, tmp_path):

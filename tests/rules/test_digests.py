@@ -32,6 +32,7 @@ RAY = (
     "mitig1 --owners 2 --authority owner --defence secure-aggregation",
     "reverse-he --release decision",
     "mitig2 --owners 4 --batch 4 --per-round 2 --rounds 5 --local-steps 2",
+    "fedsgd --owners 3 --layers 8,6 --batch 4 --bias --defence secure-aggregation",
 )
 
 

@@ -27,6 +27,8 @@ NAMES = {
     "mitig2 --owners 4 --batch 4 --labels owner --defence secure-aggregation": "mitig2_secure",
     "mitig2 --owners 4 --batch 4 --epochs 2 --dropout 0.1 --late 0.15 --labels owner "
     "--defence secure-aggregation": "mitig2_leaving",
+    "fedsgd": "fedsgd",
+    "fedsgd --owners 3 --layers 8,6 --batch 4 --bias --defence secure-aggregation": "fedsgd_secure",
     "reverse-he --release logits --head 24-6-5": "reverse_he",
 }
 

@@ -28,6 +28,8 @@ LINES = (
     "--defence secure-aggregation",
     "mitig2 --owners 3 --samples 36 --batch 4 --epochs 2 --dropout 0.05 --defence secure-aggregation",
     "mitig2 --defence u-shaped --optimizer adam --split label --owners 3 --batch 4",
+    "fedsgd --owners 3 --layers 8,6 --batch 4 --local-steps 2 --bias",
+    "fedsgd --owners 4 --batch 4 --epochs 2 --dropout 0.1 --late 0.15 --defence secure-aggregation",
     "reverse-he --release logits --head 24-6-5",
 )  # fmt: skip
 PREFIXES = (

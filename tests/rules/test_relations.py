@@ -4,6 +4,7 @@ has one.
 
 import numpy as np
 import pytest
+import torch
 
 from parties.adversary.adversary import Adversary
 from parties.record.view import Kind
@@ -37,7 +38,7 @@ class Truth:
 
     def __init__(self, run, wrong=False):
         truth = run.truth()
-        self.x, self.y = truth.images.astype(np.int64), truth.labels
+        self.x, self.y, self.x_max = truth.images.astype(np.int64), truth.labels, truth.x_max
         known = [k for k in every(run, tuple(run.sources)) if isinstance(k, r.KnownMap)]
         self.maps = {k.map: (now(k.value), k.noise) for k in reversed(known) if k.map.name in ("w1", "copy")}
         if wrong:
@@ -143,7 +144,21 @@ def known_map(k, truth):
     assert np.abs(now(k.value) - value).max() <= k.noise + noise
 
 
+def gradient(g, truth):
+    if not g.exact:
+        return False
+    weights = [torch.tensor(w, dtype=torch.float64).requires_grad_() for w in g.weights()]
+    x = torch.tensor(truth.x[g.samples] / truth.x_max)
+    y = torch.eye(len(weights[-1]), dtype=torch.float64)[
+        truth.y[g.samples].astype(np.int64) % len(weights[-1])
+    ]
+    expected = torch.autograd.grad(g.loss(weights, x, y), weights)
+    for found, right in zip(g.gradients(), expected, strict=True):
+        assert np.abs(found - right.numpy()).max() <= 1e-3 * right.abs().max().item() + 1e-5
+
+
 CHECKS = {
+    r.Gradient: gradient,
     r.Samples: samples,
     r.Labels: labels,
     r.Equations: equations,
@@ -194,6 +209,7 @@ MUTATED = (
     "mitig1",
     "mitig2 --init shared --momentum 0",
     "mitig2 --owners 4 --batch 4 --epochs 2",
+    "fedsgd --owners 4 --batch 4 --per-round 2 --rounds 5",
     "reverse-he --release logits --head 24-6-5",
     "reverse-he --encoding float",
 )

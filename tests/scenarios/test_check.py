@@ -45,6 +45,9 @@ RUNS = [
       (f"{CLOUD} + key_authority", "master key", "exact", None)]),
     ("mitig2", {}, [(CLOUD, "samples", "bounded"), ("data_owner", "samples", "nothing found")],
      [(CLOUD, "samples", "nothing found", "z1"), (CLOUD, "labels", "exact", "labels")]),
+    ("fedsgd", {"owners": 2},
+     [("data_owner:0", "master key", "nothing found"), ("key_authority", "labels", "exact")],
+     [("key_authority", "weights", "up to", "w1_copy"), ("key_authority", "samples", "nothing found", None)]),
     ("reverse_he", {}, [("server", "head", "nothing found"), ("consumer", "head", "bounded")],
      [("key_authority", "head", "nothing found", "r"), ("server + key_authority", "head", "up to", None)]),
 ]  # fmt: skip

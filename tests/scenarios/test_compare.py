@@ -33,7 +33,7 @@ from tests.scenarios.test_cli import keyhole, one_line
 TINY = ["--runtime", "inline", "--samples", "16", "--hidden", "2", "--batch", "8", "--epochs", "1",
         "--no-audit"]  # fmt: skip
 COMPARE_SCHEMA = compare_schema()
-NAMES = ["plain", "plain-fe lwe", "plain-fe ddh", "mitig1", "mitig2"]
+NAMES = ["plain", "plain-fe lwe", "plain-fe ddh", "mitig1", "mitig2", "fedsgd"]
 
 
 def rows_of(content):
@@ -75,7 +75,9 @@ def test_the_table_names_every_protocol_with_its_security(done):
     text = done[0].stdout
     lines = [next(line for line in text.splitlines() if line.strip().startswith(name)) for name in NAMES]
     for line, security in zip(
-        lines, ("none", "lwe, 128 bit", "ddh in secp256k1", "fhipe in bn254", "no encryption"), strict=True
+        lines,
+        ("none", "lwe, 128 bit", "ddh in secp256k1", "fhipe in bn254", *["no encryption"] * 2),
+        strict=True,
     ):
         assert security in line
     assert "bytes by edge" in text and "what each party saw" in text and "attacks" in text
@@ -106,8 +108,8 @@ def test_the_files_fit_their_schema_and_each_other(which, request):
 
 def test_what_an_option_means_nothing_to_is_named(done):
     assert (
-        "mitig2 ignores --weight-scale" in read(done[1])["notes"]
-        and "mitig2 ignores --weight-scale" in done[0].stdout
+        "mitig2 and fedsgd ignore --weight-scale" in read(done[1])["notes"]
+        and "mitig2 and fedsgd ignore --weight-scale" in done[0].stdout
     )
     rows = [refused_row(name, None, "", ["--scheme"]) for name in ("a", "b", "c")]
     assert ignored_notes(rows) == ["a, b and c ignore --scheme"]
@@ -267,15 +269,16 @@ def test_who_is_corrupted_but_takes_no_part_is_left_out():
         (),
         (),
         ("--corrupt", "--attack"),
+        (),
     ]
-    assert [each.experiment.attack for each in prepared] == [(), *[("stack",)] * 3, ()]
+    assert [each.experiment.attack for each in prepared] == [(), *[("stack",)] * 3, (), ("stack",)]
 
 
 @pytest.mark.parametrize(
     ("group", "without"),
     [
-        ("secp256k1", ["plain", "plain-fe lwe", "mitig1", "mitig2"]),
-        ("bls12_381", ["plain", "plain-fe lwe", "mitig2"]),
+        ("secp256k1", ["plain", "plain-fe lwe", "mitig1", "mitig2", "fedsgd"]),
+        ("bls12_381", ["plain", "plain-fe lwe", "mitig2", "fedsgd"]),
     ],
 )
 def test_a_group_goes_to_those_that_have_it(group, without):
@@ -290,6 +293,7 @@ def test_a_scheme_that_is_asked_for_is_the_only_one():
         "plain-fe ddh",
         "mitig1",
         "mitig2",
+        "fedsgd",
     ]
 
 

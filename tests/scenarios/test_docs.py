@@ -12,8 +12,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import typer
+from PIL import Image
 from typer.testing import CliRunner
 
 from protocols.language.errors import KeyholeError
@@ -69,6 +73,8 @@ def arguments(line):
 
 def smaller(words):
     """The same command, on less."""
+    if "--resume" in words:
+        return words
     more = next((SMALLER[key] for key in (" ".join(words[:2]), words[0]) if key in SMALLER), "")
     if words[:2] == ["audit", "./my_idea.py"]:
         more = "--samples 4 --epochs 1"
@@ -84,12 +90,31 @@ def here(tmp_path_factory):
     (folder / "docs").symlink_to(ROOT / "docs")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        of_the_reader(folder)
         carried_out("keyhole new protocol my-idea")
         for line in KEYHOLE:
             if "--out runs/" in line and not only_parsed(line):
                 carried_out(line)
         carried_out("keyhole run plain-fe --seed 1 --out runs/second")
         yield folder
+
+
+def of_the_reader(folder):
+    """Data sets and configurations under the names that the pages give them."""
+    rng, labels = np.random.default_rng(0), np.arange(80) % 2
+    images = rng.integers(0, 256, (80, 6, 9), dtype=np.uint8)
+    np.savez(folder / "mine.npz", images=images, labels=labels)
+    for k, image in enumerate(images):
+        kind = folder / "pictures" / ("cat", "dog")[k % 2]
+        kind.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(kind / f"{k}.png")
+    columns = rng.normal(size=(80, 3)).round(3)
+    rows = "\n".join(f"{a},{b},{c},{('good', 'bad')[k % 2]}" for k, (a, b, c) in enumerate(columns))
+    (folder / "mine.csv").write_text(f"a,b,c,kind\n{rows}\n")
+    table = pyarrow.table({**dict(zip("abc", columns.T, strict=True)), "kind": labels})
+    pyarrow.parquet.write_table(table, folder / "mine.parquet")
+    (folder / "mine.toml").write_text('scenario = "mitig2"\nhidden = 8\n')
+    (folder / "grid.toml").write_text('scenario = "mitig2"\n[sweep]\nhidden = [4, 8]\n')
 
 
 DONE = {}

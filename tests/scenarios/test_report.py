@@ -113,7 +113,7 @@ def test_the_answer_counts_what_attacks_rebuilt():
     attack = {"attack": "lp", "applicable": True, "samples": 4, "of": 4, "metrics": {"exact_images": 3}}
     assert "The attack lp rebuilt 3 of 4 exactly." in answer(result(row(), attacks=[attack]))
     none = {**attack, "metrics": {"mse": 0.1}}
-    assert "No image came out exactly by lp." in answer(result(row(), attacks=[none]))
+    assert "No sample came out exactly by lp." in answer(result(row(), attacks=[none]))
 
 
 def test_what_crossed_until_the_end_is_the_traffic_of_the_result(run):

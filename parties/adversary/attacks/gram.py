@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, lapack, solve_triangular
 
@@ -278,18 +279,20 @@ def smoothest(
     known: Reals, products: Reals, noise: float, shape: tuple[int, ...], public: Reals | None = None
 ) -> Reals:
     """Images (m, n) in [0, 1] with least |K x - p|^2 / noise^2 + |D x|^2 / s^2 for K (k, n) and p (k, m), s^2
-    the known images' own mean square difference; with public images (P, n), P > n, of the distance to their
+    the known images' own mean square difference; of rows of a table, which have no neighbours, the distance
+    to the mean of the known ones in place of D x; with public images (P, n), P > n, of the distance to their
     mean under their covariance instead, so that noise leaves the mean.
 
     The pixel range is kept by splitting (ADMM: S. Boyd et al., 2011, section 5.2): one factorisation serves
     all images and iterations.
     """
-    d = differences(shape)
-    s2 = float(((d @ known.T) ** 2).mean()) + 1e-12
+    image = len(shape) > 1
+    d, middle = (differences(shape), 0.0) if image else (sp.identity(known.shape[1]), known.mean(axis=0))
+    s2 = float(((d @ (known - middle).T) ** 2).mean()) + 1e-12
     accuracy = (
         max(noise, 1e-7 * float(np.abs(products).max())) ** 2
     )  # the equations are never taken for exact
-    weight, mean, rho = (d.T @ d).toarray() / s2, np.zeros(known.shape[1]), 1.0 / s2
+    weight, mean, rho = (d.T @ d).toarray() / s2, np.zeros(known.shape[1]) + middle, 1.0 / s2
     if public is not None and len(public) > known.shape[1]:
         spread = np.cov(public.T)
         mean, typical = public.mean(axis=0), float(np.trace(spread)) / len(spread)

@@ -92,8 +92,8 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
 
 def _begun(public: int) -> str:
     if not public:
-        return "mid-gray"
-    return f"regression on {public} public images through {SHADOWS} drawn surrogates"
+        return "mid-range"
+    return f"regression on {public} public samples through {SHADOWS} drawn surrogates"
 
 
 def first_batches(relations: Relations) -> list[Products]:
@@ -217,6 +217,8 @@ def solve_surrogate(x: torch.Tensor, z: torch.Tensor, first: torch.Tensor) -> to
 def variation(x: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     """Mean squared difference of vertical plus that of horizontal neighbours, as in the authors' code."""
     picture = x.reshape(len(x), *shape)
+    if len(shape) < 2:  # columns of a table have no neighbours
+        return x.sum() * 0.0
     return sum((picture.diff(dim=d) ** 2).mean() for d in (1, 2) if shape[d - 1] > 1) + x.sum() * 0.0
 
 

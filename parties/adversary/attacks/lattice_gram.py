@@ -44,7 +44,7 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
     if prior.pixels > LATTICE:
         raise NotApplicable(f"images of more than {LATTICE} pixels: the lattice was not reduced")
     if prior.public is None:
-        raise NotApplicable("no public images: the pixel of a column would not be known")
+        raise NotApplicable("no public samples: the pixel of a column would not be known")
     found = gram.gram(relations, prior.x_max, pixels=prior.pixels)
     index, products = whole_block(found, prior.x_max)
     columns, notes = whole_columns(products, prior.x_max)

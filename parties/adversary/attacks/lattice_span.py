@@ -20,7 +20,7 @@ columns) and an enumeration for each change.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction, Relations
 from parties.adversary.attacks.update import Change
-from parties.adversary.solvers.moves import changes, own, samples_of
+from parties.adversary.solvers.moves import Moved, changes, own, samples_of
 from parties.adversary.solvers.spans import points_of_span
 from protocols.language.relations import KnownMap, Samples, Update, now
 
@@ -49,9 +49,7 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
     every, mine = changes(relations), own(relations)
     if not every:
         raise NotApplicable("the view holds no two maps in a row that samples of others moved")
-    held = {
-        row.tobytes() for s in relations.of(Samples) if s.own for row in np.asarray(now(s.values), np.int64)
-    }
+    held = own_rows(relations)
     found: list[Found] = []
     unexplained: list[float] = []
     searched: list[bool] = []
@@ -89,6 +87,45 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
     }
     when = last if solved == len(index) else None
     return Reconstruction(Quantity.UNORDERED_IMAGES, index, values, when, notes=notes)
+
+
+def of_rows(
+    relations: Relations,
+    every: list[Moved],
+    rows_of: Callable[[Moved, Prior], NDArray[np.int64]],
+    prior: Prior,
+    condition: str = "alone in moving a unit",
+) -> Reconstruction:
+    """The samples that changes give one by one, each once; `NotApplicable` where none of them is as the
+    `condition` says.
+    """
+    mine, held, found, looked = own(relations), own_rows(relations), list[Found](), 0
+    todo = np.unique(np.concatenate([np.setdiff1d(each.index, mine) for each in every]))
+    count = 0
+    for each in every:
+        if count == len(todo):
+            break
+        looked += 1
+        rows = rows_of(each, prior)
+        rows = rows[[row.tobytes() not in held for row in rows]]
+        found.append(Found(np.setdiff1d(each.index, mine), rows[: len(each.index)], each.since))
+        count = len(merged(found)[0]) if len(rows) else count
+    if not count:
+        most = min(len(each.index) for each in every)
+        raise NotApplicable(f"no sample was {condition}, in {looked} changes by at least {most} samples each")
+    rows, last = merged(found)
+    values = np.full((len(todo), prior.pixels), np.nan, dtype=np.float32)
+    values[: len(rows)] = rows[: len(todo)] / prior.x_max
+    notes = {"solved": min(len(rows), len(todo)), "changes": looked}
+    when = last if len(rows) == len(todo) else None
+    return Reconstruction(Quantity.UNORDERED_IMAGES, todo, values, when, notes=notes)
+
+
+def own_rows(relations: Relations) -> set[bytes]:
+    """The samples of parties of the view, as bytes."""
+    return {
+        row.tobytes() for s in relations.of(Samples) if s.own for row in np.asarray(now(s.values), np.int64)
+    }
 
 
 @dataclass(frozen=True)

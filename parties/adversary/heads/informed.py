@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction, Relations
 from parties.adversary.heads.shadows import Own, own_of, task_of
 from parties.adversary.heads.whitebox import rebuild
+from protocols.language.errors import MalformedError
 from protocols.language.head_relations import HeadTask, HeadWeights
 from protocols.network.head import Float, Heads, Protect, Recipe, train_heads
 
@@ -64,7 +65,10 @@ def _known(task: HeadTask, prior: Prior) -> tuple[Float, NDArray[np.int64], NDAr
     ):
         raise NotApplicable("all samples of every owner but one have to be known")
     assert task.features is not None
-    seen = task.features(known.images / np.float32(prior.x_max))
+    try:
+        seen = task.features(known.images / np.float32(prior.x_max))
+    except MalformedError as unknown:  # a base that is known by its features of other images
+        raise NotApplicable(str(unknown)) from None
     features = np.full((task.owners * samples, seen.shape[1]), np.nan, np.float32)
     labels = np.full(task.owners * samples, -1)
     features[known.index], labels[known.index] = seen, known.labels

@@ -58,7 +58,7 @@ _ATTACKS: dict[type[Any], str] = {
     HeadExponents: "exponents",
     HeadDecisions: "blackbox, while it may ask,",
 }
-_FUNCTION = "and it is nearly a function of the training images"
+_FUNCTION = "and it is nearly a function of the training samples"
 _SEALED = "whitebox on its ciphertexts was tried in studies, and no other attack has anything to work on"
 
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from parties.adversary.attack import Prior, Reconstruction, Relations
+from parties.adversary.attack import NotApplicable, Prior, Reconstruction, Relations
 from parties.adversary.heads.shadows import Shadows, images_of_classes, rows_of, shadows_of, task_of
 from protocols.language.head_relations import HeadWeights
 from protocols.network.head import Float, Heads
@@ -34,6 +34,8 @@ _SHADOWS = 4000  # at most; more cost minutes
 def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
     """Images of every owner and class."""
     relations.need(*CONSUMES)
+    if len(prior.shape) < 2:
+        raise NotApplicable(f"no image: a row of {prior.pixels} columns, which a convolution cannot draw")
     heads, shadows = next(relations.of(HeadWeights)), shadows_of(task_of(relations), prior).first(_SHADOWS)
     images = rebuild_by_net(shadows, Heads(heads.layers()), prior.shape, rng)
     return images_of_classes(heads.owners, images, shadows=len(shadows.images))

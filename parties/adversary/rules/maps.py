@@ -81,8 +81,12 @@ def changed(sight: Sight) -> Iterator[Told]:
     if not every:
         reason = next((w.why for w in relations.of(Without) if w.type is Update), "")
         if reason and len({k for k in known if k.name != "head_mean"}) > 1:
-            said = f"W1 - W1' of known maps: {reason}; no lattice tried"
-            yield Told("samples", sight.all, "bounded", said, samples=sight.index)
+            said, index = (
+                f"W1 - W1' of known maps: {reason}; no lattice tried",
+                np.setdiff1d(sight.index, mine),
+            )
+            if len(index):
+                yield Told("samples", sight.of(index, mine), "bounded", said, samples=index)
         return
     firsts = {each.after.owner: each for each in reversed(every)}  # of each owner, or of everybody
     order = sorted(firsts.values(), key=lambda each: (each.since, each.after.owner))

@@ -89,7 +89,7 @@ def spread(shape: tuple[int, ...], count: int = COORDINATES) -> NDArray[np.int64
     """Flat positions of a fixed sample of pixels, spread evenly over an image of this shape; every one if
     there are no more.
     """
-    rows, columns, channels = shape if len(shape) == 3 else (*shape, 1)
+    rows, columns, channels = (*((1,) if len(shape) < 2 else ()), *shape, 1)[:3]  # or a row of a table
     if rows * columns * channels <= count:
         return np.arange(rows * columns * channels)
     found: dict[int, None] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -104,4 +105,72 @@ def changes(relations: Relations, some: list[Update] | None = None) -> list[tupl
         before, after = (now(known[which].value) for which in (update.before, update.after))
         noise = rounding_error(update, after)
         found.append((update, before - after, noise + known[update.before].noise + known[update.after].noise))
+    return found
+
+
+@dataclass(frozen=True)
+class Moved:
+    """D X (h, n) of the samples at `index`, D unknown, with errors of about `noise` in its columns; `bias`
+    (h,) is D 1, where the view holds it, with errors of about `bias_noise`; known from round `since` on.
+    """
+
+    index: NDArray[np.int64]
+    matrix: Reals
+    noise: float
+    since: int
+    bias: Reals | None = None
+    bias_noise: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Mixed:
+    """A change: which steps it sums up, the last of them, its columns and those of their errors."""
+
+    terms: Reals
+    columns: Reals
+    noise: Reals
+
+    @property
+    def last(self) -> int:
+        """The last step that counts."""
+        return int(np.flatnonzero(self.terms)[-1])
+
+    def without(self, other: _Mixed) -> _Mixed:
+        """What is left when as much of another is taken off as its last step counts here."""
+        share = self.terms[other.last] / other.terms[other.last]
+        terms = self.terms - share * other.terms
+        terms[np.abs(terms) < _FORGOTTEN * np.abs(self.terms).max()] = 0.0
+        return _Mixed(terms, self.columns - share * other.columns, self.noise + abs(share) * other.noise)
+
+
+_FORGOTTEN = 1e-9  # of the largest term: what momentum leaves of it is rounding
+
+
+def unmixed(relations: Relations) -> list[Moved]:
+    """Changes between two known maps, each of as few steps as can be: what momentum carries over from earlier
+    ones is taken off, by the terms, which are public.
+    """
+    known, mine = {k.map: k for k in relations.of(KnownMap)}, own(relations)
+    before: dict[int, list[_Mixed]] = {}  # by owner, as they are: eliminated by each other, errors would grow
+    found = []
+    for update, change, noise in sorted(changes(relations), key=lambda c: (c[0].since, c[0].after.owner)):
+        ends = [known[which].bias for which in (update.before, update.after)]
+        biased, errors = all(bias is not None for bias in ends), [noise]
+        if biased:
+            first, last = (now(bias) for bias in ends)
+            change, errors = np.column_stack([change, first - last]), [noise, rounding_error(update, last)]
+        left = whole = _Mixed(update.terms, change, np.array(errors))
+        if not whole.terms.any():
+            continue
+        for other in reversed(before.setdefault(update.after.owner, [])):
+            if other.columns.shape == change.shape and left.terms[other.last]:
+                left = left.without(other)
+        before[update.after.owner].append(whole)
+        index = update.steps.moved_by(left.terms)
+        if len(np.setdiff1d(index, mine)):
+            bias = left.columns[:, -1] if biased else None
+            columns = left.columns[:, :-1] if biased else left.columns
+            found.append(
+                Moved(index, columns, float(left.noise[0]), update.since, bias, float(left.noise[-1]))
+            )
     return found

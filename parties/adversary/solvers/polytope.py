@@ -85,11 +85,13 @@ def equations(w: NDArray[Any], prior: Prior) -> Equations:
 
 def neighbour_rows(shape: tuple[int, ...], period: int) -> sp.csr_matrix:
     """Rows x_p - mean of the 4 neighbours of p, for pixels p = (i, j) with (i + j) mod period = 0; channel by
-    channel.
+    channel. None where the sample is no image: columns of a table have no neighbours.
 
     Neighbours outside the image are left out of the mean: the paper's code lets them wrap around the border,
     which asks the left edge of a picture to resemble its right edge.
     """
+    if len(shape) < 2:
+        return sp.csr_matrix((0, int(np.prod(shape))))
     index = _positions(shape)
     rows, columns = index.shape[:2]
     found = [(i, j) for i in range(rows) for j in range(columns) if (i + j) % period == 0]
@@ -105,7 +107,13 @@ def neighbour_rows(shape: tuple[int, ...], period: int) -> sp.csr_matrix:
 
 
 def differences(shape: tuple[int, ...]) -> sp.csr_matrix:
-    """D: one row x_p - x_q for each pair of horizontal or vertical neighbours within a channel."""
+    """D: one row x_p - x_q for each pair of horizontal or vertical neighbours within a channel; raises
+    `NotApplicable` where the sample is no image.
+    """
+    if len(shape) < 2:
+        raise NotApplicable(
+            f"no image: a sample is a row of {int(np.prod(shape))} columns, which have no neighbours"
+        )
     index = _positions(shape)
     first = np.concatenate([index[1:].ravel(), index[:, 1:].ravel()])
     second = np.concatenate([index[:-1].ravel(), index[:, :-1].ravel()])

@@ -1,0 +1,42 @@
+"""Samples that alone moved a unit of a first layer with a bias: dW1_i / db_i.
+
+L. Phong, Y. Aono, T. Hayashi, L. Wang, S. Moriai, IEEE TIFS 2018; J. Geiping et al., NeurIPS 2020
+(proposition 3.1). A party that sees a first layer before and after has, of unit i, sum_s d_is x_s and of its
+bias sum_s d_is: their quotient is a mean of the samples with the errors of the unit as weights, and a sample
+where one alone has an error there. With one sample in a change every unit is such. With ReLU a unit is moved
+by those samples that activate it.
+
+A quotient that is whole in every pixel, in range, is taken for a sample; all others are left. In no order, so
+scored by one matching. Cost: a division for each weight.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.adversary.attack import NotApplicable, Prior, Reconstruction, Relations
+from parties.adversary.attacks.lattice_span import of_rows
+from parties.adversary.solvers.moves import Moved, unmixed
+from parties.adversary.solvers.rows import by_bias
+from protocols.language.relations import KnownMap, Update
+
+NAME = "bias"
+SUMMARY = "a bias in the first layer: samples that alone moved a unit, as dW1_i / db_i"
+CONSUMES = (KnownMap, Update)
+
+
+def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
+    """Every sample that some unit gives."""
+    del rng  # nothing here is drawn
+    every = [each for each in unmixed(relations) if each.bias is not None]
+    if not every:
+        raise NotApplicable(
+            "the view holds no bias of a first layer before and after samples of others moved it"
+        )
+    return of_rows(relations, every, _rows, prior)
+
+
+def _rows(moved: Moved, prior: Prior) -> NDArray[np.int64]:
+    assert moved.bias is not None
+    return by_bias(moved.matrix, moved.bias, (moved.noise, moved.bias_noise), prior.x_max)
