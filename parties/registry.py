@@ -26,6 +26,7 @@ from protocols.language.options import from_plain
 from protocols.language.protocol import ProtocolFile, completed
 
 PROTOCOLS = ("plain", "plain_fe", "mitig1", "mitig2", "fedsgd", "reverse_he")
+RECORDED = "recorded"  # whose transcripts are read, and which nobody runs
 _files: dict[Source, ModuleType] = {}
 
 
@@ -96,7 +97,7 @@ def find_protocol(name: str) -> ProtocolFile:
     lists the names.
     """
     plain = name.replace("-", "_")
-    if plain in PROTOCOLS:
+    if plain in (*PROTOCOLS, RECORDED):
         return completed(importlib.import_module(f"protocols.{plain}"))
     module = of_others(plain, "FIGURE", "keyhole.protocols")
     if module is None:

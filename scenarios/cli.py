@@ -12,9 +12,11 @@ import typer
 from parties.registry import PROTOCOLS, find_protocol
 from protocols.language.errors import ConfigError
 from scenarios.page.report_command import report
+from scenarios.recorder.gather_command import gather
 from scenarios.run.attack_command import attack
 from scenarios.run.command import Scenarios
 from scenarios.run.new_command import new
+from scenarios.show.check_command import check
 from scenarios.show.doctor_command import doctor
 from scenarios.show.export_command import export
 from scenarios.show.learned_command import coalitions, learned
@@ -36,7 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _command in (attack, learned, coalitions, report, view, export, doctor):
+for _command in (attack, learned, coalitions, check, gather, report, view, export, doctor):
     app.command()(_command)
 
 _NAMES = " | ".join(name.replace("_", "-") for name in PROTOCOLS)
@@ -177,6 +179,8 @@ def figure(
 
         known = asked_for(protocol).protocol if protocol.endswith(".py") else find_protocol(protocol)
         drawn = known.FIGURE
+        if not drawn:
+            raise ConfigError(f"{protocol}: has no figure, as it is no protocol that could be run")
         print(as_mermaid(drawn) if mermaid else as_text(drawn))
 
 

@@ -28,7 +28,7 @@ from parties.adversary.solvers.exact import solve_exactly
 from parties.adversary.solvers.systems import gather
 from parties.record.view import Kind, Row, View
 from protocols.language.errors import NotRecorded
-from protocols.language.relations import Asked, Instance, Labels, Opaque, Own, Plain, Samples
+from protocols.language.relations import Asked, Instance, Labels, Opaque, Own, Plain, Samples, Unrelated
 from protocols.language.roles import DATA_OWNER, role_of
 
 _UNREAD = "payloads not recorded"
@@ -175,7 +175,9 @@ def _since(row: Row, moments: Moments) -> int:
 
 def _of_labels(view: View, sight: Sight, moments: Moments) -> Iterator[Learned]:
     """A line for each label that was received: plain numbers, what is opaque, and what nobody related."""
-    covered = {label for relation in sight.relations for label in relation.labels}
+    left = {label: some.count for some in sight.relations.of(Unrelated) for label in some.labels}
+    stated = (relation for relation in sight.relations if not isinstance(relation, Unrelated))
+    covered = {label for relation in stated for label in relation.labels}
     named = {label: plain.quantity or label for plain in sight.relations.of(Plain) for label in plain.labels}
     opaque = {label: relation.why for relation in sight.relations.of(Opaque) for label in relation.labels}
     groups: dict[str, list[Row]] = {}
@@ -185,8 +187,9 @@ def _of_labels(view: View, sight: Sight, moments: Moments) -> Iterator[Learned]:
         said = f"{len(rows)} messages, the first {rows[0].dtype} {tuple(rows[0].shape)}"
         since = _since(rows[0], moments)
         party, of = ", ".join(view.parties), _senders(rows)
-        if label not in covered:
-            detail = f"{said}; no relation of it to anything else is stated"
+        if label not in covered or label in left:
+            some = "it" if label not in covered else f"{left[label]} of them"
+            detail = f"{said}; no relation of {some} to anything else is stated"
             yield Learned(party, label, of, "not analysed", detail, None)
         elif opaque.get(label) and _numbers(rows[0].dtype):
             said, kept = f"{len(rows)} messages, {opaque[label]}", all(map(view.keeps, rows))

@@ -367,3 +367,12 @@ class Without(Relation):
 
     type: type[Relation] = Relation
     why: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Unrelated(Relation):
+    """Messages of a label, `count` of them, of which nothing is stated: where whoever recorded them states
+    relations of others.
+    """
+
+    count: int = 0

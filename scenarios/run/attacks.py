@@ -69,7 +69,8 @@ def attack_run(
             attacked.append(adversary.call("attack", called, prior, seed))
     finally:
         adversary.close()
-    truth = run.truth() if any(a.reconstruction is not None for a in attacked) else None
+    rebuilt = any(a.reconstruction is not None for a in attacked)
+    truth = run.truth() if rebuilt and run.scored else None
     attacked = [a if truth is None else _placed(a, truth) for a in attacked]
     return [_row(run, a, prior, truth, preset_named(name)) for a, name in zip(attacked, names, strict=True)]
 
@@ -215,7 +216,7 @@ def _picture(
     rows = {GUESS: guess, name: rebuilt.values[:COLUMNS]}
     if rebuilt.projection is not None:
         rows["projection"] = rebuilt.projection[:COLUMNS]
-    names = run.spec()[0].class_names
+    names = () if run.recorded else run.spec()[0].class_names
     titles = [names[truth.labels[i]] if names else f"label {truth.labels[i]}" for i in drawn]
     whose = ", ".join(attacked.corrupted)
     heading = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 
-from parties.registry import PROTOCOLS, find_protocol, module_of, opened, trust
+from parties.registry import PROTOCOLS, RECORDED, find_protocol, module_of, opened, trust
 from protocols.language.errors import ConfigError
 from protocols.language.protocol import completed
 from scenarios.run.experiment import Scenario
@@ -18,7 +18,7 @@ __all__ = ["PROTOCOLS", "SCENARIOS", "asked_for", "find_protocol", "find_scenari
 def find_scenario(name: str) -> Scenario:
     """A scenario; `-` and `_` are the same. Raises `ConfigError` that lists the names."""
     plain = name.replace("-", "_")
-    if plain in SCENARIOS:
+    if plain in (*SCENARIOS, RECORDED):
         scenario: Scenario = importlib.import_module(f"scenarios.{plain}").SCENARIO
         return scenario
     try:
@@ -36,7 +36,7 @@ def asked_for(name: str) -> Scenario:
         return find_scenario(name)
     source = opened(name)
     protocol = completed(module_of(source))
-    if protocol.NAME in SCENARIOS:
+    if protocol.NAME in (*SCENARIOS, RECORDED):
         raise ConfigError(f"{name}: {protocol.NAME} is the name of another protocol; give NAME another value")
     trust(source)
     return Scenario(protocol.NAME, protocol)

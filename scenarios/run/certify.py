@@ -39,7 +39,7 @@ from scenarios.run.learned import FAILED, held_against_audit, learned
 from scenarios.run.manifest import manifest_faults
 from scenarios.run.options import Preset, RuntimeName
 from scenarios.run.report import Epoch, accuracy, scored, stated, versions
-from scenarios.run.status import incomplete
+from scenarios.run.status import incomplete, status_of
 
 _NEVER = "attacks (keyhole attack), the baseline's accuracy, seconds"
 _LINE = ("party", "quantity", "of", "how", "since_round")  # of who learned what; the rest is how it was found
@@ -69,6 +69,8 @@ def _certified(run: RunFolder, finished: bool) -> Certificate:
         faults.append("status: status.json says that the run is not complete, and manifest.json that it is")
     if faults:
         return Certificate(tuple(faults))
+    if run.recorded:
+        return _recording(run, finished)
     if "asked" in run.settings:
         return Certificate((), ("a prediction: its parties begin from the state of the run that trained, so "
                                 "it is not replayed",))  # fmt: skip
@@ -79,6 +81,16 @@ def _certified(run: RunFolder, finished: bool) -> Certificate:
     if not experiment.kept.replayable:
         return Certificate((), _headers_only(experiment, finished))
     return _replayed(run, experiment, finished)
+
+
+def _recording(run: RunFolder, finished: bool) -> Certificate:
+    """Of a recording there is no protocol to replay; its digest is noted where its end is."""
+    noted = status_of(run).basis.get("transcript_digest")
+    if finished and noted != run.digest():
+        return Certificate(("transcript digest is not the one in status.json",))
+    faults = [fault for path in run.transcripts for fault in _of_transcript(path, run.settings, Kept())]
+    told = "a recording of other code: payloads, both ends of every message and the digest were checked"
+    return Certificate(tuple(faults), (told, "not replayed: there is no protocol that could be"))
 
 
 def stored_experiment(run: RunFolder) -> Experiment:

@@ -26,7 +26,7 @@ from parties.data.shares import owned
 from parties.record.transcript import Transcript
 from parties.record.verify import parties_in, transcript_digest, verify
 from parties.record.view import Kind, Row, View
-from parties.registry import find_protocol, read_config, reopen
+from parties.registry import RECORDED, find_protocol, read_config, reopen
 from protocols.language.errors import ConfigError, DataError
 from protocols.language.message import digest, encode
 from protocols.language.roles import DATA_OWNER, index_of, party_name, role_of
@@ -75,7 +75,16 @@ class RunFolder:
     @cached_property
     def result(self) -> dict[str, Any]:
         """What result.json says; `DataError` if the run did not get so far, or it does not fit."""
+        if self.recorded:
+            raise DataError(
+                f"{self.path}: a recording has no result.json; keyhole learned, attack, check read its views"
+            )
         return read_json(self.path / "result.json", object_of(Result))
+
+    @property
+    def recorded(self) -> bool:
+        """Whether it is a recording of code that is not written in the language."""
+        return bool(self.settings["protocol"] == RECORDED)
 
     @cached_property
     def sources(self) -> dict[str, str]:
@@ -149,6 +158,10 @@ class RunFolder:
 
     def spec(self) -> tuple[DataSpec, Split]:
         """Which data the owners read."""
+        if self.recorded:
+            raise DataError(
+                f"{self.path}: a recording of other code: no data set is known, and nothing to run"
+            )
         try:
             data = dict(self.settings["data"])
             how = Split(data.pop("split"))
@@ -165,6 +178,8 @@ class RunFolder:
         The smoothness threshold is stated in 255ths of the pixel range, as in the paper, and scaled to this
         data set's.
         """
+        if self.recorded:
+            return self._prior_of_recording(period, threshold, known)
         data, stated = load(self.spec()[0]), self.settings["prior"]
         public = None if data.x_test is None else data.x_test[:_PUBLIC].astype(np.float64) / data.x_max
         labels = None if data.y_test is None else data.y_test[:_PUBLIC]
@@ -210,6 +225,8 @@ class RunFolder:
 
         From the owners' input rows; with headers only, from the data set, if its digest is the recorded one.
         """
+        if self.recorded:
+            return self._truth_of_recording()
         spec, how = self.spec()
         data, owners = load(spec), len(self.config().counts)
         held: dict[str, list[Any]] = {"images": [], "labels": []}
@@ -226,6 +243,46 @@ class RunFolder:
         whose = np.repeat(np.arange(owners), [len(part) for part in held["images"]])
         images = np.concatenate(held["images"], axis=1 if how is Split.COLUMNS else 0)
         return Truth(images, np.concatenate(held["labels"]), data.x_max, data.shape, whose[: len(images)])
+
+    @property
+    def scored(self) -> bool:
+        """Whether attacks can be scored: a recording need not have been given the truth."""
+        return not self.recorded or bool(self._given())
+
+    def _prior_of_recording(self, period: int | None, threshold: int | None, known: int | None) -> Prior:
+        """What its author said of pixels and images; no public ones."""
+        config, stated = self.config(), self.settings["prior"]
+        steps = (stated["threshold"] if threshold is None else threshold) * config.x_max / 255
+        count = stated.get("known", 0) if known is None else known
+        shape = config.shape or (1, config.features)
+        return Prior(config.x_max, shape, None, period or stated["period"], steps, self._known(count))
+
+    def _truth_of_recording(self) -> Truth:
+        config, given = self.config(), self._given()
+        owners = [party_name(DATA_OWNER, i) for i in range(len(config.counts))]
+        lacking = [name for name in owners if {"images", "labels"} - given.get(name, {}).keys()]
+        if lacking or not owners:
+            lack = f" of {lacking[0]}" if lacking and given else ""
+            raise DataError(
+                f"{self.path}: the recording was not given the truth{lack}: nothing can be scored"
+            )
+        images, labels = ([given[name][what] for name in owners] for what in ("images", "labels"))
+        for name, x, y, count in zip(owners, images, labels, config.counts, strict=True):
+            if x.shape != (count, config.features) or y.shape != (count,):
+                raise DataError(f"{self.path}: the truth of {name} does not fit config.json")
+        shape = config.shape or (1, config.features)
+        whose = np.repeat(np.arange(len(owners)), config.counts)
+        return Truth(np.concatenate(images), np.concatenate(labels), config.x_max, shape, whose)
+
+    def _given(self) -> dict[str, dict[str, Any]]:
+        """The truth that a recording was given: the inputs of its owners."""
+        found: dict[str, dict[str, Any]] = {}
+        for path in self.transcripts:
+            with closing(Transcript(path)) as listed, closing(Transcript(path)) as payloads:
+                for row in listed.rows("kind = 'input' ORDER BY id"):
+                    if row.label in ("images", "labels"):
+                        found.setdefault(row.party, {})[row.label] = np.asarray(payloads.value(row))
+        return found
 
     def _recorded(self, spec: DataSpec, how: Split, owners: int) -> dict[str, dict[str, Any]]:
         """The inputs of the owners that took part."""

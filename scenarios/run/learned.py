@@ -151,7 +151,7 @@ def _candidates(run: RunFolder) -> Iterator[Coalition]:
 
 def _pairs(run: RunFolder) -> list[Coalition]:
     """Pairs of parties whose joint view says more of samples, or of an encrypted head, than their own."""
-    if SERVER.value in run.sources:
+    if {SERVER.value, KEY_AUTHORITY.value} <= run.sources.keys():
         return [(SERVER.value, KEY_AUTHORITY.value)]
     config = run.config()
     if (

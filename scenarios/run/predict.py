@@ -60,6 +60,8 @@ def query(
     run: RunFolder, name: str | None, data_dir: Path | None, limit: int | None, runtime: str, out: Path | None
 ) -> Query:
     """Check what can be checked beforehand; raises `ConfigError` or `DataError` with one line."""
+    if run.recorded:
+        raise ConfigError(f"{run.path}: a recording of other code, which cannot be asked")
     if not (run.path / "state").is_dir():
         raise DataError(f"{run.path}: holds no state/; {incomplete(run) or 'the run did not finish'}")
     protocol, config = find_protocol(run.settings["protocol"]), run.config()

@@ -31,6 +31,7 @@ from protocols.language.errors import DataError, KeyholeError
 from protocols.language.message import Header, describe, digest
 from protocols.language.roles import DATA_OWNER, role_of
 from protocols.language.view import Kind, Row
+from protocols.recorded import refused
 from scenarios.run.folder import RunFolder, load_run
 from scenarios.run.report import role_name
 from scenarios.run.status import status_of
@@ -92,6 +93,8 @@ def follow(run: RunFolder, secret: Secret) -> Followed:
 
 def _too_large(run: RunFolder) -> str:
     """Why a run is not carried out again; empty if it is."""
+    if run.recorded:
+        refused()
     if "asked" in run.settings:
         return "a prediction begins from the state of the run that trained, so it is not carried out again"
     if not status_of(run).complete:

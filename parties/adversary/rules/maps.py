@@ -383,7 +383,8 @@ def hidden(sight: Sight) -> Iterator[Told]:
     index, since = sight.united([*blocks, *((p.samples, p.since) for p in sight.relations.of(Products))])
     index = np.setdiff1d(index, mine)
     noise = f", under noise of {products.noise:.3g}" if products is not None and products.noise else ""
-    detail = f"Z1 = W1 x with W1 unknown: {sight.config.width} numbers a step, {seen}{noise}"
+    width = getattr(sight.config, "width", "some")
+    detail = f"Z1 = W1 x with W1 unknown: {width} numbers a step, {seen}{noise}"
     solved = cache(lambda: _solved(sight))  # once for both lines
     why = "W1 is unknown" if sight.payloads else "payloads not recorded"
     found, why = _columns(sight, solved) if keyed is None and sight.payloads else (None, why)

@@ -8,6 +8,9 @@
     run.attack("lattice_gram")         # rows of result.json; pictures in a notebook
     run.view("cloud_trainer")["z1"]    # what crossed, as arrays
 
+    with keyhole.record("runs/mine", roles=("data_owner:0", "cloud_trainer"), shape=(8, 8)) as r:
+        r.send("data_owner:0", "cloud_trainer", z1=activations)    # of code that is not written here
+
 Options are those of `keyhole run SCENARIO --help`, with `_` for `-`; choices are texts. What cannot be
 carried out raises a subclass of `KeyholeError` with one line. Not for production secrets.
 """
@@ -21,10 +24,17 @@ from pathlib import Path
 from typing import Any
 
 from protocols.language.errors import ConfigError, KeyholeError
+from protocols.language.statements import steps
+from scenarios.recorder.flower import gather
+from scenarios.recorder.recorder import record
+from scenarios.recorder.torch_hook import Sgd, watch
 from scenarios.run.folder import RunFolder, load_run
 from scenarios.show.units import moment
 
-__all__ = ["Attacks", "Audit", "KeyholeError", "Rows", "Run", "audit", "load", "run"]
+__all__ = [
+    "Attacks", "Audit", "KeyholeError", "Rows", "Run", "Sgd", "audit", "gather", "load", "record", "run",
+    "steps", "watch",
+]  # fmt: skip
 
 _HEIGHT = 720  # pixels of a page in a notebook
 
