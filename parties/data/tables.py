@@ -92,7 +92,7 @@ def _numbers(x: NDArray[Any], where: str) -> tuple[NDArray[np.float64], bool]:
     bad = ~np.isfinite(found)
     if bad.any():
         row, column = (int(k) for k in np.argwhere(bad)[0])
-        need(False, where, "finite numbers", f"{found[row, column]} in row {row}, column {column}")
+        need(False, where, "finite numbers", f"{found[row, column]} in row {row + 1}, column {column + 1}")
     return found, x.dtype.kind in "bui"
 
 
@@ -111,10 +111,20 @@ def read_table(
     y = _target(columns.pop(chosen), path, chosen)
     for name, values in columns.items():
         text = values.dtype.kind not in "buif"
-        need(not text, path, f"numbers in column {name!r}", f"{values[0]!r}" if text else "")
+        need(not text, path, f"numbers in column {name!r}", _first_text(values) if text else "")
     whole = all(values.dtype.kind in "bui" for values in columns.values())
     x = np.stack([values.astype(np.int64 if whole else np.float64) for values in columns.values()], axis=1)
     return table(str(path), (x, y), None, scale, names)
+
+
+def _first_text(values: NDArray[Any]) -> str:
+    """The first entry of a column that is no number, and where it stands; the first row is row 1."""
+    for row, value in enumerate(values.tolist(), 1):
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            return f"{value!r} in row {row}"
+    return f"{values.dtype}"
 
 
 def _target(values: NDArray[Any], path: Path, name: str) -> NDArray[Any]:

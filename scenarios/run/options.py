@@ -154,9 +154,16 @@ def converted(each: Declared, value: Any) -> Any:
         raise ConfigError(f"{each.flag}: expected {_expected(each)}, got {value!r}") from None
 
 
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
 def _expected(each: Declared) -> str:
-    if isinstance(each.kind, type) and issubclass(each.kind, Enum):
-        return f"one of {', '.join(str(member.value).replace('_', '-') for member in each.kind)}"
+    kinds = typing.get_args(each.kind) or (each.kind,)
+    for kind in kinds:
+        if isinstance(kind, type) and issubclass(kind, Enum):
+            return f"one of {', '.join(str(member.value).replace('_', '-') for member in kind)}"
+        if kind in _KINDS and not each.about.metavar:
+            return _KINDS[kind]
     return f"something like {each.about.metavar}" if each.about.metavar else "a value of another kind"
 
 

@@ -5,7 +5,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from parties.adversary.knowledge import learned
-from parties.adversary.solvers.alignment import aligned, factor_of, orthogonal
+from parties.adversary.solvers.alignment import Unturned, aligned, factor_of, orthogonal
 from protocols.network.config import Labels
 from scenarios.score.metrics import score
 from tests.adversary.common import attacked, rebuilt, stated
@@ -50,10 +50,19 @@ def test_wrong_public_labels_turn_nothing():
 
 def test_what_cannot_be_turned_is_said():
     points, _ = factor_of(X[:100] @ X[:100].T, 1e-3)
-    with pytest.raises(ValueError, match="no class has two"):
+    with pytest.raises(Unturned, match="no class has two"):
         aligned(points, np.full(100, 11), PUBLIC, THEIRS, 16)
-    with pytest.raises(ValueError, match="rank"):
+    with pytest.raises(Unturned, match="rank"):
         aligned(points, LABELS[:100], PUBLIC[:, :20], THEIRS, 16)
+
+
+def test_points_of_one_direction_and_of_none():
+    one, labels = np.repeat([3.0, 5.0], 20)[:, None], np.repeat([0, 1], 20)
+    points, cut = factor_of(one @ one.T, 1e-6)
+    found = aligned(points, labels, one + 0.0, labels, 16, cut)
+    assert np.allclose(found.values, one, atol=1e-3)
+    with pytest.raises(Unturned, match="errors"):
+        aligned(factor_of(one @ one.T, 1e6)[0], labels, one, labels, 16)
 
 
 def test_an_orthogonal_factor_is_nearest():
@@ -93,5 +102,6 @@ def test_the_ledger_names_what_ends_the_rotation_where_no_lattice_does(runs):
         for line in learned(run.view("cloud_trainer"))
         if line.quantity == "samples" and line.how == "bounded"
     ]
-    assert "gram-public" in line.detail
+    assert "inner products of 70" in line.detail and "gram-public" in line.detail
+    assert attacked(run, "gram_public")["applicable"]
     assert stated(run).count() == 70

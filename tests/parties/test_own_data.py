@@ -145,7 +145,7 @@ def test_parquet_without_its_library_says_what_to_install(tmp_path, monkeypatch)
         ("a,a\n1,2\n", "'a' twice"),
         ("a,b,y\n1,2,0\n1,2\n", "3 values in line 3, got 2"),
         ("a,b,y\n1,,0\n1,2,1\n", "a value in every line of column 'b', got none in line 2"),
-        ("a,b,y\n1,nan,0\n1,2,1\n", "finite numbers, got nan in row 0, column 1"),
+        ("a,b,y\n1,nan,0\n1,2,1\n", "finite numbers, got nan in row 1, column 2"),
         ("a,b,y\n1,x,0\n1,y,1\n", "numbers in column 'b', got .*x"),
         ("a,y\n1,0\n2,0\n", "at least two classes, got one"),
         ("a,y\n1,0.5\n2,1\n", "whole numbers or texts in the target column 'y'"),
@@ -161,7 +161,7 @@ def test_an_unusable_csv_is_one_line_that_names_the_file(tmp_path, text, expecte
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"X": np.where(X[2, 3] == X, np.nan, X)}, "finite numbers, got nan in row 2, column 3"),
+        ({"X": np.where(X[2, 3] == X, np.nan, X)}, "finite numbers, got nan in row 3, column 4"),
         ({"X": np.where(X[2, 3] == X, np.inf, X)}, "finite numbers, got inf"),
         ({"X": X.astype(str)}, "columns of numbers"),
         ({"X": X[:, :0]}, "neither of them 0"),

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction, Relations
 from parties.adversary.attacks import gram
-from parties.adversary.solvers.alignment import aligned, factor_of
+from parties.adversary.solvers.alignment import Unturned, aligned, factor_of
 from protocols.language.relations import Labels, now
 
 NAME = "gram_public"
@@ -42,7 +42,7 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
     points, public = points * prior.x_max, prior.public * prior.x_max
     try:
         turned = aligned(points, labels[index], public, prior.public_labels, prior.x_max, cut)
-    except ValueError as problem:
+    except Unturned as problem:
         raise NotApplicable(str(problem)) from None
     notes = {
         "rank": points.shape[1],

@@ -9,6 +9,7 @@ is cheap.
 * `known_maps`: Z = W X^T with W known, by an average, a public seed or a corrupted owner, are equations.
 * `changed`: W - W' = sum_u a_u dZ_u^T X_u between two known maps; with dZ h equations for each pixel, without
   it the span.
+* `alone`: whole rows of such changes, samples that alone moved a unit.
 * `unmasked`: copies that crossed under masks which the view holds.
 * `followed`: how W moved, for whoever has the samples and dZ.
 * `hidden`: Z with W unknown, and from its changes the inner products of the samples (`gram`).
@@ -20,6 +21,7 @@ said to be exact was solved for.
 
 from __future__ import annotations
 
+from parties.adversary.rules.alone import alone
 from parties.adversary.rules.ciphertexts import by_keys, combined, known_keys, opened
 from parties.adversary.rules.maps import changed, followed, hidden, known_products, unmasked
 from parties.adversary.rules.statements import labelled, stated
@@ -32,6 +34,7 @@ RULES: tuple[Rule, ...] = (
     by_keys,
     combined,
     changed,
+    alone,
     unmasked,
     followed,
     known_products,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable
-from parties.adversary.attacks import gram, known_maps, lattice_gram, lattice_span, update
+from parties.adversary.attacks import gram, gram_public, known_maps, lattice_gram, lattice_span, update
 from parties.adversary.rules.told import Sight, Told
 from parties.adversary.solvers.lattice import LATTICE
 from parties.adversary.solvers.moves import (
@@ -32,7 +32,6 @@ from parties.adversary.solvers.spans import points_of_span
 from protocols.language.relations import (
     Instance,
     KnownMap,
-    Labels,
     Map,
     Opaque,
     Products,
@@ -429,11 +428,17 @@ def _columns(sight: Sight, solved: Callable[[], gram.Gram | NotApplicable]) -> t
 
 def _turned(sight: Sight, solved: Callable[[], gram.Gram | NotApplicable]) -> str:
     """What ends the rotation that inner products leave, where no lattice does."""
-    labelled = any(len(labels.samples) for labels in sight.relations.of(Labels))
     moves = any(True for _ in sight.relations.of(Update))
-    if not (labelled and moves and sight.payloads) or isinstance(solved(), NotApplicable):
+    found = solved() if moves and sight.payloads else NotApplicable("")
+    if isinstance(found, NotApplicable):
         return ""
-    return "; their inner products are known, and with labels public images end the rotation (gram-public)"
+    labels = gram_public.labels_of(sight.relations, len(found.values))
+    known = len(gram_public.whole_block(found, labels >= 0))
+    if known < 2:
+        return ""
+    return (
+        f"; inner products of {known} are known, and with labels public images end the rotation (gram-public)"
+    )
 
 
 def _gram(sight: Sight, solved: Callable[[], gram.Gram | NotApplicable], dear: bool) -> Told:

@@ -29,6 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
+from protocols.language.errors import KeyholeError
+
 Reals = NDArray[np.float64]
 Floats = NDArray[np.float32]
 Whole = NDArray[np.int64]
@@ -39,6 +41,10 @@ _WARM, _COOLED, _COLDEST = 0.3, 0.9, 0.02  # entropy at first, its fall, its end
 _SINKHORN = 20
 _FLAT, _CUT = 1e-9, 1e-4  # of the largest eigenvalue: zero; noise below which none that matters is hidden
 _STILL = 1e-5  # relative change of what is left, below which iterations end
+
+
+class Unturned(KeyholeError):
+    """Points that nothing turns; says why."""
 
 
 @dataclass(frozen=True)
@@ -68,19 +74,21 @@ def aligned(
     """The points (N, r) turned into the space of `public` (P, n); pixels of both are in units of 1 .. x_max.
 
     With `cut`, noise hid some directions of the points: there they are taken for the mean of their class.
-    A class without two points here and two public ones says nothing; `ValueError` where no other is left, or
-    where r > n.
+    A class without two points here and two public ones says nothing; `Unturned` where no other is left, where
+    r > n, or where there is no direction.
     """
     y, theirs = points.astype(np.float32), public.astype(np.float32)
+    if not y.shape[1]:
+        raise Unturned("errors are larger than everything that is known of the inner products")
     if y.shape[1] > theirs.shape[1]:
-        raise ValueError(f"points of rank {y.shape[1]} are none of {theirs.shape[1]} pixels")
+        raise Unturned(f"points of rank {y.shape[1]} are none of {theirs.shape[1]} pixels")
     classes = [
         (ours, others)
         for c in np.intersect1d(labels, public_labels)
         if min((ours := labels == c).sum(), (others := public_labels == c).sum()) > 1
     ]
     if not classes:
-        raise ValueError("no class has two samples here and two public ones")
+        raise Unturned("no class has two samples here and two public ones")
     turn = _by_moments([(y[ours], theirs[others]) for ours, others in classes])
     for entropy in _entropies():
         turn = _transported(y, turn, [(ours, theirs[others]) for ours, others in classes], entropy)
@@ -100,11 +108,15 @@ def orthogonal(slope: NDArray[np.floating]) -> Floats:
 
 def _by_moments(classes: list[tuple[Floats, Floats]]) -> Floats:
     means = _MEANS * np.sum([np.outer(a.mean(axis=0), b.mean(axis=0)) for a, b in classes], axis=0)
-    spreads = [(np.cov(a.T).astype(np.float32), np.cov(b.T).astype(np.float32)) for a, b in classes]
+    spreads = [(_covariance(a), _covariance(b)) for a, b in classes]
     turn = orthogonal(means)
     for _ in range(_MOMENTS):
         turn = orthogonal(means + sum(ours @ turn @ theirs for ours, theirs in spreads))
     return turn
+
+
+def _covariance(points: Floats) -> Floats:
+    return np.atleast_2d(np.cov(points.T)).astype(np.float32)
 
 
 def _entropies() -> Iterator[float]:

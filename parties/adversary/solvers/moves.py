@@ -146,14 +146,16 @@ class _Mixed:
 _FORGOTTEN = 1e-9  # of the largest term: what momentum leaves of it is rounding
 
 
-def unmixed(relations: Relations) -> list[Moved]:
-    """Changes between two known maps, each of as few steps as can be: what momentum carries over from earlier
-    ones is taken off, by the terms, which are public.
+def unmixed(relations: Relations, some: list[Update] | None = None) -> list[Moved]:
+    """Changes between two known maps, of some updates or of all, each of as few steps as can be: what
+    momentum carries over from earlier ones is taken off, by the terms, which are public.
     """
     known, mine = {k.map: k for k in relations.of(KnownMap)}, own(relations)
     before: dict[int, list[_Mixed]] = {}  # by owner, as they are: eliminated by each other, errors would grow
     found = []
-    for update, change, noise in sorted(changes(relations), key=lambda c: (c[0].since, c[0].after.owner)):
+    for update, change, noise in sorted(
+        changes(relations, some), key=lambda c: (c[0].since, c[0].after.owner)
+    ):
         ends = [known[which].bias for which in (update.before, update.after)]
         biased, errors = all(bias is not None for bias in ends), [noise]
         if biased:

@@ -26,7 +26,7 @@ def placed(columns: Whole, public: Reals, rng: np.random.Generator) -> tuple[Who
     """
     count, pixels = len(columns), public.shape[1]
     filled = np.hstack([columns, np.zeros((count, pixels - columns.shape[1]), dtype=np.int64)])
-    ours, theirs = np.cov(filled.T.astype(np.float64)), np.cov(public.T)
+    ours, theirs = (np.atleast_2d(np.cov(each.T)) for each in (filled.astype(np.float64), public))
     far = _marginals(filled, public)
     starts = [_start(far, rng, blurred=bool(k)) for k in range(_STARTS)]
     tried = [_frank_wolfe(ours, theirs, far, start) for start in starts]

@@ -1,0 +1,61 @@
+"""Samples that alone moved a unit of a map, one by one, as `bias` and `exclusive` read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.adversary.attacks.lattice_span import Found, merged, own_rows
+from parties.adversary.rules.told import Sight, Told
+from parties.adversary.solvers.moves import Moved, between_known, computable, own, unmixed
+from parties.adversary.solvers.rows import by_bias, by_scale
+
+_CHANGES = 64  # that are looked at, the first ones
+_WORK = 100_000_000  # roundings that are spent, about two seconds
+
+
+def alone(sight: Sight) -> Iterator[Told]:
+    """Whole rows of the changes between known maps: a batch that gives as many as it has samples is known, of
+    others some samples are, and which of the batch they are is not.
+    """
+    every = [u for u in between_known(sight.relations) if not computable(u.terms, u.steps)]
+    if not sight.payloads or not every:
+        return
+    mine, held = own(sight.relations), own_rows(sight.relations)
+    first = sorted(every, key=lambda each: (each.since, each.after.owner))[:_CHANGES]
+    found, whole, left = list[Found](), dict[int, int](), _WORK
+    for moved in unmixed(sight.relations, first):
+        left -= moved.matrix.size * (1 if moved.bias is not None else sight.prior.x_max)
+        if left < 0:
+            break
+        rows = _rows(moved, sight.prior.x_max)
+        rows = rows[[row.tobytes() not in held for row in rows]]
+        index = np.setdiff1d(moved.index, mine)
+        if len(rows) and len(index):
+            found.append(Found(index, rows[: len(index)], moved.since))
+            whole |= {int(i): moved.since for i in index if len(rows) >= len(index) and int(i) not in whole}
+    limits = f"not tried beyond {_CHANGES} changes and some seconds"
+    if whole:
+        index = np.array(sorted(whole), np.int64)
+        said = f"each moved a unit alone: whole rows of changes of known maps, {limits} (bias, exclusive)"
+        yield Told(
+            "samples", sight.of(index, mine), "exact", said, max(whole.values()), samples=index, by="alone"
+        )
+    index = np.unique(np.concatenate([np.zeros(0, np.int64), *(each.index for each in found)]))
+    if len(index) > len(whole):
+        rows, last = merged(found)
+        said = (
+            f"of {len(index)}, which is not known: each moved a unit alone, whole rows of changes of known "
+            f"maps, {limits} (bias, exclusive)"
+        )
+        of = f"{min(len(rows), len(index))} of {sum(sight.counts)} samples"
+        yield Told("samples", of, "up to", said, last, samples=index, by="some alone")
+
+
+def _rows(moved: Moved, x_max: int) -> NDArray[np.int64]:
+    """Whole rows of a change, by its bias where the view holds it."""
+    if moved.bias is None:
+        return by_scale(moved.matrix, moved.noise, x_max)
+    return by_bias(moved.matrix, moved.bias, (moved.noise, moved.bias_noise), x_max)
