@@ -110,6 +110,7 @@ _MODULES = (
     "lattice_gram",
     "lattice_span",
     "master_key",
+    "moments",
     "update",
 )
 ATTACKS = tuple(sorted((*_MODULES, *(entry.NAME for entry in _TABLE))))

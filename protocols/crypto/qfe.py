@@ -351,6 +351,13 @@ def decrypt(
     return dlog.solve(Elements(target, powers), mpk.params.bounds.inner)
 
 
+def open_with_masks(mpk: QfePublicKey, shared: Masks, ct: QfeCiphertext) -> NDArray[np.int64]:
+    """The left vectors x (N, n) themselves, as W^T a_i = (x_i, gamma s_i); `BoundError` for other masks."""
+    group, raw = get_group(_GROUP), load(mpk, ct).elements
+    powers = Elements(group, raw) ** shared.w[:, :, 0][:, None]
+    return dlog.solve(powers[:, :, 0] * powers[:, :, 1], mpk.params.bounds.x)
+
+
 def _open(forms: Forms, keys: Raw, left: Raw, gamma: Raw, right: Raw, workers: int) -> Raw:
     """gT^f (h, i) of one ciphertext."""
     folded = _folded(forms, left)

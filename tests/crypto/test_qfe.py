@@ -262,3 +262,13 @@ def test_logarithms_in_the_target_have_their_sign_and_no_other_bytes_are_element
     wire[100] ^= 1
     with pytest.raises(MalformedError, match="target group"):
         group.decode(wire)
+
+
+def test_masks_open_the_left_side_and_others_do_not():
+    mpk, _, coins = instance()
+    x, y, _ = drawn(mpk.params.bounds)
+    shared, other = (qfe.masks(coins.stream("shared"), 2) for _ in range(2))
+    ct = qfe.encrypt_part(mpk, x, y, shared)
+    assert np.array_equal(qfe.open_with_masks(mpk, shared, ct), x)
+    with pytest.raises(BoundError):
+        qfe.open_with_masks(mpk, other, ct)

@@ -27,6 +27,8 @@ NAMES = {
     "mitig2 --owners 4 --batch 4 --labels owner --defence secure-aggregation": "mitig2_secure",
     "mitig2 --owners 4 --batch 4 --epochs 2 --dropout 0.1 --late 0.15 --labels owner "
     "--defence secure-aggregation": "mitig2_leaving",
+    "vertical-fe --target 1 --owners 3": "vertical_fe",
+    "vertical-fe --mode fedv --owners 2": "vertical_fe_fedv",
     "reverse-he --release logits --head 24-6-5": "reverse_he",
 }
 
