@@ -130,7 +130,7 @@ _DATASETS = {
     "cifar10": "images of 32x32x3; files in --data-dir; --gray",
     "FILE.npz": "images, or X (N, features) of a table; labels or y, texts too; optionally test_images and "
     "test_labels, else a fifth is held out",
-    "FILE.csv": "a table, or FILE.parquet (keyhole[tables]); classes in the last column, or --target COLUMN",
+    "FILE.csv": "a table, or FILE.parquet (keyhole[tables]); classes in the last one, or in --class-column",
     "FOLDER/": "class folders of PNG or JPEG files of one size; with train/ and test/ or without",
 }
 

@@ -46,6 +46,8 @@ HEAD: dict[str, Any] = {"seed": 7, "runtime": "inline", "queries": 40, "key_bits
 def small(scenario: str = "plain_fe", **options: Any) -> Experiment:
     """A run of a second on 48 digits; `options` replace or add to `SMALL`, or to `HEAD`."""
     given = {**HEAD, "base": random_base()} if scenario == "reverse_he" else SMALL
+    if scenario == "vertical_fe":  # a linear model
+        given = {"target": 1, **{name: value for name, value in SMALL.items() if name != "hidden"}}
     return prepare(find_scenario(scenario), {**given, **options})
 
 

@@ -114,6 +114,7 @@ _MODULES = (
     "lattice_gram",
     "lattice_span",
     "master_key",
+    "moments",
     "spear",
     "update",
 )

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.audit.watch import Trace
-from protocols.crypto.ideal import opened
+from protocols.crypto.ideal import opened, together
 
 Reals = NDArray[np.float64]
 
@@ -68,6 +68,9 @@ def seen(trace: Trace, coalition: frozenset[str]) -> list[Seen]:
             both = ((other, opened(each, other)) for other in held)
             found += [Seen(moment, f"{message.label} opened", value.ravel())
                       for _, value in both if value is not None]  # fmt: skip
+            found += [
+                Seen(moment, f"{message.label} opened", value.ravel()) for value in together(each, held)
+            ]
             held.append(each)
     return found
 

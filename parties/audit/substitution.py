@@ -11,7 +11,20 @@ from typing import Any
 import numpy as np
 
 from parties.audit.draws import Unknowns
-from protocols.crypto import aggregate, febo, fhipe, ideal, ipfe_ddh, ipfe_lwe, ipfe_rlwe, paillier, shamir
+from protocols.crypto import (
+    aggregate,
+    febo,
+    fhipe,
+    ideal,
+    ipfe_ddh,
+    ipfe_lwe,
+    ipfe_rlwe,
+    paillier,
+    qfe,
+    shamir,
+    shared,
+)
+from protocols.crypto.coins import Coins
 from protocols.crypto.paillier_keys import PaillierFloats, PaillierLogits
 from protocols.network.fixedpoint import FixedPoint
 from protocols.parts import budget
@@ -28,7 +41,13 @@ _PRODUCTS = {
 _SUBSTITUTES: tuple[tuple[Any, dict[str, Any]], ...] = (
     (ipfe_lwe, {**_PRODUCTS, "key_derive": ideal.key_derive}),
     (ipfe_rlwe, {**_PRODUCTS, "key_derive": ideal.key_derive}),
-    (ipfe_ddh, {**_PRODUCTS, "key_derive": ideal.key_derive}),
+    (ipfe_ddh, {**_PRODUCTS, "key_derive": ideal.key_derive, "part": ideal.part, "join": ideal.join}),
+    (qfe, {
+        **_CHECKED, "masks": lambda *_: None, "encrypt_part": ideal.encrypt_part, "join": ideal.join,
+        "load": ideal.load, "rows": ideal.rows, "key_derive": ideal.forms_key_derive,
+        "decrypt": ideal.decrypt_forms,
+    }),
+    (shared, {"coins_of": lambda *_: Coins(bytes(32))}),
     (fhipe, {**_PRODUCTS, "key_derive": ideal.hiding_key_derive, "check_msk": ideal.check}),
     (febo, {
         **_CHECKED, "rows": ideal.rows, "encrypt": ideal.encrypt_entries,
@@ -53,7 +72,7 @@ _SUBSTITUTES: tuple[tuple[Any, dict[str, Any]], ...] = (
     (PaillierLogits, {"__post_init__": lambda self: None, "shape": ideal.SHAPE}),
     (PaillierFloats, {"__post_init__": lambda self: None, "shape": ideal.SHAPE}),
 )  # fmt: skip
-_WITH_MASTERS: tuple[Any, ...] = (ipfe_lwe, ipfe_rlwe, ipfe_ddh, fhipe, febo, paillier)
+_WITH_MASTERS: tuple[Any, ...] = (ipfe_lwe, ipfe_rlwe, ipfe_ddh, fhipe, febo, paillier, qfe)
 _SHARES = "shares of keys and seeds that several owners hold"
 _ABSENT = object()  # an attribute that a class inherits
 
@@ -128,8 +147,14 @@ def ideal_schemes(unknowns: Unknowns) -> Iterator[list[ideal.Sealed]]:
         drawn.append(master.secret)
         return public, master
 
+    def share(public: ideal.Instance, coins: Any) -> ideal.Batch:
+        found = ideal.share(public, coins)
+        drawn.append(found.elements)
+        return found
+
     pads = Pads(unknowns)
     places: list[tuple[Any, str, Any]] = [(module, "setup", setup) for module in _WITH_MASTERS]
+    places.append((shared, "share", share))
     places += [(aggregate, name, getattr(pads, name)) for name in ("mask", "reveal", "secrets", "unmasked")]
     places += [(owner, name, verb) for owner, verbs in _SUBSTITUTES for name, verb in verbs.items()]
     before = [vars(owner).get(name, _ABSENT) for owner, name, _ in places]

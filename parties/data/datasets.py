@@ -88,7 +88,7 @@ class DataSpec:
     task_classes: int = derived("classes of a small task; 0: all", 0, least=0)
     shots: int = derived("training samples of every class of each owner; 0: all", 0, least=0)
     takers: int = derived("owners for each of whom there are as many shots", 1, least=1)
-    target: str | None = _of_own("column of a table that holds the classes; null for the last", None)
+    class_column: str | None = _of_own("column of a table that holds the classes; null for the last", None)
     whole: bool = _of_own("whether nothing is held out of a file without a test set", False)
     levels: int = _of_own("of a table: its public map goes from 0 to this; 0: no table", 0, least=0)
     low: tuple[float, ...] = _of_own("of a table: what its public map takes to 0, by column", ())
@@ -106,8 +106,8 @@ class DataSpec:
                 f"--dataset: expected {', '.join(NAMES)}, a file ending in .npz, {' or '.join(SUFFIXES)}, or "
                 f"a folder of class folders, got {self.name!r}"
             )
-        if self.target is not None and not self.name.endswith(SUFFIXES):
-            raise ConfigError("--target COLUMN is for tables: a data set of .csv or .parquet")
+        if self.class_column is not None and not self.name.endswith(SUFFIXES):
+            raise ConfigError("--class-column COLUMN is for tables: a data set of .csv or .parquet")
         if not (self.data_dir is None or isinstance(self.data_dir, str)) or not isinstance(self.gray, bool):
             raise ConfigError("--data-dir must be a path and --gray a flag")
         if self.samples is not None and not (_is_int(self.samples) and self.samples >= 1):
@@ -354,7 +354,7 @@ def _read_own(spec: DataSpec) -> Raw:
     """The user's own data, by what they are."""
     path, names = spec.path, spec.class_names
     if path.suffix in SUFFIXES:
-        return read_table(path, spec.target, spec.scale, names)
+        return read_table(path, spec.class_column, spec.scale, names)
     if path.suffix == ".npz":
         if is_table(path):
             train, test = read_pairs(path)

@@ -107,7 +107,7 @@ def read_table(
     chosen = list(columns)[-1] if target is None else target
     if chosen not in columns:
         known = ", ".join(list(columns)[:12]) + (" ..." if len(columns) > 12 else "")
-        raise DataError(f"{path}: --target {chosen}: no such column; columns: {known}")
+        raise DataError(f"{path}: --class-column {chosen}: no such column; columns: {known}")
     y = _target(columns.pop(chosen), path, chosen)
     for name, values in columns.items():
         text = values.dtype.kind not in "buif"

@@ -10,6 +10,8 @@ view allow together:
     inner products     a `key` and `samples` of one instance: all products. Keys of a function-hiding scheme
                        are sealed themselves, others show their vectors
     FEBO               a `label key` opens the entries whose commitments it was made for
+    quadratic forms    a key of `forms` and all `slices` of a ciphertext: the value of every form
+    slices             of one vector, by several who share coins: what keys give on all of them together
     Paillier           whoever holds the `master` opens; so does whoever drew it
     secure sum         pads are reals here, unknown to all but the two parties that share them
 
@@ -19,6 +21,7 @@ Rounding falls away (`FixedPoint.quantise` scales only), since what is a step fu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,25 +40,61 @@ Reals = NDArray[np.float64]
 _TAG = 8  # bytes that tell instances apart
 SAMPLES, NUMBERS, ENTRIES = "samples", "numbers", "entries"
 KEY, SHOWN_KEY, ENTRY_KEY, MASTER = "key", "shown key", "entry key", "master"
+SLICE, FORMS = "slice", "forms"
 
 
 class Sealed(np.ndarray):
-    """Numbers under an instance: `tag` says which, `what` how they open, `ids` which entry each one is."""
+    """Numbers under an instance: `tag` says which, `what` how they open, `ids` which entry each one is.
+
+    `about`: of a slice the side ("x" or "y"), where it begins and how long the whole is; of a key its forms.
+    """
 
     tag: bytes
     what: str
     ids: NDArray[Any] | None
+    about: Any
 
     def __array_finalize__(self, source: Any) -> None:
         self.tag = getattr(source, "tag", b"")
         self.what = getattr(source, "what", "")
         self.ids = getattr(source, "ids", None)
+        self.about = getattr(source, "about", None)
 
 
-def sealed(values: Any, tag: bytes, what: str, ids: NDArray[Any] | None = None) -> Sealed:
+def sealed(values: Any, tag: bytes, what: str, ids: NDArray[Any] | None = None, about: Any = None) -> Sealed:
     """`values` as float64 under the instance `tag`."""
     found = np.array(values, dtype=np.float64).view(Sealed)
-    found.tag, found.what, found.ids = tag, what, ids
+    found.tag, found.what, found.ids, found.about = tag, what, ids, about
+    return found
+
+
+def together(new: Sealed, held: Sequence[Sealed]) -> list[Reals]:
+    """What slices of ciphertexts give with keys, now that `new` has come to those that a view holds."""
+    if new.what not in (SLICE, FORMS, SHOWN_KEY):
+        return []
+    there = [each for each in (*held, new) if each.tag == new.tag]
+    sides = {side: _whole([each for each in there if each.what == SLICE and each.about[0] == side])
+             for side in ("x", "y")}  # fmt: skip
+    x, y = sides["x"], sides["y"]
+    keys = [new] if new.what != SLICE else [each for each in there if each.what in (FORMS, SHOWN_KEY)]
+    if x is None:
+        return []
+    return [_forms(key.about, x, y) if key.what == FORMS else x @ np.asarray(key).T
+            for key in keys if key.what == SHOWN_KEY or y is not None]  # fmt: skip
+
+
+def _whole(slices: list[Sealed]) -> Reals | None:
+    """Vectors (N, n) of their slices, if there are all."""
+    by_place = {each.about[1]: np.asarray(each) for each in slices}
+    if not slices or sum(each.shape[1] for each in by_place.values()) != slices[0].about[2]:
+        return None
+    return np.concatenate([by_place[place] for place in sorted(by_place)], axis=1)
+
+
+def _forms(forms: Any, x: Reals, y: Any) -> Reals:
+    """The values (N, h, i) of a grid of forms."""
+    folded = (forms.weights * x[:, forms.places]).sum(axis=3)
+    found: Reals = np.einsum("Nhc,Nic->Nhi", folded, y[:, forms.columns])
     return found
 
 
@@ -91,11 +130,14 @@ def _flat(ids: NDArray[Any]) -> NDArray[Any]:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Ciphertexts or keys (rows, columns) of an instance; `y` are vectors that a key shows."""
+    """Ciphertexts or keys (rows, columns) of an instance; `y` are vectors that a key shows, `more` the right
+    side of quadratic forms.
+    """
 
     elements: Sealed
     y: Reals | None = None
     commitments: NDArray[np.uint8] | None = None
+    more: tuple[Sealed, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -104,10 +146,11 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Instance:
-    """A public key: its parameters and its tag."""
+    """A public key: its parameters and its tag; `place`: of which slice of vectors, and how long they are."""
 
     params: Any
     tag: bytes
+    place: tuple[str, int, int] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +174,47 @@ def check(key: Any, params: Any) -> Any:
 
 def encrypt(key: Instance | Master, x: Any, coins: Coins) -> Batch:
     """The rows of x (N, n)."""
+    if isinstance(key, Instance) and key.place is not None:
+        return Batch(sealed(x, key.tag, SLICE, about=key.place))
     return Batch(sealed(x, _tag(key), SAMPLES))
+
+
+def share(key: Instance, coins: Coins) -> Batch:
+    """What encryptors of slices share: it opens all of them."""
+    return Batch(sealed(np.zeros(0), key.tag, MASTER))
+
+
+def part(key: Instance, start: int, stop: int) -> Instance:
+    """The public key of a slice."""
+    return replace(key, place=("x", start, key.params.bounds.length))
+
+
+def join(key: Instance, parts: Sequence[Any]) -> Any:
+    """Slices put together, as the holder of keys computes with them."""
+    joined = [
+        sealed(np.concatenate(side, axis=1), key.tag, side[0].what)
+        for side in zip(*((each.elements, *each.more) for each in parts), strict=True)
+    ]
+    return Batch(joined[0], more=tuple(joined[1:]))
+
+
+def encrypt_part(key: Instance, x: Any, y: Any, masks: Any, left: int, right: int) -> Batch:
+    """Quadratic forms: slices of both sides."""
+    bounds = key.params.bounds
+    first = sealed(x, key.tag, SLICE, about=("x", left, bounds.left))
+    return Batch(first, more=(sealed(y, key.tag, SLICE, about=("y", right, bounds.right)),))
+
+
+def forms_key_derive(msk: Master, forms: Any) -> Batch:
+    """Quadratic forms: a key, which shows them."""
+    return Batch(
+        sealed(np.zeros(0), msk.secret.tag, FORMS, about=forms), np.asarray(forms.weights, np.float64)
+    )
+
+
+def decrypt_forms(key: Instance, sk: Batch, ct: Batch, workers: int = 1) -> Reals:
+    """Quadratic forms: the values (N, h, i)."""
+    return _forms(sk.elements.about, np.asarray(ct.elements), np.asarray(ct.more[0]))
 
 
 def load(key: Instance, ct: Batch) -> Batch:
@@ -143,7 +226,8 @@ def rows(batch: Batch, start: int, stop: int) -> Batch:
     """The vectors start, ..., stop - 1; entries of FEBO with their commitments."""
     part: Any = batch.elements[start:stop]
     if batch.commitments is None:
-        return replace(batch, elements=part)
+        more: Any = tuple(side[start:stop] for side in batch.more)
+        return replace(batch, elements=part, more=more)
     commitments = batch.commitments[start:stop]
     return Batch(sealed(part, part.tag, part.what, commitments), None, commitments)
 
@@ -162,6 +246,8 @@ def hiding_key_derive(msk: Master, y: Any, coins: Coins) -> Batch:
 def decrypt(key: Instance, sk: Batch, ct: Batch, workers: int = 1) -> Reals:
     """The inner products (N, h)."""
     found = opened(sk.elements, ct.elements)
+    if found is None and ct.elements.what == SLICE and sk.elements.tag == ct.elements.tag:
+        found = np.asarray(ct.elements) @ np.asarray(sk.elements).T
     assert found is not None, "a key of another instance"
     return found
 

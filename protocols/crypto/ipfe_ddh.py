@@ -15,6 +15,7 @@ Keys are linear and stateless: whoever holds n independent ones computes s, and 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,7 @@ from protocols.crypto.records import (
 )
 from protocols.crypto.records import concat as concat
 from protocols.crypto.records import rows as rows
-from protocols.language.errors import BoundError
+from protocols.language.errors import BoundError, MalformedError
 from protocols.language.integers import signed_type
 
 NAME = "ddh"
@@ -143,6 +144,26 @@ def encrypt(mpk: DdhPublicKey, x: Ints, coins: Coins) -> DdhCiphertext:
     return DdhCiphertext(G.name, np.concatenate([ct_0.encode(), ct.encode()], axis=1))
 
 
+def part(mpk: DdhPublicKey, start: int, stop: int) -> DdhPublicKey:
+    """The public key of the entries start, ..., stop - 1, for one of several who encrypt a vector in slices.
+
+    That their slices are one ciphertext takes the same r: coins that they share (`shared`).
+    """
+    bounds = replace(mpk.params.bounds, length=stop - start)
+    return DdhPublicKey(replace(mpk.params, bounds=bounds), mpk.h[start:stop])
+
+
+def join(mpk: DdhPublicKey, parts: Sequence[DdhCiphertext]) -> DdhCiphertext:
+    """The slices of vectors, in order, as whole ciphertexts; `MalformedError` if r or sizes differ."""
+    for each in parts:
+        if type(each) is not DdhCiphertext:
+            raise MalformedError(f"expected DdhCiphertext, got {type(each).__name__}")
+        if not np.array_equal(each.elements[:, 0], parts[0].elements[:, 0]):
+            raise MalformedError("slices of a ciphertext have different ct_0")
+    slices = [parts[0].elements[:, :1], *(each.elements[:, 1:] for each in parts)]
+    return arrived(DdhCiphertext(parts[0].group, np.concatenate(slices, axis=1)), DdhCiphertext, mpk)
+
+
 def key_derive(msk: DdhMasterKey, y: Ints) -> DdhFunctionKey:
     """One key for every row of y (h, n); raises `BoundError` beyond `bounds.y`."""
     G, bounds = get_group(msk.params.group), msk.params.bounds
@@ -188,6 +209,13 @@ def open_with_master_key(
     ct_0, ct_i = _opened(mpk, ct)
     made_for(msk, DdhMasterKey, mpk.params)
     return dlog.solve(ct_i / ct_0 ** from_bytes(msk.s), mpk.params.bounds.x)
+
+
+def open_with_coins(mpk: DdhPublicKey, coins: Coins, ct: DdhCiphertext) -> NDArray[np.int64]:
+    """The vectors (N, n) themselves for whoever holds the coins of `encrypt`: ct_i / h_i^r = g^{x_i}."""
+    G, (_, ct_i) = get_group(mpk.params.group), _opened(mpk, ct)
+    r = G.draw(coins.stream("ddh encrypt"), len(ct_i), 1)
+    return dlog.solve(ct_i / G.decode(mpk.h) ** r, mpk.params.bounds.x)
 
 
 def _opened(mpk: DdhPublicKey, ct: DdhCiphertext | Loaded) -> tuple[Elements, Elements]:

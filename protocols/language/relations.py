@@ -245,12 +245,32 @@ class Moments(Relation):
 
 
 @dataclass(frozen=True, eq=False)
+class Gradients(Relation):
+    """What gradients of linear models were on some samples: (X w^T - `scale` T)^T X = values (r, n), with X =
+    X[samples] and models w = `weights` (r, n), all whole numbers, in order of `steps` (r,), their rounds.
+
+    T (m, r) is 1 where a sample's label is the model's class `heads` (r,), and -1 elsewhere. `values(steps)`
+    has those of some rounds, in order.
+    """
+
+    samples: Positions
+    weights: Later
+    values: Callable[[Array], Array]
+    heads: Array
+    steps: Array
+    scale: int
+
+
+@dataclass(frozen=True, eq=False)
 class Labels(Relation):
-    """Labels y[samples] = `values` (m,), integers. `own`: they are the input of a party of the view."""
+    """Labels y[samples] = `values` (m,), integers. `own`: they are the input of a party of the view. `how`:
+    what they follow from, where several messages give them together.
+    """
 
     samples: Positions
     values: Later
     own: bool = False
+    how: str = "Y = P + (Y - P)"
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,6 +34,9 @@ _SMALL: Mapping[str, Any] = MappingProxyType(
 )
 _OF = MappingProxyType({  # pairings, and heads, are dear
     "mitig1": {**_SMALL, "samples": 16, "hidden": 4, "batch": 8},
+    "vertical_fe": {
+        "samples": 16, "batch": 4, "epochs": 2, "target": 1, "owners": 2, "seed": 7, "runtime": "inline",
+    },
     "reverse_he": {"seed": 7, "runtime": "inline", "queries": 20, "key_bits": 2048},
 })  # fmt: skip
 

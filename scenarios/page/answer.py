@@ -51,7 +51,9 @@ def _read(result: Mapping[str, Any]) -> str:
     if not result["learned"]:
         return "No ledger was made."
     quantities, words = _HEAD if any(row["quantity"] == "head" for row in rows) else _SAMPLES
-    total = sum(result.get("config", {}).get("counts", ()))
+    config = result.get("config", {})
+    counts = config.get("counts", ())
+    total = sum(counts[:1] if config.get("split") == "columns" else counts)
     parties = list(dict.fromkeys(row["party"] for row in rows))
     mine = {
         party: [r for r in rows if r["party"] == party and r["quantity"] in quantities] for party in parties

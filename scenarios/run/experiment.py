@@ -268,7 +268,7 @@ def kept(asked: Mapping[str, Any], spec: DataSpec | None = None) -> dict[str, An
 def data_spec(run: RunOptions, **more: Any) -> DataSpec:
     """Which data the run options name, by whole paths."""
     folder = None if run.data_dir is None else str(run.data_dir)
-    said = {"target": run.target, **more}
+    said = {"class_column": run.class_column, **more}
     return DataSpec(run.dataset, folder, run.gray, run.samples, data_seed(run.seed), **said).resolved()
 
 

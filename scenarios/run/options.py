@@ -61,7 +61,7 @@ class RunOptions:
     dataset: str = option(
         "digits", "digits | mnist | cifar10 | FILE.npz | FILE.csv | FILE.parquet | FOLDER/", panel="Data"
     )
-    target: str | None = option(
+    class_column: str | None = option(
         None, "Column of a table that holds the classes; the last, if not given.", panel="Data",
         metavar="COLUMN",
     )  # fmt: skip

@@ -74,8 +74,8 @@ def query(
             raise DataError(f"{run.path / 'state' / role.value}: missing; nothing can be predicted")
     spec = run.spec()[0]
     folder = None if data_dir is None else str(data_dir)
-    target = spec.target if (name or spec.name).endswith(TABLES) else None
-    named = replace(spec, name=name or spec.name, data_dir=folder, target=target).resolved()
+    target = spec.class_column if (name or spec.name).endswith(TABLES) else None
+    named = replace(spec, name=name or spec.name, data_dir=folder, class_column=target).resolved()
     if named.name not in (spec.name, spec.resolved().name):
         spec = replace(named, samples=None, whole=True)  # all of another file is asked about
     elif data_dir is not None:

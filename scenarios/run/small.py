@@ -33,7 +33,7 @@ _HELD_OUT = 30
 _PIXEL = 255
 _SIZES = frozenset(
     "layers batch epochs lr activation rounds per_round local_steps first shape key_budget "
-    "gradient_budget augment".split()
+    "gradient_budget augment target".split()
 )
 _MOST_OWNERS = 3
 _CONVOLVED = 4  # rows and columns of an image for a convolution
@@ -113,6 +113,7 @@ def small_of(scenario: Scenario, config: Any) -> dict[str, Any]:
         "key_budget": 5 if switches.get("key_budget") else 0,
         "gradient_budget": 1 if switches.get("gradient_budget") else 0,
         "augment": min(switches.get("augment", 0), 1),
+        "target": min(switches.get("target", -1), 1),
     }  # fmt: skip
     given |= {name: value for name, value in sizes.items()
               if name in declared and value != declared[name].default}  # fmt: skip

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from protocols.crypto import febo, fhipe, ipfe_ddh, ipfe_lwe, ipfe_rlwe, paillier
+from protocols.crypto import febo, fhipe, ipfe_ddh, ipfe_lwe, ipfe_rlwe, paillier, qfe
 from protocols.crypto.coins import Coins
 from protocols.crypto.integers.packing import HeadBounds
 from protocols.crypto.records import Bounds
 
 TOY = 64  # dimension of lwe where security is not the matter
 INNER = ("ddh", "lwe", "rlwe", "fhipe")
-ALL = (*INNER, "febo", "paillier")
+ALL = (*INNER, "febo", "paillier", "qfe")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def case(name, seed=1):
 
 def fresh(name, seed):
     """As `case`, made anew."""
-    return {"febo": _febo, "paillier": _paillier}.get(name, _inner)(name, seed)
+    return {"febo": _febo, "paillier": _paillier, "qfe": _qfe}.get(name, _inner)(name, seed)
 
 
 def _inner(name, seed):
@@ -144,4 +144,23 @@ def _paillier(name, seed):
     other, expected = replace(pk.params, bounds=replace(bounds, bias=999)), features @ weights.T + bias
     return Case(
         paillier, other, records, take, shapes, lambda r: paillier.decrypt(r["msk"], r["ct"]), expected
+    )
+
+
+def _qfe(name, seed):
+    coins, rng = Coins(bytes([seed]) * 32), np.random.default_rng(0)
+    bounds = qfe.QfeBounds(3, 4, 9, 7, 98280)
+    mpk, msk = qfe.setup(qfe.parameters(bounds), coins)
+    f, x, y = rng.integers(-130, 131, (5, 3, 4)), rng.integers(-9, 10, (2, 3)), rng.integers(-7, 8, (2, 4))
+    ct, sk = qfe.encrypt(mpk, x, y, coins), qfe.key_derive(msk, qfe.dense(f))
+    records = {"params": mpk.params, "mpk": mpk, "msk": msk, "ct": ct, "sk": sk, "bounds": bounds}
+    take = {
+        "mpk": lambda v: qfe.check(v, mpk.params),
+        "ct": lambda v: qfe.load(mpk, v),
+        "sk": lambda v: qfe.decrypt(mpk, v, ct),
+    }
+    shapes = {"mpk": (3, 4), "msk": (3, 4), "ct": (2, 3, 4), "sk": (5, 1)}
+    other, expected = qfe.parameters(replace(bounds, x=10)), np.einsum("Ni,hij,Nj->Nh", x, f, y)[..., None]
+    return Case(
+        qfe, other, records, take, shapes, lambda r: qfe.decrypt(r["mpk"], r["sk"], r["ct"]), expected
     )

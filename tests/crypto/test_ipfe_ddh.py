@@ -12,7 +12,8 @@ from protocols.crypto.groups.elements import from_bytes
 from protocols.crypto.groups.modp import MODULUS
 from protocols.crypto.groups.named import get_group
 from protocols.crypto.records import Bounds
-from protocols.language.errors import BoundError
+from protocols.crypto.shared import coins_of, share
+from protocols.language.errors import BoundError, MalformedError
 from tests.crypto.cases import inner, matrices
 
 
@@ -57,3 +58,26 @@ def test_master_key_follows_from_as_many_keys_as_entries():
     y = np.eye(6, dtype=int) + np.triu(np.ones((6, 6), int), 1)  # unit upper triangular
     sk = from_bytes(it.key(y).sk)
     assert ddh.check_master_key(it.mpk, [a - b for a, b in zip(sk, [*sk[1:], 0], strict=True)])
+
+
+def test_slices_under_shared_coins_are_the_whole_ciphertext_and_the_coins_open_it():
+    it = inner("ddh")
+    (x, y), drawn = matrices(it.bounds), share(it.mpk, it.coins)
+    parts = [
+        ddh.encrypt(ddh.part(it.mpk, start, stop), x[:, start:stop], coins_of(drawn, 3))
+        for start, stop in ((0, 2), (2, 6))
+    ]
+    whole = ddh.join(it.mpk, parts)
+    assert np.array_equal(it.decrypt(it.key(y), whole), x @ y.T)
+    assert np.array_equal(ddh.open_with_coins(it.mpk, coins_of(drawn, 3), whole), x)
+    with pytest.raises(BoundError):
+        ddh.open_with_coins(it.mpk, coins_of(drawn, 4), whole)
+    other = ddh.encrypt(ddh.part(it.mpk, 2, 6), x[:, 2:], coins_of(drawn, 4))
+    for wrong, why in (
+        ([parts[0], other], "different ct_0"),
+        (parts[:1], "expected n 6"),
+        ([drawn], "got Shared"),
+    ):
+        with pytest.raises(MalformedError, match=why):
+            ddh.join(it.mpk, wrong)
+    assert str(drawn.key) not in repr(drawn)

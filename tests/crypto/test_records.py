@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from protocols.crypto import febo, fhipe, ipfe_ddh, ipfe_lwe, paillier
+from protocols.crypto import febo, fhipe, ipfe_ddh, ipfe_lwe, paillier, qfe
 from protocols.crypto.groups.named import get_group, get_pairing
 from protocols.crypto.integers.packing import HeadBounds
 from protocols.crypto.records import Bounds, Record, array, named, number, record
@@ -98,7 +98,7 @@ def test_another_kind_of_record_is_refused(scheme, name):
 @pytest.mark.parametrize(("scheme", "name"), [(s, n) for s, n in TAKEN if n != "mpk"])
 def test_a_record_of_another_instance_gives_an_error_and_no_number(scheme, name):
     other = case(scheme, seed=2).records[name]
-    if scheme in ("fhipe", "paillier"):
+    if scheme in ("fhipe", "paillier", "qfe"):
         with pytest.raises(MalformedError, match="another instance: its tag differs"):
             case(scheme).take[name](other)
     elif name == "sk":
@@ -141,6 +141,7 @@ DESCRIPTIONS = [
     (ipfe_lwe, (BOUNDS, 64), "lwe, toy"),
     (fhipe, (BOUNDS,), "fhipe in bn254, about 100 bit, simulation secure and function hiding in the generic"),
     (fhipe, (BOUNDS, "bls12_381"), "about 120 bit"),
+    (qfe, (qfe.QfeBounds(1, 1, 1, 1, 1),), "qfe in bn254, about 100 bit, IND-CPA in the generic bilinear"),
     (febo, (1, 1), "febo in secp256k1, about 128 bit, IND-CPA under DDH"),
     (paillier, (HEAD,), "3072-bit keys, about 128 bit: IND-CPA under DCR"),
     (paillier, (HEAD, 2048), "2048-bit keys, about 112 bit"),
@@ -164,7 +165,7 @@ def test_secrets_do_not_show(scheme):
     assert repr(msk).startswith(type(msk).__name__) and "array" not in repr(msk)
 
 
-@pytest.mark.parametrize("scheme", ("ddh", "fhipe", "paillier"))
+@pytest.mark.parametrize("scheme", ("ddh", "fhipe", "paillier", "qfe"))
 def test_what_was_loaded_cannot_cross_and_does_not_pass_for_what_arrives(scheme):
     it, name = case(scheme), "head" if scheme == "paillier" else "ct"
     loaded = it.take[name](it.records[name])
@@ -185,15 +186,15 @@ def test_integers_of_megabytes_are_refused_at_once(scheme):
     assert time.process_time() - start < 1
 
 
-@pytest.mark.parametrize("scheme", (*INNER, "febo"))
+@pytest.mark.parametrize("scheme", (*INNER, "febo", "qfe"))
 def test_rows_and_concat_take_batches_apart_and_together(scheme):
     ct, other = (case(scheme, seed).records["ct"] for seed in (1, 2))
     module = case(scheme).module
     parts = [module.rows(ct, 0, 1), module.rows(ct, 1, ct.shape[0])]
-    assert parts[0].shape == (1, ct.shape[1])
+    assert parts[0].shape == (1, *ct.shape[1:])
     assert bytes(message.encode(module.concat(parts))) == bytes(message.encode(ct))
     strange = case("febo" if scheme == "ddh" else "ddh").records["ct"]
-    for wrong in (strange, other) if scheme == "fhipe" else (strange,):
+    for wrong in (strange, other) if scheme in ("fhipe", "qfe") else (strange,):
         with pytest.raises(MalformedError, match="cannot be put together"):
             module.concat([ct, wrong])
 

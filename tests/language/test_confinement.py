@@ -33,6 +33,7 @@ RUNS = {
     "label_clusters": ("mitig2", {"labels": Labels.OWNER, "epochs": 2}, CLOUD, 0),
     "lattice": ("plain_fe", {"hidden": 32}, CLOUD, 0),
     "lattice_gram": ("mitig2", {"samples": 140, "hidden": 32, "epochs": 12}, CLOUD, 0),
+    "moments": ("vertical_fe", {"samples": 16, "batch": 4, "epochs": 2}, CLOUD, 0),
     "lattice_span": (
         "mitig2",
         {"owners": 4, "samples": 32, "batch": 8, "hidden": 32, "epochs": 1},

@@ -103,12 +103,12 @@ def test_a_csv_gives_what_an_npz_gives(tmp_path):
 def test_any_column_of_a_csv_may_be_the_target_and_numbers_of_any_kind_name_classes(tmp_path):
     text = "kind,a,b\n" + "\n".join(f"{3 + 4 * (k % 2)},{k},{k / 7}" for k in range(20))
     spec = lines(tmp_path, text)
-    data = load(replace(spec, target="kind"))
+    data = load(replace(spec, class_column="kind"))
     assert data.class_names == ("3", "7") and data.y_train.tolist() == [0, 1] * 10 and data.shape == (2,)
-    with pytest.raises(DataError, match="--target sort: no such column; columns: kind, a, b"):
-        load(replace(spec, target="sort"))
-    with pytest.raises(ConfigError, match="--target"):
-        DataSpec("digits", target="kind")
+    with pytest.raises(DataError, match="--class-column sort: no such column; columns: kind, a, b"):
+        load(replace(spec, class_column="sort"))
+    with pytest.raises(ConfigError, match="--class-column"):
+        DataSpec("digits", class_column="kind")
 
 
 def test_a_parquet_file_gives_what_a_csv_gives(tmp_path):

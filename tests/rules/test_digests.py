@@ -23,6 +23,7 @@ FILE = Path(__file__).with_name("digests.txt")
 COMMON = {"--samples": "48", "--hidden": "8", "--batch": "16", "--epochs": "1", "--seed": "7"}
 OWN = {
     "mitig1": COMMON | {"--samples": "16", "--hidden": "4", "--batch": "8"},  # pairings are slow
+    "vertical-fe": {"--samples": "16", "--batch": "4", "--epochs": "2", "--seed": "7"},
     "reverse-he": {"--seed": "7", "--queries": "20", "--key-bits": "2048"},
 }
 LINES = [tuple(line.split(" ", 1)) for line in FILE.read_text(encoding="utf-8").splitlines()]
@@ -30,6 +31,8 @@ LINES = [tuple(line.split(" ", 1)) for line in FILE.read_text(encoding="utf-8").
 RAY = (
     "plain-fe --defence batch-keys --gradient fe --labels febo --owners 2",
     "mitig1 --owners 2 --authority owner --defence secure-aggregation",
+    "vertical-fe --target 1 --owners 3",
+    "vertical-fe --mode fedv --owners 2",
     "reverse-he --release decision",
     "mitig2 --owners 4 --batch 4 --per-round 2 --rounds 5 --local-steps 2",
     "fedsgd --owners 3 --layers 8,6 --batch 4 --bias --defence secure-aggregation",

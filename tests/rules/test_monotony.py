@@ -30,12 +30,15 @@ LINES = (
     "mitig2 --defence u-shaped --optimizer adam --split label --owners 3 --batch 4",
     "fedsgd --owners 3 --layers 8,6 --batch 4 --local-steps 2 --bias",
     "fedsgd --owners 4 --batch 4 --epochs 2 --dropout 0.1 --late 0.15 --defence secure-aggregation",
+    "vertical-fe --target 1 --owners 3",
+    "vertical-fe --mode fedv --owners 2",
     "reverse-he --release logits --head 24-6-5",
 )  # fmt: skip
 PREFIXES = (
     "plain-fe --defence batch-keys --gradient fe --labels febo --owners 2",
     "mitig2 --owners 4 --batch 4 --per-round 2 --rounds 5 --local-steps 2",
     "mitig2 --init shared --momentum 0",
+    "vertical-fe --target 1 --owners 3",
 )
 _ALIKE = {"samples": ("samples", "x"), "x": ("samples", "x"), "gram": ("gram", "samples", "x")}
 _MANY = [f"{n} parties" for n in range(2, 9)]  # who has sent something, by and by

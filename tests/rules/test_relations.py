@@ -157,8 +157,19 @@ def gradient(g, truth):
         assert np.abs(found - right.numpy()).max() <= 1e-3 * right.abs().max().item() + 1e-5
 
 
+def gradients(g, truth):
+    if not len(g.steps):
+        return False
+    steps = np.unique(g.steps)[[0, -1]]
+    chosen, x = np.isin(g.steps, steps), truth.x[g.samples]
+    w, heads = np.asarray(now(g.weights))[chosen].astype(np.int64), g.heads[chosen]
+    t = 2 * (truth.y[g.samples][:, None] == heads) - 1
+    assert np.array_equal(g.values(np.unique(steps)), (x @ w.T - g.scale * t).T @ x)
+
+
 CHECKS = {
     r.Gradient: gradient,
+    r.Gradients: gradients,
     r.Samples: samples,
     r.Labels: labels,
     r.Equations: equations,
@@ -176,7 +187,10 @@ CHECKS = {
 
 def holds_master_keys(line):
     """Whether the authority of a line draws keys, and does not only average."""
-    return line.startswith(("plain-fe", "mitig1", "reverse-he")) and "--authority owner" not in line
+    return (
+        line.startswith(("plain-fe", "mitig1", "reverse-he", "vertical-fe"))
+        and "--authority owner" not in line
+    )
 
 
 @pytest.mark.parametrize("line", [line for _, line in LINES])
@@ -210,6 +224,7 @@ MUTATED = (
     "mitig2 --init shared --momentum 0",
     "mitig2 --owners 4 --batch 4 --epochs 2",
     "fedsgd --owners 4 --batch 4 --per-round 2 --rounds 5",
+    "vertical-fe --target 1 --owners 3",
     "reverse-he --release logits --head 24-6-5",
     "reverse-he --encoding float",
 )

@@ -79,7 +79,7 @@ def test_a_run_of_an_encrypted_head_comes_again_too(tmp_path):
 def test_files_are_named_by_whole_paths_in_what_a_run_writes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t.csv").write_text("a,b,y\n" + "\n".join(f"{k},{k * k % 7},{k % 2}" for k in range(40)))
-    asked = {"dataset": "t.csv", "runtime": "inline", "hidden": (4,), "epochs": 1, "target": "y"}
+    asked = {"dataset": "t.csv", "runtime": "inline", "hidden": (4,), "epochs": 1, "class_column": "y"}
     experiment = prepare(find_scenario("plain"), asked)
     assert experiment.asked["dataset"] == str(tmp_path / "t.csv")
     assert f'dataset = "{tmp_path}/t.csv"' in experiment.as_toml()

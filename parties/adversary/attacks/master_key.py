@@ -35,7 +35,7 @@ from protocols.language.relations import Equations, Instance, MasterKey
 
 NAME = "master_key"
 SUMMARY = "n independent keys, or the authority's coins, give the master key, which opens every ciphertext"
-CONSUMES = (Instance,)
+CONSUMES = (Instance | MasterKey,)
 _SHORT = (ipfe_lwe, ipfe_rlwe)
 _TRIED = 8  # other instances on which a master key is tried
 _SECONDS = 60.0  # about what is spent on opening ciphertexts whose products are dear

@@ -1,4 +1,4 @@
-"""What follows from labels and from what a protocol states itself."""
+"""What follows from labels, from gradients of linear models, and from what a protocol states itself."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from itertools import islice
 
 import numpy as np
 
+from parties.adversary.attacks.moments import opened, targets
 from parties.adversary.rules.told import Sight, Told
 from parties.adversary.solvers.products import Stack
-from protocols.language.relations import Equations, Instance, LabelErrors, Labels, Moments, now
+from protocols.language.relations import Equations, Gradients, Instance, LabelErrors, Labels, Moments, now
+
+_BATCHES = 2  # of which gradients are solved at the end of every run
 
 
 def labelled(sight: Sight) -> Iterator[Told]:
@@ -18,9 +21,8 @@ def labelled(sight: Sight) -> Iterator[Told]:
     if derived:
         index, since = sight.united((labels.samples, labels.since) for labels in derived)
         of = f"{len(index)} of {sum(sight.counts)} samples"
-        detail = " + ".join(derived[0].labels) + ": Y = P + (Y - P)"
+        detail = " + ".join(derived[0].labels) + f": {derived[0].how}"
         yield Told("labels", of, "exact" if sight.payloads else "bounded", detail, since, samples=index)
-        return
     told = np.concatenate([np.zeros(0, np.int64), *(labels.samples for labels in sight.relations.of(Labels))])
     every = [e for e in sight.relations.of(LabelErrors) if len(np.setdiff1d(e.samples, told))]
     errors = next(iter(every), None)
@@ -50,3 +52,38 @@ def stated(sight: Sight) -> Iterator[Told]:
         of = f"{len(first.samples)} samples of step {first.since}"
         said = f"known equations: rank {rank} of {a.shape[1]}" + ("; no lattice tried" * (how != "exact"))
         yield Told("samples", of, how, said, first.since, samples=first.samples)
+
+
+def differenced(sight: Sight) -> Iterator[Told]:
+    """Samples that the gradients of linear models on their batch determine, as whole numbers."""
+    every = list(sight.relations.of(Gradients))
+    if not every:
+        return
+    if not sight.payloads:
+        said = "gradients of linear models on every batch, for every key (payloads not recorded)"
+        yield Told("samples", sight.all, "bounded", said, samples=sight.index)
+        return
+    found = [opened(each, sight.prior.x_max) for each in every[:_BATCHES]]
+    solved = [(each, rows) for each, rows in zip(every, found, strict=False) if rows.rows is not None]
+    index, since = sight.united((each.samples, each.since) for each in every)
+    ranks = ", ".join(f"{rows.rank} of {len(each.samples)}" for each, rows in zip(every, found, strict=False))
+    said = f"X^T X of a batch from differences of gradients: rank {ranks}"
+    if len(solved) < len(every):
+        more = f"; no lattice tried beyond {_BATCHES} batches" * (len(every) > _BATCHES)
+        lattice = f"; the lattice solved {len(solved)} of {len(found)} batches tried{more}"
+        yield Told("samples", sight.of(index, index[:0]), "bounded", said + lattice, since, samples=index)
+    if solved:
+        index = np.unique(np.concatenate([each.samples for each, _ in solved]))
+        since = max(rows.since for _, rows in solved)
+        of = sight.of(index, index[:0])
+        detail = f"{said}; its whole root is the batch, in no order: {len(solved)} of {len(found)} tried"
+        yield Told("samples", of, "exact", detail, since, samples=index, by="moments")
+        told = [targets(each, rows.rows) for each, rows in solved if rows.rows is not None]
+        if all(found is not None for found in told):
+            heads = len(np.unique(every[0].heads))
+            whole = heads == getattr(sight.config, "classes", 0)
+            said = "the targets of those samples, which any gradient then leaves" + "; of one class" * (
+                not whole
+            )
+            how = "exact" if whole else "bounded"
+            yield Told("labels", of, how, said, since, samples=index, by="moments")

@@ -66,8 +66,11 @@ class Sight:
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Samples of each owner, as far as the configuration says."""
-        return tuple(getattr(self.config, "counts", ()) or (self.relations.count(),))
+        """Samples of each owner, as far as the configuration says; `rows`, where owners hold columns of the
+        same ones.
+        """
+        said = getattr(self.config, "rows", ()) or getattr(self.config, "counts", ())
+        return tuple(said or (self.relations.count(),))
 
     @property
     def all(self) -> str:

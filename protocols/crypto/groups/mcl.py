@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -74,8 +74,9 @@ BN254 = Curve(
 class Mcl:
     """The functions used here: of G1 without a prefix, of Fp, G2, the pairing and its target group with one.
 
-    `mul`, `mul_vec`, `g2_in_subgroup`, `miller` (a product of Miller loops) and `final_exp` release the GIL;
-    the others take under 5 us and keep it. `target_inv` conjugates.
+    `mul`, `mul_vec`, `g2_mul`, `g2_in_subgroup`, `miller` (a product of Miller loops), `final_exp` and
+    `target_pow` (for elements of the target group only) release the GIL; the others take under 5 us and keep
+    it. `target_inv` conjugates.
     """
 
     mul: Callable[[int, int, int], None]
@@ -88,6 +89,8 @@ class Mcl:
     parse: Callable[[int, int, int, int], int]
     format: Callable[[int, int, int, int], int]
     fp: Callable[[int, int, int], int]
+    g2_mul: Callable[[int, int, int], None]
+    g2_neg: Callable[[int, int], None]
     g2_add: Callable[[int, int, int], None]
     g2_sub: Callable[[int, int, int], None]
     g2_normalize: Callable[[int, int], None]
@@ -96,6 +99,7 @@ class Mcl:
     g2_in_subgroup: Callable[[int], int]
     miller: Callable[[int, int, int, int], None]
     final_exp: Callable[[int, int], None]
+    target_pow: Callable[[int, int, int], None]
     target_mul: Callable[[int, int, int], None]
     target_inv: Callable[[int, int], None]
     init: Callable[[int, int], int]
@@ -127,6 +131,8 @@ def _library() -> Mcl:
         parse=bind(held, "mclBnG1_setStr", number, at, at, size, number),
         format=bind(held, "mclBnG1_getStr", size, at, size, at, number),
         fp=bind(held, "mclBnFp_setLittleEndianMod", number, at, at, size),
+        g2_mul=bind(free, "mclBnG2_mul", None, at, at, at),
+        g2_neg=bind(held, "mclBnG2_neg", None, at, at),
         g2_add=bind(held, "mclBnG2_add", None, at, at, at),
         g2_sub=bind(held, "mclBnG2_sub", None, at, at, at),
         g2_normalize=bind(held, "mclBnG2_normalize", None, at, at),
@@ -135,6 +141,7 @@ def _library() -> Mcl:
         g2_in_subgroup=bind(free, "mclBnG2_isValidOrder", number, at),
         miller=bind(free, "mclBn_millerLoopVec", None, at, at, at, size),
         final_exp=bind(free, "mclBn_finalExp", None, at, at),
+        target_pow=bind(free, "mclBnGT_pow", None, at, at, at),
         target_mul=bind(held, "mclBnGT_mul", None, at, at, at),
         target_inv=bind(held, "mclBnGT_inv", None, at, at),
         init=bind(held, "mclBn_init", number, number, number),
@@ -170,6 +177,17 @@ def points(raw: NDArray[Any], words: int = POINT_WORDS) -> NDArray[Any]:
     if raw.dtype != np.uint64 or raw.shape[-1:] != (words,):
         raise MalformedError(f"expected points of {words} uint64, got {raw.dtype} {raw.shape}")
     return np.ascontiguousarray(raw)
+
+
+def scalars(native: Mcl, values: Sequence[int]) -> NDArray[np.uint64]:
+    """Integers in [0, order) in mcl's form, (len, 4)."""
+    size = 8 * SCALAR_WORDS
+    source = np.frombuffer(b"".join(v.to_bytes(size, "little") for v in values), np.uint8)
+    out = np.empty((len(values), SCALAR_WORDS), dtype=np.uint64)
+    to, start = out.ctypes.data, source.ctypes.data
+    for at in range(0, out.nbytes, size):
+        native.scalar(to + at, start + at, size)
+    return out
 
 
 def _order(library: Mcl) -> int:

@@ -46,7 +46,7 @@ class MclGroup(Group):
         out = np.empty((len(base), mcl.POINT_WORDS), dtype=np.uint64)
         with mcl.active(self.curve) as native:
             fr, turn = (
-                self._scalars(native, [s % self.order for s in scalars]),
+                mcl.scalars(native, [s % self.order for s in scalars]),
                 np.argsort(base, kind="stable"),
             )
             to, left = out.ctypes.data + _POINT * turn, bases.ctypes.data + _POINT * base[turn]
@@ -76,7 +76,7 @@ class MclGroup(Group):
         out = np.empty((count, h, mcl.POINT_WORDS), dtype=np.uint64)
         with mcl.active(self.curve) as native:
             distinct, where = np.unique(magnitudes, return_inverse=True)
-            fr = self._scalars(native, distinct.tolist())[where.reshape(h, length)]
+            fr = mcl.scalars(native, distinct.tolist())[where.reshape(h, length)]
             to, scalar, row = out.ctypes.data, fr.ctypes.data, _SCALAR * length
 
             def task(piece: tuple[int, int]) -> None:
@@ -136,15 +136,6 @@ class MclGroup(Group):
         if max(coordinates) >= self.curve.field:
             return f"a coordinate is not below the field prime of {self.name}"
         return f"not a point on {self.name}"
-
-    def _scalars(self, native: mcl.Mcl, values: Sequence[int]) -> NDArray[np.uint64]:
-        """Integers in [0, order) in mcl's form, (len, 4)."""
-        source = np.frombuffer(b"".join(v.to_bytes(_SCALAR, "little") for v in values), np.uint8)
-        out = np.empty((len(values), mcl.SCALAR_WORDS), dtype=np.uint64)
-        to, start = out.ctypes.data, source.ctypes.data
-        for at in range(0, out.nbytes, _SCALAR):
-            native.scalar(to + at, start + at, _SCALAR)
-        return out
 
     def _pairwise(self, a: Raw, b: Raw, operation: str) -> Raw:
         a, b = (mcl.points(v) for v in np.broadcast_arrays(a, b))

@@ -1,0 +1,98 @@
+"""`moments`: batches from gradients of linear models, on made-up gradients and on real transcripts."""
+
+import numpy as np
+import pytest
+
+from parties.adversary.attacks import moments
+from protocols.language.relations import Gradients
+from tests.adversary.common import attacked
+
+SCALE = 256 * 16
+VERTICAL = {"samples": 16, "batch": 4, "epochs": 2, "owners": 2}
+
+
+def pictures(size, seed=0):
+    """Smooth images of 64 pixels up to 16, with dark borders."""
+    rng = np.random.default_rng(seed)
+    x = np.clip(rng.integers(0, 17, (size, 8, 8)) + rng.integers(-6, 7, (size, 8, 1)), 0, 16)
+    x[:, :, 0] = 0
+    return x.reshape(size, 64)
+
+
+def gradients(x, steps, heads=(0,), change=0, seed=0):
+    """Of models of so many steps, for each head; `change` is added to one entry."""
+    rng, count = np.random.default_rng(seed), len(heads)
+    w = rng.integers(-99, 100, (steps, count, 64))
+    w[0] = 0
+    t = rng.choice([-1, 1], (len(x), count))
+    values = np.einsum("shm,mn->shn", np.einsum("shn,mn->shm", w, x) - SCALE * t.T, x)
+    values[min(1, steps - 1), 0, 5] += change
+    return t, Gradients(
+        np.arange(len(x)),
+        w.reshape(-1, 64),
+        lambda some: values[np.isin(np.arange(steps), some)].reshape(-1, 64),
+        np.tile(heads, steps),
+        np.repeat(np.arange(steps), count),
+        SCALE,
+    )
+
+
+def same(found, x):
+    return sorted(map(tuple, found.tolist())) == sorted(map(tuple, x.tolist()))
+
+
+@pytest.mark.parametrize("size", [1, 8, 16, 32])
+def test_a_batch_is_exact_after_one_step_more_than_it_has_samples(size):
+    x = pictures(size)
+    early, late = (moments.opened(gradients(x, steps)[1], 16) for steps in (size, size + 1))
+    assert early.rows is None and early.rank == size - 1
+    assert late.since == size and np.array_equal(late.matrix, x.T @ x) and same(late.rows, x)
+
+
+def test_heads_count_as_steps_and_their_targets_follow():
+    x = pictures(12)
+    t, relation = gradients(x, 4, heads=(0, 1, 2, 3))
+    found = moments.opened(relation, 16)
+    assert found.since == 3 and same(found.rows, x)
+    rows = [next(i for i in range(12) if np.array_equal(x[i], row)) for row in found.rows]
+    assert np.array_equal(moments.targets(relation, found.rows), t[rows])
+    assert moments.targets(relation, found.rows[:, ::-1]) is None
+
+
+@pytest.mark.parametrize("change", [1, -1000])
+def test_gradients_of_something_else_give_nothing(change):
+    found = moments.opened(gradients(pictures(8), 12, change=change)[1], 16)
+    assert found.matrix is None and found.rows is None
+
+
+def test_pixels_beyond_the_range_are_no_batch():
+    assert moments.opened(gradients(pictures(8), 12)[1], 4).rows is None
+
+
+def test_equal_and_empty_images_are_found_as_often_as_they_are_there():
+    x = pictures(6)
+    x[3] = 0
+    found = moments.opened(gradients(x, 8)[1], 16)
+    assert found.rank == 5 and same(found.rows, x)
+
+
+@pytest.mark.parametrize("more", [{"target": 1}, {"target": -1, "model": "logistic"}], ids=str)
+def test_every_image_of_a_real_run_is_exact(runs, more):
+    row = attacked(runs("vertical_fe", **VERTICAL, **more)[0], "moments")
+    assert row["metrics"]["exact_images"] == 16 and row["metrics"]["failures"] == 0
+    assert row["metrics"]["solved_at_step"] == (4 if more["target"] == 1 else 1)
+
+
+def test_a_short_run_a_view_without_keys_and_errors_are_not_applicable(runs):
+    short = attacked(runs("vertical_fe", **{**VERTICAL, "epochs": 1, "batch": 8}, target=1)[0], "moments")
+    assert "1 directions, for batches of 8" in short["why"]
+    run = runs("vertical_fe", **VERTICAL, target=1)[0]
+    assert "holds no Gradients" in attacked(run, "moments", "key_authority")["why"]
+
+
+@pytest.mark.parametrize("mode", ["quadratic", "fedv"])
+@pytest.mark.parametrize("party", ["key_authority", "data_owner:1"])
+def test_the_cloud_with_the_authority_or_an_owner_opens_everything(runs, mode, party):
+    run = runs("vertical_fe", **VERTICAL, target=1, mode=mode)[0]
+    row = attacked(run, "master_key", "cloud_trainer", party)
+    assert row["metrics"]["exact_images"] == 16 and not row["metrics"]["failures"]
