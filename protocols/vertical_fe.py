@@ -115,7 +115,7 @@ class Options:
         return tuple(range(self.classes)) if self.target < 0 else (self.target,)
 
     @property
-    def rows(self) -> tuple[int, ...]:
+    def column_samples(self) -> tuple[int, ...]:
         """Samples, which all owners hold: each has columns of all."""
         return self.counts[:1]
 

@@ -48,6 +48,8 @@ RUNS = [
     ("fedsgd", {"owners": 2},
      [("data_owner:0", "master key", "nothing found"), ("key_authority", "labels", "exact")],
      [("key_authority", "weights", "up to", "w1_copy"), ("key_authority", "samples", "nothing found", None)]),
+    ("vertical_fe", {"epochs": 1, "owners": 2, "mode": "fedv"}, [("data_owner:1", "master key", "exact")],
+     [(CLOUD, "samples", "nothing found", None)]),
     ("reverse_he", {}, [("server", "head", "nothing found"), ("consumer", "head", "bounded")],
      [("key_authority", "head", "nothing found", "r"), ("server + key_authority", "head", "up to", None)]),
 ]  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.adversary.attacks.lattice_span import Found, merged, own_rows
+from parties.adversary.attacks.lattice_span import own_rows
 from parties.adversary.rules.told import Sight, Told
 from parties.adversary.solvers.moves import Moved, between_known, computable, own, unmixed
 from parties.adversary.solvers.rows import by_bias, by_scale
@@ -17,15 +17,15 @@ _WORK = 100_000_000  # roundings that are spent, about two seconds
 
 
 def alone(sight: Sight) -> Iterator[Told]:
-    """Whole rows of the changes between known maps: a batch that gives as many as it has samples is known, of
-    others some samples are, and which of the batch they are is not.
+    """Whole rows of the changes between known maps, of batches that give as many as they have samples: which
+    of another batch they are is not known, so that only the attacks say how many there are.
     """
     every = [u for u in between_known(sight.relations) if not computable(u.terms, u.steps)]
     if not sight.payloads or not every:
         return
     mine, held = own(sight.relations), own_rows(sight.relations)
     first = sorted(every, key=lambda each: (each.since, each.after.owner))[:_CHANGES]
-    found, whole, left = list[Found](), dict[int, int](), _WORK
+    whole, left = dict[int, int](), _WORK
     for moved in unmixed(sight.relations, first):
         left -= moved.matrix.size * (1 if moved.bias is not None else sight.prior.x_max)
         if left < 0:
@@ -33,8 +33,7 @@ def alone(sight: Sight) -> Iterator[Told]:
         rows = _rows(moved, sight.prior.x_max)
         rows = rows[[row.tobytes() not in held for row in rows]]
         index = np.setdiff1d(moved.index, mine)
-        if len(rows) and len(index):
-            found.append(Found(index, rows[: len(index)], moved.since))
+        if len(index):
             whole |= {int(i): moved.since for i in index if len(rows) >= len(index) and int(i) not in whole}
     limits = f"not tried beyond {_CHANGES} changes and some seconds"
     if whole:
@@ -43,15 +42,6 @@ def alone(sight: Sight) -> Iterator[Told]:
         yield Told(
             "samples", sight.of(index, mine), "exact", said, max(whole.values()), samples=index, by="alone"
         )
-    index = np.unique(np.concatenate([np.zeros(0, np.int64), *(each.index for each in found)]))
-    if len(index) > len(whole):
-        rows, last = merged(found)
-        said = (
-            f"of {len(index)}, which is not known: each moved a unit alone, whole rows of changes of known "
-            f"maps, {limits} (bias, exclusive)"
-        )
-        of = f"{min(len(rows), len(index))} of {sum(sight.counts)} samples"
-        yield Told("samples", of, "up to", said, last, samples=index, by="some alone")
 
 
 def _rows(moved: Moved, x_max: int) -> NDArray[np.int64]:

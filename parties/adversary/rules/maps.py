@@ -181,6 +181,7 @@ def _spanned(sight: Sight, every: list[Update], solved: set[int], told: set[int]
         where = np.array(sorted(left - known - told), np.int64)
         said = (
             f"changes of known maps span them; no lattice gave all, none tried beyond {limits} (lattice-span)"
+            "; some may follow one by one (bias, exclusive, spear)"
         )
         since = max(each.since for each in some)
         yield Told("samples", sight.of(where, mine), "bounded", said, since, samples=where, by="open spans")

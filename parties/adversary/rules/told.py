@@ -66,10 +66,10 @@ class Sight:
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Samples of each owner, as far as the configuration says; `rows`, where owners hold columns of the
-        same ones.
+        """Samples of each owner, as far as the configuration says; where owners hold columns of the same
+        ones, its `column_samples`.
         """
-        said = getattr(self.config, "rows", ()) or getattr(self.config, "counts", ())
+        said = getattr(self.config, "column_samples", ()) or getattr(self.config, "counts", ())
         return tuple(said or (self.relations.count(),))
 
     @property
