@@ -19,9 +19,9 @@ _ARRAYS = """
     errstate expand_dims eye finfo flatnonzero flip floor frombuffer full full_like gradient histogram
     hsplit hstack indices identity iinfo inf inner insert interp intersect1d isclose isin kron lexsort
     linspace logspace matmul max may_share_memory mean median meshgrid min min_scalar_type moveaxis nan
-    nan_to_num nanmean ndarray ndim ndindex newaxis nonzero ones ones_like outer packbits pad partition percentile
-    pi polyfit polyval prod promote_types ptp quantile ravel ravel_multi_index repeat reshape resize
-    result_type roll rot90 searchsorted setdiff1d shape shares_memory sign sinc size sort split squeeze
+    nan_to_num nanmean ndarray ndim ndindex newaxis nonzero ones ones_like outer packbits pad partition
+    percentile pi polyfit polyval prod promote_types ptp quantile ravel ravel_multi_index repeat reshape
+    resize result_type roll rot90 searchsorted setdiff1d shape shares_memory sign sinc size sort split squeeze
     stack std sum swapaxes take take_along_axis tensordot tile trace transpose trapezoid tril triu union1d
     unique unpackbits unravel_index vander vdot vsplit vstack where zeros zeros_like fft.fft fft.fft2
     fft.fftfreq fft.ifft fft.ifft2 fft.irfft fft.rfft linalg.cholesky linalg.cond linalg.det linalg.eig
