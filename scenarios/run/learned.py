@@ -86,20 +86,25 @@ class Found:
         """Whether it reads samples, which was carried out."""
         return self.line is not None and reads(self.line)
 
+    @property
+    def settles(self) -> bool:
+        """Whether it is known which ones: a larger coalition may place others, or read all."""
+        return self.reads and self.line is not None and self.line.data.get("samples") != []
+
 
 def smallest_coalitions(run: RunFolder, make: MakeAdversary) -> list[Found]:
     """The smallest coalitions that read another owner's samples exactly, and every coalition that was tried
     and does not.
 
-    By size, up to three parties; one that holds a smaller one that reads is not asked. Owners are alike, so
-    two stand for all.
+    By size, up to three parties; one that holds a smaller one that reads samples, of which it is known which
+    ones they are, is not asked. Owners are alike, so two stand for all.
     """
     _complete(run)
     found: list[Found] = []
     adversary = make(run.view_sources((next(iter(run.sources)),)))
     try:
         for coalition in _candidates(run):
-            if not any(set(old.coalition) <= set(coalition) for old in found if old.reads):
+            if not any(set(old.coalition) <= set(coalition) for old in found if old.settles):
                 lines = held_against_audit(run, _of(run, adversary, coalition))
                 of_others = [line for line in lines if line.quantity in _SAMPLES and line.how != "own"]
                 found.append(Found(coalition, max(of_others, key=_said, default=None)))

@@ -42,7 +42,17 @@ def test_under_secure_aggregation_cloud_and_authority_read_samples(searched):
     found = searched(SECURE)
     pair = found["cloud_trainer", "key_authority"]
     assert pair.reads and "together: solved in integers" in pair.line.detail
-    assert not found["key_authority",].reads
+    alone = found["key_authority",]
+    assert alone.reads and not alone.settles  # a few samples, by units that one alone moved
+    assert alone.line.of == "3 of 48 samples (positions not known)"
+
+
+def test_a_sum_of_copies_gives_the_samples_that_moved_a_unit_alone(finished, lines):
+    run, authority = load_run(finished(SECURE)), ("key_authority",)
+    (line,) = [line for line in lines(SECURE, *authority) if line.data.get("samples") == []]
+    (row,) = attack_run(run, ["exclusive"], authority, run.prior(), Adversary)
+    assert line.how == "exact" and line.of.startswith(f"{row['metrics']['exact_images']} of ")
+    assert row["metrics"]["exact_images"] > 0
 
 
 def test_what_changes_determine_together_is_what_the_attack_solves_rightly(finished, lines):

@@ -17,31 +17,37 @@ _WORK = 100_000_000  # roundings that are spent, about two seconds
 
 
 def alone(sight: Sight) -> Iterator[Told]:
-    """Whole rows of the changes between known maps, of batches that give as many as they have samples: which
-    of another batch they are is not known, so that only the attacks say how many there are.
+    """Whole rows of the changes between known maps: of batches that give as many as they have samples, these;
+    of others how many there are, since which of a batch they are is not known.
     """
-    every = [u for u in between_known(sight.relations) if not computable(u.terms, u.steps)]
-    if not sight.payloads or not every:
+    every = between_known(sight.relations) if sight.payloads else []
+    if all(computable(u.terms, u.steps) for u in every):
         return
     mine, held = own(sight.relations), own_rows(sight.relations)
     first = sorted(every, key=lambda each: (each.since, each.after.owner))[:_CHANGES]
-    whole, left = dict[int, int](), _WORK
+    whole, met, left = dict[int, int](), dict[bytes, int](), _WORK
     for moved in unmixed(sight.relations, first):
         left -= moved.matrix.size * (1 if moved.bias is not None else sight.prior.x_max)
         if left < 0:
             break
-        rows = _rows(moved, sight.prior.x_max)
-        rows = rows[[row.tobytes() not in held for row in rows]]
+        rows = {row.tobytes() for row in _rows(moved, sight.prior.x_max)} - held
         index = np.setdiff1d(moved.index, mine)
         if len(index):
+            met = {row: moved.since for row in rows} | met
             whole |= {int(i): moved.since for i in index if len(rows) >= len(index) and int(i) not in whole}
-    limits = f"not tried beyond {_CHANGES} changes and some seconds"
+    how = f"whole rows of changes of known maps, not tried beyond {_CHANGES} changes and some seconds"
     if whole:
         index = np.array(sorted(whole), np.int64)
-        said = f"each moved a unit alone: whole rows of changes of known maps, {limits} (bias, exclusive)"
+        said = f"each moved a unit alone: {how} (bias, exclusive)"
         yield Told(
             "samples", sight.of(index, mine), "exact", said, max(whole.values()), samples=index, by="alone"
         )
+    if met and len(whole) < sum(sight.counts) - len(mine):
+        # No positions: a larger view, of which other rows are its own, is not asked for the same ones.
+        of = f"{len(met)} of {sum(sight.counts)} samples (positions not known)"
+        said = f"moved a unit alone, which of their batches is not known: {how} (bias, exclusive)"
+        none = np.zeros(0, np.int64)
+        yield Told("samples", of, "exact", said, min(met.values()), samples=none, by="some alone")
 
 
 def _rows(moved: Moved, x_max: int) -> NDArray[np.int64]:
