@@ -14,7 +14,7 @@ from protocols.language.errors import ConfigError
 from scenarios.page.report_command import report
 from scenarios.recorder.gather_command import gather
 from scenarios.run.attack_command import attack
-from scenarios.run.command import Scenarios
+from scenarios.run.command import Comparing, Scenarios
 from scenarios.run.new_command import new
 from scenarios.show.check_command import check
 from scenarios.show.doctor_command import doctor
@@ -218,15 +218,17 @@ def predict(
             show_prediction(console(), folder, result)
 
 
-@app.command()
+@app.command(cls=Comparing)
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...")],
     as_json: Annotated[bool, typer.Option("--json", help="Print compare.json and nothing else.")] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Also write JSON, CSV and a picture into this folder.")
+        Path | None, typer.Option("--out", help="Also write JSON, CSV and pictures into this folder.")
     ] = None,
 ) -> None:
-    """Show finished runs side by side: accuracy, time, bytes, what each party saw."""
+    """Show finished runs side by side: accuracy, time, bytes, what each party saw. Without a RUN but with
+    options of runs, such as --dataset digits: run every protocol first (keyhole run compare --help).
+    """
     with reported():
         from scenarios.show.comparison_table import show_comparison
         from scenarios.study.comparison import stored_comparison
