@@ -89,11 +89,9 @@ def contenders(options: Given = MappingProxyType({})) -> tuple[Contender, ...]:
         scenario, asked = find_scenario(name), options.get(VARIANTS.get(name, ""))
         if scenario.task is not None:  # it trains nothing that could be set beside the others
             continue
-        known = _VALUES.get(name, (None,))
-        kind = type(known[0])
-        found += [
-            Contender(scenario, each) for each in ([kind(asked)] if asked and name in VARIANTS else known)
-        ]
+        values: tuple[Any, ...] = _VALUES.get(name, (None,))
+        chosen = (type(values[0])(asked),) if asked and name in _VALUES else values
+        found += [Contender(scenario, each) for each in chosen]
     return tuple(found)
 
 
