@@ -310,7 +310,7 @@ def test_what_each_party_rebuilds_stands_beside_what_it_costs(done, guessed):
 
 
 def test_nothing_run_and_no_audit_is_undecided_and_never_nothing():
-    experiment = small("vertical_fe", samples=8, batch=4, no_audit=True)
+    experiment = small("vertical_fe", samples=8, batch=4, mode="fedv", no_audit=True)
     clear = [Learned("key_authority", "w", "cloud_trainer", "clear", "", 0)]
     lines = leakage.as_rows(leakage.of_small_instance(experiment, clear))
     found = leakage.rebuilt(lines, ["cloud_trainer", "key_authority"], 1)
