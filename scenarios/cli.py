@@ -14,7 +14,7 @@ from protocols.language.errors import ConfigError
 from scenarios.page.report_command import report
 from scenarios.recorder.gather_command import gather
 from scenarios.run.attack_command import attack
-from scenarios.run.command import Scenarios
+from scenarios.run.command import Comparing, Scenarios
 from scenarios.run.new_command import new
 from scenarios.show.check_command import check
 from scenarios.show.doctor_command import doctor
@@ -127,6 +127,8 @@ def list_(
 _DATASETS = {
     "digits": "1797 images of 8x8, part of scikit-learn (default)",
     "mnist": "70 000 images of 28x28; idx files in --data-dir, or fetched where a network exists",
+    "iris": "150 rows of 4 numbers, 3 classes, part of scikit-learn",
+    "breast_cancer": "569 rows of 30 numbers, 2 classes, part of scikit-learn",
     "cifar10": "images of 32x32x3; files in --data-dir; --gray",
     "FILE.npz": "images, or X (N, features) of a table; labels or y, texts too; optionally test_images and "
     "test_labels, else a fifth is held out",
@@ -216,15 +218,17 @@ def predict(
             show_prediction(console(), folder, result)
 
 
-@app.command()
+@app.command(cls=Comparing)
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...")],
     as_json: Annotated[bool, typer.Option("--json", help="Print compare.json and nothing else.")] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Also write JSON, CSV and a picture into this folder.")
+        Path | None, typer.Option("--out", help="Also write JSON, CSV and pictures into this folder.")
     ] = None,
 ) -> None:
-    """Show finished runs side by side: accuracy, time, bytes, what each party saw."""
+    """Show finished runs side by side: accuracy, time, bytes, what each party saw. Without a RUN but with
+    options of runs, such as --dataset digits: run every protocol first (keyhole run compare --help).
+    """
     with reported():
         from scenarios.show.comparison_table import show_comparison
         from scenarios.study.comparison import stored_comparison

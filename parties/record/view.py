@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -19,6 +19,7 @@ from protocols.language.view import Kind, Row
 __all__ = ["Kind", "Record", "Row", "View"]
 
 _LAST = (1 << 63) - 1
+_KNOWN = 4096  # results that a view keeps
 
 
 class View:
@@ -41,6 +42,7 @@ class View:
         self._until, self._headed = until, headed
         self.parties = tuple(party for _, party in self._sources)
         self._transcripts: dict[str, Transcript] = {}
+        self._known: dict[tuple[Any, ...], Any] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return View, (self._sources, self._until, self._headed)
@@ -170,7 +172,19 @@ class View:
 
     def before(self, seq: int) -> View:
         """The same view as it was after the message of that number."""
-        return self._like(self._sources, seq)
+        found = self._like(self._sources, seq, self._headed)
+        found._known = self._known
+        return found
+
+    def once(self, what: tuple[Any, ...], find: Callable[[], Any]) -> Any:
+        """What `find` computes of payloads that `what` names by their digests: once for a view and all that
+        begins it. The caller has read these payloads, so that none counts that was not kept.
+        """
+        if what not in self._known:
+            while len(self._known) >= _KNOWN:
+                del self._known[next(iter(self._known))]
+            self._known[what] = find()
+        return self._known[what]
 
     def _like(self, sources: Iterable[tuple[str, str]], until: int, headed: bool = False) -> View:
         found = View(sources, until, headed)

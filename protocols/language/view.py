@@ -6,7 +6,7 @@ needs only what is here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
@@ -61,6 +61,12 @@ class View(Protocol):
 
     def value(self, row: Row) -> Any:
         """The value of an entry; `DataError` if its payload was not recorded or was altered."""
+        ...
+
+    def once(self, what: tuple[Any, ...], find: Callable[[], Any]) -> Any:
+        """What `find` computes of payloads that were read, and that `what` names by their digests: once for
+        a view and all that begins it.
+        """
         ...
 
     def labels(self) -> tuple[str, ...]:

@@ -134,6 +134,7 @@ class _Reader:
         self._keys = in_rounds(view, "sk", Kind.RECEIVED)
         self._asked = in_rounds(view, "w")
         self._public = Kept(self._mpk, 2)
+        self._whole = Kept(self._ciphertexts, 2)
         self._loaded = Kept(self._load, 2)
         self._errors = Kept(self._opened_errors, 64)
 
@@ -167,7 +168,7 @@ class _Reader:
 
     def _load(self, number: int) -> Any:
         scheme = qfe if self._how.quadratic else ipfe_ddh
-        return scheme.load(self._public("mpk"), self._ciphertexts(number))
+        return scheme.load(self._public("mpk"), self._whole(number))
 
     def _weights(self, steps: list[int]) -> Array:
         return np.concatenate([np.asarray(self._view.value(self._asked[step]), np.int64) for step in steps])
@@ -193,9 +194,17 @@ class _Reader:
             )
 
     def _values(self, number: int, steps: Array) -> Array:
-        ct, mpk = self._loaded(number), self._public("mpk")
-        keys = (self._view.value(self._keys[step]) for step in steps.tolist())
-        return np.concatenate([qfe.decrypt(mpk, sk, ct, workers.available())[0] for sk in keys])
+        self._whole(number)  # read, whether its gradients are known or not
+        return np.concatenate([self._gradient(number, step) for step in steps.tolist()])
+
+    def _gradient(self, number: int, step: int) -> Array:
+        """The gradient (heads, n) of a batch by the keys of a step."""
+        upload, place = divmod(number, self._how.per_upload)
+        sk, mpk, parts = self._view.value(self._keys[step]), self._public("mpk"), self._uploads[upload]
+        what = ("gradient", place, self._keys[step].sha256, *(row.sha256 for row in parts))
+        opened = lambda: qfe.decrypt(mpk, sk, self._loaded(number), workers.available())[0]  # noqa: E731
+        found: Array = self._view.once(what, opened)
+        return found
 
     # --- fedv
 

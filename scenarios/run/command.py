@@ -45,6 +45,25 @@ class Late(TyperCommand):
         return made.make_context(info_name, args, parent, **extra)
 
 
+class Comparing(TyperCommand):
+    """Runs that exist side by side; given any option of a run, such as --dataset, all protocols, which are
+    run.
+    """
+
+    _OWN = frozenset(["--json", "--out", "--help", "-h"])
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        asked = {arg.partition("=")[0] for arg in args if arg.startswith("--") and arg != "--"}
+        if asked <= self._OWN:
+            return super().make_context(info_name, args, parent, **extra)
+        return _all_protocols("compare").make_context(info_name, args, parent, **extra)
+
+
+def _all_protocols(name: str) -> Late:
+    about = "every protocol on one data set, side by side"
+    return Late(name, about, lambda: command(name, _of_all(), run_compare, about))
+
+
 class Scenarios(TyperGroup):
     """The scenarios as commands, each made when it is asked for."""
 
@@ -60,8 +79,7 @@ class Scenarios(TyperGroup):
             about = "what a configuration file asks for; options that are given stand above it"
             return Late(cmd_name, about, lambda: _of_config(cmd_name))
         if name == "compare" and name in self.list_commands(ctx):
-            about = "every protocol on one data set, side by side"
-            return Late(name, about, lambda: command(name, _of_all(), run_compare, about))
+            return _all_protocols(name)
         with reported():
             return self.made(cmd_name, _asked_for(cmd_name))
 
@@ -182,7 +200,7 @@ def _of_all() -> dict[str, Declared]:
     from scenarios.study.compare import contenders
 
     found: dict[str, Declared] = {}
-    for contender in contenders(None):
+    for contender in contenders():
         found = {**contender.scenario.options(), **found}
     return found | options_of(_Budget)
 

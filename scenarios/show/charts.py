@@ -18,6 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from parties.adversary.attack import STRENGTH
 from scenarios.run.folder import private_file
 from scenarios.show.summary import size
 from scenarios.show.units import span
@@ -30,6 +31,8 @@ _LABEL = 7.5  # points
 _ROW_INCHES = 0.62  # of a comparison
 _ROUNDING = 1 / 255**2 / 12  # mean squared error of rounding to a quantum: what is below it is drawn on it
 _LEAST_FPR = 1e-3  # at which the axis of rates begins
+_MARKS = (("o", _BLUE, 0.0), ("D", "#aa3377", -0.14), ("s", _ORANGE, -0.28), ("^", "#228833", -0.42))
+_NEAR = 3.0  # costs below this ratio would write their names over each other
 _EXACT = "exact"  # the mark of circles on the axis
 _NOTHING = 1e-12  # mean squared errors below it are the rounding of floats
 _IN_A_RATE = 10  # nulls, of which a false positive rate that is fewer of them is marked
@@ -82,6 +85,62 @@ def draw_comparison(path: Path, rows: Sequence[dict[str, Any]]) -> None:
             axes.spines[["top", "right"]].set_visible(False)
             axes.tick_params(axis="x", labelsize=8)
             axes.tick_params(axis="y", length=0)
+
+
+def draw_leakage(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Seconds against what a party can rebuild of others' samples: a mark for each role of each row."""
+    laps = [(row, [row["seconds"][name] for name in ("setup", "train")]) for row in rows if row["rebuilt"]]
+    known = [{**row, "cost": sum(each)} for row, each in laps if None not in each]
+    with drawn(path, 9.6, 6.2) as figure:
+        axes = figure.subplots()
+        axes.set_title(
+            "cost, and what each party alone can rebuild of others' samples", fontsize=10.5, loc="left"
+        )
+        marks = {role: _MARKS[place % len(_MARKS)] for place, role in enumerate(_roles_of(known))}
+        names: dict[int, list[tuple[float, str]]] = {}
+        there = {each["how"] for row in known for each in row["rebuilt"]} | {STRENGTH[1]}
+        levels_of = [how for how in STRENGTH if how in there - {"own"}]
+        for row in sorted(known, key=lambda row: row["cost"]):
+            at = row["cost"]
+            levels = {each["party"].partition(":")[0]: levels_of.index(each["how"])
+                      for each in row["rebuilt"] if each["how"] in levels_of}  # fmt: skip
+            for role, level in levels.items():
+                marker, colour, shift = marks[role]
+                filled = "white" if row["extrapolated"] else colour
+                axes.plot(
+                    at, level + shift, marker, color=colour, markerfacecolor=filled, markersize=8, zorder=3
+                )
+            first = next(iter(marks))
+            level = levels.get(first, min(levels.values(), default=0))
+            axes.axvline(at, color="0.93", linewidth=0.8, zorder=0)
+            names.setdefault(level, []).append((at, row["name"] + " ~" * row["extrapolated"]))
+        for level, mine in names.items():
+            last, lift = 0.0, 9
+            for at, name in mine:
+                lift, last = lift % 33 + 11 if last and at < _NEAR * last else 9, at
+                axes.annotate(name, (at, level), xytext=(0, lift), textcoords="offset points",
+                              fontsize=_LABEL, ha="center", zorder=4)  # fmt: skip
+        for role, (marker, colour, _) in marks.items():
+            axes.plot([], [], marker, color=colour, markersize=8, label=role.replace("_", " "))
+        axes.set_xscale("log")
+        axes.margins(x=0.12)
+        axes.set_ylim(-0.6, len(levels_of) - 0.15)
+        axes.set_yticks(range(len(levels_of)), levels_of, fontsize=9)
+        axes.set_xlabel(
+            "seconds of set-up and training, on this machine; hollow and ~: extrapolated from real steps",
+            fontsize=9,
+        )
+        axes.grid(axis="y", color="0.9", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        if marks:
+            figure.legend(loc="outside lower center", ncols=4, fontsize=8.5, frameon=False)
+
+
+def _roles_of(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Roles, who trains first."""
+    roles = dict.fromkeys(each["party"].partition(":")[0] for row in rows for each in row["rebuilt"])
+    return sorted(roles, key=lambda role: (role not in ("cloud_trainer", "server"), role))
 
 
 def draw_widths(path: Path, rows: Sequence[dict[str, Any]], title: str) -> None:

@@ -14,6 +14,7 @@ from scenarios.show.summary import measure, outcome, share, size, value
 from scenarios.show.tables import table
 from scenarios.show.units import span
 from scenarios.study.comparison import seen
+from scenarios.study.leakage import SAID, table_of
 
 _LETTERS = {"data_owner": "O", "key_authority": "A", "cloud_trainer": "C"}
 _SAMPLES = "training samples"
@@ -30,6 +31,7 @@ def show_comparison(console: Console, content: dict[str, Any], folder: Path | No
     rows = content["rows"]
     parts: list[RenderableType] = [
         Group(figures_table(rows, console.width), Text(_HEAD, style="dim")),
+        Group(leakage_table(rows), Text(SAID, style="dim")),
         edges_table(rows),
     ]
     parts.append(Group(seen_table(rows), *(Text(line, style="dim") for line in by_design(rows))))
@@ -41,7 +43,9 @@ def show_comparison(console: Console, content: dict[str, Any], folder: Path | No
         console.print(Padding(part, (min(number, 1), 0, 0, 2), expand=False), highlight=False)
     if folder is not None:
         console.print(
-            f"\n  {folder}/   compare.json · compare.csv · compare.png", highlight=False, soft_wrap=True
+            f"\n  {folder}/   compare.json · compare.csv · compare.md · compare.png · leakage.png",
+            highlight=False,
+            soft_wrap=True,
         )
 
 
@@ -65,6 +69,24 @@ def figures_table(rows: list[dict[str, Any]], width: int) -> Table:
             style=_STYLES.get(row["status"], ""),
         )  # fmt: skip
     return found
+
+
+def leakage_table(rows: list[dict[str, Any]]) -> Table:
+    """What a run costs, and what each party can rebuild."""
+    (first, *rest), lines = table_of(rows)
+    numbers, roles = rest[:4], rest[4:]
+    shown: list[tuple[RenderableType, ...]] = [
+        (line[0].replace(" (", "\n(", 1), *line[1:5], *map(_coloured, line[5:])) for line in lines
+    ]
+    columns = (first, *(f">{name}" for name in numbers), *roles)
+    return table(columns, shown, "cost, and what each party can rebuild")
+
+
+def _coloured(text: str) -> Text:
+    """Red where samples are read, yellow where they are constrained or nobody could tell."""
+    how = text.partition(",")[0]
+    read, open_ = ("clear", "exact", "up to", "determined"), ("bounded", "undecided", "not analysed")
+    return Text(text, style="red" if how in read else "yellow" if how in open_ else "")
 
 
 def edges_table(rows: list[dict[str, Any]]) -> Table:
@@ -123,7 +145,8 @@ def measured_note(row: dict[str, Any]) -> str:
         for one in cost["measured"]
         for seconds in one["step_seconds"][-1:]
     )
-    size_of = f"h = {row['config']['layers'][0]}, n = {row['config']['features']}"
+    widths = f"h = {row['config']['layers'][0]}, " if "layers" in row["config"] else ""
+    size_of = f"{widths}n = {row['config']['features']}"
     linear = "" if len(cost["measured"]) > 1 else ", taken as linear in the batch: an upper end"
     return (
         f"{row['name']} is extrapolated to about {span(row['seconds']['total'])} ({row['why']}): "

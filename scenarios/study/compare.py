@@ -13,20 +13,24 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from parties.data.datasets import Split
 from parties.record.transcript import Record
 from protocols.crypto.groups.named import PAIRINGS
 from protocols.language.errors import ConfigError, KeyholeError
 from protocols.language.options import flag
 from protocols.network.config import Labels, Scheme
-from scenarios.run.catalogue import find_scenario
+from protocols.vertical_fe import Mode
+from scenarios.run.catalogue import PROTOCOLS, find_scenario
 from scenarios.run.execute import RecordTooLarge, check_size, execute
 from scenarios.run.experiment import Experiment, Scenario, prepare
 from scenarios.run.hosts import runtime_named
 from scenarios.run.options import RUN_OPTIONS, Given, given_only
 from scenarios.study import cost
 from scenarios.study.comparison import (
+    VARIANTS,
     comparison,
     extrapolated_row,
     failed_row,
@@ -39,8 +43,8 @@ from scenarios.study.comparison import (
 from scenarios.study.comparison_schema import Compared
 from scenarios.study.study import Cell, Settings, Study, begun, carry_out
 
-BUDGET_SECONDS = 1800.0
-ENCRYPTING = ("plain_fe", "mitig1")  # only these can take long enough to ask beforehand
+BUDGET_SECONDS = 180.0
+_VALUES = {"plain_fe": (Scheme.LWE, Scheme.DDH), "vertical_fe": tuple(Mode)}  # of the options in `VARIANTS`
 
 _ALONE = "run it alone with `keyhole --debug run ...` for a traceback"
 
@@ -49,15 +53,15 @@ Watch = Callable[[Experiment], AbstractContextManager[Callable[[str, int], None]
 
 @dataclass(frozen=True)
 class Contender:
-    """A scenario to be run, with the scheme that it is run with."""
+    """A scenario to be run, with the scheme or the mode that it is run with."""
 
     scenario: Scenario
-    scheme: Scheme | None = None
+    variant: Enum | None = None
 
     @property
     def name(self) -> str:
         """Such as `plain-fe lwe`."""
-        return run_name(self.scenario.name, self.scheme.value if self.scheme else None)
+        return run_name(self.scenario.name, self.variant and self.variant.value)
 
 
 @dataclass(frozen=True)
@@ -76,16 +80,19 @@ class Prepared:
         return self.contender.name.replace(" ", "-")
 
 
-def contenders(scheme: Scheme | None = None) -> tuple[Contender, ...]:
-    """All protocols; plain FE under each scheme, or the one that was asked for."""
-    schemes = [scheme] if scheme else [Scheme.LWE, Scheme.DDH]
-    return (
-        Contender(find_scenario("plain")),
-        *(Contender(find_scenario("plain_fe"), each) for each in schemes),
-        Contender(find_scenario("mitig1")),
-        Contender(find_scenario("mitig2")),
-        Contender(find_scenario("fedsgd")),
-    )
+def contenders(options: Given = MappingProxyType({})) -> tuple[Contender, ...]:
+    """All protocols that train; those of which there are several under each scheme or mode, or the one that
+    was asked for.
+    """
+    found = []
+    for name in PROTOCOLS:
+        scenario, asked = find_scenario(name), options.get(VARIANTS.get(name, ""))
+        if scenario.task is not None:  # it trains nothing that could be set beside the others
+            continue
+        values: tuple[Any, ...] = _VALUES.get(name, (None,))
+        chosen = (type(values[0])(asked),) if asked and name in _VALUES else values
+        found += [Contender(scenario, each) for each in chosen]
+    return tuple(found)
 
 
 def compare(options: Given, budget: float, watch: Watch) -> tuple[Path, dict[str, Any]]:
@@ -98,7 +105,7 @@ def compare(options: Given, budget: float, watch: Watch) -> tuple[Path, dict[str
         raise ConfigError("--budget must be a number of seconds, 0 to extrapolate everything that encrypts")
     folder, settings = begun("compare", options.get("out"), _settings(options, budget))
     seeded = {**options, "seed": settings["seed"]}
-    prepared = [_prepared(contender, seeded) for contender in contenders(_scheme(options))]
+    prepared = [_prepared(contender, seeded) for contender in contenders(options)]
     refusals = [each.refusal for each in prepared if each.refusal is not None]
     if len(refusals) == len(prepared):
         raise refusals[0]
@@ -123,10 +130,11 @@ def compared(each: Prepared, folder: Path, budget: float, watch: Watch) -> list[
     """A cell: run a contender, or find out what it would cost; what goes wrong is its row's."""
     contender, experiment = each.contender, each.experiment
     if experiment is None:
-        scheme = contender.scheme.value if contender.scheme else None
-        return [refused_row(contender.scenario.name, scheme, str(each.refusal), each.ignored)]
+        variant = contender.variant and contender.variant.value
+        return [refused_row(contender.scenario.name, variant, str(each.refusal), each.ignored)]
     try:
-        estimate = _over_budget(experiment, budget) if contender.scenario.name in ENCRYPTING else None
+        encrypts = "scheme" in experiment.protocol.describe(experiment.config)  # nothing else takes long
+        estimate = _over_budget(experiment, budget) if encrypts else None
         if estimate is not None:
             why = f"not run: over the budget of {budget:g} s"
             return [extrapolated_row(experiment, estimate, why, each.ignored)]
@@ -157,8 +165,8 @@ def _prepared(contender: Contender, options: Given) -> Prepared:
     """The experiment of a contender, without the options that it lacks."""
     lacking = _lacking(contender, options)
     kept = {**options, **dict.fromkeys(lacking), "out": None}
-    if contender.scheme is not None:
-        kept["scheme"] = contender.scheme
+    if contender.variant is not None:
+        kept[VARIANTS[contender.scenario.name]] = contender.variant
     # Who was to be corrupted may take no part in this protocol: then it is trained, and not attacked.
     attacking = ("corrupt", "attack") if kept.get("attack") else ("corrupt",)
     tries: list[tuple[str, ...]] = [(), attacking] if kept.get("corrupt") else [()]
@@ -178,6 +186,9 @@ def _lacking(contender: Contender, options: Given) -> tuple[str, ...]:
     has = contender.scenario.options()
     aliases = {each.about.alias for each in has.values()}
     lacking = [name for name in given_only(options) if name not in has and name not in aliases]
+    split = options.get("split")
+    if split and Split(split).value not in contender.scenario.protocol.SPLITS:
+        lacking.append("split")
     if options.get("group") and "group" not in lacking and not _uses_group(contender, options):
         lacking.append("group")
     return tuple(lacking)
@@ -186,12 +197,7 @@ def _lacking(contender: Contender, options: Given) -> tuple[str, ...]:
 def _uses_group(contender: Contender, options: Given) -> bool:
     if contender.scenario.name == "mitig1":
         return options["group"] in PAIRINGS
-    return contender.scheme is Scheme.DDH or Labels(options.get("labels") or Labels.CLEAR) is Labels.FEBO
-
-
-def _scheme(options: Given) -> Scheme | None:
-    """The one scheme that was asked for, if one was."""
-    return Scheme(options["scheme"]) if options.get("scheme") else None
+    return contender.variant is Scheme.DDH or Labels(options.get("labels") or Labels.CLEAR) is Labels.FEBO
 
 
 def _flags(names: Sequence[str]) -> tuple[str, ...]:

@@ -1,8 +1,10 @@
-"""Runs side by side, as data: compare.csv, and compare.json, whose keys `comparison_schema.py` documents."""
+"""Runs side by side, as data: compare.csv, compare.md, and compare.json, whose keys `comparison_schema.py`
+documents.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,18 +13,20 @@ from protocols.language.errors import DataError
 from protocols.language.options import as_plain
 from protocols.network.config import Scheme
 from scenarios.run.experiment import Experiment
-from scenarios.run.folder import RunFolder, load_run, write_json
+from scenarios.run.folder import RunFolder, load_run, write_json, write_text
 from scenarios.run.learned import learned_rows
 from scenarios.run.report import security
 from scenarios.run.status import incomplete
-from scenarios.show.charts import draw_comparison
+from scenarios.show.charts import draw_comparison, draw_leakage
 from scenarios.show.summary import meaning, outcome
 from scenarios.study.comparison_schema import Compared
 from scenarios.study.cost import Cost, counts, extrapolate
+from scenarios.study.leakage import markdown, of_small_instance, rebuilt
 from scenarios.study.probe import Amounts
 from scenarios.study.study import Cell, Study, begun, carry_out, plain_row, write_csv
 
 PHASES = ("setup", "train", "attack", "report", "total", "per_step")
+VARIANTS = {"plain_fe": "scheme", "vertical_fe": "mode"}  # the option in which runs of one protocol are named
 _UNKNOWN: dict[str, Any] = {
     "run": None,
     "why": "",
@@ -32,6 +36,7 @@ _UNKNOWN: dict[str, Any] = {
     "bytes": None,
     "edges": [],
     "learned": [],
+    "rebuilt": [],
     "attacks": [],
     "ignored": [],
     "cost": None,
@@ -55,7 +60,7 @@ def finished_row(run: RunFolder, path: str, ignored: Sequence[str] = ()) -> Comp
     return Compared(
         **{
             **_UNKNOWN,
-            **_named(result["scenario"], result["protocol"], result["security"]),
+            **_named(result["scenario"], result["protocol"], result["security"], result["config"]),
             "status": "done",
             "extrapolated": False,
             "run": path,
@@ -68,6 +73,7 @@ def finished_row(run: RunFolder, path: str, ignored: Sequence[str] = ()) -> Comp
             "bytes": sum(edge["bytes"] for edge in edges),
             "edges": edges,
             "learned": [_without_data(item) for item in result["learned"]],
+            "rebuilt": rebuilt(result["learned"], _roles(edges), len(result["config"]["counts"])),
             "attacks": [_attack(row) for row in result["attacks"]],
             "ignored": list(ignored),
         }
@@ -79,6 +85,7 @@ def extrapolated_row(experiment: Experiment, cost: Cost, why: str, ignored: Sequ
     parts, steps = extrapolate(cost, experiment), experiment.steps
     setup, train = parts["setup"]["seconds"], parts["train"]["seconds"]
     edges = _edges(list(parts.values()))
+    lines = learned_rows(of_small_instance(experiment, cost.clear))
     known = {"setup": setup, "train": train, "total": setup + train, "per_step": train / steps}
     return Compared(
         **{
@@ -87,7 +94,8 @@ def extrapolated_row(experiment: Experiment, cost: Cost, why: str, ignored: Sequ
             "messages": sum(edge["messages"] for edge in edges),
             "bytes": sum(edge["bytes"] for edge in edges),
             "edges": edges,
-            "learned": [_without_data(item) for item in learned_rows(list(cost.clear))],
+            "learned": [_without_data(item) for item in lines],
+            "rebuilt": rebuilt(lines, _roles(edges), experiment.owners),
             "cost": cost.as_plain(counts(experiment)),
         }
     )
@@ -98,18 +106,18 @@ def failed_row(experiment: Experiment, why: str, ignored: Sequence[str] = ()) ->
     return Compared(**_unfinished(experiment, "failed", why, ignored))
 
 
-def refused_row(scenario: str, scheme: str | None, why: str, ignored: Sequence[str] = ()) -> Compared:
+def refused_row(scenario: str, variant: str | None, why: str, ignored: Sequence[str] = ()) -> Compared:
     """A row for a run that was refused before it began."""
-    named = {"name": run_name(scenario, scheme), "scheme": scheme, "security": "unknown"}
+    scheme = variant if VARIANTS.get(scenario, "scheme") == "scheme" else None
+    named = {"name": run_name(scenario, variant), "scheme": scheme, "security": "unknown"}
     rest = {"status": "failed", "extrapolated": False, "config": None, "seed": None, "steps": None}
     said = {"why": why, "ignored": list(ignored)}
-    return Compared(**{**_UNKNOWN, **_named(scenario, scenario, {}), **named, **rest, **said})
+    return Compared(**{**_UNKNOWN, **_named(scenario, scenario, {}, {}), **named, **rest, **said})
 
 
-def run_name(scenario: str, scheme: str | None) -> str:
-    """Such as `plain-fe lwe`: the scheme is named where there is a choice."""
-    chosen = scheme if scheme in {each.value for each in Scheme} else None
-    return " ".join(filter(None, (scenario.replace("_", "-"), chosen)))
+def run_name(scenario: str, variant: str | None) -> str:
+    """Such as `plain-fe lwe`: the scheme, or whatever else there is a choice of, is named."""
+    return " ".join(filter(None, (scenario.replace("_", "-"), variant)))
 
 
 def comparison(
@@ -151,10 +159,12 @@ def stored(path: Path) -> list[Compared]:
 
 
 def write_comparison(folder: Path, content: dict[str, Any]) -> None:
-    """compare.json, compare.csv and compare.png."""
+    """compare.json, compare.csv, compare.md, compare.png and leakage.png; of pictures an SVG each."""
     write_json(folder / "compare.json", content)
+    write_text(folder / "compare.md", markdown(content))
     write_csv(folder / "compare.csv", [csv_row(row) for row in content["rows"]])
     draw_comparison(folder / "compare.png", content["rows"])
+    draw_leakage(folder / "leakage.png", content["rows"])
 
 
 def csv_row(row: dict[str, Any]) -> dict[str, Any]:
@@ -167,6 +177,7 @@ def csv_row(row: dict[str, Any]) -> dict[str, Any]:
         **{f"seconds_{name}": row["seconds"][name] for name in PHASES},
         **{key: row[key] for key in ("steps", "messages", "bytes")},
         "bytes_by_edge": "; ".join(edges),
+        "rebuilt": "; ".join(f"{each['party']}: {each['how']} {each['of']}" for each in row["rebuilt"]),
         "in_the_clear": _listed(seen(row, "clear")),
         "solved_for": _listed(seen(row, "exact")),
         "attacks": "; ".join(f"{a['attack']} {outcome(a)}" for a in row["attacks"]),
@@ -178,11 +189,11 @@ def csv_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def differences(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For every option in which runs differ, what it is in each of them."""
+    """For every option in which runs that have it differ, what it is in each of them."""
     configs = {row["name"]: {**row["config"], "seed_of_run": row["seed"]} for row in rows if row["config"]}
     found = {}
     for option in ("seed_of_run", *(name for names in _COMPARED.values() for name in names)):
-        values = {name: config.get(option) for name, config in configs.items()}
+        values = {name: config[option] for name, config in configs.items() if option in config}
         if any(value != next(iter(values.values())) for value in values.values()):
             found[_words(option)] = values
     return found
@@ -212,7 +223,12 @@ def _unfinished(experiment: Experiment, status: str, why: str, ignored: Sequence
     config = experiment.config
     return {
         **_UNKNOWN,
-        **_named(experiment.scenario.name, experiment.scenario.protocol.NAME, security(experiment)),
+        **_named(
+            experiment.scenario.name,
+            experiment.scenario.protocol.NAME,
+            security(experiment),
+            as_plain(config),
+        ),
         "status": status,
         "extrapolated": status == "extrapolated",
         "why": why,
@@ -221,8 +237,7 @@ def _unfinished(experiment: Experiment, status: str, why: str, ignored: Sequence
             **as_plain(config),
             "runtime": experiment.runtime,
             "record": experiment.record.value,
-            "counts": list(config.counts),
-            "layers": list(config.layers),
+            **{name: list(getattr(config, name)) for name in ("counts", "layers") if hasattr(config, name)},
         },
         "seed": experiment.seed,
         "steps": experiment.steps,
@@ -230,10 +245,12 @@ def _unfinished(experiment: Experiment, status: str, why: str, ignored: Sequence
     }
 
 
-def _named(scenario: str, protocol: str, lines: dict[str, str]) -> dict[str, Any]:
+def _named(scenario: str, protocol: str, lines: dict[str, str], config: Mapping[str, Any]) -> dict[str, Any]:
     said = lines.get("scheme", "")
     scheme = said.replace(",", " ").split(" ")[0] or None
-    return {"name": run_name(scenario, scheme), "scenario": scenario, "protocol": protocol, "scheme": scheme,
+    chosen = scheme if scheme in {each.value for each in Scheme} else None
+    variant = config.get(VARIANTS[scenario]) if scenario in VARIANTS else chosen
+    return {"name": run_name(scenario, variant), "scenario": scenario, "protocol": protocol, "scheme": scheme,
             "security": short_security(lines), "security_lines": lines}  # fmt: skip
 
 
@@ -269,6 +286,11 @@ def _edges(parts: Sequence[Amounts]) -> list[dict[str, Any]]:
         )
         traffic.append({"sender": sender, "receiver": receiver, "messages": messages, "bytes": nbytes})
     return _merged(traffic)
+
+
+def _roles(edges: Sequence[dict[str, Any]]) -> list[str]:
+    """Who takes part, by what was sent."""
+    return list(dict.fromkeys(role for edge in edges for role in (edge["sender"], edge["receiver"])))
 
 
 def _attack(row: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from protocols.language.options import derived
 from scenarios.run.json_schema import Schema, object_of
-from scenarios.run.result import Known, Metrics
+from scenarios.run.result import How, Known, Metrics
 from scenarios.study.cost import Counts
 
 _SHARE: dict[str, float] = {"least": 0, "most": 1}
@@ -93,6 +93,17 @@ class ComparedAttack:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RebuiltSamples:
+    """the strongest line of the ledger of one party alone, about samples that are not its own"""
+
+    party: str = derived("whose view; of many owners the first")
+    how: How = derived("as in result.json")
+    of: str = derived("of how many samples")
+    detail: str = derived("the derivation in words")
+    since_round: int | None = derived("training step since when")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Compared:
     """one run of a comparison"""
 
@@ -119,7 +130,11 @@ class Compared:
     bytes: int | None = derived("their payload bytes", least=0)
     edges: list[dict[str, Any]] = derived("messages between two roles", holds=list[ComparedEdge])
     learned: tuple[Known, ...] = derived(
-        "as in result.json without `data`; of an extrapolated run, what crossed in the clear"
+        "as in result.json without `data`; of an extrapolated run, what crossed in the clear, and what an "
+        "audit of a small instance adds for each party alone"
+    )
+    rebuilt: list[dict[str, Any]] = derived(
+        "what each party alone can rebuild of others' samples", holds=list[RebuiltSamples]
     )
     attacks: list[dict[str, Any]] = derived("attacks that were asked for", holds=list[ComparedAttack])
     ignored: list[str] = derived("given options that mean nothing to this protocol")

@@ -18,7 +18,16 @@ from parties.adversary.attack import Learned
 from protocols.language.options import derived
 from protocols.network.schedule import chunks, round_count
 from scenarios.run.experiment import Experiment
-from scenarios.study.probe import WARM_STEPS, Amounts, Measured, measure, rounded, summed, trains_copies
+from scenarios.study.probe import (
+    WARM_STEPS,
+    Amounts,
+    Measured,
+    measure,
+    rounded,
+    sample_count,
+    summed,
+    trains_copies,
+)
 
 _LARGE_SECONDS = 30.0  # that the steps of the larger batch may take, as far as foreseen
 _UPLOAD_SECONDS = 5.0  # that the larger upload may take
@@ -100,7 +109,7 @@ def probe(experiment: Experiment, crude: Cost | None = None) -> Cost:
     if batch == 1:
         return first
     uploaded = int(_UPLOAD_SECONDS * small.samples / small.upload["seconds"])
-    samples = max(batch * experiment.owners, min(uploaded, sum(config.counts)))
+    samples = max(batch * experiment.owners, min(uploaded, sample_count(config)))
     return Cost((*first.measured, measure(experiment, batch, samples)[0]), first.clear)
 
 
@@ -121,7 +130,7 @@ def counts(experiment: Experiment) -> Counts:
     """How often each part of a run occurs."""
     config, protocol = experiment.config, experiment.scenario.protocol
     uploads = chunks(config, protocol.upload_rows(config)) if hasattr(protocol, "upload_rows") else 1
-    copies, samples = trains_copies(experiment), sum(config.counts)
+    copies, samples = trains_copies(experiment), sample_count(config)
     members = (config.per_round or len(config.counts)) if copies else 1
     steps = experiment.steps * members
     in_rounds = copies or getattr(config, "rounds", 0) > 0

@@ -137,7 +137,7 @@ def _booked(run: RunFolder, laps: list[tuple[str, int, float]], config: Any) -> 
 
     setup, upload = (summed(*((amounts, 1) for amounts in every(name))) for name in ("setup", "upload"))
     average = (every("average") or [{}])[-1]
-    return Measured(config.batch, sum(config.counts), setup, upload, tuple(every("step")), average)
+    return Measured(config.batch, sample_count(config), setup, upload, tuple(every("step")), average)
 
 
 def _clear(run: RunFolder, experiment: Experiment) -> list[Learned]:
@@ -149,6 +149,11 @@ def _clear(run: RunFolder, experiment: Experiment) -> list[Learned]:
         found += in_the_clear(view)
         view.close()
     return found
+
+
+def sample_count(config: Any) -> int:
+    """Samples of all owners; those of which each holds columns count once."""
+    return sum(getattr(config, "column_samples", config.counts))
 
 
 def trains_copies(experiment: Experiment) -> bool:

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from parties.adversary.attacks import moments
+from parties.adversary.knowledge import learned
+from protocols.crypto import qfe
 from protocols.language.relations import Gradients
 from tests.adversary.common import attacked
 
@@ -96,3 +98,22 @@ def test_the_cloud_with_the_authority_or_an_owner_opens_everything(runs, mode, p
     run = runs("vertical_fe", **VERTICAL, target=1, mode=mode)[0]
     row = attacked(run, "master_key", "cloud_trainer", party)
     assert row["metrics"]["exact_images"] == 16 and not row["metrics"]["failures"]
+
+
+def test_a_ledger_opens_each_gradient_once(runs, monkeypatch):
+    run, opened = runs("vertical_fe", **VERTICAL, target=1)[0], []
+    decrypt = qfe.decrypt
+
+    def counted(mpk, sk, ct, *more):
+        opened.append((bytes(sk.elements), bytes(ct.gamma)))
+        return decrypt(mpk, sk, ct, *more)
+
+    monkeypatch.setattr(qfe, "decrypt", counted)
+    view = run.view("cloud_trainer")
+    before = learned(view, run.moments())
+    assert any(line.how == "exact" and line.since_round == 4 for line in before)
+    assert 8 < len(opened) == len(set(opened))
+    assert learned(view, run.moments()) == before and len(opened) == len(set(opened))
+    assert (
+        learned(view.headers(), run.moments()) != before
+    )  # what is known of payloads is not said of headers

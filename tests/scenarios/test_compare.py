@@ -13,10 +13,11 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
+from parties.adversary.attack import Learned
 from parties.record.transcript import Record
 from protocols.language.errors import StepError
 from protocols.network.config import Scheme
-from scenarios.run.catalogue import find_scenario
+from scenarios.run.catalogue import PROTOCOLS, find_scenario
 from scenarios.run.execute import execute
 from scenarios.run.experiment import prepare
 from scenarios.run.folder import RunFolder
@@ -24,7 +25,7 @@ from scenarios.show.charts import draw_comparison
 from scenarios.show.comparison_table import show_comparison
 from scenarios.show.units import span
 from scenarios.study import compare as scenario
-from scenarios.study import cost
+from scenarios.study import cost, leakage
 from scenarios.study.comparison import differences, extrapolated_row, finished_row, ignored_notes, refused_row
 from scenarios.study.comparison_schema import compare_schema
 from tests.conftest import small
@@ -33,7 +34,7 @@ from tests.scenarios.test_cli import keyhole, one_line
 TINY = ["--runtime", "inline", "--samples", "16", "--hidden", "2", "--batch", "8", "--epochs", "1",
         "--no-audit"]  # fmt: skip
 COMPARE_SCHEMA = compare_schema()
-NAMES = ["plain", "plain-fe lwe", "plain-fe ddh", "mitig1", "mitig2", "fedsgd"]
+NAMES = [each.name for each in scenario.contenders()]
 
 
 def rows_of(content):
@@ -74,12 +75,12 @@ def test_every_protocol_runs_on_the_same_data_and_seed(done):
 def test_the_table_names_every_protocol_with_its_security(done):
     text = done[0].stdout
     lines = [next(line for line in text.splitlines() if line.strip().startswith(name)) for name in NAMES]
-    for line, security in zip(
-        lines,
-        ("none", "lwe, 128 bit", "ddh in secp256k1", "fhipe in bn254", *["no encryption"] * 2),
-        strict=True,
-    ):
-        assert security in line
+    said = dict(zip(NAMES, lines, strict=True))
+    known = {"plain": "none", "plain-fe lwe": "lwe, 128 bit", "mitig1": "fhipe in bn254",
+             "plain-fe ddh": "ddh in secp256k1", "mitig2": "no encryption", "vertical-fe fedv": "ddh in",
+             "vertical-fe quadratic": "qfe in bn254"}  # fmt: skip
+    for name, security in known.items():
+        assert security in said[name]
     assert "bytes by edge" in text and "what each party saw" in text and "attacks" in text
 
 
@@ -131,11 +132,7 @@ def test_what_is_extrapolated_says_so_and_follows_from_what_was_measured(guessed
     outcome, folder = guessed
     assert outcome.exit_code == 0, outcome.output
     rows = rows_of(read(folder))
-    assert [name for name, row in rows.items() if row["extrapolated"]] == [
-        "plain-fe lwe",
-        "plain-fe ddh",
-        "mitig1",
-    ]
+    assert [name for name, row in rows.items() if not row["extrapolated"]] == ["plain", "mitig2", "fedsgd"]
     for row in (row for row in rows.values() if row["extrapolated"]):
         c = row["cost"]
         per = {name: (c[name]["fixed"]["seconds"], c[name]["each"]["seconds"]) for name in ("upload", "step")}
@@ -150,7 +147,7 @@ def test_what_is_extrapolated_says_so_and_follows_from_what_was_measured(guessed
 
 def test_what_is_extrapolated_has_the_messages_and_bytes_of_the_real_run(done, guessed):
     real, foreseen = rows_of(read(done[1])), rows_of(read(guessed[1]))
-    for name in ("plain-fe lwe", "plain-fe ddh", "mitig1"):
+    for name in (name for name, row in foreseen.items() if row["extrapolated"]):
         for one, two in zip(real[name]["edges"], foreseen[name]["edges"], strict=True):
             assert {**one, "bytes": 0} == {**two, "bytes": 0}
             assert two["bytes"] == pytest.approx(one["bytes"], rel=0.01)
@@ -179,8 +176,11 @@ def few(monkeypatch, *names):
     monkeypatch.setattr(
         scenario,
         "contenders",
-        lambda scheme: tuple(
-            scenario.Contender(find_scenario(n), scheme if n == "plain_fe" else None) for n in names
+        lambda given={}: tuple(
+            scenario.Contender(
+                find_scenario(n), Scheme(given["scheme"]) if n == "plain_fe" and given.get("scheme") else None
+            )
+            for n in names
         ),
     )
 
@@ -263,38 +263,70 @@ def test_a_protocol_that_refuses_its_options_is_a_row_that_says_so(tmp_path, mon
 def test_who_is_corrupted_but_takes_no_part_is_left_out():
     prepared = [scenario._prepared(each, dict(samples=16, corrupt=("key_authority",), attack=("stack",)))
                 for each in scenario.contenders()]  # fmt: skip
-    assert [each.ignored for each in prepared] == [
-        ("--corrupt", "--attack"),
-        (),
-        (),
-        (),
-        ("--corrupt", "--attack"),
-        (),
-    ]
-    assert [each.experiment.attack for each in prepared] == [(), *[("stack",)] * 3, (), ("stack",)]
+    left = {each.contender.name for each in prepared if each.ignored}
+    assert left >= {"plain", "mitig2"} and not left & {"plain-fe lwe", "mitig1", "fedsgd", "vertical-fe fedv"}
+    assert all(each.experiment.attack == (() if each.ignored else ("stack",)) for each in prepared)
 
 
 @pytest.mark.parametrize(
-    ("group", "without"),
-    [
-        ("secp256k1", ["plain", "plain-fe lwe", "mitig1", "mitig2", "fedsgd"]),
-        ("bls12_381", ["plain", "plain-fe lwe", "mitig2", "fedsgd"]),
-    ],
+    ("group", "takes"), [("secp256k1", {"plain-fe ddh"}), ("bls12_381", {"plain-fe ddh", "mitig1"})]
 )
-def test_a_group_goes_to_those_that_have_it(group, without):
+def test_a_group_goes_to_those_that_have_it(group, takes):
     prepared = [scenario._prepared(each, dict(samples=16, group=group)) for each in scenario.contenders()]
-    assert [each.contender.name for each in prepared if "--group" in each.ignored] == without
+    assert {each.contender.name for each in prepared if "--group" not in each.ignored} == takes
 
 
-def test_a_scheme_that_is_asked_for_is_the_only_one():
-    assert [each.name for each in scenario.contenders()] == NAMES
-    assert [each.name for each in scenario.contenders(Scheme.DDH)] == [
-        "plain",
-        "plain-fe ddh",
-        "mitig1",
-        "mitig2",
-        "fedsgd",
+def test_every_protocol_that_trains_takes_part_and_what_is_asked_for_is_the_only_one():
+    training = {name.replace("_", "-") for name in PROTOCOLS if find_scenario(name).task is None}
+    assert {name.split()[0] for name in NAMES} == training >= {"plain", "fedsgd", "vertical-fe"}
+    assert {"plain-fe lwe", "plain-fe ddh", "vertical-fe quadratic", "vertical-fe fedv"} <= set(NAMES)
+    asked = [each.name for each in scenario.contenders({"scheme": Scheme.DDH, "mode": "fedv"})]
+    assert set(NAMES) - set(asked) == {"plain-fe lwe", "vertical-fe quadratic"}
+
+
+def test_a_way_to_share_that_a_protocol_has_not_is_ignored_there():
+    prepared = [
+        scenario._prepared(each, dict(samples=16, owners=2, split="label")) for each in scenario.contenders()
     ]
+    said = {each.contender.name: ("--split" in each.ignored, each.refusal) for each in prepared}
+    assert said["vertical-fe fedv"] == (True, None) and said["mitig2"] == (False, None)
+
+
+def test_what_each_party_rebuilds_stands_beside_what_it_costs(done, guessed):
+    real, foreseen = (rows_of(read(folder)) for _, folder in (done, guessed))
+    cloud = {name: row["rebuilt"][0] for name, row in real.items() if name != "fedsgd"}
+    assert cloud["plain"]["how"] == "clear" and cloud["vertical-fe fedv"]["how"] == "exact"
+    assert {each["party"] for each in cloud.values()} == {"cloud_trainer"}
+    (owner,) = (each for each in real["mitig2"]["rebuilt"] if each["party"].startswith("data_owner"))
+    assert owner["how"] == "own"
+    assert {each["how"] for each in foreseen["vertical-fe fedv"]["rebuilt"]} == {"undecided", "own"}
+    for (outcome, folder), mark in ((done, ""), (guessed, "~")):
+        (line,) = (
+            line for line in (folder / "compare.md").read_text().splitlines() if line.startswith("| mitig1")
+        )
+        assert f"| {mark}{span(leakage.cost_seconds(rows_of(read(folder))['mitig1']))} |" in line
+        assert "cost, and what each party can rebuild" in outcome.stdout
+        assert imread(folder / "leakage.png")[..., :3].std() > 0.02 and (folder / "leakage.svg").is_file()
+
+
+def test_nothing_run_and_no_audit_is_undecided_and_never_nothing():
+    experiment = small("vertical_fe", samples=8, batch=4, mode="fedv", no_audit=True)
+    clear = [Learned("key_authority", "w", "cloud_trainer", "clear", "", 0)]
+    lines = leakage.as_rows(leakage.of_small_instance(experiment, clear))
+    found = leakage.rebuilt(lines, ["cloud_trainer", "key_authority"], 1)
+    assert {(each["party"], each["how"]) for each in found} == {
+        (party, "undecided") for party in ("cloud_trainer", "key_authority", "data_owner:0")}  # fmt: skip
+    audited = leakage.of_small_instance(replace(experiment, no_audit=False), clear)
+    found = leakage.rebuilt(leakage.as_rows(audited), ["cloud_trainer"], 1)
+    assert {each["party"]: each["how"] for each in found}["cloud_trainer"] == "determined"
+
+
+def test_compare_with_options_of_a_run_runs_all_and_with_runs_shows_them(tmp_path, monkeypatch):
+    few(monkeypatch, "plain")
+    outcome = keyhole("compare", *TINY, "--dataset", "iris", "--seed", "5", "--out", tmp_path / "out")
+    assert outcome.exit_code == 0, outcome.output
+    assert read(tmp_path / "out")["rows"][0]["config"]["name"] == "iris"
+    one_line(keyhole("compare", tmp_path / "out" / "plain", "--dataset", "iris"), 2, "plain")
 
 
 def test_large_transcripts_that_were_not_asked_for_keep_headers():
