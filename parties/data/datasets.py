@@ -35,7 +35,9 @@ from protocols.language.errors import ConfigError, DataError
 from protocols.language.message import wire
 from protocols.language.options import about, as_plain, derived
 
-NAMES = ("digits", "mnist", "cifar10")
+TABLES = ("iris", "breast_cancer")
+BUNDLED = ("digits", *TABLES)  # part of scikit-learn: small, and without files of their own
+NAMES = ("digits", "mnist", "cifar10", *TABLES)
 _TEST_FRACTION = 5  # one sample of five is held out
 _MNIST_TRAIN = 60_000  # of the 70 000 images that OpenML keeps in one table
 _LUMA = (299, 587, 114)  # ITU-R BT.601, in thousandths
@@ -79,7 +81,7 @@ class DataSpec:
     each of `takers` owners (0: all of them).
     """
 
-    name: str = derived("data set: digits, mnist, cifar10 or the path of a file or folder")
+    name: str = derived(f"data set: {', '.join(NAMES)} or the path of a file or folder")
     data_dir: str | None = derived("folder of its files", None)
     gray: bool = derived("whether colour images were turned gray", False)
     samples: int | None = derived("training samples asked for; null for all", None)
@@ -175,7 +177,7 @@ def described(spec: DataSpec) -> DataSpec:
 
     Whoever reads other samples for the same run maps them alike.
     """
-    if not spec.own:
+    if not (spec.own or spec.name in TABLES):
         return spec
     data = load(spec)
     levels = data.x_max if data.low else 0
@@ -340,6 +342,8 @@ def _read(spec: DataSpec) -> Raw:
     """Return the samples of a file, and what is public of them."""
     if spec.name == "digits":
         return _read_digits()
+    if spec.name in TABLES:
+        return _read_bundled(spec)
     if spec.own:
         return _read_own(spec)
     if spec.data_dir is None:
@@ -366,16 +370,29 @@ def _read_own(spec: DataSpec) -> Raw:
     return read_folder(path, names)
 
 
-def _read_digits() -> Raw:
-    """From scikit-learn's file, as `load_digits` has them: importing it takes most of a second."""
+def _read_bundled(spec: DataSpec) -> Raw:
+    """A table of scikit-learn, as `load_iris` and `load_breast_cancer` have it; classes by their names."""
+    file = _bundled(f"{spec.name}.csv")
+    with file.open(encoding="ascii") as lines:
+        names = tuple(next(lines).strip().split(",")[2:])  # after the numbers of rows and columns
+        rows = np.loadtxt(lines, delimiter=",")
+    y = np.array(names)[rows[:, -1].astype(np.int64)]
+    return table(spec.name, (rows[:, :-1], y), None, spec.scale, spec.class_names or names)
+
+
+def _bundled(name: str) -> Path:
+    """A file of scikit-learn, found without importing it, which takes most of a second."""
     found = find_spec("sklearn")
     folder = "" if found is None or found.origin is None else Path(found.origin).parent
-    file = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+    file = Path(folder) / "datasets" / "data" / name
     if not file.is_file():
-        from sklearn.datasets import load_digits
+        raise DataError(f"{file}: the installed scikit-learn has no such file")
+    return file
 
-        bunch = load_digits()
-        return Raw(bunch.images.astype(np.uint8), bunch.target.astype(np.int64), x_max=16)
+
+def _read_digits() -> Raw:
+    """From scikit-learn's file, as `load_digits` has them."""
+    file = _bundled("digits.csv.gz")
     rows = np.loadtxt(file, np.int64, delimiter=",")
     return Raw(rows[:, :-1].reshape(-1, 8, 8).astype(np.uint8), rows[:, -1], x_max=16)
 

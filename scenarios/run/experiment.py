@@ -18,7 +18,7 @@ import numpy as np
 
 from parties.adversary.behaviours import find_behaviour
 from parties.adversary.catalogue import find_target
-from parties.data.datasets import Dataset, DataSpec, Split, described, load, split
+from parties.data.datasets import BUNDLED, Dataset, DataSpec, Split, described, load, split
 from parties.record.kept import Kept, Record, first_rounds
 from parties.registry import source_of
 from protocols.crypto.coins import derive
@@ -307,8 +307,9 @@ def check_needless(scenario: Scenario, asked: Mapping[str, Any]) -> None:
     if "address" in asked and asked.get("runtime", RuntimeName.RAY) is not RuntimeName.RAY:
         raise ConfigError("--address is for --runtime ray")
     named = PRESETS[asked["preset"]].get("dataset", "digits") if "preset" in asked else "digits"
-    if "data_dir" in asked and asked.get("dataset", named) == "digits":
-        raise ConfigError("--data-dir: digits has no files; name the data set with --dataset")
+    if "data_dir" in asked and asked.get("dataset", named) in BUNDLED:
+        where = asked.get("dataset", named)
+        raise ConfigError(f"--data-dir: {where} has no files; name the data set with --dataset")
     chosen_scheme = "scheme" in scenario.options() and asked.get("scheme") is not Scheme.DDH
     if "group" in asked and chosen_scheme and asked.get("labels") is not Labels.FEBO:
         raise ConfigError("--group is for --scheme ddh and --labels febo")

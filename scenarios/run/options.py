@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from parties.data.datasets import Split
+from parties.data.datasets import BUNDLED, Split
 from parties.record.transcript import Record
 from protocols.language.errors import ConfigError
 from protocols.language.options import Declared, as_plain, flag, option, options_of, typed
@@ -59,7 +59,9 @@ class RunOptions:
         panel="Data",
     )
     dataset: str = option(
-        "digits", "digits | mnist | cifar10 | FILE.npz | FILE.csv | FILE.parquet | FOLDER/", panel="Data"
+        "digits",
+        "digits | mnist | cifar10 | iris | breast_cancer | FILE.npz | FILE.csv | FILE.parquet | FOLDER/",
+        panel="Data",
     )
     class_column: str | None = option(
         None, "Column of a table that holds the classes; the last, if not given.", panel="Data",
@@ -169,7 +171,7 @@ def _expected(each: Declared) -> str:
 
 def default(each: Declared, dataset: str) -> Any:
     """What an option is without being given, on this data set."""
-    large = dataset != "digits" and each.about.large is not None
+    large = dataset not in BUNDLED and each.about.large is not None
     return each.about.large if large else each.default
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris
 
 from parties.data import readers
-from parties.data.datasets import DataSpec, Split, fingerprint, load, split
+from parties.data.datasets import DataSpec, Split, described, fingerprint, load, split
 from parties.registry import opened
 from protocols.language.errors import ConfigError, DataError
 from protocols.language.message import decode, encode
@@ -59,6 +59,20 @@ def test_digits_are_those_of_scikit_learn():
     images = np.concatenate([data.x_train, data.x_test]).reshape(-1, 64)
     ours = np.column_stack([images, np.concatenate([data.y_train, data.y_test])])
     assert sorted(ours.tolist()) == sorted(np.column_stack([theirs.data, theirs.target]).tolist())
+
+
+@pytest.mark.parametrize(("name", "theirs"), [("iris", load_iris), ("breast_cancer", load_breast_cancer)])
+def test_tables_of_scikit_learn_are_theirs_by_a_public_map(name, theirs):
+    spec = described(DataSpec(name, seed=3))
+    data, x, y = load(spec), *theirs(return_X_y=True)
+    low, high = np.array(spec.low), np.array(spec.high)
+    assert np.array_equal(low, x.min(axis=0)) and np.array_equal(high, x.max(axis=0)) and spec.levels == 255
+    ours = np.column_stack(
+        [np.concatenate([data.x_train, data.x_test]), np.concatenate([data.y_train, data.y_test])]
+    )
+    whole = np.rint((x - low) / (high - low) * 255).astype(int)
+    assert sorted(ours.tolist()) == sorted(np.column_stack([whole, y]).tolist())
+    assert data.class_names == tuple(theirs().target_names.tolist())
 
 
 def test_digits_keep_every_sample_exactly_once():
