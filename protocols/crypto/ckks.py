@@ -222,7 +222,7 @@ def available() -> bool:
 # --- who holds the key
 
 
-def setup(params: CkksParams, steps: Sequence[int], coins: Coins) -> tuple[CkksKeys, CkksSecretKey]:
+def setup(params: CkksParams, coins: Coins, steps: Sequence[int]) -> tuple[CkksKeys, CkksSecretKey]:
     """Draw s, and keys for products and for rotations by `steps` slots."""
     stream, tag = coins.stream("ckks setup"), coins.stream("ckks tag").bytes(_TAG)
     d, primes = params.dimension, params.primes
