@@ -1,37 +1,37 @@
 """Training under homomorphic encryption: the cloud trains on samples, labels and weights that it cannot read.
 
 K. Mihara, R. Yamaguchi, M. Mitsuishi, Y. Maruyama, *Neural Network Training With Homomorphic Encryption*,
-arXiv:2012.13552. The owner O holds the key of a CKKS instance. It encrypts its samples once and first weights,
-and the cloud C computes each step on ciphertexts, with polynomials where a network has a sigmoid or a ReLU:
+arXiv:2012.13552. The owner O holds the key of a CKKS instance. It encrypts its samples and first weights, and
+the cloud C computes each step on ciphertexts, with polynomials where a network has a sigmoid or a ReLU:
 
     --hidden-units 0   logistic regression, a head for each class (one for two classes): sigma(z) is
                        1/2 + .197 z - .004 z^3, which serves |z| <= 5
-    --hidden-units h   one hidden layer of h units, a power of two: square z^2, or cubic as above; outputs are
-                       linear, least squares on one-hot labels
+    --hidden-units h   one hidden layer of h units, a power of two: `--polynomial square` (z^2) or cubic, as
+                       above; outputs are linear, least squares on one-hot labels
 
-A product takes a level of the budget. A step takes all of it: 4 levels of logistic regression, 6 (square) or 7
-(cubic) with a hidden layer. Then C sends what it has to O, which decrypts, sums, encrypts afresh and sends it
-back, a **refresh**. TenSEAL has no bootstrapping, which would do it at C.
+A product takes a level of the budget, and a step takes all of it: 4 levels for logistic regression, 6
+(square) or 7 (cubic) with a hidden layer. Then C sends what it has to O, which decrypts, sums, encrypts
+afresh and sends it back, a **refresh**: TenSEAL has no bootstrapping, by which C could do without.
 
 Layout. Slots are f stride + u block + j: column f of a sample, head or unit u, sample j of the batch. Columns
-that do not fit go on in further ciphertexts. Products are summed over f by rotations, of the second layer over u;
-sums over j are O's: C returns W - lr g_j for every sample j, and O takes the mean over j. So that C needs fewer
-rotations, which are the dearest operation. Samples enter as 2 x / x_max - 1, and a column of ones as the bias.
+that do not fit go on in further ciphertexts. Products are summed over f by rotations, those of the second
+layer over u. Sums over j are O's: C returns W - lr g_j for every sample j, and O takes the mean over j, as
+rotations are the dearest operation. Samples enter as 2 x / x_max - 1, with a column of ones as the bias.
 
-What the parties learn by design: C how many samples, columns, classes, steps: nothing of their content. O the
-weights of every step, and each sample's share of every gradient: its own data anyhow, but the trained model too,
-which so is no secret of C's.
+What the parties learn by design: C the numbers of samples, columns, classes and steps, and of their content
+nothing. O the weights of every step, and each sample's share of every gradient: so the trained model is
+no secret of C's.
 
-Threat: C is honest but curious. Nothing here proves to O that C computed what it says. Nothing that O decrypts
-goes back but freshly encrypted: CKKS is not IND-CPA^D (Li, Micciancio, EUROCRYPT 2021), and weights that O would
-*publish* of a ciphertext that C has seen tell C its noise, from which the key follows; what is revealed to measure
-accuracy goes to the experimenter and to no party. A cloud that is told anything else, such as whether
-training diverged or stopped early, is outside of the notion.
+Threat: C is honest but curious; nothing proves to O that C computed what it says. What O decrypts goes back
+freshly encrypted only. CKKS is not IND-CPA^D (Li, Micciancio, EUROCRYPT 2021): weights decrypted from a
+ciphertext that C has seen, and *published*, tell C its noise, from which the key follows. What is revealed
+here to measure accuracy goes to the experimenter and to no party. A cloud that is told anything else, such as
+whether training diverged or was stopped early, is outside of the notion.
 
-Deviations from the paper, as far as FACTS of it could be read (SEAL, CKKS, Iris): the packing above; O sums over
-samples; outputs of the network with a hidden layer are linear, without a softmax; one key-holder, who is the one
-owner; O encrypts with its secret key. `--encryption none` is the same training in the clear at C: the
-baseline, and with `--polynomial exact` (a true sigmoid, a ReLU) what the polynomial costs.
+Deviations from the paper (SEAL, CKKS, Iris): the packing above; O sums over samples; outputs of the network
+with a hidden layer are linear, without a softmax; there is one owner, and it encrypts with its secret key.
+`--encryption none` is the same training in the clear at C: the baseline, and with `--polynomial exact` (a
+true sigmoid, a ReLU) what the polynomial costs.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from numpy.typing import NDArray
 
 from protocols.crypto import ckks
 from protocols.crypto.ckks import CkksCiphertext, CkksFresh, CkksKeys, CkksParams
+from protocols.crypto.integers import core_svp
 from protocols.language import relations as relation
 from protocols.language.errors import ConfigError, MalformedError
 from protocols.language.figure import Arrow
@@ -54,7 +55,7 @@ from protocols.language.options import as_in, option
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, role_of
 from protocols.language.session import Session
 from protocols.language.state import Cloud, Owner
-from protocols.language.view import View
+from protocols.language.view import Kind, View
 from protocols.network.config import Training
 from protocols.parts.arrays import LABELS, PIXELS
 from protocols.readings import samples
@@ -145,8 +146,8 @@ FIGURE = (
     Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "ct_w", "Enc(W)", when="encryption=ckks", type=CkksFresh),
     Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "ct_x", "Enc(X_B)", when="encryption=ckks", type=CkksFresh),
     Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "ct_y", "Enc(y)", when="encryption=ckks", type=CkksFresh),
-    Arrow("step", CLOUD_TRAINER, DATA_OWNER, "ct_moved", "Enc(W - lr g_j), at level 0", when="encryption=ckks",
-          type=CkksCiphertext),
+    Arrow("step", CLOUD_TRAINER, DATA_OWNER, "ct_moved", "Enc(W - lr g_j), at level 0",
+          when="encryption=ckks", type=CkksCiphertext),
     Arrow("step", DATA_OWNER, CLOUD_TRAINER, "ct_w", "Enc(W), refreshed", when="encryption=ckks",
           type=CkksFresh),
     Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "w", "W as the owner draws it", when="encryption=none",
@@ -260,11 +261,12 @@ class Layout:
     def everywhere(self, values: Any) -> Reals:
         """Slots (slots,) of values (units, block), the same in every column."""
         values = np.asarray(values, np.float64)
-        return self.place(np.repeat(values[None], self.columns, axis=0))[0]
+        found: Reals = self.place(np.repeat(values[None], self.columns, axis=0))[0]
+        return found
 
     def read(self, slots: Reals, columns: int, rows: int) -> Reals:
         """Values (columns, units, rows) of slots (parts, slots)."""
-        each = slots.reshape(-1, self.stride)[:columns, : self.units * self.block]
+        each: Reals = slots.reshape(-1, self.stride)[:columns, : self.units * self.block]
         return each.reshape(columns, self.units, self.block)[:, :, :rows]
 
 
@@ -312,7 +314,9 @@ def encrypt_weights(state: Owner) -> Any:
     config: Options = state.config
     where, w = layout(config), state.w
     slots = where.place(np.repeat(w[0].T[:, :, None], where.block, axis=2))
-    upper = [where.everywhere(np.repeat(row[:, None], where.block, axis=1)) for matrix in w[1:] for row in matrix]
+    upper = [
+        where.everywhere(np.repeat(row[:, None], where.block, axis=1)) for matrix in w[1:] for row in matrix
+    ]
     return ckks.encrypt(state.held["sk"], np.vstack([slots, *upper]), state.coins)
 
 
@@ -325,7 +329,7 @@ def encrypt_samples(state: Owner, batch: int) -> Any:
 
 
 def encrypt_labels(state: Owner, batch: int) -> Any:
-    """O: Enc of what is subtracted from outputs: y - 1/2 of each head at its slots, or y, a class a vector."""
+    """O: Enc of what outputs lack: y - 1/2 of each head at its slots, or y, a vector for each class."""
     config: Options = state.config
     where, y = layout(config), targets(config, own_labels(state, batch))
     if not config.hidden_units:
@@ -389,7 +393,10 @@ def store_batch(state: Cloud, x: Any, y: Any) -> None:
     """C: a batch under encryption."""
     config: Options = state.config
     outputs = config.heads if config.hidden_units else 1
-    batch = loaded(state, x, layout(config).parts, config.levels), loaded(state, y, outputs, label_level(config))
+    batch = (
+        loaded(state, x, layout(config).parts, config.levels),
+        loaded(state, y, outputs, label_level(config)),
+    )
     state.held["batches"].append(batch)
 
 
@@ -429,9 +436,7 @@ def hidden_step(config: Options, engine: Any, w: list[Any], x: list[Any], y: lis
         constant, linear, cubic = _SIGMOID
         a = z * cubic * square + z * linear + constant
         slope = square * (3 * cubic * lr) + linear * lr
-    errors = [
-        (a * row).summed(where.block, where.units) - target for row, target in zip(w2, y, strict=True)
-    ]
+    errors = [(a * row).summed(where.block, where.units) - target for row, target in zip(w2, y, strict=True)]
     back = engine.total(errors, w2) * slope
     return [
         *(mine - back * column for mine, column in zip(w1, x, strict=True)),
@@ -465,7 +470,10 @@ def move_clear(state: Cloud, batch: int) -> None:
         hidden, slope = activated(config, a)
         error = hidden @ state.w[1].T - y
         back = error @ state.w[1] * slope
-        state.w = [state.w[0] - config.lr / len(x) * back.T @ x, state.w[1] - config.lr / len(x) * error.T @ hidden]
+        state.w = [
+            state.w[0] - config.lr / len(x) * back.T @ x,
+            state.w[1] - config.lr / len(x) * error.T @ hidden,
+        ]
     else:
         state.w = [state.w[0] - config.lr / len(x) * (activated(config, a)[0] - y).T @ x]
 
@@ -536,7 +544,11 @@ def measured(revealed: Any, config: Options) -> dict[str, float]:
     _, noise = revealed
     if config.encryption is Encryption.NONE:
         return {}
-    return {"refreshes": float(len(noise)), "noise of a slot at most": max(noise), "levels": float(config.levels)}
+    return {
+        "refreshes": float(len(noise)),
+        "levels a step": float(config.levels),
+        "noise of a slot": max(noise),
+    }
 
 
 def steps(config: Options) -> int:
@@ -567,7 +579,7 @@ def describe(config: Options) -> dict[str, str]:
     where = layout(config)
     return {
         "scheme": ckks.describe(config.params),
-        "level budget": f"{config.levels} levels, all of which a step takes: a refresh at the owner after each, "
+        "level budget": f"{config.levels} levels, which a step takes: a refresh at the owner after each, "
         f"{steps(config)} in all",
         "slots": f"{where.columns} columns of {where.units} x {config.batch} in {config.params.slots} slots, "
         f"{where.parts} ciphertexts a batch",
@@ -597,6 +609,8 @@ def relations(view: View) -> Iterator[relation.Relation]:
         yield relation.Plain(labels=("w",))
         return
     yield from samples.owned("weights", DATA_OWNER.value, view, "it decrypts them at every refresh")
+    if view.parties == (CLOUD_TRAINER.value,):
+        yield relation.Unopened(np.arange(view.config.counts[0]), lambda: looked_for(view))
     sealed = ["keys", "ct_w", "ct_x", "ct_y"]
     if any(role_of(party) is DATA_OWNER for party in view.parties):
         yield relation.Plain(labels=("ct_moved",), quantity="weights of every step, by sample")
@@ -606,3 +620,23 @@ def relations(view: View) -> Iterator[relation.Relation]:
         labels=tuple(sealed),
         why="CKKS ciphertexts, and keys for products and rotations, without the key that opens them",
     )
+
+
+def looked_for(view: View) -> tuple[bool, str]:
+    """Whether something shows through the ciphertexts of a view without the key, and what was tried."""
+    params, count, masks, through = view.config.params, 0, set(), False
+    for label in ("ct_x", "ct_y", "ct_w"):
+        for row in view.rows(label, Kind.RECEIVED):
+            ct = view.value(row)
+            count += ct.shape[0]
+            masks.add(ct.seed)
+            through = through or ckks.shows_through(ct)
+    messages = sum(1 for label in ("ct_x", "ct_y", "ct_w") for _ in view.rows(label, Kind.RECEIVED))
+    again = len(masks) < messages
+    beta = ckks.block_size(params)
+    said = (
+        f"{count} ciphertexts: {'a mask comes twice' if again else 'no mask comes twice'}, "
+        f"{'one is' if through else 'none is'} read without a key; not tried: the key, "
+        f"which takes BKZ of block size {beta} (core-SVP {core_svp.bits(beta):.0f} bit)"
+    )
+    return again or through, said

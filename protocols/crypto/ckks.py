@@ -1,33 +1,37 @@
-"""Approximate arithmetic on encrypted vectors of reals: CKKS, levelled, with refreshes by whoever holds the key.
+"""Approximate arithmetic on encrypted vectors of reals: CKKS, levelled, refreshed by whoever holds the key.
 
-J. H. Cheon, A. Kim, M. Kim, Y. Song, *Homomorphic Encryption for Arithmetic of Approximate Numbers*, ASIACRYPT
-2017 (eprint 2016/421), in residue number systems (eprint 2018/931). In R = Z[X] / (X^d + 1) with q the product
-of primes, one more of them a level:
+J. H. Cheon, A. Kim, M. Kim, Y. Song, *Homomorphic Encryption for Arithmetic of Approximate Numbers*,
+ASIACRYPT 2017 (eprint 2016/421), in residue number systems (eprint 2018/931). In R = Z[X] / (X^d + 1) with q
+a product of primes, one more of them a level:
 
     Setup      s of entries -1, 0, 1 uniform, the secret key; key-switching keys of s^2 and of rotated s
-    Encode     m in R, whole: the values v at the d / 2 roots zeta^(3^i), i = 0, 1, ..., times a scale Delta
+    Encode     m in R, whole: with values v at the d / 2 roots zeta^(3^i), i = 0, 1, ..., times a scale Delta
     Encrypt    a uniform, e of deviation 3.2                         ct = (-a s + e + m, a)
     Decrypt    ct_0 + ct_1 s = m + noise, decoded and divided by Delta
     +, *       slot by slot; * multiplies scales and divides by the last prime: it takes a level
 
-The key-holder's half (keys, encryption, decryption) is here, in numpy, from this package's own coins: SEAL draws
-from the operating system or, with a seed of ours, gives every encryption and every digit of a key-switching key
-of a context the *same* a and e, which opens s^2. The evaluator's half is Microsoft SEAL's, by `tenseal.sealapi`
-(TenSEAL 0.3.18, Apache-2.0): `Engine`. SEAL's arithmetic draws nothing, so that equal coins give equal
-bytes. What is made here is in SEAL's own format; tests decrypt it with SEAL's decryptor, and the other way.
+The key-holder's half (keys, encryption, decryption) is here, in numpy, from this package's own coins. SEAL
+would draw from the operating system, so that no run could be repeated; with a seed of ours it gives every
+encryption, and every digit of a key-switching key, of a context the *same* a and e, which opens s^2. The
+evaluator's half is Microsoft SEAL's, by `tenseal.sealapi` of TenSEAL: `Engine`. SEAL's arithmetic draws
+nothing, so that equal coins give equal bytes. What is made here is in SEAL's own format; tests decrypt it by
+SEAL's decryptor.
 
-Scales: level l has one scale, S_top = 2^30 and S_(l-1) = S_l^2 / q_l, and whatever is at that level has it, so
-that sums are of equal scales. `at` takes a level by a product with 1.
+Scales: level l has one, S_top = 2^30 and S_(l-1) = S_l^2 / q_l, and whatever is at that level has it, so that
+sums are of equal scales. `at` goes down by a product with 1.
+
+Noise: SEAL's key switching takes digits from 0 to q - 1, whose mean is not 0. That noise is of low frequency:
+the first slots have more of it, up to .001 (d = 8192) or .007 (d = 16384) a rotation, others about .0001.
 
 Security: IND-CPA under ring-LWE with ternary secrets, log2(q P) within what the HomomorphicEncryption.org
 standard (2018) allows for 128 bit; circular security is assumed, as key-switching keys hold s^2 under s. Not
-IND-CPA^D: B. Li, D. Micciancio (EUROCRYPT 2021, eprint 2020/1533) find s from a ciphertext together with what it
-decrypts to, as that tells the noise. So whoever decrypts must not show the other side what came out, beyond a
-fresh encryption of it, or drown the noise first.
+IND-CPA^D: B. Li, D. Micciancio (EUROCRYPT 2021, eprint 2020/1533) find s from a ciphertext together with what
+it decrypts to, as that tells the noise. So whoever decrypts must not show the other side what came out,
+beyond a fresh encryption of it, or must drown the noise first.
 
 Deviations. Rounded Gaussians instead of discrete ones; a is 64-bit words modulo 30-bit primes, off uniform by
-2^-34. Ciphertexts are of the secret key, so that c_1 is a seed; there is no public key. Two primes stay at level
-0, where one of 40 bits would do: all residues fit 32 bits.
+2^-34. Ciphertexts are of the secret key, so that c_1 is a seed; there is no public key. Two primes stay at
+level 0, where one of 40 bits would do: all residues fit 32 bits.
 """
 
 from __future__ import annotations
@@ -43,6 +47,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.crypto.coins import Coins, Stream
+from protocols.crypto.integers import core_svp
 from protocols.crypto.records import (
     Ints,
     Record,
@@ -72,7 +77,7 @@ SCALE = 2.0**30
 _BITS = 30  # of primes, of the special one for key switching too
 _SHIFT = np.uint64(32)
 _BOTTOM = 2  # primes of level 0
-_SIGMA = 3.2
+_SIGMA, _TERNARY = 3.2, math.sqrt(2 / 3)  # deviations of e, and of entries of s
 _TAG, _SEED = 16, 32  # bytes
 _LARGEST = 2.0 ** (_BITS * _BOTTOM - 31)  # what a slot may hold at level 0
 # log2(q P) at most, for 128 bit with ternary secrets: HomomorphicEncryption.org, table 1
@@ -154,7 +159,7 @@ class CkksKeys(Record):
         """Refuse what is no residue, and rotations that are none."""
         _check_residues(self.c0, self.params.primes, "CkksKeys")
         steps = self.steps.tolist()
-        if sorted(set(steps)) != steps or steps and not 0 < steps[0] <= steps[-1] < self.params.slots:
+        if sorted(set(steps)) != steps or (steps and not 0 < steps[0] <= steps[-1] < self.params.slots):
             raise MalformedError(f"CkksKeys: expected rotations in order, below {self.params.slots}")
         return {}
 
@@ -203,11 +208,9 @@ def parameters(levels: int) -> CkksParams:
 
 def describe(params: CkksParams) -> str:
     """One line for reports: ring, level, notion, and what SEAL does."""
-    level = "128 bit by the HomomorphicEncryption.org table" if params.secure else "a toy WITHOUT security"
-    return (
-        f"ckks by SEAL, d = {params.dimension}, log2(q P) = {params.bits}, {params.top} levels, {level}, IND-CPA "
-        "(not IND-CPA^D)"
-    )
+    level = "128 bit by the HE standard's table" if params.secure else "a toy WITHOUT security"
+    size = f"d = {params.dimension}, log2(q P) = {params.bits}, {params.top} levels"
+    return f"ckks, {level}: {size}, computed with by SEAL, IND-CPA (not IND-CPA^D)"
 
 
 def available() -> bool:
@@ -289,7 +292,9 @@ def decrypt(sk: CkksSecretKey, ct: CkksCiphertext) -> tuple[Reals, float]:
         rows.append(np.where(whole > int(p * q) // 2, whole - int(p * q), whole))
     found = decoded(np.array(rows).reshape(-1, params.dimension), params.scale(0))
     if not np.abs(found).max(initial=0) < _LARGEST:
-        raise BoundError("a ciphertext holds no real that was computed with: weights diverged, or another key")
+        raise BoundError(
+            "a ciphertext holds no real that was computed with: weights diverged, or another key"
+        )
     return found.real.copy(), float(np.abs(found.imag).max(initial=0))
 
 
@@ -308,14 +313,29 @@ def decoded(whole: NDArray[np.int64], scale: float) -> NDArray[np.complex128]:
     """The slots (N, d / 2) of coefficients (N, d)."""
     d = whole.shape[1]
     spectrum = np.fft.ifft(whole * np.exp(1j * np.pi * np.arange(d) / d)) * (d / scale)
-    return spectrum[:, _slot_places(d)]
+    found: NDArray[np.complex128] = spectrum[:, _slot_places(d)]
+    return found
+
+
+def shows_through(ct: CkksFresh) -> bool:
+    """Whether vectors can be read without the key: the first half alone holds small reals."""
+    primes = ct.params.primes[: ct.c0.shape[1]]
+    low = _restored(ct.c0[:, :1].astype(np.uint64), ct.params)[:, 0]
+    half = np.uint64(primes[0] // 2)
+    spread = np.abs(low.astype(np.int64) - np.where(low > half, primes[0], 0))
+    return bool((spread.mean(axis=1) < primes[0] / 8).any())  # uniform ones have a mean of q / 4
+
+
+def block_size(params: CkksParams) -> int:
+    """Of BKZ that finds s, by the estimate of `core_svp`, from key-switching keys, whose modulus is q P."""
+    return core_svp.lwe_block_size(params.dimension, sum(map(math.log2, params.primes)), _TERNARY, _SIGMA)
 
 
 # --- who computes
 
 
 class Engine:
-    """SEAL's evaluator with the keys of an instance; `NotImplementedError` never: `ConfigError` without SEAL."""
+    """SEAL's evaluator with the keys of an instance; raises `ConfigError` without SEAL."""
 
     def __init__(self, keys: CkksKeys) -> None:
         if not available():
@@ -429,7 +449,8 @@ class Engine:
         return found
 
     def _id(self, level: int) -> list[int]:
-        return self._ids[level + _BOTTOM - 1]
+        found: list[int] = self._ids[level + _BOTTOM - 1]
+        return found
 
     def _switching(self, into: Any, keys: Sequence[tuple[int, Any, Any]]) -> Any:
         """SEAL's key-switching keys, of (place, c0, c1) in order of the digits."""
@@ -611,9 +632,7 @@ class _Roots:
 
     def of(self, back: bool, blocks: int, parts: int, count: int | None = None) -> tuple[Words, Words]:
         """The factors of a layer of so many blocks, with their quotients: (l, parts, 1, blocks / parts)."""
-        both = (
-            (self.backward, self.backward_quotients) if back else (self.forward, self.forward_quotients)
-        )
+        both = (self.backward, self.backward_quotients) if back else (self.forward, self.forward_quotients)
         shape = (len(self.forward[:count]), blocks // parts, parts)
         w, quotient = (
             each[:count, blocks : 2 * blocks].reshape(shape).swapaxes(1, 2)[:, :, None] for each in both
@@ -642,7 +661,9 @@ def _geometric(base: int, count: int, prime: int) -> list[int]:
 
 def _least_root(d: int, prime: int) -> int:
     """The least of the roots of X^d + 1."""
-    base = next(g for g in range(2, prime) if pow(pow(g, (prime - 1) // (2 * d), prime), d, prime) == prime - 1)
+    base = next(
+        g for g in range(2, prime) if pow(pow(g, (prime - 1) // (2 * d), prime), d, prime) == prime - 1
+    )
     root = pow(base, (prime - 1) // (2 * d), prime)
     return min(_geometric(root, 2 * d, prime)[1::2])
 
