@@ -152,7 +152,8 @@ FIGURE = (
           type=CkksFresh),
     Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "w", "W as the owner draws it", when="encryption=none",
           type=list[NDArray[np.float64]]),
-    Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "x", "X in the clear", when="encryption=none", type=PIXELS),
+    Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "x_clear", "X in the clear", when="encryption=none",
+          type=PIXELS),
     Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear", when="encryption=none",
           type=LABELS),
 )  # fmt: skip
@@ -169,8 +170,7 @@ def run(s: Session, config: Options) -> Iterator[Any]:
             STEP[config.encryption](s, step % config.batches)
         if (step + 1) % config.batches == 0:
             with s.phase("accuracy", step + 1):
-                found = s.at(trained_at).do(trained)
-                yield [s.reveal(part, why="accuracy") for part in found]
+                yield s.reveal(s.at(trained_at).do(trained), why="accuracy")
 
 
 def start_encrypted(s: Session, config: Options) -> Any:
@@ -211,7 +211,7 @@ def start_clear(s: Session, config: Options) -> Any:
 def upload_clear(s: Session, batch: int) -> None:
     """O: a batch and its labels."""
     o, c = s.at(DATA_OWNER), s.at(CLOUD_TRAINER)
-    c.do(store_clear, *o.send(c, x=o.do(own_rows, batch), labels=o.do(own_labels, batch)))
+    c.do(store_clear, *o.send(c, x_clear=o.do(own_rows, batch), labels=o.do(own_labels, batch)))
 
 
 def clear_step(s: Session, batch: int) -> None:
@@ -523,17 +523,17 @@ def label_level(config: Options) -> int:
     return 3
 
 
-def trained(state: Owner | Cloud) -> tuple[list[Reals], list[float]]:
-    """O, or C in the clear: the weights, and the noise of every refresh, for the experimenter."""
-    return [each.copy() for each in state.w], list(state.noise)
+def trained(state: Owner | Cloud) -> dict[str, Reals]:
+    """O, or C in the clear: the layers, and the noise of every refresh, for the experimenter."""
+    layers = {f"w{k}": each.copy() for k, each in enumerate(state.w, 1)}
+    return {**layers, "noise": np.array(state.noise, np.float64)}
 
 
 def accuracy(revealed: Any, config: Options, x: NDArray[Any], y: NDArray[Any]) -> float:
     """Share of samples whose class is right."""
-    w, _ = revealed
-    scores = entering(config, x) @ w[0].T
+    scores = entering(config, x) @ revealed["w1"].T
     if config.hidden_units:
-        scores = activated(config, scores)[0] @ w[1].T
+        scores = activated(config, scores)[0] @ revealed["w2"].T
     if config.heads > 1:
         return float((scores.argmax(axis=1) == y).mean())
     return float(((scores[:, 0] > (0.5 if config.hidden_units else 0)) == (y == 1)).mean())
@@ -541,13 +541,13 @@ def accuracy(revealed: Any, config: Options, x: NDArray[Any], y: NDArray[Any]) -
 
 def measured(revealed: Any, config: Options) -> dict[str, float]:
     """What O saw of the refreshes: how many, and the largest noise of a slot."""
-    _, noise = revealed
+    noise = revealed["noise"]
     if config.encryption is Encryption.NONE:
         return {}
     return {
         "refreshes": float(len(noise)),
         "levels a step": float(config.levels),
-        "noise of a slot": max(noise),
+        "noise of a slot": float(max(noise)),
     }
 
 
@@ -603,7 +603,7 @@ def relations(view: View) -> Iterator[relation.Relation]:
     """What a reader of a transcript may write down."""
     yield from samples.own(view)
     if view.config.encryption is Encryption.NONE:
-        yield from samples.clear(view, "x", relation.Samples)
+        yield from samples.clear(view, "x_clear", relation.Samples)
         yield from samples.clear(view, "labels", relation.Labels)
         yield from samples.owned("weights", CLOUD_TRAINER.value, view, "it trains the network itself")
         yield relation.Plain(labels=("w",))

@@ -386,7 +386,7 @@ class Engine:
 
     def total(self, vectors: Sequence[Slots], others: Sequence[Slots]) -> Slots:
         """sum_k vectors_k * others_k, relinearised and rescaled once."""
-        level = min(each.level for each in (*vectors, *others))
+        level = _spendable(min(each.level for each in (*vectors, *others)))
         summed = None
         for x, y in zip(vectors, others, strict=True):
             product = self.seal.Ciphertext()
@@ -400,7 +400,7 @@ class Engine:
 
     def scaled(self, x: Slots, factor: float) -> Slots:
         """x times a public real."""
-        level, params = x.level, self.params
+        level, params = _spendable(x.level), self.params
         scale = params.scale(level - 1) * params.primes[level + _BOTTOM - 1] / params.scale(level)
         found = self.seal.Ciphertext()
         self.evaluator.multiply_plain(x.raw, self._plain(factor, level, scale), found)
@@ -437,8 +437,6 @@ class Engine:
         return self._rescaled(found, level + 1)
 
     def _rescaled(self, raw: Any, level: int) -> Slots:
-        if level < 1:
-            raise BoundError("a product at level 0: the level budget is used up, and a refresh is due")
         self.evaluator.rescale_to_next_inplace(raw)
         raw.scale = self.params.scale(level - 1)  # the same up to roundings of doubles
         return Slots(self, raw, level - 1)
@@ -499,6 +497,12 @@ class Slots:
         for k in range(count.bit_length() - 1):
             found = found + self.engine.rotated(found, stride << k)
         return found
+
+
+def _spendable(level: int) -> int:
+    if level < 1:
+        raise BoundError("a product at level 0: the level budget is used up, and a refresh is due")
+    return level
 
 
 def rotations(stride: int, count: int) -> list[int]:
