@@ -25,7 +25,7 @@ from protocols.language.errors import ConfigError, DataError
 from protocols.language.options import from_plain
 from protocols.language.protocol import ProtocolFile, completed
 
-PROTOCOLS = ("plain", "plain_fe", "mitig1", "mitig2", "fedsgd", "vertical_fe", "reverse_he")
+PROTOCOLS = ("plain", "plain_fe", "mitig1", "mitig2", "fedsgd", "vertical_fe", "he_train", "reverse_he")
 RECORDED = "recorded"  # whose transcripts are read, and which nobody runs
 _files: dict[Source, ModuleType] = {}
 

@@ -48,6 +48,8 @@ def small(scenario: str = "plain_fe", **options: Any) -> Experiment:
     given = {**HEAD, "base": random_base()} if scenario == "reverse_he" else SMALL
     if scenario == "vertical_fe":  # a linear model
         given = {"target": 1, **{name: value for name, value in SMALL.items() if name != "hidden"}}
+    if scenario == "he_train":  # a small table; no layers
+        given = {"dataset": "iris", **{name: value for name, value in SMALL.items() if name != "hidden"}}
     return prepare(find_scenario(scenario), {**given, **options})
 
 

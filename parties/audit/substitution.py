@@ -13,6 +13,7 @@ import numpy as np
 from parties.audit.draws import Unknowns
 from protocols.crypto import (
     aggregate,
+    ckks,
     febo,
     fhipe,
     ideal,
@@ -59,6 +60,10 @@ _SUBSTITUTES: tuple[tuple[Any, dict[str, Any]], ...] = (
         "encrypt_float": ideal.encrypt_float, "linear_float": ideal.linear_float,
         "decrypt_float": ideal.decrypt_logits,
     }),
+    (ckks, {
+        **_CHECKED, "parameters": ideal.few_slots, "encrypt": ideal.encrypt_slots, "Engine": ideal.Engine,
+        "decrypt": ideal.decrypt_slots,
+    }),
     (aggregate, {
         "fixed": lambda values, members: values, "restore": lambda summed: summed, "total": sum,
         # No pad is drawn from keys, seeds and shares, which depend on no unknown: they are blank.
@@ -72,7 +77,7 @@ _SUBSTITUTES: tuple[tuple[Any, dict[str, Any]], ...] = (
     (PaillierLogits, {"__post_init__": lambda self: None, "shape": ideal.SHAPE}),
     (PaillierFloats, {"__post_init__": lambda self: None, "shape": ideal.SHAPE}),
 )  # fmt: skip
-_WITH_MASTERS: tuple[Any, ...] = (ipfe_lwe, ipfe_rlwe, ipfe_ddh, fhipe, febo, paillier, qfe)
+_WITH_MASTERS: tuple[Any, ...] = (ipfe_lwe, ipfe_rlwe, ipfe_ddh, fhipe, febo, paillier, qfe, ckks)
 _SHARES = "shares of keys and seeds that several owners hold"
 _ABSENT = object()  # an attribute that a class inherits
 
@@ -142,7 +147,7 @@ def ideal_schemes(unknowns: Unknowns) -> Iterator[list[ideal.Sealed]]:
     """Yields the list to which every master key is added that is drawn."""
     drawn: list[ideal.Sealed] = []
 
-    def setup(params: Any, coins: Any) -> tuple[ideal.Instance, ideal.Master]:
+    def setup(params: Any, coins: Any, *more: Any) -> tuple[ideal.Instance, ideal.Master]:
         public, master = ideal.setup(params, coins)
         drawn.append(master.secret)
         return public, master

@@ -12,7 +12,7 @@ view allow together:
     FEBO               a `label key` opens the entries whose commitments it was made for
     quadratic forms    a key of `forms` and all `slices` of a ciphertext: the value of every form
     slices             of one vector, by several who share coins: what keys give on all of them together
-    Paillier           whoever holds the `master` opens; so does whoever drew it
+    Paillier, CKKS     whoever holds the `master` opens; so does whoever drew it
     secure sum         pads are reals here, unknown to all but the two parties that share them
 
 Rounding falls away (`FixedPoint.quantise` scales only), since what is a step function has no derivative.
@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.crypto import paillier
+from protocols.crypto.ckks import CkksParams
 from protocols.crypto.coins import Coins
 from protocols.crypto.febo import Operation
 from protocols.crypto.integers.rank import Echelon
@@ -38,6 +39,7 @@ from protocols.network.fixedpoint import FixedPoint
 Reals = NDArray[np.float64]
 
 _TAG = 8  # bytes that tell instances apart
+_FEW = 512  # the dimension of CKKS in audits
 SAMPLES, NUMBERS, ENTRIES = "samples", "numbers", "entries"
 KEY, SHOWN_KEY, ENTRY_KEY, MASTER = "key", "shown key", "entry key", "master"
 SLICE, FORMS = "slice", "forms"
@@ -167,7 +169,7 @@ def setup(params: Any, coins: Coins) -> tuple[Instance, Master]:
     return Instance(params, tag), Master(params, sealed(np.zeros(0), tag, MASTER))
 
 
-def check(key: Any, params: Any) -> Any:
+def check(key: Any, params: Any, *more: Any) -> Any:
     """The key."""
     return key
 
@@ -309,6 +311,68 @@ def linear_float(pk: Instance, head: PaillierFloats, features: Any, coins: Coins
     layer = np.asarray(head.elements)
     found = np.asarray(features) @ layer[:, :-1].T + layer[:, -1]
     return PaillierFloats(pk.tag, sealed(found, pk.tag, NUMBERS), paillier.float_exponents(found))
+
+
+def few_slots(levels: int) -> CkksParams:
+    """CKKS: parameters with so many levels, of few slots, so that little is differentiated."""
+    return CkksParams(_FEW, levels + 2)
+
+
+def encrypt_slots(sk: Master, values: Any, coins: Coins, level: int | None = None) -> Batch:
+    """CKKS: vectors (N, slots), at a level."""
+    return Batch(sealed(values, sk.secret.tag, NUMBERS, about=sk.params.top if level is None else level))
+
+
+def decrypt_slots(sk: Master, ct: Batch) -> tuple[Reals, float]:
+    """CKKS: the vectors (N, slots), without noise."""
+    return np.asarray(ct.elements), 0.0
+
+
+class Engine:
+    """CKKS: what computes on vectors, in the clear, and keeps count of levels."""
+
+    def __init__(self, keys: Instance) -> None:
+        self._tag = keys.tag
+
+    def load(self, ct: Batch) -> list[Slots]:
+        """The vectors of a message."""
+        return [Slots(np.asarray(row), ct.elements.about) for row in ct.elements]
+
+    def store(self, vectors: Sequence[Slots]) -> Batch:
+        """A message of vectors."""
+        return Batch(sealed([each.values for each in vectors], self._tag, NUMBERS, about=0))
+
+    def total(self, vectors: Sequence[Slots], others: Sequence[Slots]) -> Slots:
+        """The sum of products."""
+        products = [x * y for x, y in zip(vectors, others, strict=True)]
+        level = min(each.level for each in products)
+        return Slots(np.sum([each.values for each in products], axis=0), level)
+
+
+@dataclass(frozen=True)
+class Slots:
+    """CKKS: a vector at a level."""
+
+    values: Reals
+    level: int
+
+    def __mul__(self, other: Slots | float) -> Slots:
+        if isinstance(other, float):
+            return Slots(self.values * other, self.level - 1)
+        return Slots(self.values * other.values, min(self.level, other.level) - 1)
+
+    def __add__(self, other: Slots | float) -> Slots:
+        if isinstance(other, float):
+            return Slots(self.values + other, self.level)
+        return Slots(self.values + other.values, min(self.level, other.level))
+
+    def __sub__(self, other: Slots) -> Slots:
+        return Slots(self.values - other.values, min(self.level, other.level))
+
+    def summed(self, stride: int, count: int) -> Slots:
+        """The sum of `count` slots each, in a circle."""
+        found = sum(np.roll(self.values, -k * stride) for k in range(count))
+        return Slots(np.asarray(found), self.level)
 
 
 SHAPE = property(lambda batch: batch.elements.shape)  # of a Paillier record whose elements are sealed numbers

@@ -74,7 +74,7 @@ LIBRARIES: Mapping[str, frozenset[str] | None] = MappingProxyType({
 # run on.
 NATIVE: Mapping[str, frozenset[str] | None] = MappingProxyType(dict.fromkeys([
     "concurrent.futures", "cryptography.exceptions", "cryptography.hazmat.primitives", "ctypes", "flint",
-    "functools", "gmpy2", "mclbn256", "os", "phe", "py_arkworks_bls12381", "threading",
+    "functools", "gmpy2", "mclbn256", "os", "phe", "py_arkworks_bls12381", "struct", "tenseal", "threading",
 ]))  # fmt: skip
 
 # What draws from a generator of its library unless it is given one, and the same as methods of a tensor.

@@ -85,6 +85,11 @@ class Defaults:
         return None
 
     @staticmethod
+    def measured(revealed: Any, config: Any) -> dict[str, float]:
+        """What `run` measured besides, by name, from what it yielded last: noise of ciphertexts, say."""
+        return {}
+
+    @staticmethod
     def relations(view: Any) -> Iterator[Any]:
         """What a reader of a view may write down; labels in no relation read "not analysed"."""
         return iter(())
@@ -113,6 +118,7 @@ class ProtocolFile(Protocol):
     payload_nbytes: Callable[[Any], int | None]
     unprotected: Callable[[Any], tuple[str, Any] | None]
     accuracy: Callable[[Any, Any, Any, Any], float | None]
+    measured: Callable[[Any, Any], dict[str, float]]
     relations: Callable[[Any], Iterator[Any]]
 
 

@@ -380,6 +380,17 @@ class Opaque(Relation):
 
 
 @dataclass(frozen=True, eq=False)
+class Unopened(Relation):
+    """Ciphertexts of samples, their labels, and weights trained on them, under a key that the view lacks.
+
+    `tried()`: whether something shows through them after all, and in words what was looked for.
+    """
+
+    samples: Positions
+    tried: Callable[[], tuple[bool, str]]
+
+
+@dataclass(frozen=True, eq=False)
 class Without(Relation):
     """A relation that this view does not give though its protocol has it: which type, and `why`; for what an
     attack says.

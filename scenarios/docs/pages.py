@@ -37,6 +37,7 @@ _OF = MappingProxyType({  # pairings, and heads, are dear
     "vertical_fe": {
         "samples": 16, "batch": 4, "epochs": 2, "target": 1, "owners": 2, "seed": 7, "runtime": "inline",
     },
+    "he_train": {"dataset": "iris", "epochs": 1, "seed": 7, "runtime": "inline"},
     "reverse_he": {"seed": 7, "runtime": "inline", "queries": 20, "key_bits": 2048},
 })  # fmt: skip
 

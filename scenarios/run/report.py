@@ -118,6 +118,7 @@ def report(
         accuracy=scores.accuracy,
         steps=scores.steps,
         head=scores.head,
+        measured=scores.measured,
         seconds=Seconds(**seconds),
     )
 
@@ -155,7 +156,8 @@ def scored(experiment: Experiment, epochs: Sequence[Epoch]) -> Scored:
         test_by_epoch=tuple(epoch.test for epoch in epochs),
         seconds_by_epoch=tuple(epoch.seconds for epoch in epochs),
     )
-    return Scored(accuracy=found, steps=experiment.steps)
+    of_itself = experiment.protocol.measured(last.revealed, experiment.config) if epochs else {}
+    return Scored(accuracy=found, steps=experiment.steps, measured=of_itself or None)
 
 
 def malicious(experiment: Experiment, run: RunFolder) -> tuple[Deviating, ...] | None:

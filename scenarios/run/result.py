@@ -282,6 +282,7 @@ class Scored:
     accuracy: Accuracy
     steps: int
     head: Head | None = None
+    measured: dict[str, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -329,6 +330,7 @@ class Result:
     seconds: Seconds = derived("wall-clock")
     steps: int = derived("training steps", least=0)
     head: Head | None = maybe("what is measured of an encrypted head")
+    measured: dict[str, float] | None = maybe("what a protocol measures of itself, by name, such as noise")
     published: Published | None = maybe("what a paper reports for the experiment of a preset")
     malicious: tuple[Deviating, ...] | None = maybe("parties that deviated, if any did")
     recovered: tuple[Recovered, ...] | None = maybe("processes that died and were started again, if any did")

@@ -21,6 +21,7 @@ SCHEMES = MappingProxyType({  # by file: the name, and what it is
     "ipfe_ddh": ("ddh", f"inner products; --group {' | '.join(GROUPS)}"),
     "fhipe": ("fhipe", f"function-hiding inner products, of mitig1; --group {' | '.join(PAIRINGS)}"),
     "qfe": ("qfe", "quadratic forms, of vertical-fe"),
+    "ckks": ("ckks", "approximate arithmetic, of he-train; needs keyhole[he]"),
     "febo": ("febo", "labels element by element: --labels febo"),
     "paillier": ("paillier", "encrypted heads, of reverse-he; --key-bits 3072 | 2048"),
 })  # fmt: skip

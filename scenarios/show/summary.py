@@ -102,6 +102,9 @@ def figures(result: dict[str, Any], manifest: str | None) -> Table:
         f"test {share(accuracy['test'])}   without protection {share(accuracy['baseline_test'])}   "
         f"train {share(accuracy['train'])}",
     )
+    if "measured" in result:
+        said = " · ".join(f"{name} {value:.3g}" for name, value in result["measured"].items())
+        table.add_row("measured", said)
     if result["config"].get("levels"):
         table.add_row("data", mapped(result["config"]))
     if "published" in result:

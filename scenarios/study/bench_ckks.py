@@ -53,7 +53,7 @@ def ckks_head(sizes: Sizes) -> Iterator[Figure]:
     try:
         tenseal: Any = importlib.import_module("tenseal")
     except ImportError:
-        yield Figure("ckks", "TenSEAL is not installed", "not measured", "pip install '.[ckks]'")
+        yield Figure("ckks", "TenSEAL is not installed", "not measured", "pip install '.[he]'")
         return
     ours = measure_paillier(_KEY_BITS, with_phe=False, repeats=_REPEATS)
     for name, theirs in measure_ckks(tenseal).items():

@@ -24,6 +24,7 @@ COMMON = {"--samples": "48", "--hidden": "8", "--batch": "16", "--epochs": "1", 
 OWN = {
     "mitig1": COMMON | {"--samples": "16", "--hidden": "4", "--batch": "8"},  # pairings are slow
     "vertical-fe": {"--samples": "16", "--batch": "4", "--epochs": "2", "--seed": "7"},
+    "he-train": {"--dataset": "iris", "--samples": "32", "--batch": "16", "--epochs": "1", "--seed": "7"},
     "reverse-he": {"--seed": "7", "--queries": "20", "--key-bits": "2048"},
 }
 LINES = [tuple(line.split(" ", 1)) for line in FILE.read_text(encoding="utf-8").splitlines()]
@@ -33,6 +34,7 @@ RAY = (
     "mitig1 --owners 2 --authority owner --defence secure-aggregation",
     "vertical-fe --target 1 --owners 3",
     "vertical-fe --mode fedv --owners 2",
+    "he-train",
     "reverse-he --release decision",
     "mitig2 --owners 4 --batch 4 --per-round 2 --rounds 5 --local-steps 2",
     "fedsgd --owners 3 --layers 8,6 --batch 4 --bias --defence secure-aggregation",

@@ -31,6 +31,7 @@ NAMES = {
     "fedsgd --owners 3 --layers 8,6 --batch 4 --bias --defence secure-aggregation": "fedsgd_secure",
     "vertical-fe --target 1 --owners 3": "vertical_fe",
     "vertical-fe --mode fedv --owners 2": "vertical_fe_fedv",
+    "he-train": "he_train",
     "reverse-he --release logits --head 24-6-5": "reverse_he",
 }
 

@@ -14,6 +14,7 @@ is cheap.
 * `followed`: how W moved, for whoever has the samples and dZ.
 * `hidden`: Z with W unknown, and from its changes the inner products of the samples (`gram`).
 * `differenced`: gradients of linear models on a batch give X^T X, whose whole root is the batch (`moments`).
+* `unopened`: ciphertexts without their key, and what was looked for in them.
 * `labelled`: labels that follow from several messages together, and numbers that depend on labels.
 
 That averaging and split learning leak updates is known; the equations are this project's derivation. What is
@@ -25,7 +26,7 @@ from __future__ import annotations
 from parties.adversary.rules.alone import alone
 from parties.adversary.rules.ciphertexts import by_keys, combined, known_keys, opened
 from parties.adversary.rules.maps import changed, followed, hidden, known_products, unmasked
-from parties.adversary.rules.statements import differenced, labelled, stated
+from parties.adversary.rules.statements import differenced, labelled, stated, unopened
 from parties.adversary.rules.told import Rule, Sight, Told, covers, runs_of
 
 __all__ = ["RULES", "Rule", "Sight", "Told", "covers", "runs_of"]
@@ -44,4 +45,5 @@ RULES: tuple[Rule, ...] = (
     labelled,
     stated,
     differenced,
+    unopened,
 )

@@ -10,7 +10,16 @@ import numpy as np
 from parties.adversary.attacks.moments import opened, targets
 from parties.adversary.rules.told import Sight, Told
 from parties.adversary.solvers.products import Stack
-from protocols.language.relations import Equations, Gradients, Instance, LabelErrors, Labels, Moments, now
+from protocols.language.relations import (
+    Equations,
+    Gradients,
+    Instance,
+    LabelErrors,
+    Labels,
+    Moments,
+    Unopened,
+    now,
+)
 
 _BATCHES = 2  # of which gradients are solved at the end of every run
 
@@ -52,6 +61,18 @@ def stated(sight: Sight) -> Iterator[Told]:
         of = f"{len(first.samples)} samples of step {first.since}"
         said = f"known equations: rank {rank} of {a.shape[1]}" + ("; no lattice tried" * (how != "exact"))
         yield Told("samples", of, how, said, first.since, samples=first.samples)
+
+
+def unopened(sight: Sight) -> Iterator[Told]:
+    """Ciphertexts without their key: what was looked for in them, and in vain."""
+    for sealed in sight.relations.of(Unopened):
+        found, said = sealed.tried() if sight.payloads else (False, "payloads not recorded: not looked at")
+        how = "bounded" if found else "nothing found"
+        since = 0 if found else None
+        of = sight.of(sealed.samples, sealed.samples[:0])
+        for name in ("samples", "labels"):
+            yield Told(name, of, how, said, since, samples=sealed.samples)
+        yield Told("weights", "all that is trained", how, said, since)
 
 
 def differenced(sight: Sight) -> Iterator[Told]:
