@@ -179,8 +179,8 @@ class Reconstruction:
     m) inner products of images in [0, 1] for a Gram matrix; (d, n) orthonormal rows for a span, which `index`
     says whose samples it holds. `projection`: the same shape as the images, for attacks on one observation:
     the least-norm correction of a constant image onto the same equations. `per_sample` holds arrays of length
-    m (for example how far a sample's constraints were relaxed; NaN rows in `values` are failures). `notes` is
-    plain data and goes to result.json as it is.
+    m (for example how far a sample's constraints were relaxed; NaN rows in `values` are failures), under
+    `label` the class that the attack finds of each. `notes` is plain data and goes to result.json as it is.
     """
 
     quantity: Quantity

@@ -22,7 +22,7 @@ from scenarios.run.catalogue import find_protocol
 from scenarios.run.folder import RunFolder, private_file
 from scenarios.run.manifest import stored_hash
 from scenarios.run.status import incomplete
-from scenarios.show.summary import headline, meaning, outcome, plural, protection, share, size
+from scenarios.show.summary import headline, meaning, outcome, plural, protection, share, size, worth
 from scenarios.show.units import span
 
 NAME = "report.html"
@@ -111,7 +111,7 @@ def _attack(run: RunFolder, row: dict[str, Any]) -> dict[str, Any]:
     solved = row["metrics"].get("solved_at_step") if when is None else when["round"]
     return {
         **row, "outcome": outcome(row), "solved": solved, "sprite": sprite_of(run, row.get("sprite")),
-        "who": ", ".join(row["corrupted"]),
+        "who": ", ".join(row["corrupted"]), "worth": worth(row),
     }  # fmt: skip
 
 

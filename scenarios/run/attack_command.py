@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from scenarios.run.options import Measure
 from scenarios.show.terminal import console, reported, warned
 
 
@@ -33,6 +34,12 @@ def attack(
             "--controls", help="Run the protocol again on swapped and on simulated samples, and attack that."
         ),
     ] = False,
+    measure: Annotated[
+        Measure | None,
+        typer.Option(
+            "--measure", help="The accuracy of a fresh network that is trained on what was rebuilt."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
     """Attack a stored transcript again, offline: the attack sees the stored view and nothing else."""
@@ -44,12 +51,18 @@ def attack(
         from scenarios.run.folder import load_run
         from scenarios.run.moment import with_moments
         from scenarios.run.status import incomplete
-        from scenarios.show.summary import attack_table, control_table, moment_table, protection
+        from scenarios.show.summary import (
+            attack_table,
+            control_table,
+            moment_table,
+            protection,
+            retrained_table,
+        )
 
         folder, corrupted = load_run(run_folder), parties_named((corrupt,))
         warned(incomplete(folder))
         names, prior = tuple(dict.fromkeys(map(attack_named, attack))), folder.prior(period, threshold, known)
-        rows = attack_run(folder, names, corrupted, prior, Adversary)
+        rows = attack_run(folder, names, corrupted, prior, Adversary, 0, measure)
         rows = with_moments(folder, rows, prior) if when else rows
         rows = with_controls(folder, rows, prior) if controls else rows
         if as_json:
@@ -57,6 +70,8 @@ def attack(
             return
         out, finished = console(), (folder.path / "result.json").exists()
         out.print(attack_table(rows, protection(folder.result) if finished else "", out.width))
+        if measure:
+            out.print(retrained_table(rows))
         if when:
             out.print(moment_table(rows))
         if controls:

@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from parties.adversary.adversary import Attacked
 from parties.adversary.attack import Prior, Quantity, Reconstruction
 from parties.adversary.catalogue import PRESETS, find_target
-from scenarios.run.folder import RunFolder
+from parties.data.datasets import Dataset, load
+from protocols.language.errors import ConfigError
+from scenarios.run.folder import PUBLIC, RunFolder
 from scenarios.run.json_schema import plain
-from scenarios.run.result import AttackRow, Gain
+from scenarios.run.options import Measure
+from scenarios.run.result import AttackRow, Gain, Retrained
 from scenarios.score.metrics import (
     Truth,
     baseline_guess,
@@ -28,6 +31,7 @@ from scenarios.score.metrics import (
     tells_classes,
     zero_line,
 )
+from scenarios.score.retrain import HeldOut, retrained
 from scenarios.show.pictures import COLUMNS, GUESS, SPRITES, draw_sprite, grid
 
 _LISTED = 100
@@ -51,13 +55,16 @@ def attack_run(
     prior: Prior,
     make: MakeAdversary,
     seed: int = 0,
+    measure: Measure | None = None,
 ) -> list[dict[str, Any]]:
     """Run attacks on the joint view of the corrupted parties; returns rows for `attacks` in result.json.
 
-    A preset's attack runs on the view of the preset's own coalition.
+    A preset's attack runs on the view of the preset's own coalition. `measure`: what else is measured of
+    samples that they rebuild.
     """
     if not names:
         return []
+    test = None if measure is None else held_out(run)  # refused before anything is attacked
     targets = [find_target(name) for name in names]  # an unknown name fails before any process starts
     views = [run.view_sources(coalition or tuple(corrupted)) for _, coalition in targets]
     adversary = make(views[0])
@@ -71,8 +78,36 @@ def attack_run(
         adversary.close()
     rebuilt = any(a.reconstruction is not None for a in attacked)
     truth = run.truth() if rebuilt and run.scored else None
+    worth = [None if truth is None or test is None else _retrained(a, prior, truth, test) for a in attacked]
     attacked = [a if truth is None else _placed(a, truth) for a in attacked]
-    return [_row(run, a, prior, truth, preset_named(name)) for a, name in zip(attacked, names, strict=True)]
+    rows = [_row(run, a, prior, truth, preset_named(name)) for a, name in zip(attacked, names, strict=True)]
+    return [
+        row if each is None else {**row, "retrained": plain(each)}
+        for row, each in zip(rows, worth, strict=True)
+    ]
+
+
+def held_out(run: RunFolder) -> HeldOut:
+    """Samples to test networks on: held-out ones that the adversary is not given, where there are as many as
+    it is; `ConfigError` without any.
+    """
+    if run.recorded:
+        raise ConfigError("--measure retrain tests on held-out samples, and a recording has none")
+    return held_out_of(load(run.spec()[0]))
+
+
+def held_out_of(data: Dataset) -> HeldOut:
+    """Those of a data set; `ConfigError` without any."""
+    if data.x_test is None or data.y_test is None:
+        raise ConfigError("--measure retrain tests on held-out samples, and this data set has none")
+    begin = PUBLIC if len(data.x_test) >= 2 * PUBLIC else 0
+    return HeldOut(data.x_test[begin:], data.y_test[begin:])
+
+
+def _retrained(attacked: Attacked, prior: Prior, truth: Truth, test: HeldOut) -> Retrained | None:
+    """What it is worth to train on; None where the attack did not apply."""
+    rebuilt = attacked.reconstruction
+    return None if rebuilt is None else Retrained(**retrained(rebuilt, truth, prior, attacked.labelled, test))
 
 
 class Scorer:

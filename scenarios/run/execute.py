@@ -18,7 +18,7 @@ from parties.record.log import open_log
 from parties.record.transcript import Record
 from protocols.language.errors import ConfigError, KeyholeError
 from protocols.language.session import Runtime, Session, opened
-from scenarios.run.attacks import attack_run
+from scenarios.run.attacks import attack_run, held_out_of
 from scenarios.run.crossed import Counted
 from scenarios.run.experiment import FULL_LIMIT_NBYTES, Experiment
 from scenarios.run.folder import RunFolder, load_run, new_folder, write_json, write_text
@@ -53,6 +53,7 @@ def execute(
 ) -> tuple[RunFolder, dict[str, Any]]:
     """Carry out a run and return its folder and result.json; `observe(event, value)` is told of progress."""
     check_size(experiment)
+    check_measure(experiment)
     set_aside(experiment.out)
     run = new_folder(experiment.out, experiment.scenario.name)
     with noted(run, experiment.steps, basis()), _told_how_to_go_on(run, experiment):
@@ -143,7 +144,9 @@ def _attacked(experiment: Experiment, run: RunFolder, make: Runtimes, clock: Clo
     draw_knowledge(run.path, result.learned)
     clock.lap("report")
     if experiment.attack:
-        found = attack_run(run, experiment.attack, experiment.corrupt, run.prior(), make.adversary)
+        found = attack_run(
+            run, experiment.attack, experiment.corrupt, run.prior(), make.adversary, 0, experiment.measure
+        )
         result = replace(result, attacks=found)
     clock.lap("attack")
     result = replace(result, accuracy=replace(result.accuracy, baseline_test=_baseline(experiment, result)))
@@ -222,6 +225,14 @@ def check_size(experiment: Experiment) -> None:
     nbytes = experiment.protocol.payload_nbytes(experiment.config)
     if nbytes is not None and _unasked(experiment):
         _refuse_beyond_limit(nbytes)
+
+
+def check_measure(experiment: Experiment) -> None:
+    """`ConfigError` for a measure of attacks that nothing could be measured by."""
+    if experiment.measure is not None:
+        if not experiment.attack:
+            raise ConfigError("--measure retrain measures what attacks rebuild: name one with --attack")
+        held_out_of(experiment.data)
 
 
 def _unasked(experiment: Experiment) -> bool:

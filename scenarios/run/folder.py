@@ -40,7 +40,7 @@ _IN_ROUNDS = (  # where nothing is said in the steps of a round, its averages
     "SELECT round, seq FROM rows WHERE phase = 'average' AND seq >= 0",
 )
 _END = (1 << 63) - 1
-_PUBLIC = 1000  # held-out images that an adversary is given
+PUBLIC = 1000  # held-out images that an adversary is given
 _LARGEST_JSON = 1 << 26  # bytes
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # in which Ray tells a job what it was submitted with
 _KNOWN_SEED = 0  # which samples an adversary knows beforehand
@@ -181,8 +181,8 @@ class RunFolder:
         if self.recorded:
             return self._prior_of_recording(period, threshold, known)
         data, stated = load(self.spec()[0]), self.settings["prior"]
-        public = None if data.x_test is None else data.x_test[:_PUBLIC].astype(np.float64) / data.x_max
-        labels = None if data.y_test is None else data.y_test[:_PUBLIC]
+        public = None if data.x_test is None else data.x_test[:PUBLIC].astype(np.float64) / data.x_max
+        labels = None if data.y_test is None else data.y_test[:PUBLIC]
         steps = (stated["threshold"] if threshold is None else threshold) * data.x_max / 255
         count = stated.get("known", 0) if known is None else known
         return Prior(

@@ -28,6 +28,12 @@ class Preset(Enum):
     QUICK = "quick"
 
 
+class Measure(Enum):
+    """What else a reconstruction of samples is measured by: a network that is trained on it."""
+
+    RETRAIN = "retrain"
+
+
 class RuntimeName(StrEnum):
     """Where parties run."""
 
@@ -107,6 +113,9 @@ class RunOptions:
     )
     attack: tuple[str, ...] = option(
         (), "An attack or a preset to run at the end; repeatable.", panel="Attack"
+    )
+    measure: Measure | None = option(
+        None, "retrain: the accuracy of a fresh network that is trained on what was rebuilt.", panel="Attack"
     )
     malicious: str | None = option(
         None, "unit-keys: what the cloud does instead of W1.", panel="Attack", metavar="NAME"

@@ -193,6 +193,23 @@ class Sprite:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Retrained:
+    """test accuracy of fresh networks that were trained on what an attack rebuilt"""
+
+    why: str = derived("why there is none, if there is none")
+    rebuilt: float | None = maybe("trained on the samples that were rebuilt, failures left out", **_SHARE)
+    truth: float | None = maybe("on the true samples that were attacked", **_SHARE)
+    guess: float | None = maybe("on the prior's guess of these samples, see zero_line", **_SHARE)
+    labels: Literal["attack", "view", "truth"] | None = maybe(
+        "whose labels the rebuilt samples have; truth: neither attack nor view tells any, so that this "
+        "is the most that the images can be worth"
+    )
+    trained_on: int | None = maybe("samples that were rebuilt", least=0)
+    tested_on: int | None = maybe("held-out samples", least=0)
+    networks: int | None = maybe("trainings of which each accuracy is the mean", least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class AttackRow:
     """one attack on the joint view of some parties"""
 
@@ -208,6 +225,7 @@ class AttackRow:
     metrics: dict[str, Any] = derived("how close it came", factory=dict, holds=Metrics)
     baseline: dict[str, Any] = derived("the same metrics without the secret", factory=dict, holds=Baselines)
     zero_line: str | None = maybe("what the guess of images is")
+    retrained: Retrained | None = maybe("with --measure retrain: what it is worth to train on")
     gain: Gain | None = maybe("against the guess; none where neither images nor labels were rebuilt")
     notes: dict[str, Any] = derived(
         "what the attack says of itself, such as feasible, relaxed and infeasible images; NAME_per_image: a "

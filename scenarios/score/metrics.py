@@ -71,7 +71,11 @@ def matched(recon: Reconstruction, truth: Truth) -> Reconstruction:
     mine, theirs = _assigned(far)
     values = np.full((len(recon.index), true.shape[1]), np.nan)
     values[theirs] = rows[mine]
-    return replace(recon, quantity=Quantity.IMAGES, values=values)
+    finite = np.flatnonzero(np.isfinite(recon.values).all(axis=1))
+    said = {name: np.full(len(recon.index), np.nan) for name in recon.per_sample}
+    for name, each in recon.per_sample.items():  # what it says of an image goes where the image goes
+        said[name][theirs] = np.asarray(each, np.float64)[finite[mine]]
+    return replace(recon, quantity=Quantity.IMAGES, values=values, per_sample=said)
 
 
 def score(recon: Reconstruction, truth: Truth, prior: Prior, seed: int) -> dict[str, Any]:

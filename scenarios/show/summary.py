@@ -28,6 +28,8 @@ def show_result(console: Console, run: RunFolder, result: dict[str, Any]) -> Non
         console.print(_indented(learned_table(result["learned"], console.width), above=1))
     if result["attacks"]:
         console.print(_indented(attack_table(result["attacks"], protection(result), console.width), above=1))
+    if any(row.get("retrained") for row in result["attacks"]):
+        console.print(_indented(retrained_table(result["attacks"]), above=1))
     pictures = [row["figure"] for row in result["attacks"] if row.get("figure")]
     pictures += ["figures/knowledge.png"] if (run.path / "figures" / "knowledge.png").exists() else []
     console.print(Padding(Text(answer(result), style="bold"), (1, 2, 0, 2)), highlight=False)
@@ -331,6 +333,40 @@ _ATTACK_LEGEND = (
     "swapped: the same output against other samples · projection: a constant sample corrected to fit the "
     "equations"
 )
+
+
+def retrained_table(attacks: list[dict[str, Any]]) -> RenderableType:
+    """What each reconstruction is worth to train on, beside the truth and the guess."""
+    measured = [row for row in attacks if row.get("retrained")]
+    if not measured:
+        return Text("what it is worth to train on: no attack here applies")
+    columns = "attack", "trained on", "labels of", "rebuilt", "truth", "guess", "tested on"
+    table = _table("what it is worth to train on (test accuracy of fresh networks)", *columns)
+    for row in measured:
+        found = row["retrained"]
+        if not found["why"]:
+            cells = (share(found[name]) for name in ("rebuilt", "truth", "guess"))
+            of = f"{found['trained_on']} of {row['samples']}"
+            table.add_row(_named(row), of, f"the {found['labels']}", *cells, str(found["tested_on"]))
+    refused = [f"{_named(row)}: {worth(row)}" for row in measured if row["retrained"]["why"]]
+    return Group(*([table] if table.rows else []), *map(Text, refused), _legend(_RETRAINED_LEGEND))
+
+
+_RETRAINED_LEGEND = (
+    "the same small network, trained on what was rebuilt, on the true samples, on the guess; labels of the "
+    "truth, where neither attack nor view tells any: the most that the images can be worth"
+)
+
+
+def worth(row: dict[str, Any]) -> str:
+    """What a reconstruction is worth to train on, in a few words; empty where that was not measured."""
+    found = row.get("retrained")
+    if not found:
+        return ""
+    if found["why"]:
+        return f"--measure retrain: {found['why']}"
+    rebuilt, truth, guess = (share(found[name]) for name in ("rebuilt", "truth", "guess"))
+    return f"a network trained on it: {rebuilt} (on the truth {truth}, on the guess {guess})"
 
 
 def moment_table(attacks: list[dict[str, Any]]) -> RenderableType:

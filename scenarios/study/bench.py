@@ -23,6 +23,7 @@ from scenarios.show.tables import table
 from scenarios.study import bench_attacks, bench_runs
 from scenarios.study.bench_ckks import ckks_head
 from scenarios.study.bench_crowd import crowd, flower
+from scenarios.study.bench_fedsgd import fedsgd
 from scenarios.study.bench_groups import groups
 from scenarios.study.bench_paillier import paillier_head
 from scenarios.study.bench_tools import Figure, Sizes
@@ -35,7 +36,7 @@ BENCHES: Mapping[str, Callable[[Sizes], Iterator[Figure]]] = {
     "gradient": bench_attacks.gradient,
     "gram": bench_attacks.gram, "known": bench_attacks.known, "averages": bench_attacks.averages,
     "noise": bench_attacks.noise, "paillier": paillier_head, "ckks": ckks_head, "crowd": crowd,
-    "flower": flower,
+    "flower": flower, "fedsgd": fedsgd,
 }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ Side = Callable[[int], Timed]
 def crowd(sizes: Sizes) -> Iterator[Figure]:
     """A round of MITIG2 against owners held, headers only."""
     rounds: list[float] = []
-    for figure in _sides("crowd", _up_to(OWNERS, sizes), {"here": lambda owners: held(owners, sizes)}):
+    for figure in _of_sizes("crowd", _up_to(OWNERS, sizes), {"here": lambda owners: held(owners, sizes)}):
         rounds += [] if figure.value["round"] is None else [figure.value["round"]]
         yield figure
     if len(rounds) > 1:
@@ -98,28 +99,40 @@ def crowd(sizes: Sizes) -> Iterator[Figure]:
 
 def flower(sizes: Sizes) -> Iterator[Figure]:
     """The same job here and in Flower, side by side."""
-    python = sizes.flower or (sys.executable if importlib.util.find_spec("flwr") else None)
+    python = python_with_flower(sizes)
     sides: dict[str, Side] = {"here": lambda owners: held(owners, sizes)}
     if python is not None:
-        yield Figure("flower", "versions of Flower and its Ray", _versions(python))
+        yield Figure("flower", "versions of Flower and its Ray", versions(python))
         sides["Flower"] = lambda owners: in_flower(python, owners, sizes)
     else:
         yield Figure("flower", "Flower", WITHOUT_FLOWER)
-    yield from _sides("flower", _up_to(CLIENTS, sizes), sides)
+    yield from _of_sizes("flower", _up_to(CLIENTS, sizes), sides)
     yield Figure("flower", "what is compared", f"{ALIKE}; {UNLIKE}")
 
 
-def _sides(bench: str, sizes: Sequence[int], sides: Mapping[str, Side]) -> Iterator[Figure]:
-    """Every size on every side, and then all of them again: what else a machine does comes and goes, and only
-    adds. Of each the faster one counts.
+def python_with_flower(sizes: Sizes) -> str | None:
+    """The Python that was given, or this one if it has Flower."""
+    return sizes.flower or (sys.executable if importlib.util.find_spec("flwr") else None)
+
+
+def _of_sizes(bench: str, sizes: Sequence[int], sides: Mapping[str, Side]) -> Iterator[Figure]:
+    """Every size on every side."""
+    cells = {
+        f"{owners} owners, {min(PER_ROUND, owners)} a round, {side}": (owners, partial(sides[side], owners))
+        for owners in sizes for side in sides
+    }  # fmt: skip
+    yield from beside(bench, cells)
+
+
+def beside(bench: str, cells: Mapping[str, tuple[int, Callable[[], Timed]]]) -> Iterator[Figure]:
+    """Every cell, (owners, what takes its time), and then all of them again: what else a machine does comes
+    and goes, and only adds. Of each the faster one counts.
     """
-    cells = [(owners, side) for owners in sizes for side in sides]
-    took = [[sides[side](owners) for owners, side in cells] for _ in range(_REPEATS)]
-    for (owners, side), each in zip(cells, zip(*took, strict=True), strict=True):
+    took = [[take() for _, take in cells.values()] for _ in range(_REPEATS)]
+    for (what, (owners, _)), each in zip(cells.items(), zip(*took, strict=True), strict=True):
         timed = min(each, key=lambda one: (one.round is None, one.round))
         value = {**asdict(timed), "owners": owners, "all": [asdict(one) for one in each]}
-        what = f"{owners} owners, {min(PER_ROUND, owners)} a round, {side}: faster of {_REPEATS}"
-        yield Figure(bench, what, timed.text, value=value)
+        yield Figure(bench, f"{what}: faster of {_REPEATS}", timed.text, value=value)
 
 
 def held(owners: int, sizes: Sizes, **more: Any) -> Timed:
@@ -134,26 +147,40 @@ def held(owners: int, sizes: Sizes, **more: Any) -> Timed:
         with open(path, "wb") as file:  # in a folder that nobody else may read
             np.savez(file, **arrays)
         del images, labels, arrays
-        options: dict[str, Any] = {
+        options = {
             "dataset": str(path), "owners": owners, "per_round": min(PER_ROUND, owners), "rounds": _ROUNDS,
-            "local_steps": 1, "hidden": sizes.hidden or 32, "record": Record.HEADERS.value, "seed": 0,
-            "no_audit": True, "out": str(Path(scratch) / "run"), **more,
+            "local_steps": 1, "hidden": sizes.hidden or 32, **more,
         }  # fmt: skip
-        return timed([sys.executable, "-m", "scenarios.study.crowd_job", json.dumps(options)], Path(scratch))
+        return trained_here(options, Path(scratch))
+
+
+def trained_here(options: Mapping[str, Any], scratch: Path) -> Timed:
+    """A training, headers only, in a process of its own."""
+    asked = {"record": Record.HEADERS.value, "seed": 0, "no_audit": True, "out": str(scratch / "run")}
+    command = [sys.executable, "-m", "scenarios.study.crowd_job", json.dumps({**asked, **options})]
+    return timed(command, scratch)
 
 
 def in_flower(python: str, clients: int, sizes: Sizes) -> Timed:
     """The job in Flower's simulation, by the Python that has it."""
+    images, labels = table(clients)
+    job = {
+        "per_round": min(PER_ROUND, clients), "rounds": _FLOWER_ROUNDS, "hidden": sizes.hidden or 32,
+        "unit": 255, "local_steps": 1, "lr": 0.1, "momentum": 0.0,
+    }  # fmt: skip
+    return trained_in_flower(python, job, images, labels, np.arange(clients + 1))
+
+
+def trained_in_flower(python: str, job: Mapping[str, Any], images: Any, labels: Any, first: Any) -> Timed:
+    """A job of clients in Flower's simulation: of images (N, n) and labels (N,) client m holds the rows from
+    `first[m]` on, (M + 1,).
+    """
     with tempfile.TemporaryDirectory(prefix="keyhole-crowd-") as scratch:
-        images, labels = table(clients)
-        for name, array in (("x.npy", images), ("y.npy", labels)):
+        for name, array in (("x.npy", images), ("y.npy", labels), ("first.npy", first)):
             with open(Path(scratch) / name, "wb") as file:
                 np.save(file, array)
-        job = {
-            "owners": clients, "per_round": min(PER_ROUND, clients), "rounds": _FLOWER_ROUNDS,
-            "hidden": sizes.hidden or 32, "features": _FEATURES, "folder": scratch,
-        }  # fmt: skip
-        return timed([python, str(_FLOWER), json.dumps(job)], Path(scratch))
+        whole = {**job, "owners": len(first) - 1, "features": images.shape[1], "folder": scratch}
+        return timed([python, str(_FLOWER), json.dumps(whole)], Path(scratch))
 
 
 def table(rows: int) -> tuple[Any, Any]:
@@ -234,7 +261,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _versions(python: str) -> str:
+def versions(python: str) -> str:
+    """Those of Flower and of its Ray; `KeyholeError` where it has none."""
     asked = "import flwr, ray; print(f'flwr {flwr.__version__}, ray {ray.__version__}')"
     found = subprocess.run([python, "-c", asked], capture_output=True, text=True, check=False, timeout=60)
     if found.returncode:

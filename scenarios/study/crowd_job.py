@@ -1,9 +1,10 @@
-"""The training of MITIG2 with many owners, for `bench_crowd.py`: a process of its own, whose start-up and
-memory are measured from outside. Nobody is asked what was learned, and no baseline is trained.
+"""A training with many owners, for `bench_crowd.py` and `bench_fedsgd.py`: a process of its own, whose
+start-up and memory are measured from outside. Nobody is asked what was learned, and no baseline is trained.
 
     python -m scenarios.study.crowd_job '{"owners": 1000, "dataset": "table.npz", "out": "run", ...}'
 
-Takes the options of the run. Prints one line of JSON: the time at which each round had ended at every host.
+Takes the options of the run, and `scenario` (MITIG2, if it is not given). Prints one line of JSON: the time
+at which each round had ended at every host.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ def main(options: dict[str, Any]) -> None:
         if event == "step":
             ends.append(time.time())
 
-    run = new_folder(Path(options.pop("out")), "mitig2")
-    experiment = prepare(find_scenario("mitig2"), options)
+    scenario = options.pop("scenario", "mitig2")
+    run = new_folder(Path(options.pop("out")), scenario)
+    experiment = prepare(find_scenario(scenario), options)
     with runtime_named(experiment.runtime, experiment.address) as make:
         train(experiment, run, make, Clock(), observe, open_log(run.path / "run.log"))
     print(json.dumps({"ends": ends}), flush=True)

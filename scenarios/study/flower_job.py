@@ -1,12 +1,15 @@
-"""The job of `bench_crowd.py` as an app of Flower, carried out by its simulation.
+"""The jobs of `bench_crowd.py` and `bench_fedsgd.py` as an app of Flower, carried out by its simulation.
 
 A script for the Python that has `flwr[simulation]`, which pins a Ray of its own; nothing of this project is
-imported, and no torch. Each client holds one row of a table, takes one step of gradient descent on a network
-n - h - c in numpy, and sends the weights back; `FedAvg` draws the clients of a round and averages.
+imported, and no torch. Each client holds some rows of a table, takes `local_steps` steps of gradient descent
+on all of them, with momentum, on a network n - h - c in numpy, and sends the weights back; `FedAvg` draws the
+clients of a round and averages, all alike.
 
-    python flower_job.py '{"owners": 1000, "per_round": 100, "rounds": 5, "hidden": 32, "folder": "..."}'
+    python flower_job.py '{"owners": 1000, "per_round": 100, "rounds": 5, "hidden": 32, "folder": "...",
+        "features": 64, "unit": 255, "local_steps": 1, "lr": 0.1, "momentum": 0.0}'
 
-The folder holds x.npy (N, n) and y.npy (N,). Prints one line of JSON: the time at which each round had ended.
+The folder holds x.npy (N, n), y.npy (N,) and first.npy (M + 1,), the first row of each client and N. Prints
+one line of JSON: the time at which each round had ended.
 """
 
 from __future__ import annotations
@@ -29,13 +32,23 @@ from flwr.simulation import run_simulation
 
 JOB = json.loads(sys.argv[1]) if len(sys.argv) > 1 else json.loads(os.environ["FLOWER_JOB"])
 os.environ["FLOWER_JOB"] = json.dumps(JOB)  # for the processes in which clients run
-LR, CLASSES = 0.1, 10
+CLASSES = 10
 
 client, server = ClientApp(), ServerApp()
 
 
-def stepped(weights: list[Any], x: Any, y: Any) -> list[Any]:
-    """Weights w1 (h, n), w2 (c, h), b (c,) after one step on samples (B, n) of classes (B,)."""
+def trained(weights: list[Any], x: Any, y: Any) -> list[Any]:
+    """Weights w1 (h, n), w2 (c, h), b (c,) after the local steps on samples (B, n) of classes (B,)."""
+    moved = [np.zeros_like(w) for w in weights]
+    for _ in range(JOB["local_steps"]):
+        slopes = gradient(weights, x, y)
+        moved = [np.float32(JOB["momentum"]) * v + g for v, g in zip(moved, slopes, strict=True)]
+        weights = [w - np.float32(JOB["lr"]) * v for w, v in zip(weights, moved, strict=True)]
+    return weights
+
+
+def gradient(weights: list[Any], x: Any, y: Any) -> list[Any]:
+    """Of the mean cross-entropy, by each of the weights."""
     w1, w2, b = weights
     z = x @ w1.T
     a = np.maximum(z, 0)
@@ -44,17 +57,18 @@ def stepped(weights: list[Any], x: Any, y: Any) -> list[Any]:
     p[np.arange(len(y)), y] -= 1
     p /= len(y)
     dz = (p @ w2) * (z > 0)
-    return [w1 - LR * dz.T @ x, w2 - LR * p.T @ a, b - LR * p.sum(axis=0)]
+    return [dz.T @ x, p.T @ a, p.sum(axis=0)]
 
 
 @client.train()  # type: ignore[untyped-decorator,unused-ignore]
 def train(message: Message, context: Context) -> Message:
-    """One step on the row of this client."""
+    """The local steps on the rows of this client."""
     folder, me = Path(JOB["folder"]), int(context.node_config["partition-id"])
-    x = np.load(folder / "x.npy", mmap_mode="r")[me : me + 1].astype(np.float32) / 255
-    y = np.load(folder / "y.npy", mmap_mode="r")[me : me + 1]
-    weights = stepped(message.content["arrays"].to_numpy_ndarrays(), x, y)
-    told = {"arrays": ArrayRecord(weights), "metrics": MetricRecord({"num-examples": len(y)})}
+    begin, end = np.load(folder / "first.npy", mmap_mode="r")[me : me + 2]
+    x = np.load(folder / "x.npy", mmap_mode="r")[begin:end].astype(np.float32) / np.float32(JOB["unit"])
+    y = np.load(folder / "y.npy", mmap_mode="r")[begin:end]
+    weights = trained(message.content["arrays"].to_numpy_ndarrays(), x, y)
+    told = {"arrays": ArrayRecord(weights), "metrics": MetricRecord({"num-examples": 1})}
     return Message(content=RecordDict(told), reply_to=message)
 
 

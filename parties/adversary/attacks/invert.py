@@ -54,19 +54,21 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
         count, seen = count + len(fresh), np.concatenate([seen, fresh])
     if not chosen:
         raise NotApplicable(f"every gradient is of more than {_MOST} samples, or of some that the view holds")
-    images, distances, labels = [], list[float](), list[list[int]]()
+    images, distances, labels, named = [], list[float](), list[list[int]](), list[NDArray[np.int64]]()
     for each in chosen:
         problem = Problem(each, prior)
         classes = problem.classes()
         found, distance = problem.images(classes, rng)
         images.append(found)
         distances.append(distance)
+        named.append(classes)
         labels.append(np.bincount(classes, minlength=problem.outputs).tolist())
     single = all(len(each.samples) == 1 for each in chosen)
     kind = Quantity.IMAGES if single else Quantity.UNORDERED_IMAGES
     notes = {"relative_distance_of_gradients": distances[:16], "samples_of_each_class": labels[:16]}
     since = max(each.since for each in chosen)
-    return Reconstruction(kind, seen, np.vstack(images), since, notes=notes)
+    says = {"label": np.concatenate(named)}
+    return Reconstruction(kind, seen, np.vstack(images), since, per_sample=says, notes=notes)
 
 
 class Problem:

@@ -63,15 +63,18 @@ class Attacks(Rows):
     """
 
     def __init__(self, rows: Sequence[dict[str, Any]], run: RunFolder) -> None:
-        super().__init__(rows, ("attack", "outcome", "images"))
+        measured = ("retrained",) if any("retrained" in row for row in rows) else ()
+        super().__init__(rows, ("attack", "outcome", *measured, "images"))
         self._run = run
 
     def _cell(self, row: dict[str, Any], name: str) -> str:
         from scenarios.page.page import sprite_of
-        from scenarios.show.summary import outcome
+        from scenarios.show.summary import outcome, worth
 
         if name == "outcome":
             return html.escape(outcome(row) if row["applicable"] else f"not applicable: {row['why']}")
+        if name == "retrained":
+            return html.escape(worth(row))
         if name != "images":
             return super()._cell(row, name)
         sprite = sprite_of(self._run, row.get("sprite"))
@@ -115,17 +118,22 @@ class Run(RunFolder):
         return Rows(learned_rows(held_against_audit(self, lines)), shown)
 
     def attack(
-        self, *attacks: str, corrupt: str | Sequence[str] = "cloud_trainer", known: int | None = None
-    ) -> Attacks:
-        """Attack the stored view of `corrupt`, which is all that the attacks see; a row for each."""
+        self, *attacks: str, corrupt: str | Sequence[str] = "cloud_trainer", known: int | None = None,
+        measure: str | None = None,
+    ) -> Attacks:  # fmt: skip
+        """Attack the stored view of `corrupt`, which is all that the attacks see; a row for each.
+
+        `measure="retrain"`: also the accuracy of a fresh network that is trained on what was rebuilt.
+        """
         from parties.adversary.adversary import Adversary
         from scenarios.run.attacks import attack_run
         from scenarios.run.experiment import attack_named, parties_named
+        from scenarios.run.options import RUN_OPTIONS, converted
 
         corrupted = parties_named((corrupt,) if isinstance(corrupt, str) else tuple(corrupt))
-        rows = attack_run(
-            self, tuple(map(attack_named, attacks)), corrupted, self.prior(known=known), Adversary
-        )
+        asked = None if measure is None else converted(RUN_OPTIONS["measure"], measure)
+        names, prior = tuple(map(attack_named, attacks)), self.prior(known=known)
+        rows = attack_run(self, names, corrupted, prior, Adversary, 0, asked)
         return Attacks(rows, self)
 
     def report(self) -> Path:
