@@ -170,7 +170,7 @@ class View:
 
     def before(self, seq: int) -> View:
         """The same view as it was after the message of that number."""
-        return self._like(self._sources, seq)
+        return self._like(self._sources, min(seq, self._end))
 
     def _like(self, sources: Iterable[tuple[str, str]], until: int, headed: bool = False) -> View:
         found = View(sources, until, headed)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from parties.runtime.watch import Watch
 from parties.runtime.wire import Address, PeerLost
 from parties.runtime.worker import Instruction, Report
-from protocols.language.errors import KeyholeError
+from protocols.language.errors import KeyholeError, MessageError, StepError
 from protocols.language.session import Group
 
 
@@ -54,10 +54,18 @@ def check(reports: Sequence[Report]) -> None:
     """Raise what a host reports."""
     for report in reports:
         if report.failure:
-            raise named_error(report.cause)(report.failure)
+            raise failure_in(report)
     for report in reports:
         if report.lost:
             raise PeerLost(report.lost)
+
+
+def failure_in(report: Report) -> KeyholeError:
+    """The error that a host reports."""
+    error = named_error(report.cause)(report.failure)
+    if isinstance(error, MessageError | StepError):
+        error.of = report.bad
+    return error
 
 
 def named_error(name: str) -> type[KeyholeError]:

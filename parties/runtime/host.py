@@ -123,7 +123,7 @@ class Host(Crew):
             raise DataError(f"{self.name}: the transcript that would be gone on with is missing")
         found = self._transcript.heard(transfer.seq, transfer.count)
         broadcast = len(transfer.senders.members) == 1 and not transfer.parts
-        return [(0, found[0][1])] if broadcast else found
+        return [(0, found[0][1])] if broadcast and found else found
 
     def reveal(self, reveal: Reveal) -> Frame:
         (name,) = reveal.group.members
@@ -226,9 +226,14 @@ def _transcript(spec: HostSpec) -> TranscriptWriter:
     path = Path(spec.transcript)
     if spec.resumed is not None and path.exists():
         if not holds_nothing(path):
-            return ContinuedTranscript(path)
+            return ContinuedTranscript(path, refused_in(spec.config))
         _remove(path)
     return TranscriptWriter(spec.transcript, spec.kept, spec.protocol, spec.config)
+
+
+def refused_in(config: Any) -> frozenset[int]:
+    """The messages of a run for which their senders were left out."""
+    return frozenset(each.message for each in getattr(config, "dropped", ()))
 
 
 def _coins(spec: HostSpec, transcript: TranscriptWriter) -> dict[str, Drawn]:

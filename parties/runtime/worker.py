@@ -25,6 +25,7 @@ from protocols.language.errors import (
     ProtocolError,
     ran_out_of_memory,
 )
+from protocols.language.message import Header
 from protocols.language.session import DoStep, Group, Publish, Reveal, Transfer
 
 
@@ -63,6 +64,7 @@ class Report:
     cause: str = ""  # the type of the failure
     lost: str = ""  # the host that did not answer
     revealed: Frame | None = field(default=None, repr=False)
+    bad: Header | None = None  # the message that one party is to blame for
 
 
 class Worker:
@@ -113,7 +115,8 @@ class Worker:
             except PeerLost as lost:
                 self._failed, report = True, replace(report, lost=lost.peer)
             except KeyholeError as error:
-                report = replace(report, failure=str(error), cause=type(error).__name__)
+                bad = getattr(error, "of", None)
+                report = replace(report, failure=str(error), cause=type(error).__name__, bad=bad)
             except Exception as error:  # a defect of ours: the text may hold values, so only the type goes on
                 why = OUT_OF_MEMORY if ran_out_of_memory(error) else type(error).__name__
                 failure = f"{self._name}: {type(instruction).__name__} failed: {why}"
@@ -188,7 +191,7 @@ class Worker:
         frames: list[tuple[int, Frame]] = []
         for host in receive.out_of:
             indices = self._from(host, transfer)
-            self._awaited = indices[0]
+            self._awaited = indices[0] if indices else 0
             try:
                 arrived = self._wire.take(host, transfer.seq, indices)
             except ProtocolError as cause:
@@ -205,9 +208,9 @@ class Worker:
     def _from(self, host: str, transfer: Transfer) -> list[int]:
         """Which messages of a transfer, or the one frame of a broadcast, come from a host to this one."""
         if is_broadcast(transfer):
-            return [0]
+            return [] if transfer.refused else [0]
         senders, receivers = transfer.senders.members, transfer.receivers.members
-        found = list(range(transfer.count))
+        found = [i for i in range(transfer.count) if i not in transfer.refused]
         if len(senders) > 1:
             found = [i for i in found if self._home[senders[i]] == host]
         if len(receivers) > 1:

@@ -61,6 +61,7 @@ class GoingOn:
     basis: Mapping[str, Any]
     before: tuple[Mapping[str, Any], ...]
     note: Note = field(default=lambda **more: None)
+    stopped: bool = True  # and not only begun anew without an owner, whose coins are known
     _stand: Stand | None = None
     _began: float = field(default_factory=time.perf_counter)
     _seconds: float | None = None
@@ -87,7 +88,7 @@ class GoingOn:
         before = BEHIND_ALL if stand.message is None else stand.message
         if self.experiment.record is not Record.FULL:
             before = 0  # what was received cannot be read: all is sent again, and held against its digests
-        resumed = Resumed(before, self.experiment.seed is None)
+        resumed = Resumed(before, self.experiment.seed is None and self.stopped)
         return [replace(spec, resumed=resumed) for spec in specs]
 
     def ended(self, phase: str, number: int) -> None:
@@ -99,11 +100,13 @@ class GoingOn:
     @property
     def resumed(self) -> tuple[ResumedAt, ...]:
         """Each time that the run was resumed."""
-        return tuple(ResumedAt(**each) for each in self._all())
+        return tuple(ResumedAt(**each) for each in self.passed)
 
-    def _all(self) -> list[Mapping[str, Any]]:
+    @property
+    def passed(self) -> list[Mapping[str, Any]]:
+        """The same, as it is noted."""
         stand = self._stand
-        if stand is None:
+        if stand is None or not self.stopped:
             return list(self.before)
         here = {
             "phase": stand.phase,
@@ -114,7 +117,7 @@ class GoingOn:
         return [*self.before, here]
 
     def _noted(self) -> None:
-        self.note(resumed=self._all())
+        self.note(resumed=self.passed)
 
 
 def going_on_with(run: RunFolder) -> GoingOn:

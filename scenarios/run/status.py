@@ -37,7 +37,7 @@ class State(Enum):
 @dataclass(frozen=True)
 class Status:
     """A run's state; why, if it failed; the steps that were planned; what its digest rests on besides its
-    configuration, and how often it was resumed, as they are noted.
+    configuration, how often it was resumed, and which owners it left out, as they are noted.
     """
 
     state: State
@@ -45,6 +45,7 @@ class Status:
     steps: int | None
     basis: Mapping[str, Any] = field(default_factory=dict)
     resumed: tuple[Mapping[str, Any], ...] = ()
+    dropped: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -119,7 +120,8 @@ def status_of(run: RunFolder) -> Status:
     state = State(said["state"])
     if state is State.RUNNING and not _alive(said):
         state = State.KILLED
-    return Status(state, said["reason"], said["steps"], said.get("basis", {}), tuple(said.get("resumed", ())))
+    resumed, dropped = (tuple(said.get(name, ())) for name in ("resumed", "dropped"))
+    return Status(state, said["reason"], said["steps"], said.get("basis", {}), resumed, dropped)
 
 
 def incomplete(run: RunFolder) -> str:
@@ -184,5 +186,6 @@ _SCHEMA = {
         "born": {"type": "string"},
         "basis": {"type": "object"},
         "resumed": {"type": "array", "items": {"type": "object"}},
+        "dropped": {"type": "array", "items": {"type": "object"}},
     },
 }
