@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -96,6 +96,7 @@ def _odd(messages: Sequence[Message]) -> list[Header]:
 
 Message = tuple[Header, tuple[str, tuple[int, ...]]]  # with its dtype and shape
 
+_GIVEN = frozenset(["party", "role", "index", "config", "inputs"])  # what a state begins with, and keeps
 _NAMED = 4  # labels that an error names, the latest
 
 
@@ -211,6 +212,18 @@ class Party:
         frame = encode(value)
         self._transcript.message(self.name, Kind.OUTPUT, header, value, frame)
         return frame
+
+    def holds(self) -> dict[str, dict[Any, Any]]:
+        """All that it has but for its inputs: values by handle, and its state by name."""
+        state = {name: value for name, value in vars(self.state).items() if name not in _GIVEN}
+        return {"heap": dict(self._heap), "state": state}
+
+    def take_up(self, held: Mapping[str, Mapping[Any, Any]], transcript: Recorder) -> None:
+        """Go on with what it had, and with a transcript."""
+        self._heap, self._transcript = dict(held["heap"]), transcript
+        for name in [name for name in vars(self.state) if name not in _GIVEN]:
+            delattr(self.state, name)
+        vars(self.state).update(held["state"])
 
     def value(self, handle: int) -> Any:
         """A value in the heap; for the host, which hands it to nobody."""

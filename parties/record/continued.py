@@ -27,20 +27,22 @@ from protocols.language.options import as_plain
 from protocols.language.roles import EXPERIMENTER
 from protocols.language.view import Kind
 
-_HEARD = f"kind = 'received' AND sender <> '{EXPERIMENTER.value}' ORDER BY id"
+_HEARD = f"kind = 'received' AND sender <> '{EXPERIMENTER.value}' AND id > ? ORDER BY id"
 
 
 class ContinuedTranscript(TranscriptWriter):
     """A host's transcript that is there already, with payloads: compared as far as it goes, then written."""
 
-    def __init__(self, path: Path | str, refused: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self, path: Path | str, refused: frozenset[int] = frozenset(), behind: tuple[int, int] = (0, 0)
+    ) -> None:
         """Raises `DataError` for a file that is no transcript; messages that were `refused` are not said
-        again.
+        again, nor what stands up to a position.
         """
         with contextlib.closing(Transcript(path)) as transcript:
             kept = transcript.kept
         self._begin(path, kept, {})  # first: the file changes into another mode, which no reader may see
-        self._stored: _Stored | None = _Stored(path, refused)
+        self._stored: _Stored | None = _Stored(path, refused, behind)
 
     def message(self, party: str, kind: Kind, header: Header, value: Any, frame: Frame) -> None:
         """Compare an entry, or record it; raises `Departed` if another one is stored."""
@@ -53,6 +55,10 @@ class ContinuedTranscript(TranscriptWriter):
         if self._stored is None or not self._stored.step(party, step, header, told):
             self._past()
             super().step(party, step, header, public, frame)
+
+    def position(self) -> tuple[int, int]:
+        """The last entry and the number of steps so far."""
+        return super().position() if self._stored is None else self._stored.position
 
     def coins(self) -> dict[str, dict[str, bytes]]:
         """The coins of the parties here by label, of those that had drawn some."""
@@ -91,14 +97,17 @@ class _Stored:
     its bounds with another one.
     """
 
-    def __init__(self, path: Path | str, refused: frozenset[int]) -> None:
+    def __init__(self, path: Path | str, refused: frozenset[int], behind: tuple[int, int]) -> None:
         self._name = Path(path).stem
         with contextlib.ExitStack() as stack:
             self._open = [stack.enter_context(contextlib.closing(Transcript(path))) for _ in range(4)]
             self._closing = stack.pop_all()
-        self._rows, self._refused = Entries(self._open[0], refused), refused
-        self._steps: Generator[tuple[Any, ...], None, None] = self._open[1].query(STEPS)
-        self._received = self._open[2].rows(_HEARD)
+        row, self._count_steps = behind
+        self._rows, self._refused = Entries(self._open[0], refused, row), refused
+        self._steps: Generator[tuple[Any, ...], None, None] = self._open[1].query(
+            f"{STEPS} LIMIT -1 OFFSET ?", self._count_steps
+        )
+        self._received = self._open[2].rows(_HEARD, row)
         self._next = next(self._received, None)
         self._digested: tuple[Frame | None, bytes] = (None, b"")
 
@@ -126,7 +135,13 @@ class _Stored:
         said = party, header.phase, header.round, step
         if (found[0], *found[2:]) != said or not after(found[1], self._rows):
             raise self._departed(party, header, f"belongs to a step {step}; {found[4]} is stored")
+        self._count_steps += 1
         return True
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """The last entry that was said again, and the number of steps."""
+        return self._rows.least, self._count_steps
 
     def coins(self) -> dict[str, dict[str, bytes]]:
         """The coins of every party."""

@@ -78,11 +78,12 @@ class Entries:
     stands after row `least` to `most` stands after the last row that was taken.
     """
 
-    def __init__(self, transcript: Transcript, refused: frozenset[int]) -> None:
-        self._rows = transcript.rows("1 ORDER BY id")
+    def __init__(self, transcript: Transcript, refused: frozenset[int], behind: int = 0) -> None:
+        """Those `behind` an entry."""
+        self._rows = transcript.rows("id > ? ORDER BY id", behind)
         self._refused = refused
         self._next: Row | None = None
-        self.least = self.most = 0
+        self.least = self.most = behind
         self._look()
 
     def __next__(self) -> Row:

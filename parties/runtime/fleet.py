@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from parties.runtime.host import HostSpec
 from parties.runtime.watch import Watch
 from parties.runtime.wire import Address, PeerLost
 from parties.runtime.worker import Instruction, Report
@@ -38,9 +39,9 @@ class Fleet(Protocol):
         where the run does not get on.
         """
 
-    def restart(self, hosts: Sequence[str]) -> None:
-        """New processes in the place of some that died, with empty transcripts; they have met the others.
-        `HostsDied` or `PeerLost` where one of these is gone as well.
+    def restart(self, specs: Sequence[HostSpec]) -> None:
+        """New processes in the place of some that died, with empty transcripts or from checkpoints; they have
+        met the others. `HostsDied` or `PeerLost` where one of these is gone as well.
         """
 
     def close(self) -> None:

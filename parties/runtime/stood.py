@@ -15,6 +15,7 @@ from typing import Any
 
 from parties.record.continued import Kept, cut_back, holds_nothing, taken
 from parties.record.transcript import Transcript
+from parties.runtime import checkpoint
 from parties.runtime.host import HostSpec, refused_in
 from parties.runtime.post import homes
 from protocols.language.errors import DataError, Left
@@ -73,6 +74,8 @@ def cut_after(
     many = {party for spec in specs if spec.role.many for party in spec.parties}
     undone = 0
     for spec in specs:
+        if spec.checkpoints is not None:
+            checkpoint.forget(Path(spec.checkpoints), spec.name, above=counted.phases)
         kept = Kept(counted.rows[spec.name], counted.steps[spec.name], frozenset(many - counted.addressed))
         undone += cut_back(Path(spec.transcript), kept, refused_in(spec.config), spec.config)
     return undone
@@ -98,7 +101,7 @@ class _Counted:
         self._message, self._passed = message, False
         self._left = {spec.name: _entries(spec) for spec in specs}
         self._members: dict[int, Mapping[str, int]] = {}
-        self.last = "", -1
+        self.last, self.phases = ("", -1), 0
         self.rows, self.steps, self.addressed = Counter[str](), Counter[str](), set[str]()
 
     def do(self, step: DoStep) -> None:
@@ -140,6 +143,7 @@ class _Counted:
         """Nothing is written."""
 
     def end_phase(self, phase: str, round: int) -> None:
+        self.phases += not self._passed
         self.last = phase, round
 
     def _of(self, group: Group) -> Mapping[str, int]:

@@ -53,7 +53,15 @@ class Free:
     handle: int
 
 
-Instruction = DoStep | Emit | Receive | Publish | Reveal | Free
+@dataclass(frozen=True)
+class Checkpoint:
+    """Write what the parties hold, where so many phases have ended; `confirmed`: one that all hosts have."""
+
+    phases: int
+    confirmed: int
+
+
+Instruction = DoStep | Emit | Receive | Publish | Reveal | Free | Checkpoint
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,7 @@ class Report:
     lost: str = ""  # the host that did not answer
     revealed: Frame | None = field(default=None, repr=False)
     bad: Header | None = None  # the message that one party is to blame for
+    unkept: str = ""  # why a checkpoint could not be written
 
 
 class Worker:
@@ -85,6 +94,11 @@ class Worker:
         self._doing: Instruction | None = None
         self._awaited = 0  # the index of the message that it waits for
         self._wire.pulse = self._pulse
+        self._unkept = ""
+        for peer, seq in (self._host.point.sent or {}).items():
+            self._wire.sent_before(peer, seq)
+        for peer, seq in (self._host.point.taken or {}).items():
+            self._wire.taken_before(peer, seq)
         self.pid = os.getpid()
 
     def meet(self, book: Mapping[str, Address]) -> None:
@@ -126,7 +140,7 @@ class Worker:
                 self._excuse(instruction)
             self._done += 1
         self._doing = None
-        return report
+        return replace(report, unkept=self._unkept)
 
     def close(self, keep: bool) -> None:
         """Finish the transcript, and with `keep` what the parties keep."""
@@ -146,6 +160,8 @@ class Worker:
                 one = header(self._whole_transfer(now.transfer), self._awaited if waits else 0)
                 verb = "waits for" if waits else "sends"
                 return Pulse(self._done, waits, f"{verb} {one.said} in {at(one.phase, one.round)}")
+            case Checkpoint():
+                return Pulse(self._done, doing="a checkpoint")
             case None | Free():
                 return Pulse(self._done)
         return Pulse(self._done, doing=f"{now.label} in {at(now.phase, now.round)}")
@@ -164,6 +180,9 @@ class Worker:
                 return self._host.reveal(instruction)
             case Free():
                 self._host.free(self._whole(instruction.group), instruction.handle)
+            case Checkpoint():
+                crossed = self._wire.crossed()
+                self._unkept = self._host.keep_checkpoint(instruction.phases, instruction.confirmed, *crossed)
         return None
 
     def _emit(self, emit: Emit) -> None:

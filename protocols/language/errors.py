@@ -52,6 +52,8 @@ class Left(ProtocolError):
 class HostLost(ProtocolError):
     """A process that carried parties died; names its parties."""
 
+    lost: tuple[tuple[str, str, int], ...] = ()  # hosts, each with the last phase and round that had ended
+
 
 class Stalled(ProtocolError):
     """A run does not get on: a process hangs, or a step takes too long; names its parties, phase, round."""

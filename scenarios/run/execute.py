@@ -16,7 +16,8 @@ from typing import Any
 from parties.adversary.attack import Learned
 from parties.record.log import open_log
 from parties.record.transcript import Record
-from protocols.language.errors import ConfigError, KeyholeError, MessageError, StepError
+from parties.runtime import checkpoint
+from protocols.language.errors import ConfigError, HostLost, KeyholeError, MessageError, StepError
 from protocols.language.session import Session, opened
 from scenarios.run.attacks import attack_run
 from scenarios.run.crossed import Counted
@@ -128,10 +129,13 @@ def _trained(
     while trained is None:
         experiment, going_on = left_out.experiment, left_out.going_on
         try:
-            trained = train(experiment, run, make, clock, observe, log, going_on)
+            trained = train(experiment, run, make, clock, observe, log, going_on, left_out.unkept)
         except (MessageError, StepError) as bad:
             clock.lap("train")
             left_out.without_sender_of(bad)
+        except HostLost as lost:
+            clock.lap("train")
+            left_out.from_a_checkpoint(lost)
     observe("ledger", 0)
     clock.lap("train")
     result = report(experiment, run, trained.epochs, clock.seconds())
@@ -139,13 +143,14 @@ def _trained(
     lines = learned_rows(_learned(experiment, run, make, log))
     result = replace(
         result,
-        recovered=trained.recovered or None,
+        recovered=(*left_out.recovered, *trained.recovered) or None,
         resumed=None if going_on is None else going_on.resumed or None,
         dropped=left_out.dropped or None,
         learned=lines,
         seconds=Seconds(**clock.seconds()),
     )
     written(run, result)  # whatever becomes of the attacks
+    checkpoint.remove(run.path)  # nobody goes back behind that
     return result
 
 
@@ -318,9 +323,11 @@ class Trained:
 
 def train(
     experiment: Experiment, run: RunFolder, make: Runtimes, clock: Clock, observe: Observe, log: Any,
-    going_on: GoingOn | None = None,
+    going_on: GoingOn | None = None, unkept: Callable[[str], None] = lambda why: None,
 ) -> Trained:  # fmt: skip
-    """Run the protocol, or go on with it; from whatever processes that die it recovers."""
+    """Run the protocol, or go on with it; from whatever processes that die it recovers. `unkept` is told why
+    no checkpoints can be written.
+    """
     started, counted = False, None
 
     def progress(phase: str, round: int) -> None:
@@ -341,6 +348,8 @@ def train(
     specs = host_specs(experiment, run) if going_on is None else going_on.specs(run, script, log)
     runtime = make.hosts(specs, progress)
     runtime.allow(experiment.deadline)
+    runtime.checkpoints.every = experiment.checkpoint_every
+    runtime.checkpoints.told = unkept
     epochs: list[Epoch] = []
     try:
         runtime.script = script

@@ -166,6 +166,7 @@ class Experiment(RunOptions):
             "attacks": list(self.attack),
             "corrupted": list(self.corrupt),
             "no_audit": self.no_audit,
+            "checkpoint_every": self.checkpoint_every,
             "prior": {"period": self.period, "threshold": self.threshold, "known": self.known},
             "options": dict(self.asked),
         }

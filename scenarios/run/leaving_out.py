@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
+from parties.runtime.checkpoints import from_checkpoint
+from parties.runtime.host import HostSpec
 from parties.runtime.stood import cut_after
-from protocols.language.errors import MessageError, StepError
+from protocols.language.errors import HostLost, MessageError, StepError
 from protocols.language.message import Header
 from protocols.language.roles import DATA_OWNER, index_of, role_of
 from protocols.language.session import Runtime, Session
@@ -23,8 +25,8 @@ from protocols.network.schedule import Dropped, OnBadMessage, Rounds
 from scenarios.run.experiment import Experiment
 from scenarios.run.folder import RunFolder, write_json
 from scenarios.run.hosts import host_specs
-from scenarios.run.result import LeftOut
-from scenarios.run.resume import GoingOn, basis
+from scenarios.run.result import LeftOut, Recovered
+from scenarios.run.resume import GoingOn, basis, wait_until_left
 from scenarios.run.status import Note, status_of
 
 
@@ -52,6 +54,8 @@ class LeavingOut:
         self.experiment, self.going_on = experiment, going_on
         self.dropped = tuple(LeftOut(**each) for each in status_of(run).dropped)
         self._run, self._note, self._log = run, note, log
+        self._lost: list[tuple[GoingOn, tuple[str, str, int]]] = []
+        self._start = 0
 
     def without_sender_of(self, bad: MessageError | StepError) -> None:
         """Have the run go on without an owner; raises what stopped it where it was not to, or cannot."""
@@ -63,11 +67,50 @@ class LeavingOut:
         number = header.round // config.local_steps if header.phase == "step" else header.round
         gone = Dropped(index_of(header.sender), max(0, number), header.seq)
         left = replace(self.experiment, config=replace(config, dropped=(*config.dropped, gone)))
-        processors = None if self.going_on is None else self.going_on.basis.get("processors")
-        undone = cut_after(host_specs(left, self._run, processors), script_of(left), header.seq)
+        wait_until_left(self._run)
+        undone = cut_after(self._specs(left), script_of(left), header.seq)
         if undone is None:
             raise type(bad)(f"{bad}; the protocol cannot go on without {header.sender}") from None
         self._noted(left, header, str(bad), undone)
+
+    def from_a_checkpoint(self, lost: HostLost) -> None:
+        """Have the run go on from its last checkpoint, where the processes that died cannot be helped by the
+        transcripts of the others; raises what stopped it where there is none, or no newer one than the last
+        time.
+        """
+        experiment = self.experiment
+        if not experiment.checkpoint_every or not lost.lost:
+            raise lost
+        wait_until_left(self._run)
+        start = from_checkpoint(self._specs(experiment))[0].start
+        if start <= self._start:
+            raise lost
+        self._start = start
+        self._go_on(experiment)
+        if self.going_on is not None:
+            self._lost += [(self.going_on, each) for each in lost.lost]
+
+    def unkept(self, why: str) -> None:
+        """No checkpoints can be written: what is killed is helped by replay, from the first message."""
+        self._log.warning("no_checkpoint", reason=why)
+        self._note(no_checkpoint=why)
+
+    @property
+    def recovered(self) -> tuple[Recovered, ...]:
+        """Processes for which the run went back to a checkpoint."""
+        return tuple(
+            Recovered(host=host, phase=phase, round=number, seconds=going_on.seconds)
+            for going_on, (host, phase, number) in self._lost
+        )
+
+    def _specs(self, experiment: Experiment) -> list[HostSpec]:
+        processors = None if self.going_on is None else self.going_on.basis.get("processors")
+        return host_specs(experiment, self._run, processors)
+
+    def _go_on(self, experiment: Experiment) -> None:
+        before = () if self.going_on is None else tuple(self.going_on.passed)
+        self.experiment = experiment
+        self.going_on = GoingOn(experiment, basis(), before, self._note, stopped=False)
 
     def _noted(self, left: Experiment, header: Header, why: str, undone: int) -> None:
         row = LeftOut(
@@ -79,6 +122,4 @@ class LeavingOut:
         self._run.__dict__.pop("settings", None)
         self._note(dropped=[asdict(each) for each in self.dropped])
         self._log.warning("owner_left_out", party=row.party, label=row.label, message=row.message)
-        before = () if self.going_on is None else tuple(self.going_on.passed)
-        self.going_on = GoingOn(left, basis(), before, self._note, stopped=False)
-        self.experiment = left
+        self._go_on(left)
