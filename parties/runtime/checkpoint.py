@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Point:
     steps: int = 0
     sent: Mapping[str, int] | None = None
     taken: Mapping[str, int] | None = None
+    took: Mapping[str, Sequence[float]] | None = None  # calls and seconds of its steps, for its log
 
 
 Held = dict[str, dict[str, dict[Any, Any]]]  # of each party: its heap and its state
@@ -104,7 +105,7 @@ def point_of(folder: Path, host: str, phases: int) -> Point:
 
 
 def _point(head: Mapping[str, Any]) -> Point:
-    return Point(head["phases"], head["row"], head["steps"], head["sent"], head["taken"])
+    return Point(*(head[each.name] for each in fields(Point)))
 
 
 def _frames(path: Path) -> Iterator[Any]:

@@ -100,7 +100,11 @@ class Host(Crew):
         super().__init__(seats)
         self._spec, self._seats = spec, seats
         self._said: set[tuple[str, str]] = set()
-        self._took: dict[str, tuple[int, float, float]] = {}  # calls, seconds, processor seconds of a step
+        # Calls, seconds, processor seconds of a step.
+        self._took: dict[str, tuple[int, float, float]] = {
+            step: (int(calls), seconds, processor)
+            for step, (calls, seconds, processor) in (self._point.took or {}).items()
+        }
         self._log.info(
             "parties_started", role=spec.role.value, parties=len(spec.parties), record=spec.kept.record.value
         )
@@ -163,7 +167,7 @@ class Host(Crew):
         if self._spec.checkpoints is None:
             return f"{self.name} runs on another node, and its checkpoints would be lost with it"
         row, steps = self._transcript.position()
-        point = checkpoint.Point(phases, row, steps, dict(sent), dict(taken))
+        point = checkpoint.Point(phases, row, steps, dict(sent), dict(taken), dict(self._took))
         try:
             held = {name: party.holds() for name, party in self._seats.items()}
             checkpoint.write(Path(self._spec.checkpoints), self.name, point, held)

@@ -61,7 +61,7 @@ class InlineRuntime(AtOnce):
     """Every host in this process."""
 
     def __init__(self, specs: Sequence[HostSpec], progress: Progress | None = None) -> None:
-        self._hosts, self._specs = [Host(spec) for spec in specs], {spec.name: spec for spec in specs}
+        self._hosts, self._specs = [Host(spec) for spec in specs], tuple(specs)
         self._start, self._phases = max(spec.start for spec in specs), 0
         self._confirmed = self._start
         self.checkpoints = Checkpoints()
@@ -82,11 +82,11 @@ class InlineRuntime(AtOnce):
             super().transfer(transfer)
 
     def reveal(self, reveal: Reveal) -> Any:
-        host = self._home[reveal.group.members[0]]
-        spec = self._specs[host.name]
+        (party,) = reveal.group.members
+        spec = next(spec for spec in self._specs if party in spec.parties)
         if self._known:
             return self.checkpoints.revealed(spec, reveal.seq)
-        frame = host.reveal(reveal)
+        frame = self._home[party].reveal(reveal)
         self.checkpoints.keep(spec, reveal.seq, frame)
         return decode(frame)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import sys
+import typing
 import warnings
 from collections.abc import Iterable
 from enum import Enum
@@ -186,8 +187,9 @@ def _made(kind: Any, values: list[Any]) -> Any:
     """An object of a dataclass with these fields, which were checked when it was made."""
     if not dataclasses.is_dataclass(kind):
         raise DataError("a checkpoint names a class that it cannot hold")
-    found: Any = object.__new__(kind)
-    for each, value in zip(dataclasses.fields(kind), values, strict=True):
+    fields = dataclasses.fields(kind)
+    found: Any = object.__new__(typing.cast(type, kind))
+    for each, value in zip(fields, values, strict=True):
         object.__setattr__(found, each.name, value)
     return found
 
