@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -57,6 +57,16 @@ class Arrived:
         """The handle is gone; what came may be in the party's state."""
         self._of.pop(handle, None)
 
+    def from_one(self, handles: Sequence[int], by_kind: bool) -> Header | None:
+        """The last of the messages behind handles, if all of them came from one party; or, `by_kind`, the one
+        of several whose type or shape no other has.
+        """
+        given = [message for handle in handles for message in self._of.get(handle, ())]
+        if len({header.sender for header, _ in given}) == 1:
+            return given[-1][0]
+        odd = _odd(given) if by_kind else []
+        return odd[0] if len(odd) == 1 else None
+
     def named(self, handles: Sequence[int], besides: bool) -> str:
         """The messages behind handles in words and, with `besides`, what else was received by label."""
         given = [self._of[handle] for handle in handles if self._of.get(handle)]
@@ -74,13 +84,19 @@ def _named(messages: Sequence[Message]) -> str:
         return first.said
     who = first.sender if first.sender == last.sender else f"{first.sender} to {last.sender}"
     said = f"{first.label} (messages {first.seq} to {last.seq} of {who})"
+    odd = _odd(messages)
+    return f"{said}, of which {odd[0].said} is unlike the others" if len(odd) == 1 else said
+
+
+def _odd(messages: Sequence[Message]) -> list[Header]:
+    """Those of three messages or more whose type and shape no other has."""
     kinds = Counter(described for _, described in messages)
-    odd = [header.said for header, described in messages if kinds[described] == 1]
-    return f"{said}, of which {odd[0]} is unlike the others" if len(odd) == 1 < len(messages) - 1 else said
+    return [header for header, described in messages if kinds[described] == 1 and len(messages) > 2]
 
 
 Message = tuple[Header, tuple[str, tuple[int, ...]]]  # with its dtype and shape
 
+_GIVEN = frozenset(["party", "role", "index", "config", "inputs"])  # what a state begins with, and keeps
 _NAMED = 4  # labels that an error names, the latest
 
 
@@ -138,9 +154,12 @@ class Party:
                 if ran_out_of_memory(cause)
                 else self._arrived.named(handles, besides=not _own_fault(cause))
             )
-            raise StepError(
+            failed = StepError(
                 f"{self.name}: {do.step} failed in {at(do.phase, do.round)}: {_reason(cause)}{on}"
-            ) from cause
+            )
+            shapes = not isinstance(cause, KeyholeError)  # of numpy and torch; a scheme's may be another's
+            failed.of = None if _own_fault(cause) else self._arrived.from_one(handles, by_kind=shapes)
+            raise failed from cause
         results = result if do.split else (result,)
         if len(results) != len(do.outs):
             raise StepError(
@@ -178,12 +197,12 @@ class Party:
         try:
             value = decode(frame)
         except KeyholeError as cause:
-            raise MessageError(f"{where} cannot be read: {cause}") from None
+            raise _bad(f"{where} cannot be read: {cause}", header) from None
         self._transcript.message(self.name, Kind.RECEIVED, header, value, frame)
         with computed_in(self._precision):
             if not (kind is None or fits(value, kind, self._sizes)):
                 got = " ".join(map(str, describe(value)))
-                raise MessageError(f"{where} is {got}; FIGURE says {shown(kind, self._sizes)}")
+                raise _bad(f"{where} is {got}; FIGURE says {shown(kind, self._sizes)}", header)
         self._arrived.note(header, describe(value))
         return value
 
@@ -193,6 +212,18 @@ class Party:
         frame = encode(value)
         self._transcript.message(self.name, Kind.OUTPUT, header, value, frame)
         return frame
+
+    def holds(self) -> dict[str, dict[Any, Any]]:
+        """All that it has but for its inputs: values by handle, and its state by name."""
+        state = {name: value for name, value in vars(self.state).items() if name not in _GIVEN}
+        return {"heap": dict(self._heap), "state": state}
+
+    def take_up(self, held: Mapping[str, Mapping[Any, Any]], transcript: Recorder) -> None:
+        """Go on with what it had, and with a transcript."""
+        self._heap, self._transcript = dict(held["heap"]), transcript
+        for name in [name for name in vars(self.state) if name not in _GIVEN]:
+            delattr(self.state, name)
+        vars(self.state).update(held["state"])
 
     def value(self, handle: int) -> Any:
         """A value in the heap; for the host, which hands it to nobody."""
@@ -262,6 +293,12 @@ def _finite(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_finite, value))
     return all(map(_finite, value.values())) if isinstance(value, dict) else True
+
+
+def _bad(said: str, header: Header) -> MessageError:
+    found = MessageError(said)
+    found.of = header
+    return found
 
 
 def _own_fault(cause: Exception) -> bool:

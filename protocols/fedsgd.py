@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from protocols import plain
 from protocols.language import relations as relation
+from protocols.language.errors import Left
 from protocols.language.figure import Arrow
 from protocols.language.options import derived
 from protocols.language.roles import DATA_OWNER, KEY_AUTHORITY
@@ -96,7 +97,10 @@ def run(s: Session, config: Options) -> Iterator[Any]:
     for epoch in epochs_of_rounds(config):
         for number, visits in epoch:
             o = s.each(DATA_OWNER, visits[0].owners(config))
-            mean.hand_out(s, o, number)  # A -> O: w
+            try:
+                mean.hand_out(s, o, number)  # A -> O: w
+            except Left:  # before any step: the round is lost
+                continue
             for visit in visits:
                 with s.phase("step", number * config.local_steps + visit.local):
                     if visit.local == 0:
@@ -161,7 +165,7 @@ def unprotected(config: Training) -> tuple[str, Training]:
     if len(config.counts) == 1:
         return plain.unprotected(config)
     off = {"aggregation": Aggregation.CLEAR, "clip": 0.0, "dp": 0.0, "prune": 0.0}
-    return NAME, carried(Options, config, **off)
+    return NAME, carried(Options, config, **off, **schedule.NOBODY_DROPPED)
 
 
 def check(config: Options) -> None:

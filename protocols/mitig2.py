@@ -165,7 +165,7 @@ def unprotected(config: Training) -> tuple[str, Training]:
     if config.owners == "one":
         return plain.unprotected(config)
     off = {"noise": 0.0, "order": Order.FIXED, "aggregation": Aggregation.CLEAR, "revisits": 0}
-    return NAME, carried(Options, config, **off)
+    return NAME, carried(Options, config, **off, **schedule.NOBODY_DROPPED)
 
 
 def check(config: Options) -> None:

@@ -76,7 +76,7 @@ class Adversary:
 
     def __init__(self, views: Sequence[tuple[str, str]] = ()) -> None:
         """`views`: (path of a transcript, corrupted party) pairs; none yet, until `corrupt`."""
-        self._views, self._view = views, View(views)
+        self._views, self._view = views, _readable(views)
         self._relations: Relations | None = None
 
     def attack(self, name: str, prior: Prior, seed: int, until: int | None = None) -> Attacked:
@@ -109,7 +109,7 @@ class Adversary:
         """Turn to the views of other parties; nothing of the old ones is kept."""
         if list(views) != list(self._views):
             self._view.close()
-            self._views, self._view, self._relations = views, View(views), None
+            self._views, self._view, self._relations = views, _readable(views), None
 
     def _listed(self) -> Relations:
         """What the view relates, listed once for all that is asked of it."""
@@ -136,6 +136,15 @@ class Adversary:
     def close(self) -> None:
         """Close the transcripts."""
         self._view.close()
+
+
+def _readable(views: Sequence[tuple[str, str]]) -> View:
+    """The joint view, as far as relations read it: to the first message that was found bad, where an owner
+    was left out for one.
+    """
+    view = View(views)
+    dropped = getattr(view.config, "dropped", ()) if views else ()
+    return view.before(min(each.message for each in dropped) - 1) if dropped else view
 
 
 def _tells_classes(relations: Relations) -> bool:

@@ -9,33 +9,40 @@ lost. What a host has received is read from its own transcript.
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 from collections.abc import Generator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from parties.record.transcript import Frame, Transcript
-from parties.record.witness import STEPS, Departed
+from parties.record.transcript import Entries, Frame, Transcript
+from parties.record.witness import STEPS, Departed, after
 from parties.record.writer import TranscriptWriter
 from protocols.language.errors import DataError
 from protocols.language.message import Header, describe, digest
+from protocols.language.options import as_plain
 from protocols.language.roles import EXPERIMENTER
-from protocols.language.view import Kind, Row
+from protocols.language.view import Kind
 
-_HEARD = f"kind = 'received' AND sender <> '{EXPERIMENTER.value}' ORDER BY id"
+_HEARD = f"kind = 'received' AND sender <> '{EXPERIMENTER.value}' AND id > ? ORDER BY id"
 
 
 class ContinuedTranscript(TranscriptWriter):
     """A host's transcript that is there already, with payloads: compared as far as it goes, then written."""
 
-    def __init__(self, path: Path | str) -> None:
-        """Raises `DataError` for a file that is no transcript."""
+    def __init__(
+        self, path: Path | str, refused: frozenset[int] = frozenset(), behind: tuple[int, int] = (0, 0)
+    ) -> None:
+        """Raises `DataError` for a file that is no transcript; messages that were `refused` are not said
+        again, nor what stands up to a position.
+        """
         with contextlib.closing(Transcript(path)) as transcript:
             kept = transcript.kept
         self._begin(path, kept, {})  # first: the file changes into another mode, which no reader may see
-        self._stored: _Stored | None = _Stored(path)
+        self._stored: _Stored | None = _Stored(path, refused, behind)
 
     def message(self, party: str, kind: Kind, header: Header, value: Any, frame: Frame) -> None:
         """Compare an entry, or record it; raises `Departed` if another one is stored."""
@@ -48,6 +55,10 @@ class ContinuedTranscript(TranscriptWriter):
         if self._stored is None or not self._stored.step(party, step, header, told):
             self._past()
             super().step(party, step, header, public, frame)
+
+    def position(self) -> tuple[int, int]:
+        """The last entry and the number of steps so far."""
+        return super().position() if self._stored is None else self._stored.position
 
     def coins(self) -> dict[str, dict[str, bytes]]:
         """The coins of the parties here by label, of those that had drawn some."""
@@ -86,20 +97,23 @@ class _Stored:
     its bounds with another one.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        self._name, self._count = Path(path).stem, 0
+    def __init__(self, path: Path | str, refused: frozenset[int], behind: tuple[int, int]) -> None:
+        self._name = Path(path).stem
         with contextlib.ExitStack() as stack:
             self._open = [stack.enter_context(contextlib.closing(Transcript(path))) for _ in range(4)]
             self._closing = stack.pop_all()
-        self._rows: Generator[Row, None, None] = self._open[0].rows("1 ORDER BY id")
-        self._steps: Generator[tuple[Any, ...], None, None] = self._open[1].query(STEPS)
-        self._received = self._open[2].rows(_HEARD)
+        row, self._count_steps = behind
+        self._rows, self._refused = Entries(self._open[0], refused, row), refused
+        self._steps: Generator[tuple[Any, ...], None, None] = self._open[1].query(
+            f"{STEPS} LIMIT -1 OFFSET ?", self._count_steps
+        )
+        self._received = self._open[2].rows(_HEARD, row)
         self._next = next(self._received, None)
         self._digested: tuple[Frame | None, bytes] = (None, b"")
 
     def message(self, party: str, kind: Kind, header: Header, value: Any, frame: Frame) -> bool:
         """Compare the next entry; False behind the last one."""
-        row, self._count = next(self._rows, None), self._count + 1
+        row = next(self._rows, None)
         if row is None:
             if next(self._steps, None) is not None:
                 raise self._departed(party, header, "comes before a stored step")
@@ -118,9 +132,16 @@ class _Stored:
             if told or next(self._rows, None) is not None:
                 raise self._departed(party, header, f"belongs to a step {step} that is not stored")
             return False
-        if found != (party, self._count, header.phase, header.round, step):
+        said = party, header.phase, header.round, step
+        if (found[0], *found[2:]) != said or not after(found[1], self._rows):
             raise self._departed(party, header, f"belongs to a step {step}; {found[4]} is stored")
+        self._count_steps += 1
         return True
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """The last entry that was said again, and the number of steps."""
+        return self._rows.least, self._count_steps
 
     def coins(self) -> dict[str, dict[str, bytes]]:
         """The coins of every party."""
@@ -138,7 +159,7 @@ class _Stored:
         last: tuple[bytes, Frame] | None = None
         while self._next is not None and self._next.seq < first + count:
             row, self._next = self._next, next(self._received, None)
-            if row.seq < first:
+            if row.seq < first or row.seq in self._refused:
                 continue
             if last is None or last[0] != row.sha256:
                 last = row.sha256, np.frombuffer(self._open[3].frame(row), np.uint8)
@@ -160,6 +181,47 @@ class _Stored:
     def _departed(self, party: str, header: Header, how: str) -> Departed:
         where = f"{self._name}: what the run says now departs from its transcript"
         return Departed(f"{where}: {header.label!r} (message {header.seq}) of {party} {how}")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How many entries of messages, and steps, of a transcript stay, and parties of which nothing does."""
+
+    entries: int
+    steps: int
+    nothing_of: frozenset[str]
+
+
+def taken(refused: frozenset[int]) -> str:
+    """What holds of entries that are messages, but for those that were found bad, in SQL."""
+    but = f" AND seq NOT IN ({', '.join(map(str, sorted(refused)))})" if refused else ""
+    return f"kind NOT IN ('input', 'coins'){but}"
+
+
+def cut_back(path: Path, kept: Kept, refused: frozenset[int], config: Any) -> int:
+    """Take out of a transcript what stands behind what is kept, and state the run's configuration as it is
+    now; returns how many messages of other parties were taken out, which somebody here had received.
+    """
+    if holds_nothing(path):
+        return 0
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        public = json.dumps(as_plain(config))
+        db.execute("UPDATE meta SET value = ? WHERE key = 'config'", (public,))
+        where = f"SELECT id FROM rows WHERE {taken(refused)} ORDER BY id LIMIT 1 OFFSET ?"
+        (first,) = db.execute(where, (kept.entries,)).fetchone() or (_NONE,)
+        gone = f"kind = 'received' AND sender <> '{EXPERIMENTER.value}' AND id >= ?"
+        (seen,) = db.execute(f"SELECT COUNT(*) FROM rows WHERE {gone}", (first,)).fetchone()
+        db.execute("DELETE FROM rows WHERE id >= ?", (first,))
+        strangers = [(party,) for party in sorted(kept.nothing_of)]
+        db.executemany("DELETE FROM rows WHERE party = ? AND kind IN ('input', 'coins')", strangers)
+        last = "SELECT id FROM steps ORDER BY id LIMIT 1 OFFSET ?"
+        (step,) = db.execute(last, (kept.steps,)).fetchone() or (_NONE,)
+        db.execute("DELETE FROM steps WHERE id >= ?", (step,))
+        db.execute("DELETE FROM payloads WHERE sha256 NOT IN (SELECT sha256 FROM rows)")
+    return int(seen)
+
+
+_NONE = 1 << 62  # a number that no row has
 
 
 def holds_nothing(path: Path) -> bool:

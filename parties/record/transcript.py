@@ -73,6 +73,38 @@ def _know_classes() -> None:
     import protocols.reverse_he  # noqa: F401
 
 
+class Entries:
+    """The rows of a transcript in their order, without those of messages that were found bad. A step that
+    stands after row `least` to `most` stands after the last row that was taken.
+    """
+
+    def __init__(self, transcript: Transcript, refused: frozenset[int], behind: int = 0) -> None:
+        """Those `behind` an entry."""
+        self._rows = transcript.rows("id > ? ORDER BY id", behind)
+        self._refused = refused
+        self._next: Row | None = None
+        self.least = self.most = behind
+        self._look()
+
+    def __next__(self) -> Row:
+        row = self._next
+        if row is None:
+            raise StopIteration
+        self.least = self.most = row.id
+        self._look()
+        return row
+
+    def close(self) -> None:
+        """End the query."""
+        self._rows.close()
+
+    def _look(self) -> None:
+        self._next = next(self._rows, None)
+        while self._next is not None and self._next.seq in self._refused:
+            self.most = self._next.id
+            self._next = next(self._rows, None)
+
+
 class Transcript:
     """A transcript that is open for reading."""
 

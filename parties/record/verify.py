@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import closing
 from itertools import groupby, islice
 from pathlib import Path
@@ -54,11 +54,11 @@ def transcript_digest(paths: Iterable[Path | str]) -> str:
     return hasher.hexdigest()
 
 
-def verify(paths: Iterable[Path | str], complete: bool = True) -> Iterator[str]:
+def verify(paths: Iterable[Path | str], complete: bool = True, refused: Container[int] = ()) -> Iterator[str]:
     """Hold payloads against their rows and the two ends of messages against each other; a line per fault.
 
     Of a run that is not `complete` the other end may be missing where the file of its party ends before it:
-    hosts commit by themselves.
+    hosts commit by themselves. Of a message that was `refused` one end is enough.
     """
     sources, last = sorted(map(str, paths)), dict[str, int]()
     for path in sources:
@@ -73,7 +73,8 @@ def verify(paths: Iterable[Path | str], complete: bool = True) -> Iterator[str]:
         some = list(islice(both, _MOST_ENDS))
         for _, faults in some:
             yield from faults
-        yield from _end_faults(seq, [row for row, _ in some], last, complete)
+        if seq not in refused or len(some) > 1:
+            yield from _end_faults(seq, [row for row, _ in some], last, complete)
 
 
 def from_a_party(row: Row) -> bool:

@@ -172,7 +172,7 @@ class View:
 
     def before(self, seq: int) -> View:
         """The same view as it was after the message of that number."""
-        found = self._like(self._sources, seq, self._headed)
+        found = self._like(self._sources, min(seq, self._end), self._headed)
         found._known = self._known
         return found
 

@@ -11,11 +11,17 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from parties.record.transcript import Frame, Transcript
+from parties.record.transcript import Entries, Frame, Transcript
 from protocols.language.errors import KeyholeError
 from protocols.language.message import Header, describe, digest, encode
 from protocols.language.session import NO_ROUND
 from protocols.language.view import Kind, Row
+
+
+def after(row: Any, entries: Entries) -> bool:
+    """Whether a step that stands after a row stands after the last one that was taken."""
+    return isinstance(row, int) and entries.least <= row <= entries.most
+
 
 STEPS = "SELECT party, after_row, phase, round, step FROM steps ORDER BY id"
 _SAID = {
@@ -37,11 +43,12 @@ class Ended(Departed):
 class Witness:
     """Compares one host's entries, in their order, with a stored transcript that holds payloads."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, refused: frozenset[int] = frozenset()) -> None:
+        """`refused`: messages that were found bad, which nobody says again."""
         self.name, self.messages = Path(path).stem, 0
         # Three times open: a query that is under way does not share its bounds with another one.
         self._open = [Transcript(path) for _ in range(3)]
-        self._rows: Generator[Row, None, None] = self._open[0].rows("1 ORDER BY id")
+        self._rows = Entries(self._open[0], refused)
         self._steps: Generator[tuple[Any, ...], None, None] = self._open[1].query(STEPS)
         self._count = 0
         self._departing: dict[int, Row] = {}
@@ -86,7 +93,7 @@ class Witness:
         if public:
             self.message(party, Kind.PUBLIC, header, public, frame)
         found = next(self._steps, None)
-        if found != (party, self._count, header.phase, header.round, step) and not self._step_fault:
+        if not self._stands(found, party, header, step) and not self._step_fault:
             there = "none" if found is None else f"{found[4]} of {found[0]}, after entry {found[1]}"
             fault = (
                 f"steps: {self.name} lists {there}, where {party} runs {step} in phase {header.phase}, "
@@ -96,6 +103,11 @@ class Witness:
                 self._unlisted = self._unlisted or fault
             else:
                 self._step_fault = fault
+
+    def _stands(self, found: tuple[Any, ...] | None, party: str, header: Header, step: str) -> bool:
+        """Whether a stored step is this one, and stands after the entries so far."""
+        said = party, header.phase, header.round, step
+        return found is not None and (found[0], *found[2:]) == said and after(found[1], self._rows)
 
     def stored(self, seq: int, frame: Frame) -> Frame:
         """The frame of message `seq` as it is stored: the given one, unless it departs."""

@@ -96,6 +96,11 @@ class TranscriptWriter:
         while not done.wait(_COMMIT_SECONDS):
             self._check()
 
+    def position(self) -> tuple[int, int]:
+        """The last entry and the number of steps so far, once others can read all that."""
+        self.sync()
+        return self._file.position
+
     def keep_received(self) -> None:
         """Store the payloads of the last messages from others as well: of a run that failed, their senders'
         transcripts may end before.
@@ -200,6 +205,7 @@ class _File:
         self._rows: list[tuple[Any, ...]] = []
         self._steps: list[tuple[Any, ...]] = []
         self._pending_bytes, self._count, self._last = 0, 0, time.monotonic()
+        self._count_steps = 0
         self._digested: tuple[Frame | None, bytes] = (None, b"")
         self._recent: deque[tuple[float, bytes, Frame]] = deque()
         self._recent_bytes = 0
@@ -210,6 +216,7 @@ class _File:
         self._once_unread(settings + TABLES)
         self._db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
         (self._count,) = self._db.execute("SELECT COALESCE(MAX(id), 0) FROM rows").fetchone()
+        (self._count_steps,) = self._db.execute("SELECT COUNT(*) FROM steps").fetchone()
         self._db.execute("BEGIN")
 
     def _once_unread(self, script: str) -> None:
@@ -226,6 +233,11 @@ class _File:
                     raise
                 time.sleep(0.01)
 
+    @property
+    def position(self) -> tuple[int, int]:
+        """The last entry, and the number of steps."""
+        return self._count, self._count_steps
+
     def step(
         self, party: str, step: str, header: Header, described: tuple[str, Any] | None, frame: Frame
     ) -> None:
@@ -235,6 +247,7 @@ class _File:
         if described is not None:
             self._add(party, Kind.PUBLIC, header, described, frame)
         self._steps.append((party, self._count, header.phase, header.round, step))
+        self._count_steps += 1
         self.commit_if_due()
 
     def row(self, party: str, kind: Kind, header: Header, described: tuple[str, Any], frame: Frame) -> None:

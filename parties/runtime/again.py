@@ -13,7 +13,8 @@ from parties.record.transcript import Frame
 from parties.runtime import wire
 from parties.runtime.fleet import Fleet, check
 from parties.runtime.host import HostSpec
-from parties.runtime.post import Post
+from parties.runtime.post import Mail, Post
+from parties.runtime.stood import revealed_before
 from parties.runtime.worker import Report
 from protocols.language.errors import ProtocolError
 from protocols.language.message import decode
@@ -34,8 +35,12 @@ class Again(Post):
     def __init__(
         self, specs: Sequence[HostSpec], fleet: Fleet, hosts: Iterable[str], script: Script, said: int
     ) -> None:
-        """`said`: how much the script has said so far, but for what it freed."""
+        """`said`: how much the script has said so far, but for what it freed. The hosts begin where the
+        checkpoint stands that their specifications name.
+        """
         super().__init__(specs)
+        self._specs = {spec.name: spec for spec in specs}
+        self._start, self._phases = max(self._specs[host].start for host in hosts), 0
         self._fleet, self._script, self._left = fleet, script, said
         self._tickets: dict[str, deque[Any]] = {host: deque() for host in hosts}
         self._asking: dict[str, Any] = {}
@@ -68,6 +73,8 @@ class Again(Post):
         host = self.post_reveal(reveal)
         if self._left == 0:  # the run itself waits for this one
             raise _CaughtUp
+        if self._phases < self._start:
+            return revealed_before(self._specs[host], reveal.seq)
         if host not in self._tickets:
             return decode(self._asked(host, reveal.seq))
         self._send_out()  # to all of them: this one may wait for what another sends
@@ -88,7 +95,10 @@ class Again(Post):
             self.post_free(group, handle)
 
     def end_phase(self, phase: str, round: int) -> None:
-        """Rounds are the run's."""
+        """Rounds are the run's; of what was said before the hosts begin they are not told."""
+        self._phases += 1
+        if self._phases == self._start:
+            self.mail = {host: Mail() for host in self.mail}
 
     def _next(self) -> None:
         if self._left == 0:
@@ -99,6 +109,9 @@ class Again(Post):
         for host in self.mail:
             if host not in self._tickets:
                 self.collect(host)
+        if self._phases < self._start:
+            self.mail = {host: Mail() for host in self.mail}
+            return
         if any(len(self.mail[host].queue) >= _AGAIN_A_CALL for host in self._tickets):
             self._send_out()
             for host, tickets in self._tickets.items():

@@ -34,6 +34,7 @@ class Away:
             spec,
             state=spec.state and str(self.folder / _STATE),
             restored=spec.restored and str(self.folder / _RESTORED),
+            checkpoints=None,
         )
         if restored:
             (self.folder / _RESTORED).mkdir()

@@ -56,12 +56,14 @@ class Crew:
         frames = []
         alone = len(transfer.senders.members) == 1
         for i, party in self.members(transfer.senders):
+            if not alone and i in transfer.refused:
+                continue
             if not alone:
                 frames.append((i, party.emit(header(transfer, i), transfer.source)))
             elif transfer.parts:
-                count = range(transfer.count)
+                count = [j for j in range(transfer.count) if j not in transfer.refused]
                 frames += [(j, party.emit(header(transfer, j), transfer.source, j)) for j in count]
-            else:
+            elif not transfer.refused:
                 frames.append((0, self._broadcast(transfer, party)))
         return frames
 
@@ -81,9 +83,10 @@ class Crew:
                 items = [
                     party.receive(header(transfer, j), by_index[j], transfer.type)
                     for j in range(transfer.count)
+                    if j not in transfer.refused
                 ]
                 party.keep(transfer.target, items)
-            else:
+            elif (0 if broadcast else i) not in transfer.refused:
                 frame = by_index[0 if broadcast else i]
                 party.keep(transfer.target, party.receive(header(transfer, i), frame, transfer.type))
 

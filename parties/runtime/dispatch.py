@@ -21,13 +21,14 @@ from typing import Any
 from parties.record.transcript import Record
 from parties.runtime import wire
 from parties.runtime.again import Again, Script
+from parties.runtime.checkpoints import Checkpoints, from_checkpoint
 from parties.runtime.fleet import Fleet, HostsDied, check
 from parties.runtime.host import HostSpec
 from parties.runtime.post import Post
 from parties.runtime.stood import revealed_before
 from parties.runtime.watch import carried
 from parties.runtime.wire import PeerLost
-from parties.runtime.worker import Report
+from parties.runtime.worker import Checkpoint, Report
 from protocols.language.errors import HostLost, ProtocolError
 from protocols.language.message import decode
 from protocols.language.session import DoStep, Group, Publish, Reveal, Transfer
@@ -58,6 +59,7 @@ class _Flight:
 
     rounds: list[tuple[str, int]]
     tickets: list[tuple[str, Any]]
+    checkpoint: int = 0  # which is every host's when all have reported
 
 
 class Dispatcher(Post):
@@ -74,6 +76,9 @@ class Dispatcher(Post):
         self._last = "", -1
         self._died = 0  # how often somebody did since a round ended
         self._before = max((spec.resumed.before for spec in specs if spec.resumed), default=0)
+        self._start, self._phases = max(spec.start for spec in specs), 0
+        self._checkpoint = self._confirmed = self._start
+        self.checkpoints = Checkpoints()
         self.script: Script | None = None
         self.recoveries: list[Recovery] = []
         self.calls = 0
@@ -92,16 +97,25 @@ class Dispatcher(Post):
         """Rounds that the hosts were told of and have not reported on."""
         return sum(len(flight.rounds) for flight in self._flights)
 
+    @property
+    def _known(self) -> bool:
+        """Whether the hosts have all that is said, from the checkpoint that they began from."""
+        return self._phases < self._start
+
     def do(self, step: DoStep) -> None:
         self._said += 1
-        self.post_step(step)
+        if not self._known:
+            self.post_step(step)
 
     def transfer(self, transfer: Transfer) -> None:
         self._said += 1
-        self.post_transfer(transfer)
+        if not self._known:
+            self.post_transfer(transfer)
 
     def reveal(self, reveal: Reveal) -> Any:
         self._said += 1
+        if self._known:
+            return self.checkpoints.revealed(self._specs[self._home[reveal.group.members[0]]], reveal.seq)
         host = self.post_reveal(reveal)
         if reveal.seq < self._before:
             return revealed_before(self._specs[host], reveal.seq)
@@ -112,17 +126,29 @@ class Dispatcher(Post):
         revealed = reports[host].revealed
         if revealed is None:
             raise ProtocolError(f"{host}: nothing to reveal")
+        self.checkpoints.keep(self._specs[host], reveal.seq, revealed)
         return decode(revealed)
 
     def publish(self, publish: Publish) -> None:
         self._said += 1
-        self.post_publish(publish)
+        if not self._known:
+            self.post_publish(publish)
 
     def free(self, group: Group, handle: int) -> None:
-        self.post_free(group, handle)
+        if not self._known:
+            self.post_free(group, handle)
 
     def end_phase(self, phase: str, round: int) -> None:
+        self._phases += 1
+        if self._phases <= self._start:
+            self._begun.add(phase)
+            self._ended(phase, round)
+            return
         self._open.append((phase, round))
+        if self.checkpoints.due(phase, round):
+            self._checkpoint = self._phases
+            for mail in self.mail.values():
+                mail.queue.append(Checkpoint(self._phases, self._confirmed))
         # The first round of each phase is waited for: else a short run would be in flight as a whole before
         # set-up has ended, and its training would be booked as set-up.
         first = phase not in self._begun
@@ -158,7 +184,7 @@ class Dispatcher(Post):
             if batch:
                 tickets.append((host, self._fleet.call(host, new, batch)))
                 self.calls += 1
-        self._flights.append(_Flight(self._open, tickets))
+        self._flights.append(_Flight(self._open, tickets, self._checkpoint))
         self._open = []
 
     def _oldest_is_done(self) -> bool:
@@ -176,11 +202,17 @@ class Dispatcher(Post):
         flight = self._flights.popleft()
         check(reports)
         self._adapt(len(flight.rounds))
+        if not self.checkpoints.lost(reports):
+            self._confirmed = max(self._confirmed, flight.checkpoint)
         for phase, round_ in flight.rounds:
-            self._last, self._died = (phase, round_), 0
-            if self._progress:
-                self._progress(phase, round_)
+            self._died = 0
+            self._ended(phase, round_)
         return dict(zip([host for host, _ in flight.tickets], reports, strict=True))
+
+    def _ended(self, phase: str, round: int) -> None:
+        self._last = phase, round
+        if self._progress:
+            self._progress(phase, round)
 
     def _adapt(self, rounds: int) -> None:
         """Put as many rounds into a call as keep the hosts busy for a moment."""
@@ -199,6 +231,9 @@ class Dispatcher(Post):
                 raise HostLost("a process of the run was lost, and all of them answer")
             dead.update(now)
             self._died += 1
+            self._checkpoint = 0  # those that died need not have written theirs
+            for flight in self._flights:
+                flight.checkpoint = 0
             if self.script is None or self._died > _LIVES or not _recorded(self._specs.values()):
                 raise self._lost(dead)
             caught_up = self._caught_up(dead, self.script)
@@ -214,7 +249,10 @@ class Dispatcher(Post):
         """New processes for the dead, where the run stands; None if somebody died meanwhile."""
         self._take_off()  # to catch up is to carry out what is queued as well, which others take part in
         try:
-            self._fleet.restart(sorted(dead))
+            self._specs |= {
+                spec.name: spec for spec in from_checkpoint([self._specs[host] for host in sorted(dead)])
+            }
+            self._fleet.restart([self._specs[host] for host in sorted(dead)])
             again = Again(list(self._specs.values()), self._fleet, sorted(dead), script, self._said)
             tickets = again.carried_out()
         except (HostsDied, PeerLost):
@@ -229,9 +267,11 @@ class Dispatcher(Post):
         parties = ", ".join(carried(self._specs[name]) for name in sorted(dead))
         which, whose = ("process", "its") if len(dead) == 1 else ("processes", "their")
         said = f"the {which} that carried {parties} died{self._fleet.watch.why()}; {whose}"
-        return HostLost(
+        lost = HostLost(
             f"{said} transcript{'s' * (len(dead) > 1)} up to then {'is' if len(dead) == 1 else 'are'} kept"
         )
+        lost.lost = tuple((host, *self._last) for host in sorted(dead))
+        return lost
 
 
 def _recorded(specs: Iterable[HostSpec]) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from parties.runtime.host import HostSpec
 from parties.runtime.watch import Watch
 from parties.runtime.wire import Address, PeerLost
 from parties.runtime.worker import Instruction, Report
-from protocols.language.errors import KeyholeError
+from protocols.language.errors import KeyholeError, MessageError, StepError
 from protocols.language.session import Group
 
 
@@ -38,9 +39,9 @@ class Fleet(Protocol):
         where the run does not get on.
         """
 
-    def restart(self, hosts: Sequence[str]) -> None:
-        """New processes in the place of some that died, with empty transcripts; they have met the others.
-        `HostsDied` or `PeerLost` where one of these is gone as well.
+    def restart(self, specs: Sequence[HostSpec]) -> None:
+        """New processes in the place of some that died, with empty transcripts or from checkpoints; they have
+        met the others. `HostsDied` or `PeerLost` where one of these is gone as well.
         """
 
     def close(self) -> None:
@@ -54,10 +55,18 @@ def check(reports: Sequence[Report]) -> None:
     """Raise what a host reports."""
     for report in reports:
         if report.failure:
-            raise named_error(report.cause)(report.failure)
+            raise failure_in(report)
     for report in reports:
         if report.lost:
             raise PeerLost(report.lost)
+
+
+def failure_in(report: Report) -> KeyholeError:
+    """The error that a host reports."""
+    error = named_error(report.cause)(report.failure)
+    if isinstance(error, MessageError | StepError):
+        error.of = report.bad
+    return error
 
 
 def named_error(name: str) -> type[KeyholeError]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,13 +24,15 @@ from parties.record.continued import ContinuedTranscript, holds_nothing
 from parties.record.kept import Kept
 from parties.record.log import open_log
 from parties.record.transcript import Frame, Transcript
-from parties.record.writer import TranscriptWriter
+from parties.record.writer import Recorder, TranscriptWriter
 from parties.registry import Source, find_protocol
+from parties.runtime import checkpoint
 from parties.runtime.crew import Crew
 from protocols.language.errors import DataError, EncodingError
-from protocols.language.message import decode, encode
+from protocols.language.message import Header, decode, encode
 from protocols.language.roles import Role, index_of
 from protocols.language.session import DoStep, Reveal, Transfer
+from protocols.language.view import Kind
 
 BEHIND_ALL = 1 << 62  # a number that no message has
 
@@ -76,6 +78,8 @@ class HostSpec:
     bound: str = ""
     public: tuple[tuple[str, NDArray[Any]], ...] = field(default=(), repr=False)
     resumed: Resumed | None = None
+    checkpoints: str | None = None  # the folder where they are written
+    start: int = 0  # the one that is gone on from: so many phases had ended there
 
     def __repr__(self) -> str:
         return f"HostSpec({self.name}, {len(self.parties)} parties)"
@@ -90,11 +94,17 @@ class Host(Crew):
         )  # float sums depend on the number of threads; exact products raise it for themselves
         self.name = spec.name
         self._log = open_log(Path(spec.log)).bind(host=spec.name)
-        self._transcript = _transcript(spec)
-        super().__init__(_Seats(spec, self._transcript))
-        self._spec = spec
+        self._point, held = _checkpoint(spec)
+        self._transcript = _transcript(spec, self._point)
+        seats = _Seats(spec, self._transcript, held)
+        super().__init__(seats)
+        self._spec, self._seats = spec, seats
         self._said: set[tuple[str, str]] = set()
-        self._took: dict[str, tuple[int, float, float]] = {}  # calls, seconds, processor seconds of a step
+        # Calls, seconds, processor seconds of a step.
+        self._took: dict[str, tuple[int, float, float]] = {
+            step: (int(calls), seconds, processor)
+            for step, (calls, seconds, processor) in (self._point.took or {}).items()
+        }
         self._log.info(
             "parties_started", role=spec.role.value, parties=len(spec.parties), record=spec.kept.record.value
         )
@@ -123,7 +133,7 @@ class Host(Crew):
             raise DataError(f"{self.name}: the transcript that would be gone on with is missing")
         found = self._transcript.heard(transfer.seq, transfer.count)
         broadcast = len(transfer.senders.members) == 1 and not transfer.parts
-        return [(0, found[0][1])] if broadcast else found
+        return [(0, found[0][1])] if broadcast and found else found
 
     def reveal(self, reveal: Reveal) -> Frame:
         (name,) = reveal.group.members
@@ -142,6 +152,29 @@ class Host(Crew):
             if kept:
                 with open(os.open(folder / name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
                     file.write(encode(kept).data)
+
+    @property
+    def point(self) -> checkpoint.Point:
+        """The checkpoint that it began from."""
+        return self._point
+
+    def keep_checkpoint(
+        self, phases: int, confirmed: int, sent: Mapping[str, int], taken: Mapping[str, int]
+    ) -> str:
+        """Write what the parties here hold, where so many phases have ended; older ones go that stand before
+        the one which is `confirmed` to be every host's. Returns why it could not be written.
+        """
+        if self._spec.checkpoints is None:
+            return f"{self.name} runs on another node, and its checkpoints would be lost with it"
+        row, steps = self._transcript.position()
+        point = checkpoint.Point(phases, row, steps, dict(sent), dict(taken), dict(self._took))
+        try:
+            held = {name: party.holds() for name, party in self._seats.items()}
+            checkpoint.write(Path(self._spec.checkpoints), self.name, point, held)
+        except EncodingError as cause:
+            return str(cause)
+        checkpoint.forget(Path(self._spec.checkpoints), self.name, below=confirmed)
+        return ""
 
     def spoken(self) -> Generator[tuple[int, bytes], None, None]:
         """(number, frame) of every message sent or revealed here so far, in order, from the transcript."""
@@ -178,7 +211,7 @@ def forget_transcript(spec: HostSpec) -> None:
     """Remove what a host wrote whose process died: the one in its place writes it again. That of a run that
     was resumed is gone on with once more: others may have nothing of what it was sent before.
     """
-    if spec.resumed is None:
+    if spec.resumed is None and not spec.start:
         _remove(Path(spec.transcript))
 
 
@@ -190,12 +223,15 @@ def _remove(transcript: Path) -> None:
 class _Seats(dict[str, Party]):
     """The parties of a host, each made when it first takes part: of thousands a round has a few."""
 
-    def __init__(self, spec: HostSpec, transcript: TranscriptWriter) -> None:
+    def __init__(self, spec: HostSpec, transcript: TranscriptWriter, held: checkpoint.Held) -> None:
+        """`held`: what those that take part had at a checkpoint."""
         super().__init__()
         self._spec, self._transcript = spec, transcript
         self._keys = dict(zip(spec.parties, spec.keys, strict=True))
         self._coins = _coins(spec, transcript)
         self._inputs = inputs_of(spec)  # read at once, so that data that cannot be read fail the start
+        for name, parts in held.items():
+            self._new(name, _Silent()).take_up(parts, transcript)
         for name in () if spec.role.many else spec.parties:
             self[name]  # the only one of its role has a view, whatever it is told
 
@@ -203,9 +239,12 @@ class _Seats(dict[str, Party]):
         return party in self._keys
 
     def __missing__(self, name: str) -> Party:
+        return self._new(name, self._transcript)
+
+    def _new(self, name: str, transcript: Recorder) -> Party:
         spec = self._spec
         drawn = self._coins.get(name) or drawn_from(self._keys[name], spec.bound)
-        party = Party(name, spec.config, drawn, self._transcript)
+        party = Party(name, spec.config, drawn, transcript)
         for label, array in {**self._inputs(party.state.index), **dict(spec.public)}.items():
             party.give_input(label, array)
         if spec.restored is not None:
@@ -221,14 +260,34 @@ class _Seats(dict[str, Party]):
             raise DataError(f"{kept}: not what {party.name} kept of a run of this version") from None
 
 
-def _transcript(spec: HostSpec) -> TranscriptWriter:
-    """A new transcript, or that of the run that is resumed."""
+class _Silent:
+    """Where a party is told to that is not new."""
+
+    def note(self, party: str, kind: Kind, label: str, value: Any) -> None: ...
+    def message(self, party: str, kind: Kind, header: Header, value: Any, frame: Frame) -> None: ...
+    def step(self, party: str, step: str, header: Header, public: list[Any], frame: Frame) -> None: ...
+
+
+def _checkpoint(spec: HostSpec) -> tuple[checkpoint.Point, checkpoint.Held]:
+    """What a host begins from, and what its parties had then."""
+    if not spec.start or spec.checkpoints is None:
+        return checkpoint.Point(0), {}
+    return checkpoint.read(Path(spec.checkpoints), spec.name, spec.start)
+
+
+def _transcript(spec: HostSpec, point: checkpoint.Point) -> TranscriptWriter:
+    """A new transcript, or that of the run that is gone on with."""
     path = Path(spec.transcript)
-    if spec.resumed is not None and path.exists():
+    if (spec.resumed is not None or spec.start) and path.exists():
         if not holds_nothing(path):
-            return ContinuedTranscript(path)
+            return ContinuedTranscript(path, refused_in(spec.config), (point.row, point.steps))
         _remove(path)
     return TranscriptWriter(spec.transcript, spec.kept, spec.protocol, spec.config)
+
+
+def refused_in(config: Any) -> frozenset[int]:
+    """The messages of a run for which their senders were left out."""
+    return frozenset(each.message for each in getattr(config, "dropped", ()))
 
 
 def _coins(spec: HostSpec, transcript: TranscriptWriter) -> dict[str, Drawn]:

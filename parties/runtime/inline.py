@@ -9,8 +9,10 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from parties.runtime.checkpoints import Checkpoints
 from parties.runtime.crew import Crew, Homes
 from parties.runtime.host import Host, HostSpec
+from parties.runtime.worker import Report
 from protocols.language.errors import TranscriptError
 from protocols.language.message import decode
 from protocols.language.session import DoStep, Group, Publish, Reveal, Transfer
@@ -59,9 +61,53 @@ class InlineRuntime(AtOnce):
     """Every host in this process."""
 
     def __init__(self, specs: Sequence[HostSpec], progress: Progress | None = None) -> None:
-        self._hosts = [Host(spec) for spec in specs]
+        self._hosts, self._specs = [Host(spec) for spec in specs], tuple(specs)
+        self._start, self._phases = max(spec.start for spec in specs), 0
+        self._confirmed = self._start
+        self.checkpoints = Checkpoints()
         homes = zip(specs, self._hosts, strict=True)
         super().__init__({party: host for spec, host in homes for party in spec.parties}, progress)
+
+    @property
+    def _known(self) -> bool:
+        """Whether the hosts have all that is said, from the checkpoint that they began from."""
+        return self._phases < self._start
+
+    def do(self, step: DoStep) -> None:
+        if not self._known:
+            super().do(step)
+
+    def transfer(self, transfer: Transfer) -> None:
+        if not self._known:
+            super().transfer(transfer)
+
+    def reveal(self, reveal: Reveal) -> Any:
+        (party,) = reveal.group.members
+        spec = next(spec for spec in self._specs if party in spec.parties)
+        if self._known:
+            return self.checkpoints.revealed(spec, reveal.seq)
+        frame = self._home[party].reveal(reveal)
+        self.checkpoints.keep(spec, reveal.seq, frame)
+        return decode(frame)
+
+    def publish(self, publish: Publish) -> None:
+        if not self._known:
+            super().publish(publish)
+
+    def free(self, group: Group, handle: int) -> None:
+        if not self._known:
+            super().free(group, handle)
+
+    def end_phase(self, phase: str, round: int) -> None:
+        self._phases += 1
+        if self._phases > self._start and self.checkpoints.due(phase, round):
+            reports = [
+                Report(unkept=host.keep_checkpoint(self._phases, self._confirmed, {}, {}))
+                for host in self._hosts
+            ]
+            if not self.checkpoints.lost(reports):
+                self._confirmed = self._phases
+        super().end_phase(phase, round)
 
     def allow(self, seconds: float) -> None:
         """Nobody is here to look after a step that does not end."""

@@ -39,7 +39,7 @@ from protocols.language.errors import (
     Stalled,
     ran_out_of_memory,
 )
-from protocols.language.message import decode, encode
+from protocols.language.message import Header, decode, encode
 from protocols.language.session import Group
 
 _FORK = multiprocessing.get_context("fork")
@@ -143,7 +143,9 @@ class LocalFleet:
                 self.watch.look(self.book, self.pids)
         return [self._answers.pop(ticket) for ticket in tickets]
 
-    def restart(self, hosts: Sequence[str]) -> None:
+    def restart(self, specs: Sequence[HostSpec]) -> None:
+        hosts = [spec.name for spec in specs]
+        self._specs |= {spec.name: spec for spec in specs}
         for host in hosts:
             self._children[host].end()
             forget_transcript(self._specs[host])
@@ -236,11 +238,11 @@ class LocalFleet:
         """The next report of a host; None if its process ended."""
         child = self._children[name]
         try:
-            failure, cause, lost, revealed = decode(child.pipe.recv_bytes())
+            failure, cause, lost, revealed, bad, unkept = decode(child.pipe.recv_bytes())
         except (EOFError, OSError):
             child.ended = True
             return None
-        return Report(failure, cause, lost, revealed)
+        return Report(failure, cause, lost, revealed, None if bad is None else Header(**bad), unkept)
 
 
 def _address(listener: socket.socket) -> wire.Address:
@@ -287,7 +289,9 @@ def _closed(worker: Worker, keep: bool) -> Report:
 
 
 def _answer(pipe: Connection, report: Report) -> None:
-    pipe.send_bytes(encode([report.failure, report.cause, report.lost, report.revealed]).data)
+    bad = None if report.bad is None else vars(report.bad)
+    said = [report.failure, report.cause, report.lost, report.revealed, bad, report.unkept]
+    pipe.send_bytes(encode(said).data)
 
 
 def _raise(report: Report) -> None:

@@ -59,7 +59,7 @@ class HostActor:
         self._away = Away(spec, name, restored) if own_node() != node else None
         self._refusal: KeyholeError | None = None
         try:
-            if self._away and spec.resumed is not None:
+            if self._away and (spec.resumed is not None or spec.start):
                 raise DataError(f"{spec.name}: its node has no transcript of the run to go on with")
             self._listener = wire.listening(own_address())
             told = spec if self._away is None else self._away.spec
@@ -175,7 +175,9 @@ class RayFleet:
                     self.watch.cause = _ENDED_FOR_MEMORY
                 raise HostsDied from None
 
-    def restart(self, hosts: Sequence[str]) -> None:
+    def restart(self, specs: Sequence[HostSpec]) -> None:
+        hosts = [spec.name for spec in specs]
+        self._specs |= {spec.name: spec for spec in specs}
         for left in reversed(range(_STARTS)):
             elsewhere = places(list(self._specs.values()), nodes())
             for host in hosts:

@@ -83,7 +83,8 @@ def replay(
     ended, failed, departed = "", "", list[str]()
     with ExitStack() as stack:
         stack.enter_context(_one_thread())
-        witnesses = {path: stack.enter_context(closing(Witness(path))) for path in paths}
+        bad = frozenset(each.message for each in getattr(config, "dropped", ()))
+        witnesses = {path: stack.enter_context(closing(Witness(path, bad))) for path in paths}
         try:
             runtime = AtOnce(_home(witnesses, config, states))
             session = Session(runtime, protocol.FIGURE, counts, config, instead)

@@ -195,12 +195,12 @@ class Wire:
         if to == self._name:
             self._own[seq] = frames
             return
-        if to in self._before and seq <= self._before[to].taken:
-            return
         with self._changed:
             if self._halted:
                 raise PeerLost(to)
             self._sent[to] = seq
+        if to in self._before and seq <= self._before[to].taken:
+            return
         pieces: list[Any] = [_PAIR.pack(seq, _ABSENT if frames is None else len(frames))]
         if frames is not None:
             pieces.append(b"".join(_PAIR.pack(i, frame.nbytes) for i, frame in frames))
@@ -242,6 +242,11 @@ class Wire:
             with self._changed:
                 self._taken[sender] = seq
             return None if count == _ABSENT else frames
+
+    def crossed(self) -> tuple[dict[str, int], dict[str, int]]:
+        """The last transfers to other hosts, and those taken from them."""
+        with self._changed:
+            return dict(self._sent), dict(self._taken)
 
     def sent_before(self, to: str, seq: int) -> None:
         """Note a transfer that had arrived before the run was resumed."""

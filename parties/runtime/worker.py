@@ -25,6 +25,7 @@ from protocols.language.errors import (
     ProtocolError,
     ran_out_of_memory,
 )
+from protocols.language.message import Header
 from protocols.language.session import DoStep, Group, Publish, Reveal, Transfer
 
 
@@ -52,7 +53,15 @@ class Free:
     handle: int
 
 
-Instruction = DoStep | Emit | Receive | Publish | Reveal | Free
+@dataclass(frozen=True)
+class Checkpoint:
+    """Write what the parties hold, where so many phases have ended; `confirmed`: one that all hosts have."""
+
+    phases: int
+    confirmed: int
+
+
+Instruction = DoStep | Emit | Receive | Publish | Reveal | Free | Checkpoint
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,8 @@ class Report:
     cause: str = ""  # the type of the failure
     lost: str = ""  # the host that did not answer
     revealed: Frame | None = field(default=None, repr=False)
+    bad: Header | None = None  # the message that one party is to blame for
+    unkept: str = ""  # why a checkpoint could not be written
 
 
 class Worker:
@@ -83,6 +94,11 @@ class Worker:
         self._doing: Instruction | None = None
         self._awaited = 0  # the index of the message that it waits for
         self._wire.pulse = self._pulse
+        self._unkept = ""
+        for peer, seq in (self._host.point.sent or {}).items():
+            self._wire.sent_before(peer, seq)
+        for peer, seq in (self._host.point.taken or {}).items():
+            self._wire.taken_before(peer, seq)
         self.pid = os.getpid()
 
     def meet(self, book: Mapping[str, Address]) -> None:
@@ -113,7 +129,8 @@ class Worker:
             except PeerLost as lost:
                 self._failed, report = True, replace(report, lost=lost.peer)
             except KeyholeError as error:
-                report = replace(report, failure=str(error), cause=type(error).__name__)
+                bad = getattr(error, "of", None)
+                report = replace(report, failure=str(error), cause=type(error).__name__, bad=bad)
             except Exception as error:  # a defect of ours: the text may hold values, so only the type goes on
                 why = OUT_OF_MEMORY if ran_out_of_memory(error) else type(error).__name__
                 failure = f"{self._name}: {type(instruction).__name__} failed: {why}"
@@ -123,7 +140,7 @@ class Worker:
                 self._excuse(instruction)
             self._done += 1
         self._doing = None
-        return report
+        return replace(report, unkept=self._unkept)
 
     def close(self, keep: bool) -> None:
         """Finish the transcript, and with `keep` what the parties keep."""
@@ -143,6 +160,8 @@ class Worker:
                 one = header(self._whole_transfer(now.transfer), self._awaited if waits else 0)
                 verb = "waits for" if waits else "sends"
                 return Pulse(self._done, waits, f"{verb} {one.said} in {at(one.phase, one.round)}")
+            case Checkpoint():
+                return Pulse(self._done, doing="a checkpoint")
             case None | Free():
                 return Pulse(self._done)
         return Pulse(self._done, doing=f"{now.label} in {at(now.phase, now.round)}")
@@ -161,6 +180,9 @@ class Worker:
                 return self._host.reveal(instruction)
             case Free():
                 self._host.free(self._whole(instruction.group), instruction.handle)
+            case Checkpoint():
+                crossed = self._wire.crossed()
+                self._unkept = self._host.keep_checkpoint(instruction.phases, instruction.confirmed, *crossed)
         return None
 
     def _emit(self, emit: Emit) -> None:
@@ -188,7 +210,7 @@ class Worker:
         frames: list[tuple[int, Frame]] = []
         for host in receive.out_of:
             indices = self._from(host, transfer)
-            self._awaited = indices[0]
+            self._awaited = indices[0] if indices else 0
             try:
                 arrived = self._wire.take(host, transfer.seq, indices)
             except ProtocolError as cause:
@@ -205,9 +227,9 @@ class Worker:
     def _from(self, host: str, transfer: Transfer) -> list[int]:
         """Which messages of a transfer, or the one frame of a broadcast, come from a host to this one."""
         if is_broadcast(transfer):
-            return [0]
+            return [] if transfer.refused else [0]
         senders, receivers = transfer.senders.members, transfer.receivers.members
-        found = list(range(transfer.count))
+        found = [i for i in range(transfer.count) if i not in transfer.refused]
         if len(senders) > 1:
             found = [i for i in found if self._home[senders[i]] == host]
         if len(receivers) > 1:

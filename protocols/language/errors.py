@@ -5,6 +5,8 @@ Messages state what was expected and what came, in one line, and never contain a
 
 from __future__ import annotations
 
+from typing import Any
+
 OUT_OF_MEMORY = "memory ran out"
 
 
@@ -34,13 +36,23 @@ class FigureError(ProtocolError):
 class MessageError(ProtocolError):
     """A message is not what its receiver may take; names the receiver, the label, the number, the sender."""
 
+    of: Any = None  # its header, where one party alone is to blame
+
 
 class StepError(ProtocolError):
     """A local step failed; names the party, the step, the phase and the cause."""
 
+    of: Any = None  # the header of the message that it worked on, where all were one party's
+
+
+class Left(ProtocolError):
+    """In a script: an owner is left out from here on, whose message its receiver could not take."""
+
 
 class HostLost(ProtocolError):
     """A process that carried parties died; names its parties."""
+
+    lost: tuple[tuple[str, str, int], ...] = ()  # hosts, each with the last phase and round that had ended
 
 
 class Stalled(ProtocolError):

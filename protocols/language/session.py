@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.language.confine import check_step, is_frozen
-from protocols.language.errors import FigureError, VisibilityError
+from protocols.language.errors import FigureError, Left, VisibilityError
 from protocols.language.figure import Figure
 from protocols.language.message import encode
 from protocols.language.options import as_plain
@@ -96,6 +96,7 @@ class Transfer:
     type: Any = None  # what the receivers take
     parts: bool = False
     collect: bool = False  # the one receiver keeps a list, one item for each sender
+    refused: tuple[int, ...] = ()  # messages that were found bad, and are not sent again
 
     @property
     def count(self) -> int:
@@ -343,6 +344,8 @@ class Session:
         self._ats: dict[tuple[Role, int], At] = {}
         self._each: set[int] = set()
         self._groups_of: dict[tuple[Role, tuple[int, ...]], At] = {}
+        self._bad = {each.message: each.owner for each in getattr(config, "dropped", ())}
+        self.left: tuple[int, ...] = ()  # owners that were left out so far, for a message that was bad
 
     def at(self, role: Role, index: int = 0) -> At:
         """One party of a role."""
@@ -428,6 +431,9 @@ class Session:
         try:
             yield
             self.runtime.end_phase(name, round)
+        except Left:
+            self.runtime.end_phase(name, round)
+            raise
         finally:
             self._phase = ("", NO_ROUND)
 
@@ -445,11 +451,18 @@ class Session:
         sizes = {len(sender.group.members), len(receiver.group.members)}
         if len(sizes - {1}) > 1:
             raise VisibilityError(f"{label}: groups of {sorted(sizes)} parties cannot be paired")
+        first, count = self._number(max(sizes)), max(sizes)
+        bad = tuple(i for i in range(count) if first + i in self._bad) if self._bad else ()
         transfer = Transfer(
-            self._number(max(sizes)), phase, round_, label, sender.group, receiver.group,
-            value._handle.id, target, kind, value._parts is not None, collect,
+            first, phase, round_, label, sender.group, receiver.group,
+            value._handle.id, target, kind, value._parts is not None, collect, bad,
         )  # fmt: skip
         self.runtime.transfer(transfer)
+        if bad:
+            gone = [self._bad[first + i] for i in bad]
+            self.left += tuple(gone)
+            who = ", ".join(party_name(sender.role, owner) for owner in gone)
+            raise Left(f"{label} of {who} in phase {phase} is needed")
 
     def _said(self, sender: Role, receiver: At, label: str) -> tuple[str, int, Any]:
         """The phase, round and type of a message, which the figure must show."""

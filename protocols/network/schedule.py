@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,24 @@ from numpy.typing import NDArray
 
 from protocols.crypto.coins import Stream, derive
 from protocols.language.errors import ConfigError
-from protocols.language.options import option
+from protocols.language.options import derived, option
 from protocols.network.config import Order, Training
+
+
+class OnBadMessage(Enum):
+    """What is done about a message of an owner's that is not what its receiver may take."""
+
+    STOP = "stop"
+    DROP = "drop"
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """An owner that was left out for message number `message`, which it sent in a round."""
+
+    owner: int = derived("its index", least=0)
+    round: int = derived("the round in which it left", least=0)
+    message: int = derived("number of the message that its receiver could not take", least=0)
 
 
 @dataclass(frozen=True)
@@ -23,7 +41,7 @@ class Rounds(Training):
 
     `rounds` rounds in all (0: for `epochs` passes over the data). Of those that take part some may leave
     before their copy reaches A (`dropout`), or send it too late (`late`): each with these probabilities in
-    every round.
+    every round. Those that were `dropped` leave at the message that was bad, and take part in no later round.
     """
 
     per_round: int = option(0, "Owners that take part in a round.", panel="Owners", least=1)
@@ -33,6 +51,12 @@ class Rounds(Training):
         0.0, "Chance of an owner to leave a round before its copy is sent.", panel="Owners", least=0, most=1
     )
     late: float = option(0.0, "Chance that its copy comes too late.", panel="Owners", least=0, most=1)
+    on_bad_message: OnBadMessage = option(
+        OnBadMessage.STOP,
+        "What an owner's message does that its receiver cannot take: stop the run, or drop that owner.",
+        panel="Owners",
+    )
+    dropped: tuple[Dropped, ...] = derived("owners that were left out for a bad message", ())
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,7 +70,8 @@ class Rounds(Training):
     @property
     def leavers(self) -> str:
         """`some` or `none`: whether copies may be missing in an average."""
-        return "some" if self.dropout or self.late else "none"
+        drops = self.on_bad_message is OnBadMessage.DROP
+        return "some" if self.dropout or self.late or drops else "none"
 
     @property
     def everyone(self) -> bool:
@@ -61,9 +86,13 @@ class Rounds(Training):
     @property
     def sizes(self) -> dict[str, int]:
         """The same, and M owners of a round."""
-        return {**super().sizes, "M": self.members}
+        sizes = {**super().sizes, "M": self.members}
+        return {name: size for name, size in sizes.items() if name != "M" or not self.dropped}
 
 
+NOBODY_DROPPED: MappingProxyType[str, Any] = MappingProxyType(
+    {"on_bad_message": OnBadMessage.STOP, "dropped": ()}
+)
 _PUBLIC = b"keyhole public randomness, no. 1"  # a key that everybody knows: what follows from it is no secret
 
 
@@ -117,8 +146,12 @@ class Visit:
     local: int
 
     def owners(self, config: Any) -> tuple[int, ...]:
-        """Indices of the owners that take part."""
-        return tuple((self.turn + j) % len(config.counts) for j in range(self.members))
+        """Indices of the owners that take part: those whose turn it is and that were not left out before."""
+        turns = ((self.turn + j) % len(config.counts) for j in range(self.members))
+        gone = {
+            each.owner for each in getattr(config, "dropped", ()) if each.round * config.members < self.turn
+        }
+        return tuple(owner for owner in turns if owner not in gone)
 
     def position(self, config: Any, owner: int) -> tuple[int, slice]:
         """(epoch, batch) of an owner: its batches in order, again and again, as positions in the order of
@@ -194,17 +227,18 @@ class Ends:
     late: tuple[int, ...]
 
 
-def ends(config: Rounds, number: int) -> Ends:
-    """Who stays to the end of a round: drawn from public randomness, as everybody sees who is missing."""
+def ends(config: Rounds, number: int, left: Container[int] = ()) -> Ends:
+    """Who stays to the end of a round: drawn from public randomness, as everybody sees who is missing; none
+    of those that `left` for a bad message.
+    """
     owners = members(config, number)
     if config.leavers == "none":
         return Ends(owners, ())
     drawn = Stream(derive(_PUBLIC, "leaves", str(number))).uniform(0.5, len(owners)) + 0.5
     late = drawn >= 1 - config.late
     stayed = (drawn >= config.dropout) & ~late
-    return Ends(
-        *(tuple(o for o, is_so in zip(owners, which, strict=True) if is_so) for which in (stayed, late))
-    )
+    found = ([o for o, is_so in zip(owners, which, strict=True) if is_so] for which in (stayed, late))
+    return Ends(*(tuple(o for o in which if o not in left) for which in found))
 
 
 def newcomers(config: Rounds, number: int) -> tuple[int, ...]:

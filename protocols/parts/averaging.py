@@ -17,6 +17,7 @@ copies; the average, which every owner of the next round gets, is not protected.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -25,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.crypto import aggregate
-from protocols.language.errors import ConfigError
+from protocols.language.errors import ConfigError, Left
 from protocols.language.figure import Arrow, Bytes, sized
 from protocols.language.options import derived, option
 from protocols.language.precision import real
@@ -34,7 +35,7 @@ from protocols.language.session import At, Located, Session
 from protocols.language.state import Authority, Owner
 from protocols.network import training
 from protocols.network.config import Aggregation, Init
-from protocols.network.schedule import Rounds, Visit, ends
+from protocols.network.schedule import OnBadMessage, Rounds, Visit, ends, members
 from protocols.parts.arrays import BETWEEN as HIDDEN
 from protocols.parts.arrays import HEAD, MASKED_BETWEEN, MASKED_HEAD, MASKED_W1, W1
 
@@ -138,15 +139,27 @@ class InClear(Alone):
             o.do(layer.take, a.send(o, **{f"{layer.name}_mean": a.do(layer.give)}))
 
     def collect(self, s: Session, o: At, visit: Visit, number: int) -> None:
-        """A averages the copies of a round that are there in time."""
-        end = ends(self.config, number)
-        with s.phase("average", number):
-            if end.stayed:
-                self.average(s, s.each(DATA_OWNER, end.stayed), visit, number)
-            for layer in self.layers if end.late else ():
-                self.copies(s, s.each(DATA_OWNER, end.late), layer, visit, number)
-            if not self.config.everyone:
-                o.do(forget)
+        """A averages the copies of a round that are there in time: those of the others, once more, where one
+        turns out to be none.
+        """
+        again = True
+        while again:
+            end, again = ends(self.config, number, s.left), False
+            try:
+                with s.phase("average", number):
+                    if end.stayed:
+                        self.average(s, s.each(DATA_OWNER, end.stayed), visit, number)
+                    self.too_late(s, end.late, visit, number)
+                    if not self.config.everyone:
+                        o.do(forget)
+            except Left:
+                again = True
+
+    def too_late(self, s: Session, owners: tuple[int, ...], visit: Visit, number: int) -> None:
+        """Copies that no mean awaits are sent all the same."""
+        with suppress(Left):
+            for layer in self.layers if owners else ():
+                self.copies(s, s.each(DATA_OWNER, owners), layer, visit, number)
 
     def average(self, s: Session, o: At, visit: Visit, number: int) -> None:
         """A adds up copies."""
@@ -221,7 +234,9 @@ class Masked(InClear):
 
 
 def check(config: Options) -> None:
-    """Refuse rounds that no masks can protect."""
+    """Refuse rounds that no masks can protect, and owners that nobody can go on without."""
+    if config.on_bad_message is OnBadMessage.DROP and len(config.counts) == 1:
+        raise ConfigError("--on-bad-message drop: nobody can go on without the one owner; give --owners")
     if config.aggregation is Aggregation.SECURE and not 1 < config.members <= aggregate.MEMBERS:
         raise ConfigError(
             f"--defence secure-aggregation is for rounds of 2 to {aggregate.MEMBERS} owners, "
@@ -229,11 +244,12 @@ def check(config: Options) -> None:
         )
 
 
-def averaged(config: Options, number: int) -> tuple[int, ...]:
+def averaged(config: Options, number: int, left: tuple[int, ...] = ()) -> tuple[int, ...]:
     """The owners whose copies make the mean of a round; none where it stays as it was: too few stayed."""
-    stayed = ends(config, number).stayed
+    stayed = ends(config, number, left).stayed
     recovers = config.aggregation is Aggregation.SECURE and config.leavers == "some"
-    return () if recovers and len(stayed) < aggregate.threshold(config.members) else stayed
+    too_few = recovers and len(stayed) < aggregate.threshold(len(members(config, number)))
+    return () if too_few else stayed
 
 
 def mean(copies: list[Float]) -> Float:

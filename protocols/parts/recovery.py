@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.crypto import aggregate, shamir
+from protocols.language.errors import Left
 from protocols.language.figure import Arrow, Bytes, sized
 from protocols.language.precision import real
 from protocols.language.roles import DATA_OWNER, KEY_AUTHORITY
@@ -70,11 +71,15 @@ class Recoverable(Masked):
         """A adds up the copies of those that stayed, which open the masks."""
         a = s.at(KEY_AUTHORITY)
         copies = [(layer.name, self.copies(s, o, layer, visit, number)) for layer in self.layers]
-        if not averaged(self.config, number):
+        if not averaged(self.config, number, s.left):
             return
-        stayed = a.do(who_stayed, number)
+        stayed = a.do(who_stayed, number, *s.left)
         opened = o.do(open_shares, a.send(o, stayed=stayed), number)
-        a.do(put_together, s.gather(o.send(a, opened=opened)), stayed)
+        try:
+            shares = s.gather(o.send(a, opened=opened))
+        except Left:  # what is open stays open, and nothing else is opened: the round is lost
+            return
+        a.do(put_together, shares, stayed)
         for name, masked in copies:
             a.do(average_opened, name, masked, stayed, number)
 
@@ -130,9 +135,9 @@ def addressed(state: Authority, shares: list[NDArray[np.uint8]]) -> list[NDArray
     return list(np.ascontiguousarray(np.stack(shares).swapaxes(0, 1)))
 
 
-def who_stayed(state: Authority, number: int) -> NDArray[np.uint8]:
-    """A: whose copies of a round it has, (m,) of 0 and 1."""
-    return np.isin(members(state.config, number), ends(state.config, number).stayed).astype(np.uint8)
+def who_stayed(state: Authority, number: int, *left: int) -> NDArray[np.uint8]:
+    """A: whose copies of a round it has, (m,) of 0 and 1; none of those that `left` for a bad message."""
+    return np.isin(members(state.config, number), ends(state.config, number, left).stayed).astype(np.uint8)
 
 
 def put_together(state: Authority, opened: list[NDArray[np.uint8]], stayed: NDArray[np.uint8]) -> None:

@@ -9,13 +9,14 @@ pass, it takes them as one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.language.errors import ConfigError
+from protocols.language.errors import ConfigError, Left
 from protocols.language.figure import Arrow
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
 from protocols.language.session import At, Located, Revealed, Session
@@ -159,10 +160,14 @@ def train(
                 with s.phase("setup", number):
                     upper.join(s, newcomers)
             o = s.each(DATA_OWNER, visits[0].owners(config))
-            upper.mean.hand_out(s, o, number)
-            for visit in visits:
-                with s.phase("step", number * config.local_steps + visit.local):
-                    step(o, visit)
+            try:
+                upper.mean.hand_out(s, o, number)
+            except Left:  # before any step: the round is lost
+                continue
+            with suppress(Left):  # in the middle of the round: the others' copies count as they are
+                for visit in visits:
+                    with s.phase("step", number * config.local_steps + visit.local):
+                        step(o, visit)
             upper.mean.collect(s, o, visits[-1], number)
         with s.phase("accuracy", (number + 1) * config.local_steps):
             yield upper.reveal(s)
@@ -170,13 +175,13 @@ def train(
 
 def check(config: Options) -> None:
     """Refuse what a split network cannot mean."""
+    averaging.check(config)
     if len(config.counts) == 1 and (config.per_round or config.local_steps > 1 or config.leavers == "some"):
         raise ConfigError(
             "--per-round, --local-steps, --dropout and --late are for many owners: give --owners too"
         )
     if config.init not in FIRSTS:
         raise ConfigError("in a split network the owner draws W1: --init owner, or shared for a public seed")
-    averaging.check(config)
 
 
 def described(config: Options, upper: type[AtCloud]) -> dict[str, str]:

@@ -102,7 +102,8 @@ def stored_experiment(run: RunFolder) -> Experiment:
             runtime=RuntimeName(said["runtime"]), record=Record(said["record"]), seed=said["seed"],
             preset=None if said["preset"] is None else Preset(said["preset"]), malicious=said["malicious"],
             corrupt=tuple(said["corrupted"]), attack=tuple(said["attacks"]), run_key=bytes(32),
-            no_audit=bool(said.get("no_audit", False)), record_full=tuple(said.get("record_full", ())),
+            no_audit=bool(said.get("no_audit", False)), checkpoint_every=said.get("checkpoint_every", 0),
+            record_full=tuple(said.get("record_full", ())),
             asked=said.get("options", {}),
             **{name: said["prior"][name] for name in ("period", "threshold", "known")},
         )  # fmt: skip

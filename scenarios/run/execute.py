@@ -16,7 +16,8 @@ from typing import Any
 from parties.adversary.attack import Learned
 from parties.record.log import open_log
 from parties.record.transcript import Record
-from protocols.language.errors import ConfigError, KeyholeError
+from parties.runtime import checkpoint
+from protocols.language.errors import ConfigError, HostLost, KeyholeError, MessageError, StepError
 from protocols.language.session import Runtime, Session, opened
 from scenarios.run.attacks import attack_run, held_out_of
 from scenarios.run.crossed import Counted
@@ -25,11 +26,12 @@ from scenarios.run.folder import RunFolder, load_run, new_folder, write_json, wr
 from scenarios.run.hosts import Runtimes, host_specs, runtime_named
 from scenarios.run.json_schema import plain
 from scenarios.run.learned import FAILED, held_against_audit, learned, learned_rows
+from scenarios.run.leaving_out import LeavingOut, script_of, session_on
 from scenarios.run.manifest import write_manifest
 from scenarios.run.report import Epoch, accuracy, baseline, loss, report
 from scenarios.run.result import Recovered, Result, Seconds
 from scenarios.run.resume import GoingOn, basis, going_on_with
-from scenarios.run.status import in_a_line, noted, set_aside
+from scenarios.run.status import Note, in_a_line, noted, set_aside, status_of
 from scenarios.show.charts import draw_knowledge
 
 STEPS = ("step", "query")  # the phases that a run repeats
@@ -56,10 +58,10 @@ def execute(
     check_measure(experiment)
     set_aside(experiment.out)
     run = new_folder(experiment.out, experiment.scenario.name)
-    with noted(run, experiment.steps, basis()), _told_how_to_go_on(run, experiment):
+    with noted(run, experiment.steps, basis()) as note, _told_how_to_go_on(run, experiment):
         write_json(run.path / "config.json", {**experiment.as_plain(), "parties": experiment.parties})
         write_text(run.path / "config.toml", experiment.as_toml())
-        return run, _executed(experiment, run, observe)
+        return run, _executed(experiment, run, observe, note)
 
 
 def resume(
@@ -70,10 +72,11 @@ def resume(
     """
     run = load_run(path)
     going_on = going_on_with(run)
-    with noted(run, going_on.experiment.steps, going_on.basis, resumed=list(going_on.before)) as note:
+    noted_before = {"resumed": list(going_on.before), "dropped": list(status_of(run).dropped)}
+    with noted(run, going_on.experiment.steps, going_on.basis, **noted_before) as note:
         going_on.note = note
         with _told_how_to_go_on(run, going_on.experiment):
-            return run, _executed(replace(going_on.experiment, address=address), run, observe, going_on)
+            return run, _executed(replace(going_on.experiment, address=address), run, observe, note, going_on)
 
 
 @contextmanager
@@ -87,7 +90,7 @@ def _told_how_to_go_on(run: RunFolder, experiment: Experiment) -> Iterator[None]
 
 
 def _executed(
-    experiment: Experiment, run: RunFolder, observe: Observe, going_on: GoingOn | None = None
+    experiment: Experiment, run: RunFolder, observe: Observe, note: Note, going_on: GoingOn | None = None
 ) -> dict[str, Any]:
     done = None if going_on is None else going_on.trained(run)
     clock = Clock(None if done is None else done.seconds)
@@ -102,7 +105,9 @@ def _executed(
             watched = stack.enter_context(interruptible(observe))
             make = stack.enter_context(runtime_named(experiment.runtime, experiment.address))
             if done is None:
-                done = _trained(experiment, run, make, clock, watched, log, going_on)
+                left_out = LeavingOut(experiment, run, note, log, going_on)
+                done = _trained(left_out, run, make, clock, watched, log)
+                experiment = left_out.experiment
             watched("attack", 0)
             result = _attacked(experiment, run, make, clock, done)
     except BaseException as cause:
@@ -118,11 +123,20 @@ def _executed(
 
 
 def _trained(
-    experiment: Experiment, run: RunFolder, make: Runtimes, clock: Clock, observe: Observe, log: Any,
-    going_on: GoingOn | None,
-) -> Result:  # fmt: skip
+    left_out: LeavingOut, run: RunFolder, make: Runtimes, clock: Clock, observe: Observe, log: Any
+) -> Result:
     """Train, report, and ask who learned what."""
-    trained = train(experiment, run, make, clock, observe, log, going_on)
+    trained = None
+    while trained is None:
+        experiment, going_on = left_out.experiment, left_out.going_on
+        try:
+            trained = train(experiment, run, make, clock, observe, log, going_on, left_out.unkept)
+        except (MessageError, StepError) as bad:
+            clock.lap("train")
+            left_out.without_sender_of(bad)
+        except HostLost as lost:
+            clock.lap("train")
+            left_out.from_a_checkpoint(lost)
     observe("ledger", 0)
     clock.lap("train")
     result = report(experiment, run, trained.epochs, clock.seconds())
@@ -130,12 +144,14 @@ def _trained(
     lines = learned_rows(_learned(experiment, run, make, log))
     result = replace(
         result,
-        recovered=trained.recovered or None,
-        resumed=None if going_on is None else going_on.resumed,
+        recovered=(*left_out.recovered, *trained.recovered) or None,
+        resumed=None if going_on is None else going_on.resumed or None,
+        dropped=left_out.dropped or None,
         learned=lines,
         seconds=Seconds(**clock.seconds()),
     )
     written(run, result)  # whatever becomes of the attacks
+    checkpoint.remove(run.path)  # nobody goes back behind that
     return result
 
 
@@ -318,9 +334,11 @@ class Trained:
 
 def train(
     experiment: Experiment, run: RunFolder, make: Runtimes, clock: Clock, observe: Observe, log: Any,
-    going_on: GoingOn | None = None,
+    going_on: GoingOn | None = None, unkept: Callable[[str], None] = lambda why: None,
 ) -> Trained:  # fmt: skip
-    """Run the protocol, or go on with it; from whatever processes that die it recovers."""
+    """Run the protocol, or go on with it; from whatever processes that die it recovers. `unkept` is told why
+    no checkpoints can be written.
+    """
     started, counted = False, None
 
     def progress(phase: str, round: int) -> None:
@@ -337,23 +355,17 @@ def train(
         observe(phase, round)
 
     growth = Growth(experiment, run)
-    counts, protocol, config = experiment.counts, experiment.protocol, experiment.config
-    instead = experiment.behaviour.INSTEAD if experiment.behaviour else {}
-
-    def session_on(runtime: Runtime) -> Session:
-        return Session(runtime, protocol.FIGURE, counts, config, instead)
-
-    def script(runtime: Runtime) -> Iterator[Any]:
-        return protocol.run(session_on(runtime), config)
-
+    protocol, config, script = experiment.protocol, experiment.config, script_of(experiment)
     specs = host_specs(experiment, run) if going_on is None else going_on.specs(run, script, log)
     runtime = make.hosts(specs, progress)
     runtime.allow(experiment.deadline)
+    runtime.checkpoints.every = experiment.checkpoint_every
+    runtime.checkpoints.told = unkept
     epochs: list[Epoch] = []
     try:
         runtime.script = script
         counted = Counted(runtime, experiment.corrupt)
-        session = session_on(counted)
+        session = session_on(counted, experiment)
         for epoch, revealed in enumerate(protocol.run(session, config), start=1):
             trained, told = clock.since("setup"), opened(revealed)
             if epochs and experiment.scenario.scoring is None:  # of weights the last ones count

@@ -97,7 +97,9 @@ class Experiment(RunOptions):
         """
         config, given = self.config, fields(self.config)
         chosen = {
-            f.name: as_plain(getattr(config, f.name)) for f in given if getattr(config, f.name) != f.default
+            f.name: as_plain(getattr(config, f.name))
+            for f in given
+            if getattr(config, f.name) != f.default and f.name != "dropped"  # they draw as they did
         }
         what = [self.scenario.protocol.NAME, chosen, _data_digest(self.spec)]
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
@@ -164,6 +166,7 @@ class Experiment(RunOptions):
             "attacks": list(self.attack),
             "corrupted": list(self.corrupt),
             "no_audit": self.no_audit,
+            "checkpoint_every": self.checkpoint_every,
             "prior": {"period": self.period, "threshold": self.threshold, "known": self.known},
             "options": dict(self.asked),
         }

@@ -142,7 +142,7 @@ class RunFolder:
         """What does not fit: altered payloads, ends that disagree, a changed digest, a missing party; of a
         run that is not `complete`, what did not come to an end is no fault.
         """
-        faults = list(verify(self.transcripts, complete))
+        faults = list(verify(self.transcripts, complete, self._refused()))
         if not complete:
             return faults
         missing = [party for party in self.settings.get("parties", []) if party not in self.sources]
@@ -151,6 +151,11 @@ class RunFolder:
         if stored is not None and stored != self.digest():
             faults.append(f"transcript digest is {self.digest()[:16]}..., result.json says {stored[:16]}...")
         return faults
+
+    def _refused(self) -> frozenset[int]:
+        """The messages for which owners were left out."""
+        dropped = self.settings.get("config", {}).get("dropped") or ()
+        return frozenset(int(each.get("message", -1)) for each in dropped if isinstance(each, dict))
 
     def config(self) -> Any:
         """The protocol's configuration: of its own class of options."""

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from parties.adversary.adversary import Adversary
 from parties.record.kept import Kept
 from parties.registry import source_of
+from parties.runtime.checkpoint import folder_of
 from parties.runtime.host import HostSpec
 from parties.runtime.inline import InlineRuntime
 from parties.runtime.local import LocalAdversary, LocalRuntime
@@ -156,6 +157,7 @@ def _of_run(experiment: Experiment, run: RunFolder, role: Role, spec: HostSpec) 
         owners=experiment.counts[role] if owner else 0,
         split=experiment.split,
         state=str((run.path / "state").resolve()),
+        checkpoints=str(folder_of(run.path.resolve())),
         asking=querier,
         bound=experiment.bound,
         limit=experiment.config.queries if querier else None,

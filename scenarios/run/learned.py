@@ -171,6 +171,11 @@ def _pairs(run: RunFolder) -> list[Coalition]:
 def _of(run: RunFolder, adversary: AdversaryHandle, parties: Coalition) -> list[Learned]:
     adversary.call("corrupt", run.view_sources(parties))
     found: list[Learned] = adversary.call("learned", run.moments())
+    dropped = getattr(run.config(), "dropped", ())
+    if dropped:
+        first = min(dropped, key=lambda each: each.message)
+        why = f"after message {first.message}, for which {party_name(DATA_OWNER, first.owner)} was left out"
+        found.append(Learned(", ".join(parties), "messages", "all parties", "not analysed", why, None))
     return found
 
 

@@ -96,6 +96,12 @@ class RunOptions:
         panel="Run",
         metavar="PARTY,...",
     )
+    checkpoint_every: int = option(
+        0,
+        "Rounds after which every party's state is written down, to go on from. Secrets are in it.",
+        panel="Run",
+        least=1,
+    )
     deadline: float = option(
         1800.0, "Seconds that a step, or the wait for a message, may take.", panel="Run", least=1
     )

@@ -331,6 +331,21 @@ class ResumedAt:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """An owner that was left out, for a message that its receiver could not take."""
+
+    party: str = derived("which")
+    label: str = derived("label of the message")
+    message: int = derived("its number", least=0)
+    phase: str = derived("phase of the protocol")
+    round: int = derived("round in the phase; -1 for none")
+    why: str = derived("what its receiver says of it")
+    undone: int = derived(
+        "messages that others had received ahead of it, and that are not in the transcripts", least=0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """result.json of a run"""
 
@@ -353,6 +368,7 @@ class Result:
     malicious: tuple[Deviating, ...] | None = maybe("parties that deviated, if any did")
     recovered: tuple[Recovered, ...] | None = maybe("processes that died and were started again, if any did")
     resumed: tuple[ResumedAt, ...] | None = maybe("where the run was resumed, each time that it was")
+    dropped: tuple[LeftOut, ...] | None = maybe("owners that were left out for a bad message, if any was")
     traffic: tuple[Edge, ...] = derived("messages between two roles under one label")
     parties: dict[str, PartyTraffic] = derived("messages and payload bytes of each party")
     learned: Sequence[dict[str, Any]] = derived("who learned what", (), holds=list[Known])

@@ -20,6 +20,7 @@ import torch
 from parties.record.transcript import Record, Transcript
 from parties.record.view import Kind
 from parties.record.writer import written_to
+from parties.runtime.checkpoints import from_checkpoint
 from parties.runtime.host import BEHIND_ALL, HostSpec, Resumed
 from parties.runtime.stood import Stand, stand_of
 from protocols.language.errors import ConfigError, DataError
@@ -61,6 +62,7 @@ class GoingOn:
     basis: Mapping[str, Any]
     before: tuple[Mapping[str, Any], ...]
     note: Note = field(default=lambda **more: None)
+    stopped: bool = True  # and not only by this process, which knows the coins, and goes on by itself
     _stand: Stand | None = None
     _began: float = field(default_factory=time.perf_counter)
     _seconds: float | None = None
@@ -87,8 +89,8 @@ class GoingOn:
         before = BEHIND_ALL if stand.message is None else stand.message
         if self.experiment.record is not Record.FULL:
             before = 0  # what was received cannot be read: all is sent again, and held against its digests
-        resumed = Resumed(before, self.experiment.seed is None)
-        return [replace(spec, resumed=resumed) for spec in specs]
+        resumed = Resumed(before, self.experiment.seed is None and self.stopped)
+        return from_checkpoint([replace(spec, resumed=resumed) for spec in specs])
 
     def ended(self, phase: str, number: int) -> None:
         """A round has ended at every host."""
@@ -97,13 +99,20 @@ class GoingOn:
             self._noted()
 
     @property
+    def seconds(self) -> float:
+        """Until the hosts had computed again what they held."""
+        return self._seconds or round(time.perf_counter() - self._began, 3)
+
+    @property
     def resumed(self) -> tuple[ResumedAt, ...]:
         """Each time that the run was resumed."""
-        return tuple(ResumedAt(**each) for each in self._all())
+        return tuple(ResumedAt(**each) for each in self.passed)
 
-    def _all(self) -> list[Mapping[str, Any]]:
+    @property
+    def passed(self) -> list[Mapping[str, Any]]:
+        """The same, as it is noted."""
         stand = self._stand
-        if stand is None:
+        if stand is None or not self.stopped:
             return list(self.before)
         here = {
             "phase": stand.phase,
@@ -114,7 +123,7 @@ class GoingOn:
         return [*self.before, here]
 
     def _noted(self) -> None:
-        self.note(resumed=self._all())
+        self.note(resumed=self.passed)
 
 
 def going_on_with(run: RunFolder) -> GoingOn:
@@ -133,7 +142,9 @@ def going_on_with(run: RunFolder) -> GoingOn:
             "to be resumed needs --seed, or --record full or consumed"
         )
     _same_basis(run, status.basis)
-    _left(run)
+    wait_until_left(run)
+    for marker in (run.path / "transcripts").glob(".run-*"):
+        marker.unlink(missing_ok=True)
     key, base = run_key(experiment.seed), _base(run, experiment)
     experiment = replace(experiment, run_key=key, base=base)
     return GoingOn(experiment, status.basis or basis(), status.resumed)
@@ -155,7 +166,7 @@ def _same_basis(run: RunFolder, then: Mapping[str, Any]) -> None:
         )
 
 
-def _left(run: RunFolder) -> None:
+def wait_until_left(run: RunFolder) -> None:
     """Wait until no host of the run is left; a host notices that its driver is gone when its step ends."""
     until = time.monotonic() + _LEAVING_SECONDS
     while written_to(run.path / "transcripts"):
@@ -164,8 +175,6 @@ def _left(run: RunFolder) -> None:
                 f"{run.path}: a process of the run is still at work; resume it when that has ended"
             )
         time.sleep(0.1)
-    for marker in (run.path / "transcripts").glob(".run-*"):
-        marker.unlink(missing_ok=True)
 
 
 def _base(run: RunFolder, experiment: Experiment) -> Any:

@@ -33,7 +33,7 @@ _HELD_OUT = 30
 _PIXEL = 255
 _SIZES = frozenset(
     "layers batch epochs lr activation rounds per_round local_steps first shape key_budget "
-    "gradient_budget augment target".split()
+    "gradient_budget augment target dropped".split()
 )
 _MOST_OWNERS = 3
 _CONVOLVED = 4  # rows and columns of an image for a convolution

@@ -37,7 +37,8 @@ class State(Enum):
 @dataclass(frozen=True)
 class Status:
     """A run's state; why, if it failed; the steps that were planned; what its digest rests on besides its
-    configuration, and how often it was resumed, as they are noted.
+    configuration, how often it was resumed, which owners it left out, and why checkpoints that were asked for
+    are missing, as they are noted.
     """
 
     state: State
@@ -45,6 +46,8 @@ class Status:
     steps: int | None
     basis: Mapping[str, Any] = field(default_factory=dict)
     resumed: tuple[Mapping[str, Any], ...] = ()
+    dropped: tuple[Mapping[str, Any], ...] = ()
+    no_checkpoint: str = ""
 
     @property
     def complete(self) -> bool:
@@ -119,7 +122,9 @@ def status_of(run: RunFolder) -> Status:
     state = State(said["state"])
     if state is State.RUNNING and not _alive(said):
         state = State.KILLED
-    return Status(state, said["reason"], said["steps"], said.get("basis", {}), tuple(said.get("resumed", ())))
+    resumed, dropped = (tuple(said.get(name, ())) for name in ("resumed", "dropped"))
+    basis, unkept = said.get("basis", {}), said.get("no_checkpoint", "")
+    return Status(state, said["reason"], said["steps"], basis, resumed, dropped, unkept)
 
 
 def incomplete(run: RunFolder) -> str:
@@ -184,5 +189,7 @@ _SCHEMA = {
         "born": {"type": "string"},
         "basis": {"type": "object"},
         "resumed": {"type": "array", "items": {"type": "object"}},
+        "dropped": {"type": "array", "items": {"type": "object"}},
+        "no_checkpoint": {"type": "string"},
     },
 }

@@ -118,6 +118,10 @@ def figures(result: dict[str, Any], manifest: str | None) -> Table:
         )
     for name, line in head_lines(result).items():
         table.add_row(name, line)
+    for each in result.get("dropped", ()):
+        table.add_row(
+            "left out", f"{each['party']} from round {each['round']} of {each['phase']} on: {each['why']}"
+        )
     table.add_row("time", laps)
     table.add_row("traffic", f"{size(nbytes)} in {plural(messages, 'message')}")
     if manifest is not None:

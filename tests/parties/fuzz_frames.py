@@ -1,8 +1,10 @@
-"""Mutated frames against `decode`: `python -m tests.parties.fuzz_frames [COUNT] [SEED]` prints what came of
-them.
+"""Mutated frames against `decode` and against what their receivers check: `python -m
+tests.parties.fuzz_frames [COUNT] [SEED] [USED]` prints what came of them.
 
 The frames come from runs of every protocol, so that every record that crosses is among them. What is not
-refused must be canonical: it encodes to the same bytes.
+refused must be canonical: it encodes to the same bytes. Then `USED` values that are decoded, most of them with
+bits of their arrays changed, are used as a receiver uses what arrives: held against the figure's type, and
+checked and loaded by their scheme beside the true key of the run. Only declared errors may come of it.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import resource
 import sys
 import tempfile
 import time
+import typing
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,15 +22,19 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from parties.record.view import View
-from protocols.language.errors import EncodingError
+from parties.record.view import Kind, View
+from protocols.crypto.records import arrived
+from protocols.language.errors import EncodingError, KeyholeError, MessageError
+from protocols.language.figure import fits, sizes_of
 from protocols.language.message import _RECORDS, decode, encode
+from scenarios.run.catalogue import find_scenario
 from scenarios.run.folder import RunFolder, load_run
 from tests.rules.test_digests import carry_out
 
 RUNS = (
     "plain-fe",
     "plain-fe --scheme ddh --labels febo --gradient fe --samples 16 --hidden 4 --batch 8",
+    "plain-fe --scheme rlwe --labels febo",
     "plain-fe --defence key-budget:8 --epochs 2",
     "mitig1",
     "mitig2 --owners 4 --batch 4 --labels owner --defence secure-aggregation",
@@ -50,13 +57,66 @@ def frames_of(run: RunFolder) -> list[bytes]:
     return [frame for frame in (*found.values(), *kept) if len(frame) <= LARGEST]
 
 
-def corpus(folder: Path) -> list[bytes]:
-    """Frames of all protocols, from runs in a folder."""
-    frames = []
+def corpus(folder: Path) -> tuple[list[bytes], list[Arriving]]:
+    """Frames of all protocols, from runs in a folder, and the messages among them."""
+    frames, messages = [], []
     for i, line in enumerate(RUNS):
         (folder / str(i)).mkdir()
-        frames += frames_of(load_run(carry_out(line, "inline", folder / str(i))))
-    return frames
+        run = load_run(carry_out(line, "inline", folder / str(i)))
+        frames += frames_of(run)
+        messages += messages_of(run)
+    return frames, messages
+
+
+@dataclass(frozen=True)
+class Arriving:
+    """The frame of a message, the type that the figure states and its sizes, and the true keys of its run, by
+    the module of their scheme.
+    """
+
+    frame: bytes
+    kind: Any
+    sizes: dict[str, int]
+    keys: dict[str, list[Any]]
+
+    def use(self, value: Any) -> None:
+        """What a receiver does with what arrives; a declared error says what it is not."""
+        if not (self.kind is None or fits(value, self.kind, self.sizes)):
+            raise MessageError("not what the figure states")
+        for each in value if isinstance(value, list) else [value]:
+            scheme = sys.modules.get(type(each).__module__)
+            for key in self.keys.get(type(each).__module__, ()):
+                self._checked(scheme, each, key)
+
+    @staticmethod
+    def _checked(scheme: Any, value: Any, key: Any) -> None:
+        arrived(value, type(value), key)
+        for verb in ("load", "load_key"):
+            taken = typing.get_type_hints(getattr(scheme, verb, None) or (lambda: None))
+            own, *others = [kind for name, kind in taken.items() if name != "return"] or [None]
+            if own is type(key) and others == [type(value)]:
+                getattr(scheme, verb)(key, value)
+        if type(value) is type(key):
+            scheme.check(value, key.params)
+
+
+def messages_of(run: RunFolder) -> list[Arriving]:
+    """One message of each label and type in a run."""
+    config, figure = run.config(), find_scenario(run.settings["scenario"]).protocol.FIGURE
+    kinds = {arrow.key: arrow.type for arrow in figure if arrow.applies(config)}
+    view, found, keys = View(tuple((path, name) for name, path in run.sources.items())), {}, {}
+    for row in view.rows(None, Kind.SENT):
+        if row.nbytes > LARGEST or (row.label, row.dtype) in found:
+            continue
+        value = view.value(row)
+        key = row.phase, row.sender.partition(":")[0], row.receiver.partition(":")[0], row.label
+        found[row.label, row.dtype] = Arriving(
+            encode(value).tobytes(), kinds.get(key), sizes_of(config), keys
+        )
+        if hasattr(value, "params") and hasattr(sys.modules[type(value).__module__], "check"):
+            keys.setdefault(type(value).__module__, []).append(value)
+    view.close()
+    return list(found.values())
 
 
 class Mutator:
@@ -73,6 +133,18 @@ class Mutator:
                 self._below(7)
             ](frame)
         return frame
+
+    def changed(self, frame: bytes) -> bytes:
+        """A frame that is likely to be decoded: bits of its arrays are changed, or, of one frame in four, a
+        value of its tree.
+        """
+        body = -(-(8 + int.from_bytes(frame[:8], "little")) // 64) * 64
+        if body >= len(frame) or not self._below(4):
+            return self._edit(frame)
+        mutated = bytearray(frame)
+        for _ in range(self._below(8) + 1):
+            mutated[body + self._below(len(frame) - body)] ^= 1 << self._below(8)
+        return bytes(mutated)
 
     def _below(self, n: int) -> int:
         return int(self._rng.integers(max(n, 1)))
@@ -193,16 +265,43 @@ def fuzz(frames: list[bytes], count: int, seed: int) -> Outcome:
     return outcome
 
 
+def use(messages: list[Arriving], count: int, seed: int, seconds: float = 3600.0) -> Outcome:
+    """Use mutated values as their receivers do, until so many were decoded or so many seconds have passed;
+    raises if anything but a declared error comes of one, in a short line.
+    """
+    mutator, outcome, until = (
+        Mutator([each.frame for each in messages], seed),
+        Outcome(),
+        time.monotonic() + seconds,
+    )
+    while outcome.accepted + outcome.refused.total() < count and time.monotonic() < until:
+        message = messages[mutator._below(len(messages))]
+        try:
+            value = decode(mutator.changed(message.frame))
+        except EncodingError:
+            continue
+        started = time.process_time()
+        try:
+            message.use(value)
+            outcome.accepted += 1
+        except KeyholeError as refusal:
+            said = str(refusal)
+            assert len(said) < 400 and said.isprintable(), said
+            outcome.refused[_kind(said)] += 1
+        outcome.slowest = max(outcome.slowest, time.process_time() - started)
+    return outcome
+
+
 def _kind(said: str) -> str:
     """A refusal without what the peer chose."""
     words = said.partition("'")[0].partition(" of type ")[0]
     return "".join("" if letter.isdigit() else letter for letter in words)[:60]
 
 
-def main(count: int = 400_000, seed: int = 0) -> None:
+def main(count: int = 400_000, seed: int = 0, used: int = 50_000) -> None:
     """Fuzz, and say what came of it."""
     with tempfile.TemporaryDirectory() as scratch:
-        frames = corpus(Path(scratch))
+        frames, messages = corpus(Path(scratch))
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     outcome = fuzz(frames, count, seed)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
@@ -211,6 +310,17 @@ def main(count: int = 400_000, seed: int = 0) -> None:
     print(f"{count} mutated in {time.monotonic() - started:.0f} s: {outcome.accepted} accepted, "
           f"{outcome.refused.total()} refused; slowest "
           f"{1e3 * outcome.slowest:.0f} ms, memory +{grown} MiB")  # fmt: skip
+    _list(outcome)
+    started = time.monotonic()
+    outcome = use(messages, used, seed)
+    count = outcome.accepted + outcome.refused.total()
+    print(f"{count} decoded and used in {time.monotonic() - started:.0f} s: "
+          f"{outcome.accepted} accepted, {outcome.refused.total()} refused; slowest "
+          f"{1e3 * outcome.slowest:.0f} ms")  # fmt: skip
+    _list(outcome)
+
+
+def _list(outcome: Outcome) -> None:
     for reason, times in outcome.refused.most_common():
         print(f"{times:8d}  {reason}")
 
