@@ -63,6 +63,8 @@ def test_only_parties_of_the_figure_hold_the_planted_images(planted, name, tmp_p
     )  # a product takes 15 ms here
     if name == "vertical_fe":  # gradients of large pixels are far to search for
         size = {"batch": 4, "weight_scale": 16}
+    if name == "he_train":  # one batch
+        size = {"batch": 40}
     given = {"base": random_base(144), "queries": 4} if name == "reverse_he" else {"samples": None, **size}
     run, _ = execute(small(name, dataset=str(path), out=tmp_path / "run", **given))
     mine = run.truth().images if name == "reverse_he" else images
