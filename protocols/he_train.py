@@ -152,7 +152,7 @@ FIGURE = (
           type=CkksFresh),
     Arrow("setup", DATA_OWNER, CLOUD_TRAINER, "w", "W as the owner draws it", when="encryption=none",
           type=list[NDArray[np.float64]]),
-    Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "x_clear", "X in the clear", when="encryption=none",
+    Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "x", "X in the clear", when="encryption=none",
           type=PIXELS),
     Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear", when="encryption=none",
           type=LABELS),
@@ -211,7 +211,7 @@ def start_clear(s: Session, config: Options) -> Any:
 def upload_clear(s: Session, batch: int) -> None:
     """O: a batch and its labels."""
     o, c = s.at(DATA_OWNER), s.at(CLOUD_TRAINER)
-    c.do(store_clear, *o.send(c, x_clear=o.do(own_rows, batch), labels=o.do(own_labels, batch)))
+    c.do(store_clear, *o.send(c, x=o.do(own_rows, batch), labels=o.do(own_labels, batch)))
 
 
 def clear_step(s: Session, batch: int) -> None:
@@ -603,7 +603,7 @@ def relations(view: View) -> Iterator[relation.Relation]:
     """What a reader of a transcript may write down."""
     yield from samples.own(view)
     if view.config.encryption is Encryption.NONE:
-        yield from samples.clear(view, "x_clear", relation.Samples)
+        yield from samples.clear(view, "x", relation.Samples)
         yield from samples.clear(view, "labels", relation.Labels)
         yield from samples.owned("weights", CLOUD_TRAINER.value, view, "it trains the network itself")
         yield relation.Plain(labels=("w",))

@@ -308,7 +308,7 @@ KINDS = [
     ("plain", {}), ("mitig2", {}), ("mitig2", {"labels": "owner"}), ("plain_fe", {"malicious": "unit_keys"}),
     ("plain_fe", {"owners": 4, "samples": 48, "batch": 4, "epochs": 2}),
     ("mitig2", {"owners": 4, "batch": 4, "defence": ("secure-aggregation",)}),
-    ("reverse_he", {}), ("reverse_he", {"owners": 2, "release": "decision", "seed": None}),
+    ("he_train", {}), ("reverse_he", {}), ("reverse_he", {"owners": 2, "release": "decision", "seed": None}),
 ]  # fmt: skip
 
 

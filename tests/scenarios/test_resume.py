@@ -106,6 +106,7 @@ CASES = [
     ("mitig2", MANY),
     ("mitig1", {**TINY, "epochs": 3}),
     ("plain", LONG),
+    ("he_train", {"epochs": 2}),
     ("reverse_he", {}),
 ]
 
