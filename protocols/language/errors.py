@@ -35,6 +35,10 @@ class MessageError(ProtocolError):
     """A message is not what its receiver may take; names the receiver, the label, the number, the sender."""
 
 
+class KeysRefused(ProtocolError):
+    """The authority refused function keys, and the run stops there; names step, batch and budget."""
+
+
 class StepError(ProtocolError):
     """A local step failed; names the party, the step, the phase and the cause."""
 
