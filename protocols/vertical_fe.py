@@ -6,6 +6,7 @@ trains a linear or a logistic model, sigma(z) ~ 1/2 + z/4, and asks the authorit
 
     mode       quadratic      C decrypts the gradient of a batch, g_i = sum_j (<w, x_j> - y_j) x_ji, alone
                fedv           C decrypts z_j = <w, x_j> - y_j of every sample, then <z, X_:i>
+               clear          C is sent all columns and labels: the baseline, without rounding
     model      linear | logistic
     target     a class against the rest; without it a head for each class
 
@@ -19,6 +20,15 @@ w, M_b w - X_b^T y_b with M_b = X_b^T X_b, and the keys of every step open it on
 few steps determine M_b, and its whole-numbered root is the batch. With `fedv` the first key, that of zero
 weights, shows every label, and the keys for z open the samples of every batch once they are B.
 
+A key budget (`key-budget:r`) is on the rank of the vectors that A issues keys for, of each instance: A
+refuses keys that would raise it, by a message, and C returns to the weights that it has keys for and trains
+no further, or the run stops there (`on_refusal`). Below B it leaves M_b open by as many dimensions; the r
+steps that it grants are what training gets.
+
+A query: the querier encrypts whole samples. Under `quadratic` they are a batch whose right side is r_ji = 1
+for i = j, so that the gradient for weights w is <w, x_i>; at most n samples a ciphertext. Every key of the
+training works on them too.
+
 Deviations. Owners encrypt slices of one ciphertext with coins that they share (`crypto/shared.py`): the
 papers build multi-input schemes. So owners are not protected from each other, and C with any one of them, or
 with A, opens everything. `fedv` uses the scheme `ddh`, one instance for samples and one for rows of X_B^T,
@@ -28,8 +38,7 @@ without FedV's guard of A against keys that select single samples. No bias: a co
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -40,114 +49,49 @@ from protocols.crypto import ipfe_ddh, qfe, shared
 from protocols.crypto.groups import workers
 from protocols.crypto.ipfe_ddh import DdhCiphertext, DdhFunctionKey, DdhPublicKey
 from protocols.crypto.qfe import QfeCiphertext, QfeFunctionKey, QfePublicKey
-from protocols.crypto.records import Bounds
 from protocols.crypto.shared import Shared
 from protocols.language import relations as relation
-from protocols.language.errors import ConfigError, MalformedError
+from protocols.language.errors import ConfigError, KeysRefused, MalformedError
 from protocols.language.figure import Arrow, Integers, sized
-from protocols.language.options import as_in, derived, option
-from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY
-from protocols.language.session import Session
-from protocols.language.state import Authority, Cloud, Owner
+from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, Role
+from protocols.language.session import Located, Session
+from protocols.language.state import Authority, Cloud, Owner, State
 from protocols.language.view import View
-from protocols.network.config import Rounded, Training
-from protocols.network.fixedpoint import FixedPoint
+from protocols.network import inference, training
+from protocols.parts import budget
+from protocols.parts import defences as defence
+from protocols.parts.arrays import LABELS
+from protocols.parts.budget import Refused
+from protocols.parts.columns import (
+    POINTS,
+    Mode,
+    Model,
+    OnRefusal,
+    Options,
+    bounds,
+    columns,
+    error_vectors,
+    forms,
+    padded,
+    per_upload,
+    places_of_rows,
+    row_bounds,
+    sample_bounds,
+    starts,
+    step_length,
+    targets,
+    uploads,
+)
 from protocols.readings import vertical
+
+__all__ = ["Mode", "Model", "OnRefusal", "Options"]
 
 NAME = "vertical_fe"
 SUMMARY = "owners of columns encrypt them; the cloud trains a linear model from gradients that keys open"
 SECURITY = "quadratic forms, or inner products, only; but keys of every step open every batch (moments)"
 ROLES = (DATA_OWNER, KEY_AUTHORITY, CLOUD_TRAINER)
 SPLITS = ("columns",)
-_CHUNK = 64 << 20  # bytes of an upload, about
-_POINTS = 3 * 128  # bytes of a pixel under qfe: two elements of G1, two of G2
 _WEIGHTS = sized(Integers, "heads n")
-
-
-class Mode(Enum):
-    """What the cloud decrypts: gradients of batches, or each sample's error too."""
-
-    QUADRATIC = "quadratic"
-    FEDV = "fedv"
-
-
-class Model(Enum):
-    """Least squares on +-1, or logistic regression with a straight line for the sigmoid."""
-
-    LINEAR = "linear"
-    LOGISTIC = "logistic"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a run is made of."""
-
-    features: int = as_in(Training, "features", 1)
-    classes: int = as_in(Training, "classes", 2)
-    x_max: int = as_in(Training, "x_max", 1)
-    counts: tuple[int, ...] = as_in(Training, "counts", ())
-    shape: tuple[int, ...] = derived("rows, columns and, in colour, channels of an image", (), least=1)
-    mode: Mode = option(Mode.QUADRATIC, "quadratic: gradients of batches; fedv: each sample's error too.")
-    model: Model = option(Model.LINEAR, "linear: least squares; logistic: 1/2 + z/4.", panel="Network")
-    target: int = option(-1, "One class against the rest; -1: a head for each.", panel="Network", least=-1)
-    batch: int = as_in(Training, "batch", 16)
-    epochs: int = as_in(Training, "epochs", 2)
-    lr: float = as_in(Training, "lr", 0.05)
-    weight_scale: int = as_in(Rounded, "weight_scale", 256)
-    weight_bound: float = as_in(Rounded, "weight_bound", 4.0)
-
-    def __post_init__(self) -> None:
-        if self.batch < 1 or self.epochs < 1 or not 0 < self.lr < float("inf"):
-            raise ConfigError("--batch, --epochs and --lr must be positive")
-        if self.weight_scale < 1 or not 0 < self.weight_bound < float("inf") or not self.weights.limit:
-            raise ConfigError("--weight-scale and --weight-bound must be positive, and give a weight a step")
-        if not -1 <= self.target < self.classes:
-            raise ConfigError(f"--target: expected a class below {self.classes}, or -1")
-
-    @property
-    def weights(self) -> FixedPoint:
-        """The fixed-point format of the weights."""
-        return FixedPoint(self.weight_scale, self.weight_bound)
-
-    @property
-    def heads(self) -> tuple[int, ...]:
-        """The class of each head."""
-        return tuple(range(self.classes)) if self.target < 0 else (self.target,)
-
-    @property
-    def column_samples(self) -> tuple[int, ...]:
-        """Samples, which all owners hold: each has columns of all."""
-        return self.counts[:1]
-
-    @property
-    def batches(self) -> int:
-        """Batches of an epoch."""
-        return -(-self.counts[0] // self.batch)
-
-    @property
-    def times(self) -> int:
-        """k: z - k t is what the gradient sums."""
-        return 1 if self.model is Model.LINEAR else 2
-
-    @property
-    def label_weight(self) -> int:
-        """The weight of a label, in steps."""
-        return self.times * self.weight_scale
-
-    @property
-    def largest(self) -> int:
-        """The largest error of a sample, in whole numbers."""
-        return self.x_max * (self.features * self.weights.limit + self.label_weight)
-
-    @property
-    def owners(self) -> str:
-        """`one` or `many`."""
-        return "one" if len(self.counts) == 1 else "many"
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """What the symbols of a figure's shapes stand for."""
-        return {"n": self.features, "heads": len(self.heads), "B": self.batch}
 
 
 _Public, _Encrypted, _Key = (
@@ -155,40 +99,65 @@ _Public, _Encrypted, _Key = (
     QfeCiphertext | DdhCiphertext,
     QfeFunctionKey | DdhFunctionKey,
 )
+_ROWS = 256  # samples of a query in a message, about
+_ENCRYPTED = "encrypts=yes"
 FIGURE = (
-    Arrow("setup", KEY_AUTHORITY, DATA_OWNER, "mpk", "public key", type=_Public),
-    Arrow("setup", KEY_AUTHORITY, CLOUD_TRAINER, "mpk", "public key", type=_Public),
+    Arrow("setup", KEY_AUTHORITY, DATA_OWNER, "mpk", "public key", when=_ENCRYPTED, type=_Public),
+    Arrow("setup", KEY_AUTHORITY, CLOUD_TRAINER, "mpk", "public key", when=_ENCRYPTED, type=_Public),
     Arrow("setup", KEY_AUTHORITY, DATA_OWNER, "mpk_batch", "of rows of X_B^T", when="mode=fedv",
           type=DdhPublicKey),
     Arrow("setup", KEY_AUTHORITY, CLOUD_TRAINER, "mpk_batch", "of rows of X_B^T", when="mode=fedv",
           type=DdhPublicKey),
-    Arrow("setup", DATA_OWNER, DATA_OWNER, "shared", "coins of all owners", when="owners=many", type=Shared),
-    Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "ct", "Enc(X_i), of the first also Enc(y)", type=_Encrypted),
+    Arrow("setup", DATA_OWNER, DATA_OWNER, "shared", "coins of all owners", when=f"owners=many,{_ENCRYPTED}",
+          type=Shared),
+    Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "ct", "Enc(X_i), of the first also Enc(y)", when=_ENCRYPTED,
+          type=_Encrypted),
     Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "ct_batch", "Enc of the rows of X_B^T", when="mode=fedv",
           type=DdhCiphertext),
-    Arrow("step", CLOUD_TRAINER, KEY_AUTHORITY, "w", "[w]", type=_WEIGHTS),
-    Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "sk", "keys of X^T (X w - y), or of X w - y", type=_Key),
+    Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "x", "X_i in the clear", when="mode=clear",
+          type=sized(Integers, "m n_i")),
+    Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear, of the first", when="mode=clear",
+          type=LABELS),
+    Arrow("step", CLOUD_TRAINER, KEY_AUTHORITY, "w", "[w]", when=_ENCRYPTED, type=_WEIGHTS),
+    Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "refused", "in place of keys beyond the budget",
+          when="budget=yes", type=Refused),
+    Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "sk", "keys of X^T (X w - y), or of X w - y", when=_ENCRYPTED,
+          type=_Key),
     Arrow("step", CLOUD_TRAINER, KEY_AUTHORITY, "z", "[X_B w - y]", when="mode=fedv",
           type=sized(Integers, "heads B")),
     Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "sk_z", "keys of z: of X_B^T z", when="mode=fedv",
           type=DdhFunctionKey),
 )  # fmt: skip
+PREDICT = (
+    Arrow("predict", CLOUD_TRAINER, KEY_AUTHORITY, "w", "[w]", when=_ENCRYPTED, type=_WEIGHTS),
+    Arrow("predict", KEY_AUTHORITY, CLOUD_TRAINER, "sk", "keys of X w", when=_ENCRYPTED, type=_Key),
+    Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "ct", "Enc(X)", when=_ENCRYPTED, type=_Encrypted),
+    Arrow("predict", DATA_OWNER, CLOUD_TRAINER, "x", "X in the clear", when="mode=clear",
+          type=sized(Integers, "m n")),
+    Arrow("predict", CLOUD_TRAINER, DATA_OWNER, "classes", "X w", type=LABELS),
+)  # fmt: skip
+
+
+def roles(config: Options) -> tuple[Role, ...]:
+    """Who takes part: nobody issues keys in the clear."""
+    return ROLES if config.encrypts == "yes" else (DATA_OWNER, CLOUD_TRAINER)
 
 
 def run(s: Session, config: Options) -> Iterator[Any]:
     """Train for the configured epochs; yields the weights after each, as revealed for measuring accuracy."""
-    a, c = s.at(KEY_AUTHORITY), s.at(CLOUD_TRAINER)
-    steps = {Mode.QUADRATIC: quadratic_step, Mode.FEDV: fedv_step}[config.mode]
+    c, training = s.at(CLOUD_TRAINER), True
+    one = {Mode.QUADRATIC: quadratic_step, Mode.FEDV: fedv_step, Mode.CLEAR: clear_step}[config.mode]
     with s.phase("setup"):
-        set_up(s, config)
+        if config.encrypts == "yes":
+            set_up(s, config)
         c.do(start)
     for part in range(uploads(config)):
         with s.phase("upload", part):
-            upload(s, config, part)
+            (upload if config.encrypts == "yes" else upload_clear)(s, config, part)
     for step in range(config.epochs * config.batches):
         with s.phase("step", step):
-            w = c.send(a, w=c.do(quantised))
-            steps(s, w, step % config.batches)
+            if training and not one(s, config, step % config.batches):
+                training = refused(config, step)
         if (step + 1) % config.batches == 0:
             with s.phase("accuracy", step + 1):
                 yield s.reveal(c.do(trained), why="accuracy")
@@ -220,105 +189,93 @@ def upload(s: Session, config: Options, part: int) -> None:
         c.do(store_batches, s.gather(o.send(c, ct_batch=o.do(encrypt_rows, part))))
 
 
-def quadratic_step(s: Session, w: Any, batch: int) -> None:
-    """C: the gradient alone."""
+def upload_clear(s: Session, config: Options, part: int) -> None:
+    """O: its columns, of the first one labels too; C: keeps them."""
+    o, first, c = s.each(DATA_OWNER), s.at(DATA_OWNER), s.at(CLOUD_TRAINER)
+    x = s.gather(o.send(c, x=o.do(own_columns, part)))
+    c.do(store_clear, x, first.send(c, labels=first.do(own_labels, part)))
+
+
+def quadratic_step(s: Session, config: Options, batch: int) -> bool:
+    """C: the gradient alone; whether keys were granted."""
     a, c = s.at(KEY_AUTHORITY), s.at(CLOUD_TRAINER)
+    w = c.send(a, w=c.do(quantised))  # C: [w]
+    if not granted(s, config, "w", w):
+        return False
     sk = a.send(c, sk=a.do(gradient_keys, w))  # A: sk of X^T (X w - y) by every weight
     c.do(update, c.do(gradient, sk, batch), batch)  # C: W <- W - lr g / B
+    return True
 
 
-def fedv_step(s: Session, w: Any, batch: int) -> None:
-    """C: the error of every sample, then the gradient."""
+def fedv_step(s: Session, config: Options, batch: int) -> bool:
+    """C: the error of every sample, then the gradient; whether keys were granted."""
     a, c = s.at(KEY_AUTHORITY), s.at(CLOUD_TRAINER)
+    w = c.send(a, w=c.do(quantised))  # C: [w]
+    if not granted(s, config, "w", w):
+        return False
     sk = a.send(c, sk=a.do(error_keys, w))  # A: sk of (w, -1) on (x_j, y_j)
     z = c.send(a, z=c.do(errors, sk, batch))  # C: z_j
+    if not granted(s, config, "z", z):
+        return False
     sk_z = a.send(c, sk_z=a.do(row_keys, z))  # A: sk of z
     c.do(update, c.do(summed, sk_z, batch), batch)  # C: g = X_B^T z, W <- W - lr g / B
+    return True
 
 
-# --- who holds which columns, and where they stand in a ciphertext
+def clear_step(s: Session, config: Options, batch: int) -> bool:
+    """C: the gradient of samples that it holds."""
+    c = s.at(CLOUD_TRAINER)
+    c.do(update, c.do(clear_gradient, batch), batch)  # C: W <- W - lr g / B
+    return True
 
 
-def columns(config: Options) -> list[NDArray[np.int64]]:
-    """The columns of each owner."""
-    return np.array_split(np.arange(config.features), len(config.counts))
+def granted(s: Session, config: Options, name: str, rows: Located) -> bool:
+    """Whether A issues keys for rows; where it does not it says so, and C returns to the last W."""
+    a, c = s.at(KEY_AUTHORITY), s.at(CLOUD_TRAINER)
+    if not config.key_budget or s.reveal(a.do(budget.judge, name, rows, config.key_budget), why="granted"):
+        return True
+    c.do(freeze, a.send(c, refused=a.do(budget.refusal, name, config.key_budget)))
+    return False
 
 
-def widths(config: Options, rows: int, labels: bool) -> list[int]:
-    """Entries of each owner's slice, for so many rows of its columns, and for labels at the first owner."""
-    found = [rows * len(mine) for mine in columns(config)]
-    return [found[0] + labels * rows * len(config.heads), *found[1:]]
+def refused(config: Options, step: int) -> bool:
+    """Whether training goes on without keys: it does not; `KeysRefused` where the run is to stop."""
+    if config.on_refusal is OnRefusal.STOP:
+        raise KeysRefused(
+            f"key_authority refused the keys of step {step} (batch {step % config.batches}): the rank of "
+            f"what it issued would pass the budget of {config.key_budget}; what crossed before is recorded"
+        )
+    return False
 
 
-def starts(config: Options, rows: int, labels: bool) -> list[int]:
-    """Where each owner's slice begins."""
-    return [0, *np.cumsum(widths(config, rows, labels)).tolist()]
-
-
-def forms(config: Options, w: NDArray[Any]) -> qfe.Forms:
-    """X^T (X w - y) of a batch by every weight, for every head: weights w (heads, n) in steps."""
-    rows, heads = config.batch, len(config.heads)
-    left, right = (np.zeros((rows, config.features), np.int64) for _ in range(2))
-    for mine, x, y in zip(
-        columns(config), starts(config, rows, True), starts(config, rows, False), strict=False
-    ):
-        inside = np.arange(rows)[:, None] * len(mine) + np.arange(len(mine))
-        left[:, mine], right[:, mine] = x + inside, y + inside
-    labels = rows * len(columns(config)[0]) + np.arange(heads * rows).reshape(heads, rows, 1)
-    places = np.concatenate([np.broadcast_to(left, (heads, *left.shape)), labels], axis=2)
-    weights = np.concatenate([w, np.full((heads, 1), -config.label_weight)], axis=1)
-    return qfe.Forms(np.repeat(weights[:, None], rows, axis=1), places, right.T)
-
-
-def bounds(config: Options) -> qfe.QfeBounds:
-    """What a gradient under quadratic encryption must carry."""
-    left, right = (starts(config, config.batch, labels)[-1] for labels in (True, False))
-    return qfe.QfeBounds(
-        left, right, config.x_max, config.x_max, config.batch * config.largest * config.x_max
-    )
-
-
-def sample_bounds(config: Options) -> Bounds:
-    """What an error must carry."""
-    largest = max(config.weights.limit, config.label_weight)
-    return Bounds(config.features + len(config.heads), config.x_max, largest)
-
-
-def row_bounds(config: Options) -> Bounds:
-    """What a sum over a batch must carry."""
-    return Bounds(config.batch, config.x_max, config.largest)
-
-
-def uploads(config: Options) -> int:
-    """Messages of each owner."""
-    return -(-config.batches // _per_upload(config))
-
-
-def _per_upload(config: Options) -> int:
-    return max(1, _CHUNK // (_POINTS * config.batch * config.features))
-
-
-def targets(config: Options, labels: NDArray[Any]) -> NDArray[Any]:
-    """+-x_max (N, heads): whether each sample is of a head's class; of rows of reals in an audit too."""
-    hot = labels if labels.dtype.kind == "f" else np.eye(config.classes, dtype=np.int64)[labels]
-    return (2 * hot[:, list(config.heads)] - 1) * config.x_max
+def predict(s: Session, config: Options, count: int) -> Iterator[Any]:
+    """Ask for the classes of the querier's samples; yields those of each part."""
+    if config.target >= 0 and config.classes > 2:
+        raise ConfigError("--target: one class against the rest names no class; train a head for each to ask")
+    o, a, c = s.at(DATA_OWNER), s.at(KEY_AUTHORITY) if config.encrypts == "yes" else None, s.at(CLOUD_TRAINER)
+    rows = max(1, _ROWS // _asked_at_once(config)) * _asked_at_once(config)
+    for part in inference.parts(count, rows):
+        with s.phase("predict", part):
+            if a is None:
+                scores = c.do(clear_scores, o.send(c, x=o.do(queried, part, rows)))
+            else:
+                if part == 0:
+                    derive = gradient_keys if config.mode is Mode.QUADRATIC else error_keys
+                    sk = a.send(c, sk=a.do(derive, c.send(a, w=c.do(quantised))))
+                ct = o.send(c, ct=o.do(encrypt_queries, part, rows))
+                scores = c.do(opened_scores, sk, ct, min(rows, count - part * rows))
+            yield s.reveal(o.do(inference.take_classes, c.send(o, classes=scores)), why="prediction")
 
 
 def _mine(state: Owner, part: int) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """O: columns (batches, B, n_i) of an upload, and targets (batches, heads, B) of whoever has labels."""
     config, size = state.config, state.config.batch
-    count = _per_upload(config)
+    count = per_upload(config)
     rows = slice(part * count * size, min((part + 1) * count * size, config.counts[0]))
-    x = _padded(state.inputs["images"][rows], size)
+    x = padded(state.inputs["images"][rows], size)
     if "labels" not in state.inputs:
         return x, None
-    return x, _padded(targets(config, state.inputs["labels"][rows]), size).swapaxes(1, 2)
-
-
-def _padded(values: NDArray[Any], size: int) -> NDArray[Any]:
-    """Rows (m, k) as batches (b, size, k), the last one filled with zeros."""
-    short = np.zeros((-len(values) % size, values.shape[1]), values.dtype)
-    return np.concatenate([values, short]).reshape(-1, size, values.shape[1])
+    return x, padded(targets(config, state.inputs["labels"][rows]), size).swapaxes(1, 2)
 
 
 # --- A
@@ -350,12 +307,6 @@ def error_keys(state: Authority, w: NDArray[Any]) -> Any:
 def row_keys(state: Authority, z: NDArray[Any]) -> Any:
     """A: keys of the errors of a batch."""
     return ipfe_ddh.key_derive(state.held["msk_batch"], z)
-
-
-def error_vectors(config: Options, w: NDArray[Any]) -> NDArray[Any]:
-    """(heads, n + heads): the first owner's columns, its labels, the other columns."""
-    first, labels = len(columns(config)[0]), -config.label_weight * np.eye(len(w), dtype=np.int64)
-    return np.concatenate([w[:, :first], labels, w[:, first:]], axis=1)
 
 
 def scheme_of(config: Options) -> tuple[Any, Any]:
@@ -418,13 +369,50 @@ def encrypt_rows(state: Owner, part: int) -> Any:
     return ipfe_ddh.encrypt(state.held["mpk_batch"], rows, state.coins)
 
 
+def own_columns(state: Owner, part: int) -> NDArray[Any]:
+    """O: its columns of an upload, (m, n_i)."""
+    rows = per_upload(state.config) * state.config.batch
+    return training.own_samples(state, part, rows)
+
+
+def own_labels(state: Owner, part: int) -> NDArray[Any]:
+    """O: labels of an upload, (m,)."""
+    rows = per_upload(state.config) * state.config.batch
+    return state.inputs["labels"][part * rows : (part + 1) * rows]
+
+
+def queried(state: Owner, part: int, rows: int) -> NDArray[Any]:
+    """O: samples that it asks about, (m, n)."""
+    return training.own_samples(state, part, rows)
+
+
+def encrypt_queries(state: Owner, part: int, rows: int) -> Any:
+    """O: samples that it asks about, as `opened_scores` opens them."""
+    config, mpk, x = state.config, state.held["mpk"], training.own_samples(state, part, rows).astype(np.int64)
+    if config.mode is Mode.FEDV:
+        first, none = len(columns(config)[0]), np.zeros((len(x), len(config.heads)), np.int64)
+        return ipfe_ddh.encrypt(mpk, np.hstack([x[:, :first], none, x[:, first:]]), state.coins)
+    size, (left, right) = _asked_at_once(config), places_of_rows(config)
+    x, limits = padded(x, size), mpk.params.bounds
+    lefts = np.zeros((len(x), limits.left), np.int64)
+    rights = np.zeros((len(x), limits.right), np.int64)
+    lefts[:, left[:size].ravel()] = x.reshape(len(x), -1)
+    rights[:, np.diagonal(right[:size])] = 1
+    return qfe.encrypt(mpk, lefts, rights, state.coins)
+
+
+def _asked_at_once(config: Options) -> int:
+    """Samples of a ciphertext of a query: of a batch as many as there are weights."""
+    return min(config.batch, config.features) if config.mode is Mode.QUADRATIC else 1
+
+
 # --- C
 
 
 def start(state: Cloud) -> None:
     """C: W = 0."""
     state.w = np.zeros((len(state.config.heads), state.config.features))
-    state.held["ct"], state.held["ct_batch"] = [], []
+    state.held["ct"], state.held["ct_batch"], state.held["x"], state.held["t"] = [], [], [], []
 
 
 def store(state: Cloud, parts: list[Any]) -> None:
@@ -456,7 +444,7 @@ def store_batches(state: Cloud, parts: list[Any]) -> None:
 def _count(state: Cloud, label: str, more: int) -> None:
     """Refuse an upload of other batches than the configuration has."""
     config, before = state.config, len(state.held[label])
-    expected = min(_per_upload(config), config.batches - before)
+    expected = min(per_upload(config), config.batches - before)
     if more != expected:
         raise MalformedError(f"{label}: expected {expected} batches, got {more}")
 
@@ -488,21 +476,62 @@ def summed(state: Cloud, sk: Any, batch: int) -> NDArray[Any]:
     return np.concatenate(parts).T
 
 
+def store_clear(state: Cloud, x: list[NDArray[Any]], labels: NDArray[Any]) -> None:
+    """C: samples of all columns, and targets."""
+    if len({len(part) for part in (*x, labels)}) != 1:
+        raise MalformedError("owners sent columns of different samples")
+    state.held["x"].append(np.concatenate(x, axis=1).astype(np.float64))
+    state.held["t"].append(targets(state.config, labels))
+
+
+def clear_gradient(state: Cloud, batch: int) -> NDArray[Any]:
+    """C: X^T (X w - y) of a batch (heads, n), in the unit of the whole-numbered ones and not rounded."""
+    config, (part, place) = state.config, divmod(batch, per_upload(state.config))
+    rows = slice(place * config.batch, (place + 1) * config.batch)
+    x, t = state.held["x"][part][rows], state.held["t"][part][rows]
+    error = x @ (state.w * config.weight_scale).T - config.label_weight * t
+    found: NDArray[Any] = error.T @ x
+    return found
+
+
+def clear_scores(state: Cloud, x: NDArray[Any]) -> NDArray[np.int16]:
+    """C: the class of each sample."""
+    return classes_by(state.config, x.astype(np.float64) @ state.w.T)
+
+
+def opened_scores(state: Cloud, sk: Any, ct: Any, count: int) -> NDArray[np.int16]:
+    """C: <w, x> of each sample of a query, and its class."""
+    config, mpk = state.config, state.held["mpk"]
+    if config.mode is Mode.FEDV:
+        return classes_by(config, ipfe_ddh.decrypt(mpk, sk, ipfe_ddh.load(mpk, ct))[:count])
+    found = qfe.decrypt(mpk, sk, ct, workers=workers.available())[:, :, : _asked_at_once(config)]
+    return classes_by(config, found.swapaxes(1, 2).reshape(-1, len(config.heads))[:count])
+
+
+def classes_by(config: Options, scores: NDArray[Any]) -> NDArray[np.int16]:
+    """The class of each sample by scores (m, heads); of one head, of two classes."""
+    if config.target < 0:
+        found = scores.argmax(axis=1)
+    else:
+        found = np.where(scores[:, 0] > 0, config.target, 1 - config.target)
+    classes: NDArray[np.int16] = found.astype(np.int16)
+    return classes
+
+
+def freeze(state: Cloud, said: Refused) -> None:
+    """C: return to the last W that it has keys for."""
+    state.w = state.held["granted"]
+
+
 def update(state: Cloud, g: NDArray[Any], batch: int) -> None:
     """C: W <- W - lr g / B."""
+    state.held["granted"] = state.w
     state.w = moved(state.config, state.w, g, batch)
 
 
 def moved(config: Options, w: NDArray[Any], g: NDArray[Any], batch: int) -> NDArray[np.float64]:
     """W after a step by the whole-numbered gradient g (heads, n) of a batch."""
     return w - g * step_length(config, batch)
-
-
-def step_length(config: Options, batch: int) -> float:
-    """By what a whole-numbered gradient moves W."""
-    size = min(config.batch, config.counts[0] - batch * config.batch)
-    slope = 1 if config.model is Model.LINEAR else 4
-    return config.lr / (slope * size * config.weight_scale * config.x_max**2)
 
 
 def trained(state: Cloud) -> NDArray[np.float64]:
@@ -526,33 +555,68 @@ def steps(config: Options) -> int:
 
 def check(config: Options) -> None:
     """Refuse, before anything is started, what the schemes cannot carry."""
-    scheme_of(config)
+    if config.mode is not Mode.CLEAR:
+        scheme_of(config)
     if config.mode is Mode.FEDV:
         ipfe_ddh.parameters(row_bounds(config))
     if len(config.counts) > config.features:
         raise ConfigError(
             f"--owners: expected at most {config.features}, one for each column, got {len(config.counts)}"
         )
+    most = config.batch if config.mode is Mode.QUADRATIC else config.features
+    if config.key_budget and config.mode is Mode.CLEAR:
+        raise ConfigError("--defence key-budget: nobody issues keys in the clear")
+    if config.key_budget >= max(most, config.features):
+        raise ConfigError(
+            f"--defence key-budget would never refuse: n = {config.features} is the largest rank"
+        )
 
 
 def describe(config: Options) -> dict[str, str]:
     """Parameters and security of what protects this run, a line each."""
+    if config.mode is Mode.CLEAR:
+        return {}
     scheme, params = scheme_of(config)
-    return {"scheme": scheme.describe(params)}
+    return {"scheme": scheme.describe(params), **defence.described(config)}
 
 
 def payload_nbytes(config: Options) -> int:
     """Bytes of full transcripts, about: ciphertexts, and keys of every step."""
     rows, heads = config.batches * config.batch, len(config.heads)
+    if config.mode is Mode.CLEAR:
+        return rows * config.features
     if config.mode is Mode.FEDV:
         return 64 * (rows * (config.features + heads) * 2 + len(config.counts) * config.features)
     keys = heads * config.features * 128
-    return rows * (_POINTS * config.features + 128 * heads) + steps(config) * keys
+    return rows * (POINTS * config.features + 128 * heads) + steps(config) * keys
+
+
+def unprotected(config: Options) -> tuple[str, Options]:
+    """The baseline: the same training in the clear."""
+    return NAME, replace(config, mode=Mode.CLEAR, key_budget=0)
+
+
+def kept(state: State) -> dict[str, Any]:
+    """What a party needs to predict: C the weights, A the master key, C and who asks the public one."""
+    if state.role is DATA_OWNER and state.index > 0:
+        return {}
+    found = {name: state.held[name] for name in ("mpk", "msk") if name in state.held}
+    return {**found, "w": state.w} if state.role is CLOUD_TRAINER else found
+
+
+def restore(state: State, kept: dict[str, Any]) -> None:
+    """Take back what `kept` returned."""
+    state.held |= {name: kept[name] for name in ("mpk", "msk") if name in kept}
+    if "w" in kept:
+        state.w = kept["w"]
 
 
 def relations(view: View) -> Iterator[relation.Relation]:
     """What a reader of a transcript may write down."""
     config: Options = view.config
+    if config.mode is Mode.CLEAR:
+        yield from vertical.clear(view)
+        return
     _, params = scheme_of(config)
     yield from vertical.relations(
         view,
@@ -561,7 +625,7 @@ def relations(view: View) -> Iterator[relation.Relation]:
             params=params,
             starts=partial(starts, config),
             widths=[len(mine) for mine in columns(config)],
-            per_upload=_per_upload(config),
+            per_upload=per_upload(config),
             length=partial(step_length, config),
         ),
     )

@@ -39,6 +39,10 @@ class MessageError(ProtocolError):
     of: Any = None  # its header, where one party alone is to blame
 
 
+class KeysRefused(ProtocolError):
+    """The authority refused function keys, and the run stops there; names step, batch and budget."""
+
+
 class StepError(ProtocolError):
     """A local step failed; names the party, the step, the phase and the cause."""
 

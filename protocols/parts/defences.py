@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from protocols.language.errors import ConfigError
-from protocols.network.config import Aggregation, Init, KeyScope, Labels, Order, Training
+from protocols.network.config import Aggregation, Init, KeyScope, Labels, Order
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ _SPLIT = ("mitig1", "mitig2")
 _COPIES = (*_SPLIT, "fedsgd")
 
 DEFENCES: MappingProxyType[str, Defence] = MappingProxyType({
-    "key_budget": Defence("key_budget", int, ("plain_fe",),
+    "key_budget": Defence("key_budget", int, ("plain_fe", "vertical_fe"),
         "A refuses keys for W1 beyond this rank; W1 is then frozen; printed as void where it leaves "
         "less than 80 bit of the master key"),
     "gradient_budget": Defence("gradient_budget", int, ("plain_fe",),
@@ -101,7 +101,7 @@ def parse(texts: Iterable[str], protocol: str) -> dict[str, Any]:
     return found
 
 
-def described(config: Training) -> dict[str, str]:
+def described(config: Any) -> dict[str, str]:
     """The defences in force, a line each, as `describe` of a protocol prints them; not those that are an
     option of their own.
     """

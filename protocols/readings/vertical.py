@@ -19,6 +19,7 @@ from protocols.crypto.groups import workers
 from protocols.language.message import encode
 from protocols.language.relations import (
     Array,
+    Asked,
     Equations,
     Gradients,
     Instance,
@@ -63,7 +64,7 @@ class Layout:
 
 def relations(view: View, how: Layout) -> Iterator[Relation]:
     """Everything."""
-    yield Plain(labels=("w", "z"))
+    yield Plain(labels=("w", "z", "refused", "classes"))
     yield Plain(labels=("shared",), quantity="coins of all ciphertexts")
     yield Opaque(
         labels=("mpk", "mpk_batch", "ct", "ct_batch", "sk", "sk_z"),
@@ -74,6 +75,10 @@ def relations(view: View, how: Layout) -> Iterator[Relation]:
     yield from owned("weights", CLOUD_TRAINER.value, view, "it trains the model itself")
     yield from _own(view)
     yield from _maps(view, how)
+    if any(row.phase == "predict" for row in view.rows("ct", Kind.RECEIVED)):
+        said = "every key of the training works on them; how many are independent is not computed here"
+        count = sum(row.shape[0] for row in view.rows("classes"))
+        yield Asked(count, said, labels=("ct",))
     reader = _Reader(view, how)
     yield from reader.masters()
     if how.quadratic:
@@ -83,18 +88,48 @@ def relations(view: View, how: Layout) -> Iterator[Relation]:
         yield from reader.rows()
 
 
+def clear(view: View) -> Iterator[Relation]:
+    """What crosses in the clear: columns of every upload, and labels of the first owner."""
+    yield from _own(view)
+    yield from owned("weights", CLOUD_TRAINER.value, view, "it trains the model itself")
+    yield Plain(labels=("classes",))
+    uploads: dict[int, list[Row]] = {}
+    for row in view.rows("x", Kind.RECEIVED):
+        if row.phase == "predict":
+            yield Plain(labels=("x",))
+        else:
+            uploads.setdefault(row.round, []).append(row)
+    first = 0
+    for _, parts in sorted(uploads.items()):
+        parts.sort(key=lambda row: int(row.sender.partition(":")[2]))
+        index = first + np.arange(parts[0].shape[0])
+        first += parts[0].shape[0]
+        if len(parts) == len(view.config.counts):
+            yield Samples(index, partial(_joined, view, parts), labels=("x",))
+    first = 0
+    for row in view.rows("labels", Kind.RECEIVED):
+        yield Labels(first + np.arange(row.shape[0]), payload(view, row), labels=("labels",))
+        first += row.shape[0]
+
+
+def _joined(view: View, rows: list[Row]) -> Array:
+    return np.concatenate([view.value(row) for row in rows], axis=1)
+
+
 def of_batch(config: Any, number: int) -> Positions:
     """Where the samples of a batch stand."""
     return np.arange(number * config.batch, min((number + 1) * config.batch, config.counts[0]))
 
 
 def _own(view: View) -> Iterator[Relation]:
-    """Samples of which the view has every column, and labels of the first owner."""
+    """Samples of which the view has every column, and labels of the first owner; not a querier's."""
+    if "predict" in view.phases():
+        return
     parts = [row for row in view.rows("images", Kind.INPUT) if role_of(row.party) is DATA_OWNER]
     index = np.arange(view.config.counts[0])
     if len(parts) == len(view.config.counts):
         order = sorted(parts, key=lambda row: int(row.party.partition(":")[2]))
-        yield Samples(index, lambda: np.concatenate([view.value(row) for row in order], axis=1), own=True)
+        yield Samples(index, partial(_joined, view, order), own=True)
     for row in view.rows("labels", Kind.INPUT):
         yield Labels(index, payload(view, row), own=True)
 

@@ -7,15 +7,16 @@ what an audit of a small instance says.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from parties.adversary.attack import Learned
+from parties.adversary.attack import STRENGTH, Learned
 from protocols.language.roles import DATA_OWNER, party_name
 from scenarios.run.determined import with_audit
 from scenarios.run.experiment import Experiment
-from scenarios.run.learned import QUANTITIES, strongest
+from scenarios.run.learned import QUANTITIES
 from scenarios.show.summary import share, size
 from scenarios.show.units import span
 
@@ -37,7 +38,8 @@ def rebuilt(learned: Iterable[dict[str, Any]], roles: Iterable[str], owners: int
     silent = [role for role in roles if not any(party.partition(":")[0] == role for party in parties)]
     found = []
     for party in [*parties, *silent]:
-        line = strongest([each for each in of_others if each["party"] == party], _SAMPLES)
+        mine = [each for each in of_others if each["party"] == party and each["quantity"] in _SAMPLES]
+        line = max(mine, key=_most, default=None)
         alone = party.partition(":")[0] == DATA_OWNER.value and owners == 1
         said = line or {"how": "own" if alone else _NONE, "of": "", "detail": "", "since_round": None}
         found.append({"party": party, **{key: said[key] for key in ("how", "of", "detail", "since_round")}})
@@ -53,7 +55,7 @@ def of_small_instance(experiment: Experiment, clear: Sequence[Learned]) -> list[
         lines = (
             mine if experiment.no_audit else with_audit(experiment.scenario, experiment.config, (name,), mine)
         )
-        if not any(line.quantity in _SAMPLES for line in lines):
+        if not any(line.quantity in _SAMPLES and line.how != "own" for line in lines):
             why = "nothing was run, and no audit" if experiment.no_audit else (
                 "an audit of a small instance determines none; that is no proof of more, and nothing was run"
             )  # fmt: skip
@@ -100,6 +102,12 @@ def markdown(content: dict[str, Any]) -> str:
 def as_rows(lines: Iterable[Learned]) -> list[dict[str, Any]]:
     """Lines as plain data."""
     return [asdict(line) for line in lines]
+
+
+def _most(line: dict[str, Any]) -> tuple[int, int, int]:
+    """How much a line says: how sure, then of how many samples, then how early."""
+    said = re.match(r"(?:all )?(\d+)", line["of"])
+    return STRENGTH.index(line["how"]), int(said[1]) if said else 0, -(line["since_round"] or 0)
 
 
 def _role(each: dict[str, Any]) -> str:

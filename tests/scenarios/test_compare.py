@@ -321,6 +321,25 @@ def test_nothing_run_and_no_audit_is_undecided_and_never_nothing():
     assert {each["party"]: each["how"] for each in found}["cloud_trainer"] == "determined"
 
 
+def test_of_lines_that_are_as_sure_the_one_of_more_samples_counts():
+    def line(of, how, since, quantity="samples"):
+        return {
+            "party": "cloud_trainer",
+            "quantity": quantity,
+            "of": of,
+            "how": how,
+            "detail": of,
+            "since_round": since,
+        }
+
+    lines = [line("16 of the 16 samples of batch 0", "exact", 3), line("128 of 480 samples", "exact", 40),
+             line("all 480 samples", "bounded", 0), line("others", "clear", 0, "labels")]  # fmt: skip
+    (found,) = leakage.rebuilt(lines, ["cloud_trainer"], 2)
+    assert (found["how"], found["of"]) == ("exact", "128 of 480 samples")
+    (none,) = leakage.rebuilt([{**lines[0], "how": "own"}], ["data_owner"], 2)
+    assert none["how"] == "nothing found"
+
+
 def test_compare_with_options_of_a_run_runs_all_and_with_runs_shows_them(tmp_path, monkeypatch):
     few(monkeypatch, "plain")
     outcome = keyhole("compare", *TINY, "--dataset", "iris", "--seed", "5", "--out", tmp_path / "out")
