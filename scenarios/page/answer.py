@@ -8,7 +8,7 @@ from typing import Any
 
 from protocols.language.roles import DATA_OWNER
 from scenarios.run.learned import strongest
-from scenarios.show.units import span
+from scenarios.show.units import samples_in, span
 
 _SAMPLES = ("samples", "x"), "training samples"
 _HEAD = ("head",), "the encrypted head"
@@ -51,9 +51,7 @@ def _read(result: Mapping[str, Any]) -> str:
     if not result["learned"]:
         return "No ledger was made."
     quantities, words = _HEAD if any(row["quantity"] == "head" for row in rows) else _SAMPLES
-    config = result.get("config", {})
-    counts = config.get("counts", ())
-    total = sum(counts[:1] if config.get("split") == "columns" else counts)
+    total = samples_in(result.get("config", {}))
     parties = list(dict.fromkeys(row["party"] for row in rows))
     mine = {
         party: [r for r in rows if r["party"] == party and r["quantity"] in quantities] for party in parties

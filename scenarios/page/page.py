@@ -22,7 +22,7 @@ from scenarios.run.catalogue import find_protocol
 from scenarios.run.folder import RunFolder, private_file
 from scenarios.run.manifest import stored_hash
 from scenarios.run.status import incomplete
-from scenarios.show.summary import headline, meaning, outcome, plural, protection, share, size
+from scenarios.show.summary import headline, meaning, outcome, plural, protection, share, size, why_not
 from scenarios.show.units import span
 
 NAME = "report.html"
@@ -48,7 +48,9 @@ def page(runs: Sequence[RunFolder]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"size": size, "share": share, "span": span, "meaning": meaning, "named": named}
+    environment.filters |= {
+        "size": size, "share": share, "span": span, "meaning": meaning, "named": named, "why_not": why_not
+    }  # fmt: skip
     shown = [_shown(run, k) for k, run in enumerate(runs)]
     return environment.get_template("report.html.j2").render(runs=shown, drawing=drawing)
 

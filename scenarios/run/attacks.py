@@ -4,6 +4,7 @@ baselines.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -11,9 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.adversary.adversary import Attacked
+from parties.adversary.adversary import Attacked, crashed
 from parties.adversary.attack import Prior, Quantity, Reconstruction
 from parties.adversary.catalogue import PRESETS, find_target
+from protocols.language.errors import HostLost
 from scenarios.run.folder import RunFolder
 from scenarios.run.json_schema import plain
 from scenarios.run.result import AttackRow, Gain
@@ -42,6 +44,7 @@ class AdversaryHandle(Protocol):
 
 
 MakeAdversary = Callable[[Sequence[tuple[str, str]]], AdversaryHandle]
+Told = Callable[[str, str, tuple[str, ...]], None]  # of an attack that crashed: its name, why, the calls
 
 
 def attack_run(
@@ -51,10 +54,12 @@ def attack_run(
     prior: Prior,
     make: MakeAdversary,
     seed: int = 0,
+    told: Told | None = None,
 ) -> list[dict[str, Any]]:
     """Run attacks on the joint view of the corrupted parties; returns rows for `attacks` in result.json.
 
-    A preset's attack runs on the view of the preset's own coalition.
+    A preset's attack runs on the view of the preset's own coalition. With `told`, an attack that crashes is a
+    row too, of which it is told the calls; without, nothing is caught.
     """
     if not names:
         return []
@@ -66,13 +71,39 @@ def attack_run(
         for name, (module, _), sources in zip(names, targets, views, strict=True):
             adversary.call("corrupt", sources)
             called = name if name.endswith(".py") else module.NAME
-            attacked.append(adversary.call("attack", called, prior, seed))
+            attacked.append(_attempt(adversary, sources, called, prior, seed, told is not None))
     finally:
         adversary.close()
     rebuilt = any(a.reconstruction is not None for a in attacked)
     truth = run.truth() if rebuilt and run.scored else None
-    attacked = [a if truth is None else _placed(a, truth) for a in attacked]
-    return [_row(run, a, prior, truth, preset_named(name)) for a, name in zip(attacked, names, strict=True)]
+    rows = []
+    for each, name in zip(attacked, names, strict=True):
+        row, calls = _row(run, each, prior, truth, preset_named(name), told is not None)
+        rows.append(row)
+        if told is not None and calls:
+            told(row["attack"], row["why"], calls)
+    return rows
+
+
+def _attempt(
+    adversary: AdversaryHandle,
+    sources: Sequence[tuple[str, str]],
+    name: str,
+    prior: Prior,
+    seed: int,
+    caught: bool,
+) -> Attacked:
+    """What came of an attack; if its process died, that, if it is `caught`."""
+    start = time.perf_counter()
+    try:
+        found: Attacked = adversary.call("attempt" if caught else "attack", name, prior, seed)
+        return found
+    except HostLost as lost:
+        if not caught:
+            raise
+        seconds = time.perf_counter() - start
+        whose = tuple(party for _, party in sources)
+        return Attacked(find_target(name)[0].NAME, whose, None, str(lost), seconds, crash=("HostLost",))
 
 
 class Scorer:
@@ -111,6 +142,21 @@ def preset_named(name: str) -> str:
 
 
 def _row(
+    run: RunFolder, attacked: Attacked, prior: Prior, truth: Truth | None, preset: str, caught: bool
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """A row, and the calls that led to a crash, of the attack or of scoring what it rebuilt."""
+    try:
+        placed = attacked if truth is None else _placed(attacked, truth)
+        return _scored(run, placed, prior, truth, preset), attacked.crash
+    except Exception as error:  # values of a shape or kind that nothing can score
+        if not caught:
+            raise
+        why, calls = crashed(error)
+        lost = replace(attacked, reconstruction=None, why=f"{why}, while it was scored", crash=calls)
+        return _scored(run, lost, prior, truth, preset), calls
+
+
+def _scored(
     run: RunFolder, attacked: Attacked, prior: Prior, truth: Truth | None, preset: str
 ) -> dict[str, Any]:
     row, rebuilt, figure, sprite = scored(attacked, prior, truth), attacked.reconstruction, None, None
@@ -133,6 +179,7 @@ def scored(attacked: Attacked, prior: Prior, truth: Truth | None) -> AttackRow:
         corrupted=tuple(attacked.corrupted),
         applicable=rebuilt is not None,
         why=attacked.why,
+        failed=bool(attacked.crash) or None,
         samples=0 if rebuilt is None else len(rebuilt.index),
         seconds=round(attacked.seconds, 3),
         prior=prior.describe(),

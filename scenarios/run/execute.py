@@ -103,7 +103,7 @@ def _executed(
             if done is None:
                 done = _trained(experiment, run, make, clock, watched, log, going_on)
             watched("attack", 0)
-            result = _attacked(experiment, run, make, clock, done)
+            result = _attacked(experiment, run, make, clock, done, log)
     except BaseException as cause:
         log.error("run_failed", reason=in_a_line(cause))
         raise
@@ -138,12 +138,18 @@ def _trained(
     return result
 
 
-def _attacked(experiment: Experiment, run: RunFolder, make: Runtimes, clock: Clock, result: Result) -> Result:
+def _attacked(
+    experiment: Experiment, run: RunFolder, make: Runtimes, clock: Clock, result: Result, log: Any
+) -> Result:
     """Draw, attack, and train the baseline."""
+
+    def told(attack: str, why: str, calls: tuple[str, ...]) -> None:
+        log.error("attack_failed", attack=attack, reason=why, calls=calls)
+
     draw_knowledge(run.path, result.learned)
     clock.lap("report")
     if experiment.attack:
-        found = attack_run(run, experiment.attack, experiment.corrupt, run.prior(), make.adversary)
+        found = attack_run(run, experiment.attack, experiment.corrupt, run.prior(), make.adversary, told=told)
         result = replace(result, attacks=found)
     clock.lap("attack")
     result = replace(result, accuracy=replace(result.accuracy, baseline_test=_baseline(experiment, result)))

@@ -15,7 +15,7 @@ from scenarios.run.folder import RunFolder
 from scenarios.run.learned import QUANTITIES, strongest
 from scenarios.run.manifest import stored_hash
 from scenarios.show.printable import printable
-from scenarios.show.units import moment
+from scenarios.show.units import moment, samples_in
 
 _WIDE = 110  # columns from which on a derivation stands beside what it derives
 
@@ -64,8 +64,7 @@ def _indented(content: RenderableType, above: int = 0) -> Padding:
 def headline(result: dict[str, Any]) -> str:
     """Scenario, data, owners, scheme, runtime and seed in one line."""
     config = result["config"]
-    owners, samples = len(config["counts"]), sum(config["counts"])
-    samples = config["counts"][0] if config["split"] == "columns" else samples
+    owners, samples = len(config["counts"]), samples_in(config)
     deviating = [
         f"MALICIOUS {each['party']} ({each['deviation'].replace('_', '-')})"
         for each in result.get("malicious", ())
@@ -303,7 +302,7 @@ def attack_table(attacks: list[dict[str, Any]], security: str = "", width: int =
             *([_better(row.get("gain")), f"{row['seconds']:.1f}"] if wide else []),
             *([security] if security else []),
         )
-    refused = [f"{_named(row)}: not applicable: {row['why']}" for row in attacks if row["why"]]
+    refused = [f"{_named(row)}: {why_not(row)}" for row in attacks if row["why"]]
     return Group(table, *map(Text, refused), _legend(_ATTACK_LEGEND))
 
 
@@ -415,11 +414,16 @@ def value(metrics: dict[str, Any], how: str) -> str:
 def outcome(row: dict[str, Any]) -> str:
     """What an attack rebuilt, in its most telling measure."""
     if not row["applicable"]:
-        return "not applicable"
+        return "failed" if row.get("failed") else "not applicable"
     if "relative_error" in row["metrics"]:
         return f"relative error {row['metrics']['relative_error']:.2%}"
     how = measure(row["metrics"])
     return f"{how} {value(row['metrics'], how)}" if how else "nothing to score"
+
+
+def why_not(row: dict[str, Any]) -> str:
+    """Why an attack rebuilt nothing: that it does not apply, or crashed."""
+    return f"{'failed' if row.get('failed') else 'not applicable'}: {row['why']}"
 
 
 _KEYS = {"labels": "labels_right", "labels up to a renaming of classes": "classes_right",

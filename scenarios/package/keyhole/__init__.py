@@ -68,10 +68,10 @@ class Attacks(Rows):
 
     def _cell(self, row: dict[str, Any], name: str) -> str:
         from scenarios.page.page import sprite_of
-        from scenarios.show.summary import outcome
+        from scenarios.show.summary import outcome, why_not
 
         if name == "outcome":
-            return html.escape(outcome(row) if row["applicable"] else f"not applicable: {row['why']}")
+            return html.escape(outcome(row) if row["applicable"] else why_not(row))
         if name != "images":
             return super()._cell(row, name)
         sprite = sprite_of(self._run, row.get("sprite"))
