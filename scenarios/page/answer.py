@@ -42,7 +42,8 @@ class Read:
 
 def answer(result: Mapping[str, Any]) -> str:
     """A few sentences from result.json; never less than its ledger says."""
-    said = [_read(result), _attacked(result["attacks"]), _cost(result)]
+    attacked = "" if _constant(result) else _attacked(result["attacks"])
+    said = [_read(result), attacked, _cost(result)]
     return " ".join(sentence for sentence in said if sentence)
 
 
@@ -69,10 +70,18 @@ def _read(result: Mapping[str, Any]) -> str:
         weaker = [row for party in parties if (row := _weaker(mine[party]))]
         singles = [row for row in weaker if "," not in row["party"]]
         sentences += [_weakly(row, words) for row in singles or weaker]
+    if _constant(result):
+        sentences = ["every column of the table is constant: there is nothing to learn of its samples."]
+        quantities = (*quantities, "gram")
     sentences = [*(_capital(sentence) for sentence in sentences), *_also(rows, quantities)]
     if any("not recorded" in row["detail"] for row in rows):
         sentences.append("Payloads were not all recorded, so more may follow.")
     return " ".join(sentences) if sentences else _nothing(mine, words)
+
+
+def _constant(result: Mapping[str, Any]) -> bool:
+    """Whether all samples of a table are the same, those that are held out and public among them."""
+    return set(result.get("config", {}).get("distinct") or ()) == {1}
 
 
 def _reading(party: str, rows: Sequence[Mapping[str, Any]], words: str, total: int) -> Read | None:

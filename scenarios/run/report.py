@@ -138,6 +138,7 @@ def stated(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
             "record": measured["record"],
             "deviation": experiment.malicious or "none",
             **_held_by_all(experiment),
+            **({"distinct": list(experiment.data.distinct)} if experiment.data.distinct else {}),
         },
         "transcript_digest": run.digest(),
         "published": PUBLISHED.get(experiment.preset) if experiment.preset else None,

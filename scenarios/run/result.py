@@ -371,6 +371,9 @@ class _Run:
     column_samples: tuple[int, ...] | None = maybe(
         "samples, where every owner holds columns of all of them; missing where each holds its own", least=0
     )
+    distinct: tuple[int, ...] | None = maybe(
+        "of a table: how many different values each column takes, of levels + 1, test set included", least=1
+    )
 
 
 def config_schema(options: Any) -> Schema:
