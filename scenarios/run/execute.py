@@ -25,6 +25,7 @@ from scenarios.run.folder import RunFolder, load_run, new_folder, write_json, wr
 from scenarios.run.hosts import Runtimes, host_specs, runtime_named
 from scenarios.run.json_schema import plain
 from scenarios.run.learned import FAILED, held_against_audit, learned, learned_rows
+from scenarios.run.log_to import checked, logged
 from scenarios.run.manifest import write_manifest
 from scenarios.run.report import Epoch, accuracy, baseline, loss, report
 from scenarios.run.result import Recovered, Result, Seconds
@@ -53,6 +54,7 @@ def execute(
 ) -> tuple[RunFolder, dict[str, Any]]:
     """Carry out a run and return its folder and result.json; `observe(event, value)` is told of progress."""
     check_size(experiment)
+    checked(experiment.log_to)
     set_aside(experiment.out)
     run = new_folder(experiment.out, experiment.scenario.name)
     with noted(run, experiment.steps, basis()), _told_how_to_go_on(run, experiment):
@@ -62,7 +64,10 @@ def execute(
 
 
 def resume(
-    path: Path, observe: Observe = lambda event, value: None, address: str | None = None
+    path: Path,
+    observe: Observe = lambda event, value: None,
+    address: str | None = None,
+    log_to: tuple[str, ...] = (),
 ) -> tuple[RunFolder, dict[str, Any]]:
     """Go on with a run that was stopped, to the end that it would have had; `ConfigError` or `DataError` for
     one that cannot be.
@@ -72,7 +77,8 @@ def resume(
     with noted(run, going_on.experiment.steps, going_on.basis, resumed=list(going_on.before)) as note:
         going_on.note = note
         with _told_how_to_go_on(run, going_on.experiment):
-            return run, _executed(replace(going_on.experiment, address=address), run, observe, going_on)
+            experiment = replace(going_on.experiment, address=address, log_to=log_to)
+            return run, _executed(experiment, run, observe, going_on)
 
 
 @contextmanager
@@ -97,23 +103,35 @@ def _executed(
         scenario=experiment.scenario.name, runtime=experiment.runtime.value, owners=owners,
     )  # fmt: skip
     try:
-        with ExitStack() as stack:
-            watched = stack.enter_context(interruptible(observe))
-            make = stack.enter_context(runtime_named(experiment.runtime, experiment.address))
-            if done is None:
-                done = _trained(experiment, run, make, clock, watched, log, going_on)
-            watched("attack", 0)
-            result = _attacked(experiment, run, make, clock, done, log)
+        with logged(experiment, run, log.warning) as logs:
+            with ExitStack() as stack:
+                watched = stack.enter_context(interruptible(_both(observe, logs.observe)))
+                make = stack.enter_context(runtime_named(experiment.runtime, experiment.address))
+                if done is None:
+                    done = _trained(experiment, run, make, clock, watched, log, going_on)
+                watched("attack", 0)
+                result = _attacked(experiment, run, make, clock, done, log)
+            content = written(run, replace(result, seconds=Seconds(**clock.seconds())))
+            logs.finish(content)
     except BaseException as cause:
         log.error("run_failed", reason=in_a_line(cause))
         raise
-    content = written(run, replace(result, seconds=Seconds(**clock.seconds())))
     manifest = write_manifest(run)
     log.info(
         "run_finished", digest=result.transcript_digest[:16], manifest=manifest,
         seconds=content["seconds"]["total"],
     )  # fmt: skip
     return content
+
+
+def _both(first: Observe, second: Observe) -> Observe:
+    """Tells two of progress."""
+
+    def observe(event: str, value: Any) -> None:
+        first(event, value)
+        second(event, value)
+
+    return observe
 
 
 def _trained(

@@ -463,8 +463,8 @@ def doubted(row: dict[str, Any]) -> str:
     found = ["worse than the guess"] if gain is not None and gain["interval"][1] < 0 else []
     if notes.get("rotation_confirmed") is False:
         found.append(
-            f"its rotation is not confirmed: {notes['levels_from_whole']:.2f} levels from whole numbers in the "
-            "range; points that have nothing to do with them lie .29 away"
+            f"its rotation is not confirmed: {notes['levels_from_whole']:.2f} levels from whole numbers in "
+            "the range; points that have nothing to do with them lie .29 away"
         )
     return "; ".join(found)
 

@@ -133,7 +133,7 @@ def _carried(path: Path, experiment: Experiment, watch: Watch) -> tuple[RunFolde
             return run, run.result
         if status.state is not State.RUNNING and stored_experiment(run).resumable:
             with watch(path.name, experiment) as observe:
-                return _told(*resume(path, observe, experiment.address))
+                return _told(*resume(path, observe, experiment.address, experiment.log_to))
     with watch(path.name, experiment) as observe:
         return _told(*execute(experiment, observe))
 
