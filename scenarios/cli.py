@@ -73,6 +73,9 @@ def _run(
     address: Annotated[str | None, typer.Option("--address", help="A Ray cluster, for --resume.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print result.json, for --resume.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar, for --resume.")] = False,
+    log_to: Annotated[
+        list[str] | None, typer.Option("--log-to", metavar="TOOL:DIR", help="As for a run, for --resume.")
+    ] = None,
 ) -> None:
     """Options are the scenario's own: `keyhole run SCENARIO --help`."""
     if context.invoked_subcommand is not None and resume is None:
@@ -84,7 +87,7 @@ def _run(
             raise ConfigError("--resume goes on with a run as it was begun: give no scenario")
         from scenarios.run.command import run_resumed
 
-        run_resumed(resume, address, as_json, quiet)
+        run_resumed(resume, address, as_json, quiet, tuple(log_to or ()))
     raise typer.Exit(0)
 
 

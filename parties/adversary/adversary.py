@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,14 +23,15 @@ from parties.adversary.attack import (
 from parties.adversary.catalogue import find_attack
 from parties.adversary.dates import Moments
 from parties.record.view import View
-from protocols.language.errors import ConfigError, NotRecorded
+from protocols.language.errors import OUT_OF_MEMORY, ConfigError, KeyholeError, NotRecorded, ran_out_of_memory
 from protocols.language.relations import LabelErrors, Labels
 
 
 @dataclass(frozen=True)
 class Attacked:
     """The outcome of one attack: a reconstruction, or the reason why there is none. `labelled`: whether the
-    view tells the classes of samples, if only up to their names, so that a guess may rest on them.
+    view tells the classes of samples, if only up to their names, so that a guess may rest on them. `crash`:
+    where it crashed, from the outermost call inwards; empty for one that ended as it should.
     """
 
     attack: str
@@ -37,6 +40,20 @@ class Attacked:
     why: str
     seconds: float
     labelled: bool = False
+    crash: tuple[str, ...] = ()
+
+
+def crashed(error: Exception) -> tuple[str, tuple[str, ...]]:
+    """What an attack crashed with in a line, and the calls that led there, without the text of an error of
+    Python's: it may hold values.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    calls = tuple(f"{frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames)
+    if isinstance(error, KeyholeError):
+        return " ".join(str(error).split()), (*calls, type(error).__name__)
+    kind = OUT_OF_MEMORY if ran_out_of_memory(error) else type(error).__name__
+    where = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
+    return f"{kind}{where}", (*calls, type(error).__name__)
 
 
 def rebuild(
@@ -98,6 +115,16 @@ class Adversary:
         if view is not self._view:
             view.close()
         return Attacked(find_attack(name).NAME, self._view.parties, rebuilt, why, seconds, labelled)
+
+    def attempt(self, name: str, prior: Prior, seed: int) -> Attacked:
+        """The same; that the attack crashes is a result too, for a run that others hang on."""
+        start = time.perf_counter()
+        try:
+            return self.attack(name, prior, seed)
+        except Exception as error:
+            why, calls = crashed(error)
+            seconds = time.perf_counter() - start
+            return Attacked(find_attack(name).NAME, self._view.parties, None, why, seconds, crash=calls)
 
     def learned(self, moments: Moments = ()) -> list[Learned]:
         """What the view gives away, since which of the rounds that `moments` tell."""

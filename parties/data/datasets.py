@@ -171,6 +171,14 @@ class Dataset:
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
 
+    @property
+    def distinct(self) -> tuple[int, ...]:
+        """How many different values each column of a table takes, of x_max + 1; nothing of images."""
+        if not self.low:
+            return ()
+        both = self.x_train if self.x_test is None else np.concatenate([self.x_train, self.x_test])
+        return tuple(int(np.count_nonzero(np.bincount(column))) for column in both.T)
+
 
 def described(spec: DataSpec) -> DataSpec:
     """The same with what everybody is told of the data: the map of a table, names of classes.

@@ -8,7 +8,7 @@ from typing import Any
 
 from protocols.language.roles import DATA_OWNER
 from scenarios.run.learned import strongest
-from scenarios.show.units import span
+from scenarios.show.units import samples_in, span
 
 _SAMPLES = ("samples", "x"), "training samples"
 _HEAD = ("head",), "the encrypted head"
@@ -42,7 +42,8 @@ class Read:
 
 def answer(result: Mapping[str, Any]) -> str:
     """A few sentences from result.json; never less than its ledger says."""
-    said = [_read(result), _attacked(result["attacks"]), _cost(result)]
+    attacked = "" if _constant(result) else _attacked(result["attacks"])
+    said = [_read(result), attacked, _cost(result)]
     return " ".join(sentence for sentence in said if sentence)
 
 
@@ -51,9 +52,7 @@ def _read(result: Mapping[str, Any]) -> str:
     if not result["learned"]:
         return "No ledger was made."
     quantities, words = _HEAD if any(row["quantity"] == "head" for row in rows) else _SAMPLES
-    config = result.get("config", {})
-    counts = config.get("counts", ())
-    total = sum(counts[:1] if config.get("split") == "columns" else counts)
+    total = samples_in(result.get("config", {}))
     parties = list(dict.fromkeys(row["party"] for row in rows))
     mine = {
         party: [r for r in rows if r["party"] == party and r["quantity"] in quantities] for party in parties
@@ -71,10 +70,18 @@ def _read(result: Mapping[str, Any]) -> str:
         weaker = [row for party in parties if (row := _weaker(mine[party]))]
         singles = [row for row in weaker if "," not in row["party"]]
         sentences += [_weakly(row, words) for row in singles or weaker]
+    if _constant(result):
+        sentences = ["every column of the table is constant: there is nothing to learn of its samples."]
+        quantities = (*quantities, "gram")
     sentences = [*(_capital(sentence) for sentence in sentences), *_also(rows, quantities)]
     if any("not recorded" in row["detail"] for row in rows):
         sentences.append("Payloads were not all recorded, so more may follow.")
     return " ".join(sentences) if sentences else _nothing(mine, words)
+
+
+def _constant(result: Mapping[str, Any]) -> bool:
+    """Whether all samples of a table are the same, those that are held out and public among them."""
+    return set(result.get("config", {}).get("distinct") or ()) == {1}
 
 
 def _reading(party: str, rows: Sequence[Mapping[str, Any]], words: str, total: int) -> Read | None:

@@ -20,9 +20,10 @@ from scenarios.page.answer import answer, named
 from scenarios.page.timeline import Crossing, crossings, moments
 from scenarios.run.catalogue import find_protocol
 from scenarios.run.folder import RunFolder, private_file
+from scenarios.run.learned import told_first
 from scenarios.run.manifest import stored_hash
 from scenarios.run.status import incomplete
-from scenarios.show.summary import headline, meaning, outcome, plural, protection, share, size, worth
+from scenarios.show.summary import headline, meaning, outcome, plural, protection, share, size, why_not, worth
 from scenarios.show.units import span
 
 NAME = "report.html"
@@ -48,7 +49,9 @@ def page(runs: Sequence[RunFolder]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"size": size, "share": share, "span": span, "meaning": meaning, "named": named}
+    environment.filters |= {
+        "size": size, "share": share, "span": span, "meaning": meaning, "named": named, "why_not": why_not
+    }  # fmt: skip
     shown = [_shown(run, k) for k, run in enumerate(runs)]
     return environment.get_template("report.html.j2").render(runs=shown, drawing=drawing)
 
@@ -56,6 +59,7 @@ def page(runs: Sequence[RunFolder]) -> str:
 def _shown(run: RunFolder, number: int) -> dict[str, Any]:
     result = run.result
     rows = result["learned"]
+    told = told_first(rows)
     at = moments(run, [row["since_round"] for row in rows if row["since_round"] is not None])
     crossed = crossings(run, at)
     data = {
@@ -73,7 +77,8 @@ def _shown(run: RunFolder, number: int) -> dict[str, Any]:
         "result": result,
         "protection": protection(result),
         "parties": list(dict.fromkeys(row["party"] for row in rows)),
-        "learned": [{**row, "shown": row["how"] in _STRONG} for row in rows],
+        "learned": [{**row, "shown": row["how"] in _STRONG} for row in told],
+        "covered": plural(len(rows) - len(told), "line") if len(told) < len(rows) else "",
         "attacks": [_attack(run, row) for row in result["attacks"]],
         "diagram": drawing.diagram(crossed, _notes(run)),
         "crossed": crossed,

@@ -4,6 +4,7 @@ baselines.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -11,11 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.adversary.adversary import Attacked
+from parties.adversary.adversary import Attacked, crashed
 from parties.adversary.attack import Prior, Quantity, Reconstruction
 from parties.adversary.catalogue import PRESETS, find_target
 from parties.data.datasets import Dataset, load
-from protocols.language.errors import ConfigError
+from protocols.language.errors import ConfigError, HostLost
 from scenarios.run.folder import PUBLIC, RunFolder
 from scenarios.run.json_schema import plain
 from scenarios.run.options import Measure
@@ -46,6 +47,7 @@ class AdversaryHandle(Protocol):
 
 
 MakeAdversary = Callable[[Sequence[tuple[str, str]]], AdversaryHandle]
+Told = Callable[[str, str, tuple[str, ...]], None]  # of an attack that crashed: its name, why, the calls
 
 
 def attack_run(
@@ -56,11 +58,13 @@ def attack_run(
     make: MakeAdversary,
     seed: int = 0,
     measure: Measure | None = None,
+    told: Told | None = None,
 ) -> list[dict[str, Any]]:
     """Run attacks on the joint view of the corrupted parties; returns rows for `attacks` in result.json.
 
     A preset's attack runs on the view of the preset's own coalition. `measure`: what else is measured of
-    samples that they rebuild.
+    samples that they rebuild. With `told`, an attack that crashes is a row too, of which it is told the
+    calls; without, nothing is caught.
     """
     if not names:
         return []
@@ -73,18 +77,18 @@ def attack_run(
         for name, (module, _), sources in zip(names, targets, views, strict=True):
             adversary.call("corrupt", sources)
             called = name if name.endswith(".py") else module.NAME
-            attacked.append(adversary.call("attack", called, prior, seed))
+            attacked.append(_attempt(adversary, sources, called, prior, seed, told is not None))
     finally:
         adversary.close()
     rebuilt = any(a.reconstruction is not None for a in attacked)
     truth = run.truth() if rebuilt and run.scored else None
-    worth = [None if truth is None or test is None else _retrained(a, prior, truth, test) for a in attacked]
-    attacked = [a if truth is None else _placed(a, truth) for a in attacked]
-    rows = [_row(run, a, prior, truth, preset_named(name)) for a, name in zip(attacked, names, strict=True)]
-    return [
-        row if each is None else {**row, "retrained": plain(each)}
-        for row, each in zip(rows, worth, strict=True)
-    ]
+    rows = []
+    for each, name in zip(attacked, names, strict=True):
+        row, calls = _row(run, each, prior, truth, test, preset_named(name), told is not None)
+        rows.append(row)
+        if told is not None and calls:
+            told(row["attack"], row["why"], calls)
+    return rows
 
 
 def held_out(run: RunFolder) -> HeldOut:
@@ -108,6 +112,27 @@ def _retrained(attacked: Attacked, prior: Prior, truth: Truth, test: HeldOut) ->
     """What it is worth to train on; None where the attack did not apply."""
     rebuilt = attacked.reconstruction
     return None if rebuilt is None else Retrained(**retrained(rebuilt, truth, prior, attacked.labelled, test))
+
+
+def _attempt(
+    adversary: AdversaryHandle,
+    sources: Sequence[tuple[str, str]],
+    name: str,
+    prior: Prior,
+    seed: int,
+    caught: bool,
+) -> Attacked:
+    """What came of an attack; if its process died, that, if it is `caught`."""
+    start = time.perf_counter()
+    try:
+        found: Attacked = adversary.call("attempt" if caught else "attack", name, prior, seed)
+        return found
+    except HostLost as lost:
+        if not caught:
+            raise
+        seconds = time.perf_counter() - start
+        whose = tuple(party for _, party in sources)
+        return Attacked(find_target(name)[0].NAME, whose, None, str(lost), seconds, crash=("HostLost",))
 
 
 class Scorer:
@@ -146,6 +171,29 @@ def preset_named(name: str) -> str:
 
 
 def _row(
+    run: RunFolder,
+    attacked: Attacked,
+    prior: Prior,
+    truth: Truth | None,
+    test: HeldOut | None,
+    preset: str,
+    caught: bool,
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """A row, and the calls that led to a crash, of the attack or of scoring what it rebuilt."""
+    try:
+        worth = None if truth is None or test is None else _retrained(attacked, prior, truth, test)
+        placed = attacked if truth is None else _placed(attacked, truth)
+        row = _scored(run, placed, prior, truth, preset)
+        return row if worth is None else {**row, "retrained": plain(worth)}, attacked.crash
+    except Exception as error:  # values of a shape or kind that nothing can score
+        if not caught:
+            raise
+        why, calls = crashed(error)
+        lost = replace(attacked, reconstruction=None, why=f"{why}, while it was scored", crash=calls)
+        return _scored(run, lost, prior, truth, preset), calls
+
+
+def _scored(
     run: RunFolder, attacked: Attacked, prior: Prior, truth: Truth | None, preset: str
 ) -> dict[str, Any]:
     row, rebuilt, figure, sprite = scored(attacked, prior, truth), attacked.reconstruction, None, None
@@ -168,6 +216,7 @@ def scored(attacked: Attacked, prior: Prior, truth: Truth | None) -> AttackRow:
         corrupted=tuple(attacked.corrupted),
         applicable=rebuilt is not None,
         why=attacked.why,
+        failed=bool(attacked.crash) or None,
         samples=0 if rebuilt is None else len(rebuilt.index),
         seconds=round(attacked.seconds, 3),
         prior=prior.describe(),

@@ -160,20 +160,23 @@ def run_scenario(scenario: Scenario, given: dict[str, Any]) -> None:
     _told(folder, result, experiment.json)
 
 
-def run_resumed(path: Path, address: str | None, as_json: bool, quiet: bool) -> None:
+def run_resumed(
+    path: Path, address: str | None, as_json: bool, quiet: bool, log_to: tuple[str, ...] = ()
+) -> None:
     """Go on with a run that was stopped, or with a grid of runs."""
     from scenarios.run.execute import resume
     from scenarios.study.grid import grid_of, is_grid
 
     if is_grid(path):
-        run_grid_of(grid_of(path), {"out": path, "json": as_json, "quiet": quiet})
+        plan = grid_of(path).with_given({"log_to": log_to})
+        run_grid_of(plan, {"out": path, "json": as_json, "quiet": quiet})
         return
     from scenarios.run.folder import load_run
     from scenarios.run.status import status_of
 
     steps = status_of(load_run(path)).steps or 0
     with progress_of(steps, silent=as_json or quiet) as observe:
-        folder, result = resume(path, observe, address)
+        folder, result = resume(path, observe, address, log_to)
     _told(folder, result, as_json)
 
 

@@ -55,7 +55,7 @@ class Plan:
     def with_given(self, given: Mapping[str, Any]) -> Plan:
         """The same with options of the command line, which stand above those of the file."""
         above = _by_own_names(self.scenario, given)
-        swept = sorted(set(above) & set(self.sweep))
+        swept = sorted(name for name in self.sweep if _own_name(self.scenario, name) in above)
         if swept:
             raise ConfigError(
                 f"{flag(swept[0])}: the file sweeps it; take it out of [sweep], or give no other"
@@ -108,12 +108,14 @@ def plan_of(content: Mapping[str, Any], path: Path) -> Plan:
         raise ConfigError(f"{path}: [sweep] {next(iter(lists))}: expected a list of values, such as [16, 32]")
     sweep: dict[str, tuple[Any, ...]] = {}
     for key, values in swept.items():
-        for value in values:
-            name, one = next(iter(_read(path, scenario, {key: value}).items()))
-            sweep[name] = (*sweep.get(name, ()), one)
-        if len(set(map(str, sweep[name]))) < len(values):
+        read = [next(iter(_read(path, scenario, {key: value}).values()), ()) for value in values]
+        if len(set(map(str, read))) < len(values):
             raise ConfigError(f"{path}: [sweep] {key}: a value stands there twice")
-    both = sorted(set(options) & set(sweep))
+        sweep[key.replace("-", "_")] = tuple(read)
+    own = [_own_name(scenario, name) for name in sweep]
+    if len(set(own)) < len(own):
+        raise ConfigError(f"{path}: [sweep] {', '.join(sweep)}: two names of one option; give it once")
+    both = sorted(name for name in sweep if _own_name(scenario, name) in options)
     if both:
         raise ConfigError(f"{path}: {both[0]} stands in [sweep] and beside it: give it once")
     named = str(Path(named).resolve()) if named.endswith(".py") else named
@@ -172,6 +174,11 @@ def _by_own_names(scenario: Scenario, given: Mapping[str, Any]) -> dict[str, Any
     return found
 
 
+def _own_name(scenario: Scenario, name: str) -> str:
+    """The name under which an option is declared: its own, or the one that an alias stands for."""
+    return next((each.name for each in scenario.options().values() if each.about.alias == name), name)
+
+
 def _as_listed(each: Declared, value: Any) -> Any:
     """A list of the file as a tuple; one value stands for a list of it."""
     if isinstance(value, list):
@@ -195,4 +202,5 @@ def _told(pair: tuple[str, Any]) -> str:
     """A swept value as part of the name of a folder."""
     name, value = pair
     text = ",".join(map(str, value)) if isinstance(value, tuple) else str(as_plain(value))
-    return f"{name}-{''.join(c if c.isalnum() or c in '.,+-' else '-' for c in text)[:40]}"
+    known = "".join(c if c.isalnum() or c in ".,+-" else "-" for c in text).strip("-")
+    return f"{name}-{known[:40].rstrip('-') or 'none'}"

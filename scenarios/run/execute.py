@@ -18,7 +18,7 @@ from parties.record.log import open_log
 from parties.record.transcript import Record
 from parties.runtime import checkpoint
 from protocols.language.errors import ConfigError, HostLost, KeyholeError, MessageError, StepError
-from protocols.language.session import Runtime, Session, opened
+from protocols.language.session import Session, opened
 from scenarios.run.attacks import attack_run, held_out_of
 from scenarios.run.crossed import Counted
 from scenarios.run.experiment import FULL_LIMIT_NBYTES, Experiment
@@ -27,6 +27,7 @@ from scenarios.run.hosts import Runtimes, host_specs, runtime_named
 from scenarios.run.json_schema import plain
 from scenarios.run.learned import FAILED, held_against_audit, learned, learned_rows
 from scenarios.run.leaving_out import LeavingOut, script_of, session_on
+from scenarios.run.log_to import checked, logged
 from scenarios.run.manifest import write_manifest
 from scenarios.run.report import Epoch, accuracy, baseline, loss, report
 from scenarios.run.result import Recovered, Result, Seconds
@@ -56,6 +57,7 @@ def execute(
     """Carry out a run and return its folder and result.json; `observe(event, value)` is told of progress."""
     check_size(experiment)
     check_measure(experiment)
+    checked(experiment.log_to)
     set_aside(experiment.out)
     run = new_folder(experiment.out, experiment.scenario.name)
     with noted(run, experiment.steps, basis()) as note, _told_how_to_go_on(run, experiment):
@@ -65,7 +67,10 @@ def execute(
 
 
 def resume(
-    path: Path, observe: Observe = lambda event, value: None, address: str | None = None
+    path: Path,
+    observe: Observe = lambda event, value: None,
+    address: str | None = None,
+    log_to: tuple[str, ...] = (),
 ) -> tuple[RunFolder, dict[str, Any]]:
     """Go on with a run that was stopped, to the end that it would have had; `ConfigError` or `DataError` for
     one that cannot be.
@@ -76,7 +81,8 @@ def resume(
     with noted(run, going_on.experiment.steps, going_on.basis, **noted_before) as note:
         going_on.note = note
         with _told_how_to_go_on(run, going_on.experiment):
-            return run, _executed(replace(going_on.experiment, address=address), run, observe, note, going_on)
+            experiment = replace(going_on.experiment, address=address, log_to=log_to)
+            return run, _executed(experiment, run, observe, note, going_on)
 
 
 @contextmanager
@@ -101,25 +107,37 @@ def _executed(
         scenario=experiment.scenario.name, runtime=experiment.runtime.value, owners=owners,
     )  # fmt: skip
     try:
-        with ExitStack() as stack:
-            watched = stack.enter_context(interruptible(observe))
-            make = stack.enter_context(runtime_named(experiment.runtime, experiment.address))
-            if done is None:
-                left_out = LeavingOut(experiment, run, note, log, going_on)
-                done = _trained(left_out, run, make, clock, watched, log)
-                experiment = left_out.experiment
-            watched("attack", 0)
-            result = _attacked(experiment, run, make, clock, done)
+        with logged(experiment, run, log.warning) as logs:
+            with ExitStack() as stack:
+                watched = stack.enter_context(interruptible(_both(observe, logs.observe)))
+                make = stack.enter_context(runtime_named(experiment.runtime, experiment.address))
+                if done is None:
+                    left_out = LeavingOut(experiment, run, note, log, going_on)
+                    done = _trained(left_out, run, make, clock, watched, log)
+                    experiment = left_out.experiment
+                watched("attack", 0)
+                result = _attacked(experiment, run, make, clock, done, log)
+            content = written(run, replace(result, seconds=Seconds(**clock.seconds())))
+            logs.finish(content)
     except BaseException as cause:
         log.error("run_failed", reason=in_a_line(cause))
         raise
-    content = written(run, replace(result, seconds=Seconds(**clock.seconds())))
     manifest = write_manifest(run)
     log.info(
         "run_finished", digest=result.transcript_digest[:16], manifest=manifest,
         seconds=content["seconds"]["total"],
     )  # fmt: skip
     return content
+
+
+def _both(first: Observe, second: Observe) -> Observe:
+    """Tells two of progress."""
+
+    def observe(event: str, value: Any) -> None:
+        first(event, value)
+        second(event, value)
+
+    return observe
 
 
 def _trained(
@@ -155,13 +173,26 @@ def _trained(
     return result
 
 
-def _attacked(experiment: Experiment, run: RunFolder, make: Runtimes, clock: Clock, result: Result) -> Result:
+def _attacked(
+    experiment: Experiment, run: RunFolder, make: Runtimes, clock: Clock, result: Result, log: Any
+) -> Result:
     """Draw, attack, and train the baseline."""
+
+    def told(attack: str, why: str, calls: tuple[str, ...]) -> None:
+        log.error("attack_failed", attack=attack, reason=why, calls=calls)
+
     draw_knowledge(run.path, result.learned)
     clock.lap("report")
     if experiment.attack:
         found = attack_run(
-            run, experiment.attack, experiment.corrupt, run.prior(), make.adversary, 0, experiment.measure
+            run,
+            experiment.attack,
+            experiment.corrupt,
+            run.prior(),
+            make.adversary,
+            0,
+            experiment.measure,
+            told,
         )
         result = replace(result, attacks=found)
     clock.lap("attack")

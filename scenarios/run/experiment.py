@@ -32,7 +32,7 @@ from protocols.network.schedule import rounds_per_epoch
 from protocols.parts import defences as defence
 from scenarios.run.options import PRESETS, RUN_OPTIONS, Given, RunOptions, RuntimeName, chosen, default
 
-_OF_THE_CALL = frozenset(["out", "json", "quiet", "address"])
+_OF_THE_CALL = frozenset(["out", "json", "quiet", "address", "log_to"])
 FULL_LIMIT_NBYTES = 2_000_000_000
 
 

@@ -5,6 +5,7 @@ views alone.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -144,6 +145,89 @@ def strongest(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str,
 
 def _rank(row: dict[str, Any]) -> tuple[int, bool, int]:
     return -STRENGTH.index(row["how"]), not row["of"].startswith("all "), row["since_round"] or 0
+
+
+def told_first(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Lines as tables print them: of a party quantity by quantity, the strongest first, without those that
+    another line covers.
+    """
+    parties = list(dict.fromkeys(row["party"] for row in rows))
+    kept = [
+        row for k, row in enumerate(rows) if not any(_hides(rows[j], j, row, k) for j in range(len(rows)))
+    ]
+    found: list[dict[str, Any]] = []
+    for party in parties:
+        mine = [row for row in kept if row["party"] == party]
+        quantities = list(dict.fromkeys(row["quantity"] for row in mine))
+        found += sorted(mine, key=lambda row: (quantities.index(row["quantity"]), *_rank(row)))
+    return found
+
+
+def _hides(one: dict[str, Any], at: int, other: dict[str, Any], place: int) -> bool:
+    """Whether a line covers another; of two that cover each other, the first does."""
+    return at != place and covers(one, other) and (at < place or not covers(other, one))
+
+
+_SAYS = ("bounded", "determined", "up to", "exact", "clear")  # the others say what was not found, or warn
+_FULL_RANK = re.compile(r"rank (\d+) of \1\b")
+
+
+def covers(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether a line says all that another says: of the same party and quantity, of as many samples or more,
+    as early, and in a stronger word; in the same word only by the same derivation, or by one that rests on
+    nothing. What cannot be compared is not covered, nor what does without the public samples that a line
+    needs.
+    """
+    same = (one["party"], one["quantity"]) == (other["party"], other["quantity"])
+    if not same or one["how"] not in _SAYS or other["how"] not in _SAYS:
+        return False
+    first, second = one["since_round"], other["since_round"]
+    if (first is None) != (second is None) or (first is not None and first > second):
+        return False
+    if "public" in one["detail"] and "public" not in other["detail"]:
+        return False
+    stronger = STRENGTH.index(one["how"]) - STRENGTH.index(other["how"])
+    if stronger < 0 or (stronger == 0 and not _rests_on_no_more(one, other)):
+        return False
+    return _of_as_many(one, other)
+
+
+def _rests_on_no_more(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Of two lines in the same word, whether the first rests on nothing that the second does without: it
+    crossed, or as many equations as unknowns give it.
+    """
+    solved = one["how"] == "exact" and _FULL_RANK.match(one["detail"]) is not None
+    return one["how"] == "clear" or solved or one["detail"] == other["detail"]
+
+
+_WHOLE = re.compile(r"all \d+ samples")
+
+
+def _of_as_many(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether a line speaks of all samples that another speaks of, or of the same thing."""
+    mine, theirs = (_merged(row["data"].get("samples") or ()) for row in (one, other))
+    if _WHOLE.fullmatch(one["of"]):
+        total = re.fullmatch(r"\d+ of (\d+) samples|all (\d+) samples", other["of"])
+        agrees = total is None or one["of"] == f"all {total[1] or total[2]} samples"
+        return agrees and (bool(theirs) or "sample" in other["of"])
+    if _WHOLE.fullmatch(other["of"]):
+        return False
+    if mine and theirs:
+        inside = all(any(a <= start and stop <= b for a, b in mine) for start, stop in theirs)
+        said = re.match(r"\d+", other["of"])  # samples without names are in no run
+        return inside and (said is None or int(said[0]) <= sum(stop - start for start, stop in theirs))
+    return bool(not mine and not theirs and one["of"] == other["of"] and not other["of"][:1].isdigit())
+
+
+def _merged(runs: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+    """Runs [start, stop) in order, those that touch as one."""
+    found: list[tuple[int, int]] = []
+    for start, stop in sorted((int(start), int(stop)) for start, stop in runs):
+        if found and start <= found[-1][1]:
+            found[-1] = found[-1][0], max(stop, found[-1][1])
+        else:
+            found.append((start, stop))
+    return found
 
 
 def _candidates(run: RunFolder) -> Iterator[Coalition]:

@@ -106,6 +106,12 @@ class RunOptions:
         1800.0, "Seconds that a step, or the wait for a message, may take.", panel="Run", least=1
     )
     out: Path | None = option(None, "The run folder itself.", panel="Run")
+    log_to: tuple[str, ...] = option(
+        (),
+        "Also log the run to tensorboard:DIR, mlflow:DIR or mlflow:URI; repeatable.",
+        panel="Run",
+        metavar="TOOL:DIR",
+    )
     json: bool = option(False, "Print result.json and nothing else.", panel="Run")
     quiet: bool = option(False, "No progress bar.", panel="Run")
     no_audit: bool = option(

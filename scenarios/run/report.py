@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from parties.adversary.behaviours import replaced
+from parties.data.datasets import Split
 from parties.record.verify import edges as transcript_edges
 from protocols.language.precision import computed_in, precision_of
 from protocols.language.roles import party_name
@@ -137,6 +138,8 @@ def stated(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
             "runtime": measured["runtime"],
             "record": measured["record"],
             "deviation": experiment.malicious or "none",
+            **_held_by_all(experiment),
+            **({"distinct": list(experiment.data.distinct)} if experiment.data.distinct else {}),
         },
         "transcript_digest": run.digest(),
         "published": PUBLISHED.get(experiment.preset) if experiment.preset else None,
@@ -144,6 +147,15 @@ def stated(experiment: Experiment, run: RunFolder) -> dict[str, Any]:
         "traffic": edges,
         "parties": parties,
     }
+
+
+def _held_by_all(experiment: Experiment) -> dict[str, Any]:
+    """The samples of which every owner holds columns, by the protocol's own word or by how data are shared
+    out.
+    """
+    columns = experiment.config.counts[:1] if experiment.split is Split.COLUMNS else ()
+    said = tuple(getattr(experiment.config, "column_samples", ())) or columns
+    return {"column_samples": list(said)} if said else {}
 
 
 def scored(experiment: Experiment, epochs: Sequence[Epoch]) -> Scored:

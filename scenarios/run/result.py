@@ -218,6 +218,9 @@ class AttackRow:
     corrupted: tuple[str, ...] = derived("whose views it was handed")
     applicable: bool = derived("whether the view holds what it needs")
     why: str = derived("why not, if not")
+    failed: bool | None = maybe(
+        "whether it crashed: `why` says with what and where, and run.log holds the calls that led there"
+    )
     samples: int = derived("samples attacked", least=0)
     of: int | None = maybe("samples of the run", least=0)
     seconds: float = derived("in the adversary's process", least=0)
@@ -401,13 +404,19 @@ class _Run:
     )
     record: Record = field(default=Record.FULL, metadata=RunOptions.__dataclass_fields__["record"].metadata)
     deviation: str = derived("what a malicious party does instead of its steps, or none", "none")
+    column_samples: tuple[int, ...] | None = maybe(
+        "samples, where every owner holds columns of all of them; missing where each holds its own", least=0
+    )
+    distinct: tuple[int, ...] | None = maybe(
+        "of a table: how many different values each column takes, of levels + 1, test set included", least=1
+    )
 
 
 def config_schema(options: Any) -> Schema:
     """The schema of `config` for a protocol's options."""
-    data, run = object_of(DataSpec), object_of(_Run)["properties"]
-    found = object_of(options, {**data["properties"], **run})
-    needless = set(data["properties"]) - set(data["required"])
+    beside = [object_of(DataSpec), object_of(_Run)]
+    found = object_of(options, {name: each for some in beside for name, each in some["properties"].items()})
+    needless = {name for some in beside for name in some["properties"] if name not in some["required"]}
     return {**found, "required": [name for name in found["required"] if name not in needless]}
 
 

@@ -12,10 +12,10 @@ from rich.text import Text
 
 from scenarios.page.answer import answer
 from scenarios.run.folder import RunFolder
-from scenarios.run.learned import QUANTITIES, strongest
+from scenarios.run.learned import QUANTITIES, strongest, told_first
 from scenarios.run.manifest import stored_hash
 from scenarios.show.printable import printable
-from scenarios.show.units import moment
+from scenarios.show.units import moment, samples_in
 
 _WIDE = 110  # columns from which on a derivation stands beside what it derives
 
@@ -66,8 +66,7 @@ def _indented(content: RenderableType, above: int = 0) -> Padding:
 def headline(result: dict[str, Any]) -> str:
     """Scenario, data, owners, scheme, runtime and seed in one line."""
     config = result["config"]
-    owners, samples = len(config["counts"]), sum(config["counts"])
-    samples = config["counts"][0] if config["split"] == "columns" else samples
+    owners, samples = len(config["counts"]), samples_in(config)
     deviating = [
         f"MALICIOUS {each['party']} ({each['deviation'].replace('_', '-')})"
         for each in result.get("malicious", ())
@@ -130,13 +129,43 @@ def figures(result: dict[str, Any], manifest: str | None) -> Table:
 
 
 def mapped(config: dict[str, Any]) -> str:
-    """What was done to a table before it was protected, in a line."""
+    """What was done to a table before it was protected, and what attacks here make too little of."""
     levels, low, high = config["levels"], config["low"], config["high"]
-    whole = f"in whole steps from 0 to {levels}"
+    said = f"a table of {plural(len(low), 'column')}, "
     if set(low) == {0.0} and set(high) in ({1.0}, {float(levels)}):
-        return f"a table of {plural(len(low), 'column')}, as they are, {whole}"
-    ends = "each from its least to its greatest value, which are public (config.json)"
-    return f"a table of {plural(len(low), 'column')}, {ends}, {whole}"
+        said += "as they are"
+    else:
+        said += "each from its least to its greatest value, which are public (config.json)"
+    return "; ".join([f"{said}, in whole steps from 0 to {levels}", *_few(config)])
+
+
+def _few(config: dict[str, Any]) -> list[str]:
+    """Columns of a table that take fewer values than the attacks take them for: one, or a few."""
+    distinct, levels = config.get("distinct") or (), config["levels"]
+    constant = [k for k, count in enumerate(distinct) if count == 1]
+    if constant and len(constant) == len(distinct):
+        return ["every column is constant: there is nothing to learn of its samples"]
+    told = [f"{_columns(constant)} constant: there is nothing to learn there"] if constant else []
+    few = [k for k, count in enumerate(distinct) if 1 < count <= max(2, (levels + 1) // _FEW) <= levels]
+    if few:
+        most = max(distinct[k] for k in few)
+        values = f"{most}" if {distinct[k] for k in few} == {most} else f"at most {most}"
+        told.append(
+            f"{_columns(few)} of {values} values and taken for {levels + 1}: who looks at them needs less "
+            "than the attacks here"
+        )
+    return told
+
+
+_FEW = 8  # a column takes few values where it takes one of so many, or two
+_NAMED_COLUMNS = 5
+
+
+def _columns(places: list[int]) -> str:
+    """Columns by their numbers, from 1 on, as the subject of a sentence."""
+    named = ", ".join(str(k + 1) for k in places[:_NAMED_COLUMNS])
+    more = f" and {len(places) - _NAMED_COLUMNS} more" if len(places) > _NAMED_COLUMNS else ""
+    return f"column {named} is" if len(places) == 1 else f"columns {named}{more} are"
 
 
 def head_lines(result: dict[str, Any]) -> dict[str, str]:
@@ -215,7 +244,8 @@ def learned_table(learned: list[dict[str, Any]], width: int = _WIDE) -> Renderab
     columns = "party, what, of, how, since step, derivation" if wide else "party, what, of, how, step"
     table = _table("who learned what (computed from each party's own view)", *columns.split(", "))
     before, alone = "", {(item["party"], *_said(item)) for item in learned}
-    for item in learned:
+    shown = told_first(learned)
+    for item in shown:
         if any(
             (member, *_said(item)) in alone for member in item["party"].split(", ") if member != item["party"]
         ):
@@ -225,9 +255,12 @@ def learned_table(learned: list[dict[str, Any]], width: int = _WIDE) -> Renderab
         exposed = item["how"] in ("exact", "clear") and item["quantity"] in _PRIVATE
         cells = (party, meaning(item["quantity"]), item["of"], item["how"], since)
         table.add_row(*cells, *([item["detail"]] if wide else []), style="red" if exposed else "")
-    used = [how for how in _HOW if any(item["how"] == how for item in learned)]
+    used = [how for how in _HOW if any(item["how"] == how for item in shown)]
     legend = [_legend(" · ".join(f"{how}: {_HOW[how]}" for how in used))]
-    derived = [item for item in learned if item["how"] != "clear" and not wide]
+    if len(shown) < len(learned):
+        left = plural(len(learned) - len(shown), "line")
+        legend.append(_legend(f"{left} that a stronger line covers: --json has all"))
+    derived = [item for item in shown if item["how"] != "clear" and not wide]
     return Group(
         table, *(Text(f"{meaning(item['quantity'])}: {item['detail']}") for item in derived), *legend
     )
@@ -312,7 +345,8 @@ def attack_table(attacks: list[dict[str, Any]], security: str = "", width: int =
             *([_better(row.get("gain")), f"{row['seconds']:.1f}"] if wide else []),
             *([security] if security else []),
         )
-    refused = [f"{_named(row)}: not applicable: {row['why']}" for row in attacks if row["why"]]
+    refused = [f"{_named(row)}: {why_not(row)}" for row in attacks if row["why"]]
+    refused += [f"{_named(row)}: {said}" for row in attacks if (said := doubted(row))]
     return Group(table, *map(Text, refused), _legend(_ATTACK_LEGEND))
 
 
@@ -458,11 +492,29 @@ def value(metrics: dict[str, Any], how: str) -> str:
 def outcome(row: dict[str, Any]) -> str:
     """What an attack rebuilt, in its most telling measure."""
     if not row["applicable"]:
-        return "not applicable"
+        return "failed" if row.get("failed") else "not applicable"
     if "relative_error" in row["metrics"]:
         return f"relative error {row['metrics']['relative_error']:.2%}"
     how = measure(row["metrics"])
-    return f"{how} {value(row['metrics'], how)}" if how else "nothing to score"
+    worse = ", worse than the guess" if doubted(row).startswith("worse") else ""
+    return f"{how} {value(row['metrics'], how)}{worse}" if how else "nothing to score"
+
+
+def doubted(row: dict[str, Any]) -> str:
+    """What speaks against the outcome of an attack, if something does: by the scorer, or by its own word."""
+    gain, notes = row.get("gain"), row.get("notes", {})
+    found = ["worse than the guess"] if gain is not None and gain["interval"][1] < 0 else []
+    if notes.get("rotation_confirmed") is False:
+        found.append(
+            f"its rotation is not confirmed: {notes['levels_from_whole']:.2f} levels from whole numbers in "
+            "the range; points that have nothing to do with them lie .29 away"
+        )
+    return "; ".join(found)
+
+
+def why_not(row: dict[str, Any]) -> str:
+    """Why an attack rebuilt nothing: that it does not apply, or crashed."""
+    return f"{'failed' if row.get('failed') else 'not applicable'}: {row['why']}"
 
 
 _KEYS = {"labels": "labels_right", "labels up to a renaming of classes": "classes_right",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 def moment(phase: str, round_: int) -> str:
     """When a message crossed: a phase that is in no rounds (round -1) by its name alone."""
@@ -18,3 +21,11 @@ def span(seconds: float | None) -> str:
         if seconds < limit:
             return f"{seconds / length:.1f} {unit}"
     return f"{seconds / 86400:.1f} d"
+
+
+def samples_in(config: Mapping[str, Any]) -> int:
+    """Samples of a run, by the `config` of its result: those of all owners, or those of which each has
+    columns.
+    """
+    columns = config.get("counts", ())[:1] if config.get("split") == "columns" else ()  # of earlier results
+    return sum(config.get("column_samples") or columns or config.get("counts", ()))

@@ -1,7 +1,8 @@
 """A grid of runs: every combination of swept options, each in a folder of its own, and one table.
 
 It is a study (`scenarios/study/study.py`): what is complete is not run again; a run that was stopped goes on
-where it stood, if it can.
+where it stood, if it can. The row of a run whose folder is not there any more is none: it is carried out
+again.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from scenarios.run.status import State, status_of
 from scenarios.show.summary import outcome, share, size
 from scenarios.show.tables import table
 from scenarios.show.units import span
-from scenarios.study.study import Cell, Study, carry_out, plain_row, read_json, write_csv
+from scenarios.study.study import Cell, Study, carry_out, cell_path, plain_row, read_json, write_csv
 
 NAME = "grid"
 DONE, FAILED = "done", "failed"
@@ -71,11 +72,19 @@ def run_grid(plan: Plan, out: Path | None, watch: Watch) -> tuple[Path, dict[str
         raise ConfigError(f"two runs of the grid would be called {min(twice)}: shorten what is swept")
     cells = [Cell(name, _one, (plan, folder, name, swept, all_, watch)) for name, swept, all_ in runs]
     study = Study(NAME, GridRow, settings, cells, lasting=lambda rows: rows[0].status == DONE)
+    for name, _, _ in runs:
+        if not _complete(folder / name):
+            cell_path(folder, name).unlink(missing_ok=True)
     rows = carry_out(study, folder)
     content = {"schema": 1, **settings, "rows": [plain_row(row) for row in rows]}
     write_json(folder / "grid.json", content)
     write_csv(folder / "grid.csv", [_flat(row) for row in content["rows"]])
     return folder, content
+
+
+def _complete(path: Path) -> bool:
+    """Whether the folder of a run is there, and the run came to its end."""
+    return (path / "result.json").is_file() and status_of(RunFolder(path)).complete
 
 
 def _folder(out: Path | None, settings: dict[str, Any]) -> Path:
@@ -124,7 +133,7 @@ def _carried(path: Path, experiment: Experiment, watch: Watch) -> tuple[RunFolde
             return run, run.result
         if status.state is not State.RUNNING and stored_experiment(run).resumable:
             with watch(path.name, experiment) as observe:
-                return _told(*resume(path, observe, experiment.address))
+                return _told(*resume(path, observe, experiment.address, experiment.log_to))
     with watch(path.name, experiment) as observe:
         return _told(*execute(experiment, observe))
 
@@ -148,7 +157,7 @@ def grid_table(content: Mapping[str, Any]) -> RenderableType:
     columns = (*swept, ">test", ">baseline", ">time", ">bytes", *(name.replace("_", "-") for name in attacks))
     lines = []
     for row in rows:
-        values = [str(row["swept"][name]) for name in swept]
+        values = [str(row["swept"][name]) or "none" for name in swept]
         if row["status"] != DONE:
             lines.append((*values, "-", "-", "-", "-", f"failed: {row['why']}", *[""] * (len(attacks) - 1)))
             continue

@@ -1,14 +1,20 @@
 """Images from inner products and labels, turned back by labelled public images."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from rich.console import Console
 from sklearn.datasets import load_digits
 
+from parties.adversary.adversary import Adversary
 from parties.adversary.knowledge import learned
 from parties.adversary.solvers.alignment import Unturned, aligned, factor_of, orthogonal
 from protocols.network.config import Labels
+from scenarios.run.attacks import attack_run
 from scenarios.score.metrics import score
-from tests.adversary.common import attacked, rebuilt, stated
+from scenarios.show.summary import attack_table, doubted, outcome
+from tests.adversary.common import CLOUD, attacked, rebuilt, stated
 from tests.adversary.test_gram import FEW
 
 DIGITS = load_digits()
@@ -29,7 +35,7 @@ def of_classes():
 def test_a_gram_matrix_of_digits_with_labels_is_the_images():
     products = X @ X.T
     found = aligned(factor_of(products, 1e-3)[0], LABELS, PUBLIC, THEIRS, 16)
-    assert exact(found.values) > 0.9 and found.apart < 0.15
+    assert exact(found.values) > 0.9 and found.apart < 0.15 and found.confirmed
     assert np.mean((found.values - X) ** 2) < 0.02 * np.mean((of_classes() - X) ** 2)
 
 
@@ -46,6 +52,7 @@ def test_wrong_public_labels_turn_nothing():
     wrong = np.random.default_rng(0).permutation(THEIRS)
     found = aligned(factor_of(X @ X.T, 1e-3)[0], LABELS, PUBLIC, wrong, 16)
     assert np.mean((found.values - X) ** 2) > np.mean((of_classes() - X) ** 2) and found.apart > 0.2
+    assert not found.confirmed
 
 
 def test_what_cannot_be_turned_is_said():
@@ -78,6 +85,24 @@ def test_the_cloud_alone_rebuilds_images_without_a_known_sample(runs):
     assert row["metrics"]["mse"] < 0.2 * row["baseline"]["guess"]["mse"]  # a guess by class
     assert row["metrics"]["mse"] < 0.2 * row["baseline"]["swapped"]["mse"]
     assert row["notes"]["public_images_with_labels"] == 360
+
+
+def test_a_rotation_that_is_wrong_is_not_confirmed_and_what_is_worse_than_the_guess_is_said(runs):
+    """The adversary's public images have the classes of others: nothing it could know from its view."""
+    run, _ = runs("mitig2", **FEW)
+    prior = run.prior()
+    wrong = replace(prior, public_labels=np.random.default_rng(0).permutation(prior.public_labels))
+    (row,) = attack_run(run, ["gram_public"], CLOUD, wrong, Adversary)
+    (right,) = attack_run(run, ["gram_public"], CLOUD, prior, Adversary)
+    assert row["applicable"] and not row["notes"]["rotation_confirmed"]
+    assert right["notes"]["rotation_confirmed"] and doubted(right) == ""
+    assert row["notes"]["levels_from_whole"] > right["notes"]["levels_from_whole"]
+    assert row["gain"]["interval"][1] < 0 and outcome(row).endswith(", worse than the guess")
+    assert doubted(row).startswith("worse than the guess; its rotation is not confirmed: 0.")
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(attack_table([row, right]))
+    assert shown.get().count("worse than the guess") == 1
 
 
 def test_the_right_images_of_other_places_are_no_better_than_a_guess(runs):

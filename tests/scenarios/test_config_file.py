@@ -1,9 +1,11 @@
 """Configuration files: a run once more, a grid of runs, presets; what is wrong with a file in one line."""
 
 import json
+import shutil
 import tomllib
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from protocols.language.errors import ConfigError, DataError
@@ -17,7 +19,7 @@ from scenarios.run.folder import load_run
 from scenarios.run.options import PRESETS, Preset
 from scenarios.show.summary import outcome
 from scenarios.study import grid
-from scenarios.study.grid import grid_of, is_grid, run_grid
+from scenarios.study.grid import grid_of, grid_table, is_grid, run_grid
 
 TINY = """
 scenario = "plain-fe"
@@ -89,8 +91,9 @@ def test_what_is_given_stands_above_the_file_under_either_name(tmp_path):
     plan = read_config(written(tmp_path, TINY)).with_given({"layers": "16", "samples": 50, "seed": None})
     assert plan.options["layers"] == (16,) and plan.options["samples"] == 50 and plan.options["epochs"] == 1
     plan = read_config(written(tmp_path, 'scenario = "plain"\n[sweep]\nhidden = [8, 9]'))
-    with pytest.raises(ConfigError, match="--layers: the file sweeps it"):
-        plan.with_given({"hidden": "5"})
+    for given in ({"hidden": "5"}, {"layers": "5"}):
+        with pytest.raises(ConfigError, match="--hidden: the file sweeps it"):
+            plan.with_given(given)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +106,8 @@ def test_what_is_given_stands_above_the_file_under_either_name(tmp_path):
         ('scenario = "plain"\n[sweep]\nepochs = 2', "expected a list of values"),
         ('scenario = "plain"\n[sweep]\nepochs = [2, 2]', "a value stands there twice"),
         ('scenario = "plain"\nepochs = 2\n[sweep]\nepochs = [2, 3]', "stands in .sweep. and beside it"),
+        ('scenario = "plain"\nhidden = 2\n[sweep]\nlayers = [[2]]', "stands in .sweep. and beside it"),
+        ('scenario = "plain"\n[sweep]\nhidden = [2]\nlayers = [[3]]', "two names of one option"),
         ('scenario = "plain"\nhidden = 2\nlayers = [2]', "'layers' is the same as 'layers'|same as"),
         ('scenario = "plain"\nepochs = "many"', "--epochs: expected"),
         ('scenario = "plain"\nperiod = 0', "'period': expected at least 1, got 0"),
@@ -138,17 +143,17 @@ def test_a_grid_is_the_product_and_each_run_has_a_folder(tmp_path, swept):
     assert done.exit_code == 0, done.output
     rows = json.loads(done.stdout)["rows"]
     assert [row["swept"] for row in rows] == [
-        {"layers": str(h), "seed": s} for h in (4, 6) for s in (0, 1)
+        {"hidden": str(h), "seed": s} for h in (4, 6) for s in (0, 1)
     ]  # fmt: skip
     for row in rows:
         run = load_run(tmp_path / "g" / row["run"])
-        assert run.result["config"]["layers"] == [int(row["swept"]["layers"])]
+        assert run.result["config"]["layers"] == [int(row["swept"]["hidden"])]
         assert run.result["seed"] == row["swept"]["seed"] and run.result["accuracy"]["test"] == row["test"]
         assert (run.path / "report.html").is_file() and row["attacks"] == {
             "stack": outcome(run.result["attacks"][0])
         }
     header = (tmp_path / "g" / "grid.csv").read_text().splitlines()[0]
-    assert header.startswith("run,layers,seed,status,test")
+    assert header.startswith("run,hidden,seed,status,test")
     assert "stack" in said("run", "--resume", tmp_path / "g").output
 
 
@@ -172,6 +177,57 @@ def test_what_is_complete_is_not_run_again_and_what_was_stopped_goes_on(tmp_path
     assert len(carried) == 4 and len(set(carried)) == 4 and len(content["rows"]) == 4
     with pytest.raises(ConfigError, match="begun with other options"):
         run_grid(plan.with_given({"samples": 30}), tmp_path / "g", unwatched)
+
+
+def test_a_run_whose_folder_is_gone_is_carried_out_again(tmp_path, swept):
+    plan = read_config(swept)
+    _, before = run_grid(plan, tmp_path / "g", unwatched)
+    first, second = (tmp_path / "g" / row["run"] for row in before["rows"][:2])
+    kept = (second / "result.json").stat().st_mtime_ns
+    shutil.rmtree(first)
+    shown = said("run", "--resume", tmp_path / "g")
+    assert shown.exit_code == 0, shown.output
+    assert load_run(first).result["transcript_digest"] and (first / "report.html").is_file()
+    assert (second / "result.json").stat().st_mtime_ns == kept
+
+
+def test_a_grid_speaks_of_options_as_its_file_does_and_of_values_without_marks(tmp_path):
+    asked = '[sweep]\ndefence = [[], ["noise:5"]]\ndataset = ["a/", "b c/"]\nhidden = [16]\n'
+    plan = read_config(written(tmp_path, f'scenario = "mitig2"\n{asked}'))
+    names = [name for name, _, _ in plan.runs()]
+    assert names == [
+        f"defence-{defence}_dataset-{data}_hidden-16"
+        for defence in ("none", "noise-5")
+        for data in ("a", "b-c")
+    ]
+    swept = [row for _, row, _ in plan.runs()]
+    assert swept[0] == {"defence": (), "dataset": "a/", "hidden": (16,)}
+    table = written_table(
+        {
+            "scenario": "mitig2",
+            "sweep": {"hidden": [[16]]},
+            "rows": [
+                {
+                    "run": "hidden-16",
+                    "swept": {"hidden": "16"},
+                    "status": "done",
+                    "test": 0.5,
+                    "baseline_test": 0.5,
+                    "seconds": 1.0,
+                    "bytes": 9,
+                }
+            ],
+        }
+    )
+    assert table.split()[3] == "hidden" and "layers" not in table
+    assert all(not line.rstrip().endswith("-") for line in table.splitlines())
+
+
+def written_table(content):
+    console = Console(width=100)
+    with console.capture() as shown:
+        console.print(grid_table(content))
+    return shown.get()
 
 
 def test_a_run_that_fails_is_a_row_and_the_others_are_carried_out(tmp_path):

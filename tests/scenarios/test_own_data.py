@@ -20,7 +20,7 @@ from scenarios.run.experiment import prepare
 from scenarios.run.predict import predict, query
 from scenarios.score.metrics import Truth
 from scenarios.show.pictures import draw_sprite, grid
-from scenarios.show.summary import attack_table, figures
+from scenarios.show.summary import attack_table, figures, mapped
 
 RNG = np.random.default_rng(1)
 SMALL = {"runtime": "inline", "seed": 0, "hidden": (8,), "batch": 8, "epochs": 2, "no_audit": True}
@@ -59,6 +59,63 @@ def test_the_map_of_a_table_is_written_down_and_said(table):
     assert folder.spec()[0].high == tuple(x.max(axis=0).tolist())
     said = [str(cell) for column in figures(result, None).columns for cell in column.cells]
     assert any("10 columns" in line and "public" in line and "0 to 255" in line for line in said)
+
+
+def data_line(config):
+    return mapped({"levels": 255, "low": [0.0] * 4, "high": [9.0] * 4, **config})
+
+
+def test_columns_of_few_values_are_named_with_what_the_attacks_take_them_for(table, tmp_path):
+    x, _, result = table
+    assert result["config"]["distinct"] == [len(set(column)) for column in whole(x).T]
+    assert "needs less" not in mapped(result["config"])
+    x = x.copy()
+    x[:, 3], x[:, 7], x[:, 8] = np.arange(60) % 2 * 2.1 - 0.7, np.arange(60) % 3, 4.25
+    np.savez(tmp_path / "few.npz", X=x, y=np.arange(60) % 2)
+    _, result = carried_out(tmp_path, dataset=str(tmp_path / "few.npz"))
+    assert [result["config"]["distinct"][k] for k in (3, 7, 8)] == [2, 3, 1]
+    said = mapped(result["config"])
+    assert "columns 4, 8 are of at most 3 values and taken for 256" in said
+    assert "column 9 is constant: there is nothing to learn there" in said
+    assert "nothing to learn" not in answer(result)
+    jsonschema.validate(result, schema_of_results())
+
+
+def whole(x):
+    low, high = x.min(axis=0), x.max(axis=0)
+    return np.rint((x - low) / (high - low) * 255).astype(int)
+
+
+@pytest.mark.parametrize(
+    ("distinct", "said"),
+    [
+        ([256, 200, 100, 40], None),
+        ([32, 200, 200, 200], "column 1 is of 32 values and taken for 256"),
+        ([33, 200, 200, 200], None),
+        ([2, 200, 2, 200], "columns 1, 3 are of 2 values and taken for 256"),
+        ([1, 1, 1, 1], "every column is constant: there is nothing to learn of its samples"),
+        ([2] * 9, "columns 1, 2, 3, 4, 5 and 4 more are of 2 values"),
+    ],
+)
+def test_the_line_on_data_says_precisely_which_columns_are_of_few_values(distinct, said):
+    line = data_line({"distinct": distinct})
+    assert said in line if said else ";" not in line
+
+
+def test_of_truth_values_two_are_all_that_there_are(tmp_path):
+    assert ";" not in data_line({"levels": 1, "distinct": [2, 2, 2, 2]})
+    assert "column 1 is of 2 values" in data_line({"levels": 16, "distinct": [2, 9, 9, 9]})
+
+
+@pytest.mark.parametrize("scenario", ["plain_fe", "mitig2", "plain"])
+def test_of_a_table_of_constants_no_leak_is_claimed(tmp_path, scenario):
+    np.savez(tmp_path / "same.npz", X=np.full((60, 4), 3), y=np.arange(60) % 2)
+    attack = ("stack",) if scenario == "plain_fe" else ()
+    _, result = carried_out(tmp_path, scenario, dataset=str(tmp_path / "same.npz"), attack=attack)
+    said = answer(result)
+    assert said.startswith("Every column of the table is constant: there is nothing to learn of its samples.")
+    assert "48 samples" not in said and "rebuilt" not in said and "labels by" in said
+    assert result["learned"]  # which result.json and the table have whole
 
 
 def test_a_table_is_called_samples_in_every_output(table):

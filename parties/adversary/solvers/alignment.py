@@ -40,6 +40,7 @@ _MOMENTS, _TRANSPORTS, _ROUNDED = 30, 40, 200  # iterations, of the last at most
 _WARM, _COOLED, _COLDEST = 0.3, 0.9, 0.02  # entropy at first, its fall, its end; of a nearest distance
 _SINKHORN = 20
 _FLAT, _CUT = 1e-9, 1e-4  # of the largest eigenvalue: zero; noise below which none that matters is hidden
+_CONFIRMED = 12**-0.5  # of a level
 _STILL = 1e-5  # relative change of what is left, below which iterations end
 
 
@@ -55,6 +56,13 @@ class Aligned:
 
     values: Reals
     apart: float
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether range and whole numbers say that the points are turned right: points within the range that
+        have nothing to do with whole numbers lie sqrt(1/12) = .29 from them, those outside farther.
+        """
+        return self.apart < _CONFIRMED
 
 
 def factor_of(products: Reals, noise: float) -> tuple[Reals, bool]:

@@ -69,10 +69,10 @@ class Attacks(Rows):
 
     def _cell(self, row: dict[str, Any], name: str) -> str:
         from scenarios.page.page import sprite_of
-        from scenarios.show.summary import outcome, worth
+        from scenarios.show.summary import outcome, why_not, worth
 
         if name == "outcome":
-            return html.escape(outcome(row) if row["applicable"] else f"not applicable: {row['why']}")
+            return html.escape(outcome(row) if row["applicable"] else why_not(row))
         if name == "retrained":
             return html.escape(worth(row))
         if name != "images":
