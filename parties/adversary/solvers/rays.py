@@ -22,8 +22,8 @@ _SLACK = 1e-6  # by which a pixel may be negative in the program, where the chos
 
 
 def darkened(rows: Reals, near: Reals) -> Reals:
-    """The ray (n,) of orthonormal rows (b, n) that is darkest where `near` (n,), close to an image, is, 1 at its
-    brightest; then where that is, with darker pixels alone.
+    """The ray (n,) of orthonormal rows (b, n) that is darkest where `near` (n,), close to an image, is dark,
+    1 at its brightest; then where that ray is, by darker pixels alone.
     """
     ray: Reals = near / near[np.abs(near).argmax()]
     for share in _ABOUT:
