@@ -249,7 +249,8 @@ def bench(
         list[str] | None,
         typer.Argument(
             help="groups | digits | seeds | febo | mnist | cifar | mitig2 | owners | mitig1 | mitig1-mnist | "
-            "gradient | gram | known | averages | noise | paillier | ckks | crowd | flower; all without any."
+            "gradient | gram | known | averages | noise | paillier | ckks | crowd | flower | fedsgd; all "
+            "without any."
         ),
     ] = None,
     data_dir: Annotated[Path, typer.Option("--data-dir", help="Holds mnist/ and cifar10/.")] = Path(
@@ -261,7 +262,10 @@ def bench(
     epochs: Annotated[int | None, typer.Option("--epochs")] = None,
     hidden: Annotated[int | None, typer.Option("--hidden")] = None,
     flower: Annotated[
-        str | None, typer.Option("--flower", help="A Python that has flwr[simulation], for the bench flower.")
+        str | None,
+        typer.Option(
+            "--flower", help="A Python that has flwr[simulation], for the benches flower and fedsgd."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Also write the figures here, as JSON.")] = None,
 ) -> None:

@@ -195,6 +195,8 @@ def _attacked(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cost(result: Mapping[str, Any]) -> str:
+    if "seconds" not in result:  # of a recording, nobody measured it
+        return ""
     accuracy, seconds = result["accuracy"], result["seconds"]
     parts = []
     if accuracy["test"] is not None:

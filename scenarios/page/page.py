@@ -17,6 +17,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from protocols.language.errors import KeyholeError
 from scenarios.page import drawing
 from scenarios.page.answer import answer, named
+from scenarios.page.recording import headline as headline_of_recording
+from scenarios.page.recording import of_recording
 from scenarios.page.timeline import Crossing, crossings, moments
 from scenarios.run.catalogue import find_protocol
 from scenarios.run.folder import RunFolder, private_file
@@ -57,7 +59,7 @@ def page(runs: Sequence[RunFolder]) -> str:
 
 
 def _shown(run: RunFolder, number: int) -> dict[str, Any]:
-    result = run.result
+    result = of_recording(run) if run.recorded else run.result
     rows = result["learned"]
     told = told_first(rows)
     at = moments(run, [row["since_round"] for row in rows if row["since_round"] is not None])
@@ -71,7 +73,7 @@ def _shown(run: RunFolder, number: int) -> dict[str, Any]:
     return {
         "id": f"run{number}",
         "name": run.path.name,
-        "headline": headline(result),
+        "headline": headline_of_recording(run) if run.recorded else headline(result),
         "answer": answer(result),
         "incomplete": incomplete(run) or "",
         "result": result,
@@ -144,7 +146,8 @@ def _ranks(rows: Sequence[dict[str, Any]]) -> list[drawing.Curve]:
 
 
 def _accuracies(result: dict[str, Any]) -> list[drawing.Curve]:
-    values = [value for value in result["accuracy"]["test_by_epoch"] if value is not None]
+    by_epoch = result["accuracy"]["test_by_epoch"] if "accuracy" in result else ()
+    values = [value for value in by_epoch if value is not None]
     if len(values) < 2:
         return []
     each = result["steps"] / len(values)

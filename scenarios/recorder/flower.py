@@ -1,8 +1,9 @@
 """A run folder out of what the mod for Flower recorded (`keyhole_flower`).
 
-Every array is a message of its own, `given.RECORD.NAME` from the server to a client or `returned.RECORD.NAME`
-back, and so is what else a record holds; other kinds of messages than training begin with their kind, such as
-`evaluate`. Clients are data owners, in the order of their partitions.
+Files are read twice: what each says first, its arrays when they are stored, so that memory holds those of
+one message at a time. Every array is a message of its own, `given.RECORD.NAME` from the server to a client or
+`returned.RECORD.NAME` back, and so is what else a record holds; other kinds of messages than training begin
+with their kind, such as `evaluate`. Clients are data owners, in the order of their partitions.
 
 Relations are stated where the weights of the first layer are named: the server has it as it was given and as
 a client returned it (`KnownMap`), and its change is a sum over the client's samples (`Update`). That holds
@@ -14,8 +15,9 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -53,16 +55,37 @@ _HEADER = {
 Truth = Callable[[int], tuple[Any, Any]]
 
 
+@dataclass(frozen=True)
+class _Array:
+    """An array of a file by its name there."""
+
+    number: str
+
+
 @dataclass
 class _Crossed:
-    """One message to a client, or its reply: values by record and name."""
+    """One message to a client, or its reply: the file that holds it, and by record and name what it says; of
+    arrays, where they are in the file.
+    """
 
+    path: Path
     kind: str
     group: str
     client: tuple[int, str]  # its partition (-1 without) and its node
     way: str
-    values: dict[str, Any] = field(default_factory=dict)
+    entries: tuple[tuple[str, Any], ...]
     round: int = 0
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What is no array."""
+        return {name: value for name, value in self.entries if not isinstance(value, _Array)}
+
+    def read(self) -> Iterator[tuple[str, Any]]:
+        """Everything that it says, in order, an array after the other."""
+        with _opened(self.path) as stored:
+            for name, value in self.entries:
+                yield name, stored[value.number] if isinstance(value, _Array) else value
 
     @property
     def trains(self) -> bool:
@@ -131,23 +154,32 @@ def _read(spool: Path) -> list[_Crossed]:
     return [_crossed(path) for path in paths]
 
 
-def _crossed(path: Path) -> _Crossed:
-    """One file; arrays of objects are not read."""
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A file of the mod; arrays of objects are not read."""
     try:
         with np.load(path, allow_pickle=False) as stored:
-            header = json.loads(bytes(stored["header"]))
-            wrong = fault(header, _HEADER)
-            if wrong:
-                raise DataError(f"{path}: {wrong}")
-            values = {}
-            for entry in header["entries"]:
-                name = f"{entry['record']}.{entry['name']}"
-                values[name] = stored[str(entry["array"])] if "array" in entry else entry.get("value")
+            yield stored
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, RecursionError, EOFError):
         raise DataError(f"{path}: not a message of the mod keyhole_flower") from None
+
+
+def _crossed(path: Path) -> _Crossed:
+    """What a file says of itself, and that it holds the arrays that it names."""
+    with _opened(path) as stored:
+        header = json.loads(bytes(stored["header"]))
+        wrong = fault(header, _HEADER)
+        if wrong:
+            raise DataError(f"{path}: {wrong}")
+        entries = []
+        for entry in header["entries"]:
+            value = _Array(str(entry["array"])) if "array" in entry else entry.get("value")
+            if isinstance(value, _Array) and value.number not in stored:
+                raise DataError(f"{path}: not a message of the mod keyhole_flower")
+            entries.append((f"{entry['record']}.{entry['name']}", value))
     partition = -1 if header["partition"] is None else header["partition"]
     client = (partition, header["node"] if partition < 0 else "")
-    return _Crossed(header["type"], header["group"], client, header["way"], values)
+    return _Crossed(path, header["type"], header["group"], client, header["way"], tuple(entries))
 
 
 def _date(crossed: Sequence[_Crossed]) -> None:
@@ -178,7 +210,7 @@ def _send(r: Recorder, each: _Crossed, owner: str) -> dict[str, Said]:
     ends = (SERVER.value, owner) if each.way == "given" else (owner, SERVER.value)
     before = "" if each.trains else f"{each.kind}."
     found = {}
-    for name, value in each.values.items():
+    for name, value in each.read():
         sent = r.send(*ends, **{f"{before}{each.way}.{name}"[:256]: value})
         if isinstance(value, np.ndarray):
             found[name] = sent

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from parties.adversary.attack import NotApplicable
-from parties.adversary.solvers.ica import components, scaled
-from parties.adversary.solvers.rays import extreme_ray
+from parties.adversary.solvers.ica import components, images, scaled
+from parties.adversary.solvers.rays import darkened, extreme_ray
 from parties.adversary.solvers.rows import by_scale
 from tests.adversary.common import rebuilt
 
@@ -36,6 +36,60 @@ def test_independent_components_are_independent_sources():
     found = scaled(components(spans(x), rng))
     close = np.abs(np.corrcoef(np.vstack([found, x]))[:16, 16:])
     assert close.max(axis=0).min() > 0.95 and len(set(close.argmax(axis=0))) == 16
+
+
+def blobs(count, side=16):
+    """Whole images (count, side^2) of a few rectangles on black, all about the middle: they have much in
+    common.
+    """
+    rng = np.random.default_rng(3)
+    x = np.zeros((count, side, side), np.int64)
+    for image in x:
+        for _ in range(4):
+            (top, left), (down, right) = rng.integers(1, side // 2, 2), rng.integers(side // 2, side, 2)
+            image[top:down, left:right] = rng.integers(1, 256)
+    return x.reshape(count, -1)
+
+
+def closest(found, x):
+    """Of each image the cosine of the row that comes nearest to it."""
+    unit, true = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (found, x))
+    return np.abs(unit @ true.T).max(axis=0)
+
+
+def test_images_in_common_are_told_apart_by_their_differences_and_not_by_their_pixels():
+    x = blobs(16)
+    rows, rng = spans(x), np.random.default_rng(0)
+    by_pixels, by_steps = closest(components(rows, rng), x), closest(images(rows, (16, 16), rng), x)
+    assert np.median(by_steps) > 0.999 and np.median(by_pixels) < 0.95
+    assert (images(rows, (16, 16), np.random.default_rng(0)).sum(axis=1) > 0).all()
+
+
+def test_what_is_no_image_is_taken_apart_by_its_values():
+    x = np.random.default_rng(0).exponential(size=(16, 2000))
+    found = images(spans(x), (1, 2000), np.random.default_rng(0))
+    assert closest(found - found.mean(axis=1, keepdims=True), x - x.mean(axis=1, keepdims=True)).min() > 0.95
+
+
+def test_what_is_near_an_image_becomes_it_by_its_dark_pixels():
+    rng = np.random.default_rng(0)
+    x = rng.integers(1, 256, (24, 300)) * (rng.random((24, 300)) < 0.2)
+    rows = spans(x)
+    for image in x:
+        near = image + 0.01 * rng.standard_normal(24) @ x
+        found = darkened(rows, near)
+        assert np.abs(found * image.max() - image).max() < 1e-6 < np.abs(near - image).max()
+    assert (darkened(rows, np.ones(300)) == 1).all()  # nothing is dark: left as it was
+
+
+def test_a_sum_over_an_aggregate_is_whole_samples_and_what_comes_near_the_others(runs_without_ledger):
+    run, _ = runs_without_ledger("fedsgd", hidden=64, owners=2, batch=8, samples=16, momentum=0.0, epochs=2,
+                                 defence=("secure-aggregation",))  # fmt: skip
+    found = rebuilt(run, "cocktail", SERVER)
+    true = {row.tobytes() for row in run.truth().images.astype(np.int64)}
+    whole = np.rint(found.values[found.per_sample["whole"]] * 16).astype(np.int64)
+    assert {row.tobytes() for row in whole} <= true and len(whole) == found.notes["solved"]
+    assert found.values.shape == (16, 64) and found.notes["components"] == 16 - len(whole)
 
 
 def test_a_sum_over_more_samples_than_units_is_refused(runs_without_ledger):

@@ -138,6 +138,39 @@ def test_the_mod_needs_numpy_and_nothing_of_the_project():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
+def test_arrays_are_in_memory_one_message_at_a_time(spool, tmp_path, monkeypatch):
+    opened, most = set(), []
+
+    class Counted:
+        def __init__(self, path, **more):
+            self._path, self._stored = path, load(path, **more)
+
+        def __enter__(self):
+            opened.add(self._path)
+            return self
+
+        def __exit__(self, *exception):
+            opened.discard(self._path)
+            self._stored.close()
+
+        def __contains__(self, name):
+            return name in self._stored
+
+        def __getitem__(self, name):
+            most.append((len(opened), name))
+            return self._stored[name]
+
+    load = np.load
+    monkeypatch.setattr(np, "load", Counted)
+    run = gather(spool, tmp_path / "run", first="arrays.0", **SIZES)
+    monkeypatch.undo()
+    assert {count for count, _ in most} == {1}
+    headers, arrays = (sum((name == "header") == is_one for _, name in most) for is_one in (True, False))
+    files = list(spool.iterdir())
+    assert headers == len(files) and arrays == 3 * len(files)
+    assert len([row for row in run.view("server").rows() if row.label.endswith("arrays.0")]) == len(files)
+
+
 @pytest.mark.parametrize("config", [True, False])
 def test_messages_are_in_the_order_of_rounds(tmp_path, config):
     federated(tmp_path / "spool", rounds=3, config=config)

@@ -5,6 +5,7 @@ import sqlite3
 
 import numpy as np
 import pytest
+from keyhole import load
 from typer.testing import CliRunner
 
 from parties.adversary.adversary import Adversary
@@ -106,7 +107,7 @@ def test_the_commands_read_a_recording_or_refuse_in_one_line(run, tmp_path):
     outcome = keyhole("check", run.path, "--policy", tmp_path / "leak.toml")
     assert outcome.exit_code == 1 and "audit = false" in outcome.stdout
     for command, why in (
-        (("report", run.path), "has no result.json"), (("predict", run.path), "cannot be asked"),
+        (("predict", run.path), "cannot be asked"),
         (("compare", run.path), "has no result.json"), (("run", "recorded"), "a recording of other code"),
         (("audit", "recorded"), "a recording of other code"), (("figure", "recorded"), "has no figure"),
         (("attack", run.path, "--attack", "gram", "--controls"), "nothing to run"),
@@ -114,6 +115,19 @@ def test_the_commands_read_a_recording_or_refuse_in_one_line(run, tmp_path):
         outcome = keyhole(*command)
         assert outcome.exit_code in (1, 2) and why in outcome.stderr, (command, outcome.output)
         assert len(outcome.stderr.strip().splitlines()) == 1
+
+
+def test_a_recording_has_a_page_with_its_ledger_and_what_crossed(tmp_path):
+    folder = split_training(tmp_path / "<b>mine", rounds=8)
+    outcome = keyhole("report", folder.path)
+    assert outcome.exit_code == 0, outcome.output
+    text = (folder.path / "report.html").read_text()
+    assert "recording &lt;b&gt;mine" in text and "<b>mine" not in text
+    found = lines(load_run(folder.path))
+    assert found["z1"].detail in text and folder.digest() in text and "dz1" in text and "8 steps" in text
+    assert "without protection" not in text and "It cost" not in text
+    shown = load(folder.path)._repr_html_()
+    assert "iframe" in shown and "not finished" not in shown
 
 
 def test_the_viewer_shows_a_recording(run):

@@ -17,7 +17,23 @@ from scipy.optimize import linprog
 Reals = NDArray[np.float64]
 
 _DARK = 1e-3  # of a ray's brightest pixel: what counts as dark
+_ABOUT = (0.03, 0.015, 0.008, 0.004, 0.002, 0.001)  # the same, of what is near an image and then nearer
 _SLACK = 1e-6  # by which a pixel may be negative in the program, where the chosen one is 1
+
+
+def darkened(rows: Reals, near: Reals) -> Reals:
+    """The ray (n,) of orthonormal rows (b, n) that is darkest where `near` (n,), close to an image, is dark,
+    1 at its brightest; then where that ray is, by darker pixels alone.
+    """
+    ray: Reals = near / near[np.abs(near).argmax()]
+    for share in _ABOUT:
+        dark = rows[:, np.abs(ray) < share]
+        if dark.shape[1] < len(rows) - 1:
+            break
+        left = np.linalg.svd(dark, full_matrices=dark.shape[1] < len(rows))[0]
+        ray = left[:, -1] @ rows
+        ray = ray / ray[np.abs(ray).argmax()]
+    return ray
 
 
 def extreme_ray(rows: Reals, covered: Reals, rng: np.random.Generator) -> Reals | None:

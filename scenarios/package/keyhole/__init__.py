@@ -145,7 +145,7 @@ class Run(RunFolder):
     def _repr_html_(self) -> str:
         from scenarios.page.page import page
 
-        if not (self.path / "result.json").exists():
+        if not self.recorded and not (self.path / "result.json").exists():
             return f"<p>{html.escape(str(self.path))}: not finished</p>"
         text = html.escape(page([self]))
         style = f"width: 100%; height: {_HEIGHT}px; border: 0"
