@@ -2,9 +2,9 @@
 tests.parties.fuzz_frames [COUNT] [SEED] [USED]` prints what came of them.
 
 The frames come from runs of every protocol, so that every record that crosses is among them. What is not
-refused must be canonical: it encodes to the same bytes. Then `USED` values that are decoded, most of them with
-bits of their arrays changed, are used as a receiver uses what arrives: held against the figure's type, and
-checked and loaded by their scheme beside the true key of the run. Only declared errors may come of it.
+refused must be canonical: it encodes to the same bytes. Then `USED` values that are decoded, most of them
+with bits of their arrays changed, are used as a receiver uses what arrives: held against the figure's type,
+and checked and loaded by their scheme beside the true key of the run. Only declared errors may come of it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ RUNS = (
     "reverse-he",
     "reverse-he --encoding float",
 )
-LARGEST = 1 << 21  # bytes of a frame that is mutated
+LARGEST = 1 << 22  # bytes of a frame that is mutated
 SECONDS = 1.0  # that any frame may take
 Tree = Any
 
