@@ -41,7 +41,7 @@ RUNS = (
     "reverse-he",
     "reverse-he --encoding float",
 )
-LARGEST = 1 << 21  # bytes of a frame that is mutated
+LARGEST = 1 << 22  # bytes of a frame that is mutated
 SECONDS = 1.0  # that any frame may take
 Tree = Any
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+from protocols.crypto import ipfe_rlwe
+from protocols.language.message import decode
 from protocols.network.config import Scheme
 from tests.conftest import MANY
 from tests.parties import fuzz_folders, fuzz_frames
@@ -23,9 +25,11 @@ def test_what_is_decoded_of_mutated_frames_is_used_or_refused_in_a_line(protocol
     assert outcome.accepted > 0 and outcome.refused.total() > 100
 
 
-def test_the_corpus_has_the_records_of_every_scheme_that_a_run_can_choose():
+def test_the_corpus_has_the_records_of_every_scheme_that_a_run_can_choose(runs):
     for scheme in Scheme:
         assert any(scheme.value in line for line in fuzz_frames.RUNS) or scheme is Scheme.LWE
+    found = {type(decode(frame)) for frame in fuzz_frames.frames_of(runs("plain_fe", scheme="rlwe")[0])}
+    assert {ipfe_rlwe.RlwePublicKey, ipfe_rlwe.RlweCiphertext, ipfe_rlwe.RlweFunctionKey} <= found
 
 
 def test_commands_on_mutated_folders_end_well_or_with_one_line(runs, tmp_path):
