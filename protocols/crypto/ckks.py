@@ -374,8 +374,9 @@ class Engine:
         size, shape = 2 * _BOTTOM * self.params.dimension, (2, _BOTTOM, self.params.dimension)
         halves = np.empty((len(vectors), *shape), np.uint32)
         for row, vector in zip(halves, vectors, strict=True):
-            words = vector.at(0).raw.dyn_array()
-            row[...] = np.fromiter(map(words.__getitem__, range(size)), np.uint64, size).reshape(shape)
+            lowest = vector.at(0)
+            words = lowest.raw.dyn_array()  # SEAL's own memory, of which `lowest` is the owner
+            row[...] = np.fromiter(map(words.at, range(size)), np.uint64, size).reshape(shape)
         return CkksCiphertext(self.params, self.tag, halves)
 
     def opened(self, halves: Words, level: int) -> Any:

@@ -16,8 +16,9 @@ _ARRAYS = """
     asarray ascontiguousarray atleast_1d atleast_2d average bincount bitwise_count block broadcast_arrays
     broadcast_shapes broadcast_to ceil clip column_stack concatenate convolve corrcoef count_nonzero cov
     cross cumprod cumsum delete diag diagonal diff digitize dot dstack dtype e einsum empty empty_like
-    errstate expand_dims eye finfo flatnonzero flip floor frombuffer full full_like gradient histogram
-    hsplit hstack indices identity iinfo inf inner insert interp intersect1d isclose isin kron lexsort
+    errstate expand_dims eye finfo flatnonzero flip floor frombuffer fromiter full full_like gradient
+    histogram hsplit hstack indices identity iinfo inf inner insert interp intersect1d isclose isin kron
+    lexsort
     linspace logspace matmul max may_share_memory mean median meshgrid min min_scalar_type moveaxis nan
     nan_to_num nanmean ndarray ndim ndindex newaxis nonzero ones ones_like outer packbits pad partition
     percentile pi polyfit polyval prod promote_types ptp quantile ravel ravel_multi_index repeat reshape

@@ -32,7 +32,7 @@ PUBLISHED = MappingProxyType(
         )
     }
 )
-_PACKAGES = ("ray", "numpy", "torch", "phe", "cvxopt", "structlog", "cryptography", "mclbn256")
+_PACKAGES = ("ray", "numpy", "torch", "phe", "cvxopt", "structlog", "cryptography", "mclbn256", "tenseal")
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ SMALLER = {
     "run mitig2": "--runtime inline --no-audit --samples 48 --epochs 1 --hidden 8",
     "run reverse-he": "--runtime inline --no-audit --queries 4 --key-bits 2048 --base BASE",
     "audit": "--samples 4 --epochs 1 --hidden 4 --batch 2",
+    "audit he-train": "--samples 4 --epochs 1 --batch 2",
     "learned": "--no-audit",
     "predict": "--runtime inline --samples 20",
 }
