@@ -45,11 +45,11 @@ def seen(run, party, images):
     return sum(needle in haystack for needle in needles(images))
 
 
-def receives_samples(name, party):
-    """Whether the figure says that a party is sent the samples of owners in the clear."""
+def receives_samples(name, party, config):
+    """Whether the figure of a run says that a party is sent the samples of owners in the clear."""
     role = party.partition(":")[0]
     return any(
-        a.label == "x" and (a.sender, a.receiver.value) == (DATA_OWNER, role)
+        a.label == "x" and (a.sender, a.receiver.value) == (DATA_OWNER, role) and a.applies(config)
         for a in find_protocol(name).FIGURE
     )
 
@@ -68,8 +68,8 @@ def test_only_parties_of_the_figure_hold_the_planted_images(planted, name, tmp_p
     mine = run.truth().images if name == "reverse_he" else images
     assert seen(run, "data_owner:0", mine) >= len(mine)
     for party in set(run.sources) - {"data_owner:0", QUERIER.value}:
-        assert (seen(run, party, mine) >= len(mine)) is receives_samples(name, party), party
-        assert receives_samples(name, party) or seen(run, party, mine) == 0
+        assert (seen(run, party, mine) >= len(mine)) is receives_samples(name, party, run.config()), party
+        assert receives_samples(name, party, run.config()) or seen(run, party, mine) == 0
 
 
 def test_a_partys_coins_are_in_no_other_transcript(runs):
