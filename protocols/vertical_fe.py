@@ -57,8 +57,9 @@ from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, KEY_AUTHORITY, R
 from protocols.language.session import Located, Session
 from protocols.language.state import Authority, Cloud, Owner, State
 from protocols.language.view import View
-from protocols.network import inference, training
 from protocols.parts import budget
+from protocols.parts import column_queries as queries
+from protocols.parts import columns_clear as clear
 from protocols.parts import defences as defence
 from protocols.parts.arrays import LABELS
 from protocols.parts.budget import Refused
@@ -74,7 +75,6 @@ from protocols.parts.columns import (
     forms,
     padded,
     per_upload,
-    places_of_rows,
     row_bounds,
     sample_bounds,
     starts,
@@ -99,7 +99,6 @@ _Public, _Encrypted, _Key = (
     QfeCiphertext | DdhCiphertext,
     QfeFunctionKey | DdhFunctionKey,
 )
-_ROWS = 256  # samples of a query in a message, about
 _ENCRYPTED = "encrypts=yes"
 FIGURE = (
     Arrow("setup", KEY_AUTHORITY, DATA_OWNER, "mpk", "public key", when=_ENCRYPTED, type=_Public),
@@ -114,10 +113,7 @@ FIGURE = (
           type=_Encrypted),
     Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "ct_batch", "Enc of the rows of X_B^T", when="mode=fedv",
           type=DdhCiphertext),
-    Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "x", "X_i in the clear", when="mode=clear",
-          type=sized(Integers, "m n_i")),
-    Arrow("upload", DATA_OWNER, CLOUD_TRAINER, "labels", "y in the clear, of the first", when="mode=clear",
-          type=LABELS),
+    *clear.UPLOAD,
     Arrow("step", CLOUD_TRAINER, KEY_AUTHORITY, "w", "[w]", when=_ENCRYPTED, type=_WEIGHTS),
     Arrow("step", KEY_AUTHORITY, CLOUD_TRAINER, "refused", "in place of keys beyond the budget",
           when="budget=yes", type=Refused),
@@ -153,7 +149,7 @@ def run(s: Session, config: Options) -> Iterator[Any]:
         c.do(start)
     for part in range(uploads(config)):
         with s.phase("upload", part):
-            (upload if config.encrypts == "yes" else upload_clear)(s, config, part)
+            (upload if config.encrypts == "yes" else clear.upload)(s, config, part)
     for step in range(config.epochs * config.batches):
         with s.phase("step", step):
             if training and not one(s, config, step % config.batches):
@@ -189,13 +185,6 @@ def upload(s: Session, config: Options, part: int) -> None:
         c.do(store_batches, s.gather(o.send(c, ct_batch=o.do(encrypt_rows, part))))
 
 
-def upload_clear(s: Session, config: Options, part: int) -> None:
-    """O: its columns, of the first one labels too; C: keeps them."""
-    o, first, c = s.each(DATA_OWNER), s.at(DATA_OWNER), s.at(CLOUD_TRAINER)
-    x = s.gather(o.send(c, x=o.do(own_columns, part)))
-    c.do(store_clear, x, first.send(c, labels=first.do(own_labels, part)))
-
-
 def quadratic_step(s: Session, config: Options, batch: int) -> bool:
     """C: the gradient alone; whether keys were granted."""
     a, c = s.at(KEY_AUTHORITY), s.at(CLOUD_TRAINER)
@@ -225,7 +214,7 @@ def fedv_step(s: Session, config: Options, batch: int) -> bool:
 def clear_step(s: Session, config: Options, batch: int) -> bool:
     """C: the gradient of samples that it holds."""
     c = s.at(CLOUD_TRAINER)
-    c.do(update, c.do(clear_gradient, batch), batch)  # C: W <- W - lr g / B
+    c.do(update, c.do(clear.gradient, batch), batch)  # C: W <- W - lr g / B
     return True
 
 
@@ -250,21 +239,8 @@ def refused(config: Options, step: int) -> bool:
 
 def predict(s: Session, config: Options, count: int) -> Iterator[Any]:
     """Ask for the classes of the querier's samples; yields those of each part."""
-    if config.target >= 0 and config.classes > 2:
-        raise ConfigError("--target: one class against the rest names no class; train a head for each to ask")
-    o, a, c = s.at(DATA_OWNER), s.at(KEY_AUTHORITY) if config.encrypts == "yes" else None, s.at(CLOUD_TRAINER)
-    rows = max(1, _ROWS // _asked_at_once(config)) * _asked_at_once(config)
-    for part in inference.parts(count, rows):
-        with s.phase("predict", part):
-            if a is None:
-                scores = c.do(clear_scores, o.send(c, x=o.do(queried, part, rows)))
-            else:
-                if part == 0:
-                    derive = gradient_keys if config.mode is Mode.QUADRATIC else error_keys
-                    sk = a.send(c, sk=a.do(derive, c.send(a, w=c.do(quantised))))
-                ct = o.send(c, ct=o.do(encrypt_queries, part, rows))
-                scores = c.do(opened_scores, sk, ct, min(rows, count - part * rows))
-            yield s.reveal(o.do(inference.take_classes, c.send(o, classes=scores)), why="prediction")
+    derive = gradient_keys if config.mode is Mode.QUADRATIC else error_keys
+    return queries.predict(s, config, count, quantised, derive)
 
 
 def _mine(state: Owner, part: int) -> tuple[NDArray[Any], NDArray[Any] | None]:
@@ -369,43 +345,6 @@ def encrypt_rows(state: Owner, part: int) -> Any:
     return ipfe_ddh.encrypt(state.held["mpk_batch"], rows, state.coins)
 
 
-def own_columns(state: Owner, part: int) -> NDArray[Any]:
-    """O: its columns of an upload, (m, n_i)."""
-    rows = per_upload(state.config) * state.config.batch
-    return training.own_samples(state, part, rows)
-
-
-def own_labels(state: Owner, part: int) -> NDArray[Any]:
-    """O: labels of an upload, (m,)."""
-    rows = per_upload(state.config) * state.config.batch
-    return state.inputs["labels"][part * rows : (part + 1) * rows]
-
-
-def queried(state: Owner, part: int, rows: int) -> NDArray[Any]:
-    """O: samples that it asks about, (m, n)."""
-    return training.own_samples(state, part, rows)
-
-
-def encrypt_queries(state: Owner, part: int, rows: int) -> Any:
-    """O: samples that it asks about, as `opened_scores` opens them."""
-    config, mpk, x = state.config, state.held["mpk"], training.own_samples(state, part, rows).astype(np.int64)
-    if config.mode is Mode.FEDV:
-        first, none = len(columns(config)[0]), np.zeros((len(x), len(config.heads)), np.int64)
-        return ipfe_ddh.encrypt(mpk, np.hstack([x[:, :first], none, x[:, first:]]), state.coins)
-    size, (left, right) = _asked_at_once(config), places_of_rows(config)
-    x, limits = padded(x, size), mpk.params.bounds
-    lefts = np.zeros((len(x), limits.left), np.int64)
-    rights = np.zeros((len(x), limits.right), np.int64)
-    lefts[:, left[:size].ravel()] = x.reshape(len(x), -1)
-    rights[:, np.diagonal(right[:size])] = 1
-    return qfe.encrypt(mpk, lefts, rights, state.coins)
-
-
-def _asked_at_once(config: Options) -> int:
-    """Samples of a ciphertext of a query: of a batch as many as there are weights."""
-    return min(config.batch, config.features) if config.mode is Mode.QUADRATIC else 1
-
-
 # --- C
 
 
@@ -474,48 +413,6 @@ def summed(state: Cloud, sk: Any, batch: int) -> NDArray[Any]:
     mpk = state.held["mpk_batch"]
     parts = [ipfe_ddh.decrypt(mpk, sk, ct) for ct in state.held["ct_batch"][batch]]
     return np.concatenate(parts).T
-
-
-def store_clear(state: Cloud, x: list[NDArray[Any]], labels: NDArray[Any]) -> None:
-    """C: samples of all columns, and targets."""
-    if len({len(part) for part in (*x, labels)}) != 1:
-        raise MalformedError("owners sent columns of different samples")
-    state.held["x"].append(np.concatenate(x, axis=1).astype(np.float64))
-    state.held["t"].append(targets(state.config, labels))
-
-
-def clear_gradient(state: Cloud, batch: int) -> NDArray[Any]:
-    """C: X^T (X w - y) of a batch (heads, n), in the unit of the whole-numbered ones and not rounded."""
-    config, (part, place) = state.config, divmod(batch, per_upload(state.config))
-    rows = slice(place * config.batch, (place + 1) * config.batch)
-    x, t = state.held["x"][part][rows], state.held["t"][part][rows]
-    error = x @ (state.w * config.weight_scale).T - config.label_weight * t
-    found: NDArray[Any] = error.T @ x
-    return found
-
-
-def clear_scores(state: Cloud, x: NDArray[Any]) -> NDArray[np.int16]:
-    """C: the class of each sample."""
-    return classes_by(state.config, x.astype(np.float64) @ state.w.T)
-
-
-def opened_scores(state: Cloud, sk: Any, ct: Any, count: int) -> NDArray[np.int16]:
-    """C: <w, x> of each sample of a query, and its class."""
-    config, mpk = state.config, state.held["mpk"]
-    if config.mode is Mode.FEDV:
-        return classes_by(config, ipfe_ddh.decrypt(mpk, sk, ipfe_ddh.load(mpk, ct))[:count])
-    found = qfe.decrypt(mpk, sk, ct, workers=workers.available())[:, :, : _asked_at_once(config)]
-    return classes_by(config, found.swapaxes(1, 2).reshape(-1, len(config.heads))[:count])
-
-
-def classes_by(config: Options, scores: NDArray[Any]) -> NDArray[np.int16]:
-    """The class of each sample by scores (m, heads); of one head, of two classes."""
-    if config.target < 0:
-        found = scores.argmax(axis=1)
-    else:
-        found = np.where(scores[:, 0] > 0, config.target, 1 - config.target)
-    classes: NDArray[np.int16] = found.astype(np.int16)
-    return classes
 
 
 def freeze(state: Cloud, said: Refused) -> None:

@@ -122,8 +122,9 @@ def draw_leakage(path: Path, rows: Sequence[dict[str, Any]]) -> None:
                               fontsize=_LABEL, ha="center", zorder=4)  # fmt: skip
         for role, (marker, colour, _) in marks.items():
             axes.plot([], [], marker, color=colour, markersize=8, label=role.replace("_", " "))
+        costs = [row["cost"] for row in known] or [1.0]
         axes.set_xscale("log")
-        axes.margins(x=0.12)
+        axes.set_xlim(min(costs) / 2, max(costs) * 2)  # room for names
         axes.set_ylim(-0.6, len(levels_of) - 0.15)
         axes.set_yticks(range(len(levels_of)), levels_of, fontsize=9)
         axes.set_xlabel(

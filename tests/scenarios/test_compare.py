@@ -315,7 +315,7 @@ def test_nothing_run_and_no_audit_is_undecided_and_never_nothing():
     lines = leakage.as_rows(leakage.of_small_instance(experiment, clear))
     found = leakage.rebuilt(lines, ["cloud_trainer", "key_authority"], 1)
     assert {(each["party"], each["how"]) for each in found} == {
-        (party, "undecided") for party in ("cloud_trainer", "key_authority", "data_owner:0")}  # fmt: skip
+        (party, "undecided") for party in ("cloud_trainer", "key_authority")}  # fmt: skip
     audited = leakage.of_small_instance(replace(experiment, no_audit=False), clear)
     found = leakage.rebuilt(leakage.as_rows(audited), ["cloud_trainer"], 1)
     assert {each["party"]: each["how"] for each in found}["cloud_trainer"] == "determined"
