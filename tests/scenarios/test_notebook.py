@@ -19,6 +19,7 @@ def test_the_notebook_runs_and_says_and_draws_what_it_did(tmp_path, monkeypatch)
     nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
     client = pytest.importorskip("nbclient", reason="nbclient is not installed")
     root = NOTEBOOK.parents[1]
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # where others run too, threads wait for each other
     monkeypatch.setenv("PYTHONPATH", f"{root}:{root / 'scenarios' / 'package'}")
     written = nbformat.read(NOTEBOOK, as_version=4)
     executed = nbformat.from_dict(written)
