@@ -196,7 +196,7 @@ def _seen(event: str, value: Any, who: Sequence[str]) -> str:
     if event == "sent" and value:
         shown = [f"{count} {printable(label)}" for label, count in list(value.items())[:_LABELS]]
         more = [f"{len(value) - _LABELS} more"] if len(value) > _LABELS else []
-        return f"{', '.join(who)} has {', '.join([*shown, *more])}"
+        return f"{', '.join(who)} was sent {', '.join([*shown, *more])} so far"
     return ""
 
 

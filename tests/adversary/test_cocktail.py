@@ -7,7 +7,7 @@ from parties.adversary.attack import NotApplicable
 from parties.adversary.solvers.ica import components, images, scaled
 from parties.adversary.solvers.rays import darkened, extreme_ray
 from parties.adversary.solvers.rows import by_scale
-from tests.adversary.common import rebuilt
+from tests.adversary.common import attacked, rebuilt
 
 SERVER = "key_authority"
 
@@ -95,3 +95,34 @@ def test_a_sum_over_an_aggregate_is_whole_samples_and_what_comes_near_the_others
 def test_a_sum_over_more_samples_than_units_is_refused(runs_without_ledger):
     with pytest.raises(NotApplicable, match="no more than h"):
         rebuilt(runs_without_ledger("fedsgd", hidden=8)[0], "cocktail", SERVER)
+
+
+@pytest.fixture(scope="module")
+def dark(tmp_path_factory):
+    """Images of 300 pixels, four of five of them black."""
+    rng, path = np.random.default_rng(0), tmp_path_factory.mktemp("dark") / "dark.npz"
+    x = (rng.integers(1, 256, (80, 15, 20)) * (rng.random((80, 15, 20)) < 0.2)).astype(np.uint8)
+    np.savez(path, images=x, labels=np.arange(80) % 2)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        ({"hidden": 32, "batch": 8}, 8),
+        ({"hidden": 48, "batch": 4, "owners": 4, "defence": ("secure-aggregation",)}, 16),
+    ],
+    ids=["a batch", "an aggregate of four owners"],
+)
+def test_dark_images_of_a_run_are_taken_apart_exactly(runs_without_ledger, dark, options, count):
+    run, _ = runs_without_ledger("fedsgd", dataset=dark, samples=64, **options)
+    row = attacked(run, "cocktail", SERVER)
+    assert row["samples"] == row["notes"]["solved"] == row["metrics"]["exact_images"] == count
+    assert row["metrics"]["mse"] == row["metrics"]["failures"] == 0 == row["metrics"]["solved_at_step"]
+    assert not row["notes"]["components"] and row["gain"]["interval"][0] > 0.03
+    assert row["baseline"]["guess"]["exact_images"] == row["baseline"]["swapped"]["exact_images"] == 0
+
+
+def test_where_nothing_is_dark_no_image_is_said_to_be_solved(runs_without_ledger):
+    row = attacked(runs_without_ledger("fedsgd", hidden=100)[0], "cocktail", SERVER)
+    assert row["notes"]["components"] and row["notes"]["solved"] == row["metrics"]["exact_images"] == 0

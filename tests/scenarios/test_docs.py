@@ -176,6 +176,27 @@ def test_python_of_the_pages_runs(here, capsys):
     assert capsys.readouterr().out
 
 
+def test_the_readme_shows_eight_lines_of_what_its_command_prints(tmp_path):
+    """In their order, word for word and column for column; of times only that they are there."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (shown,) = blocks(ROOT / "README.md", "text")
+    command = re.search(r"eight of the lines that `keyhole ([^`]+)` prints, at 80 columns", text)[1]
+    words = [*shlex.split(command), "--runtime", "inline", "--out", str(tmp_path / "run")]
+    outcome = CliRunner().invoke(app, words, env={"COLUMNS": "80"})
+    assert outcome.exit_code == 0, outcome.output
+    printed = [timeless(line) for line in outcome.stdout.replace("· inline ·", "· Ray ·").splitlines()]
+    lines, at = [timeless(line) for line in shown.splitlines()], -1
+    assert len(lines) == 8
+    for line in lines:
+        assert line in printed[at + 1 :], f"not printed, or not below the line before it: {line}"
+        at = printed.index(line, at + 1)
+
+
+def timeless(line):
+    """A line without its times, and without the blanks at its end."""
+    return re.sub(r"\d+(\.\d+)? (ms|s|min|h)\b", "(time)", line).rstrip()
+
+
 def test_the_readme_is_short_and_says_first_what_keyhole_is_not_for():
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 150 and lines[2].startswith("**Not for production secrets.**")

@@ -48,7 +48,7 @@ def test_a_run_says_what_it_does_from_its_beginning_on(tmp_path):
     told = on_a_terminal("run", "mitig2", *TINY, "--out", str(tmp_path / "run"))
     assert told.index("loading") < told.index("reading data") < told.index("12/12")
     assert "epoch 4 · test accuracy 0." in told and "test loss" in told
-    assert "cloud_trainer has 1 labels, 12 z1" in told
+    assert "cloud_trainer was sent 1 labels, 12 z1 so far" in told
 
 
 def test_nothing_is_shown_in_a_pipe_with_quiet_and_with_json(tmp_path, capfd):
