@@ -205,6 +205,17 @@ class Update(Relation):
 
 
 @dataclass(frozen=True, eq=False)
+class Noised(Relation):
+    """How a map moved with noise in every step: W(before) - W(after) = sum_u terms[u] (dZ_u^T X_u + N_u), the
+    entries of N_u normal and independent, of standard deviation `noise`; of the bias `bias_noise`.
+    """
+
+    update: Update
+    noise: float
+    bias_noise: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
 class Gradient(Relation):
     """The gradient of a whole network on some samples: `gradients()` are those of its mean loss on X[samples]
     by the arrays `weights()`, one each.

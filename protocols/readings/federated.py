@@ -7,21 +7,33 @@ network (`split.py`), and the change of every other layer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from protocols.language.relations import Array, Gradient, KnownMap, Plain, Positions, Relation, Without
+from protocols.language.relations import (
+    Array,
+    Gradient,
+    KnownMap,
+    Noised,
+    Plain,
+    Positions,
+    Relation,
+    Without,
+)
 from protocols.language.roles import DATA_OWNER, KEY_AUTHORITY, index_of
 from protocols.language.view import Row, View
 from protocols.network import nn
 from protocols.network.config import Optimizer
 from protocols.network.loss import mean_loss
 from protocols.network.schedule import members
+from protocols.parts import changes
 from protocols.parts.averaging import WHOLE
 from protocols.readings import masks, split
+from protocols.readings.path import why_not
 from protocols.readings.samples import offsets, owned
 
 _ROUNDS = 256  # whose gradients are listed, the first ones
@@ -32,6 +44,7 @@ def relations(view: View) -> Iterator[Relation]:
     """The layers that were handed out and came back, how the first one moved, and what else crosses."""
     yield from split.averages(view)
     yield from split.updates(view)
+    yield from noised(view)
     yield from gradients(view)
     yield Plain(labels=("pk", "pks", "share_pk", "share_pks"), quantity="public keys for masks")
     yield Plain(labels=("stayed", "opened", "hidden_mean", "hidden_copy"))
@@ -39,6 +52,18 @@ def relations(view: View) -> Iterator[Relation]:
         yield split.with_bias(found, view.config) if isinstance(found, KnownMap) else found
     yield from owned("weights", KEY_AUTHORITY.value, view, "it draws the network and averages the copies")
     yield from owned("weights", DATA_OWNER.value, view, "of its own copy")
+
+
+def noised(view: View) -> Iterator[Relation]:
+    """How W1 moved under the noise of DP: each step adds normal noise to a mean of clipped gradients, which
+    goes where the gradient goes, through momentum and averages too.
+    """
+    config = view.config
+    if not config.dp or why_not(replace(config, dp=0.0)):
+        return
+    noise = changes.sigma(config) * config.norm
+    for update in split.moves(view):
+        yield Noised(update, noise * config.pixel_unit, noise, since=update.since)
 
 
 def gradients(view: View) -> Iterator[Relation]:

@@ -165,11 +165,17 @@ def updates(view: View) -> Iterator[Relation]:
     """How W1 moved: within each round from its beginning to each owner's steps and copy, and from round to
     round.
     """
-    config, reason = view.config, why_not(view.config)
+    reason = why_not(view.config)
     yield Plain(labels=("dz1",))
     if reason:
         yield Without(type=Update, why=reason)
-        return
+    else:
+        yield from moves(view)
+
+
+def moves(view: View) -> Iterator[Update]:
+    """The same, of W1 that moves by sums over samples, whatever else moves it."""
+    config = view.config
     plan = list(uses(config))
     if not plan:
         yield from _single_updates(view)
@@ -201,7 +207,7 @@ def updates(view: View) -> Iterator[Relation]:
                 yield moved(start, Map("copy", owner, number), end - path.starts[number], number)
 
 
-def _single_updates(view: View) -> Iterator[Relation]:
+def _single_updates(view: View) -> Iterator[Update]:
     """The first round of each of the first owners by itself: before the first average the others do not
     matter.
     """

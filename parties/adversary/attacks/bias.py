@@ -8,6 +8,11 @@ by those samples that activate it.
 
 A quotient that is whole in every pixel, in range, is taken for a sample; all others are left. In no order, so
 scored by one matching. Cost: a division for each weight.
+
+Under the noise of DP no quotient is whole. Of a sample that is a batch by itself all its changes, of all
+visits, are noise about one direction, (x, 1) in units of the noise of pixels and bias: the first right
+singular vector of all rows, each over its noise, taken where the first singular value is beyond what noise
+alone has, sqrt(rows) + sqrt(columns) (K. Davidson, S. Szarek, 2001). An estimate, by position.
 """
 
 from __future__ import annotations
@@ -15,26 +20,55 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.adversary.attack import NotApplicable, Prior, Reconstruction, Relations
+from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction, Relations
 from parties.adversary.attacks.lattice_span import of_rows
-from parties.adversary.solvers.moves import Moved, unmixed
+from parties.adversary.solvers.moves import Moved, noisy, unmixed
 from parties.adversary.solvers.rows import by_bias
-from protocols.language.relations import KnownMap, Update
+from protocols.language.relations import KnownMap, Noised, Update
 
 NAME = "bias"
 SUMMARY = "a bias in the first layer: samples that alone moved a unit, as dW1_i / db_i"
-CONSUMES = (KnownMap, Update)
+CONSUMES = (KnownMap, Update | Noised)
+
+_BEYOND = 1.1  # times the largest singular value of noise alone
 
 
 def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
     """Every sample that some unit gives."""
     del rng  # nothing here is drawn
+    if any(True for _ in relations.of(Noised)):
+        return _under_noise(relations, prior)
     every = [each for each in unmixed(relations) if each.bias is not None]
     if not every:
         raise NotApplicable(
             "the view holds no bias of a first layer before and after samples of others moved it"
         )
     return of_rows(relations, every, _rows, prior)
+
+
+def _under_noise(relations: Relations, prior: Prior) -> Reconstruction:
+    """Samples that were a batch by themselves, each from all of its changes; those that noise drowns fail."""
+    alone = [each for each in noisy(relations) if each.bias is not None and len(each.index) == 1]
+    if not alone:
+        raise NotApplicable("owners add noise, and the view holds no bias that one sample alone moved")
+    index = np.unique(np.concatenate([each.index for each in alone]))
+    values, ratios = np.full((len(index), prior.pixels), np.nan), np.zeros(len(index))
+    for k, sample in enumerate(index):
+        rows = np.vstack([_over_noise(each) for each in alone if each.index[0] == sample])
+        _, sizes, right = np.linalg.svd(rows, full_matrices=False)
+        ratios[k] = sizes[0] / (np.sqrt(rows.shape[0]) + np.sqrt(rows.shape[1]))
+        if ratios[k] > _BEYOND:
+            part = next(each for each in alone if each.index[0] == sample)
+            pixels = right[0, :-1] * part.noise / (right[0, -1] * part.bias_noise)
+            values[k] = np.clip(pixels / prior.x_max, 0, 1)
+    notes = {"changes": len(alone), "signal_over_noise": ratios[:16].tolist()}
+    since = max(each.since for each in alone)
+    return Reconstruction(Quantity.IMAGES, index, values, since, notes=notes)
+
+
+def _over_noise(moved: Moved) -> NDArray[np.float64]:
+    assert moved.bias is not None
+    return np.column_stack([moved.matrix / moved.noise, moved.bias / moved.bias_noise])
 
 
 def _rows(moved: Moved, prior: Prior) -> NDArray[np.int64]:

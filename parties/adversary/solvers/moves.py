@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.adversary.attack import Relations
-from protocols.language.relations import KnownMap, Map, Samples, Steps, Update, now
+from protocols.language.relations import KnownMap, Map, Noised, Samples, Steps, Update, now
 
 Reals = NDArray[np.float64]
 
@@ -120,6 +120,30 @@ class Moved:
     since: int
     bias: Reals | None = None
     bias_noise: float = 0.0
+
+
+def noisy(relations: Relations) -> list[Moved]:
+    """Changes of copies under noise in every step, of one step each, `noise` being what is to be expected;
+    those of samples of the view's own parties are left out.
+    """
+    known, mine = {k.map: k for k in relations.of(KnownMap)}, own(relations)
+    found = []
+    for each in relations.of(Noised):
+        update = each.update
+        if update.after.owner < 0 or np.count_nonzero(update.terms) != 1:
+            continue
+        if not {update.before, update.after} <= known.keys() or known[update.after].own:
+            continue
+        index, size = samples_of(update), float(np.abs(update.terms).max())
+        if np.isin(index, mine).all():
+            continue
+        before, after = (known[which] for which in (update.before, update.after))
+        bias = None
+        if before.bias is not None and after.bias is not None:
+            bias = now(before.bias) - now(after.bias)
+        moved = now(before.value) - now(after.value)
+        found.append(Moved(index, moved, size * each.noise, update.since, bias, size * each.bias_noise))
+    return found
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,70 @@
+"""Federated learning under the noise of DP: what is stated of it is true, and what an attack still gets."""
+
+import numpy as np
+import pytest
+
+from parties.adversary.adversary import Adversary
+from parties.adversary.attack import NotApplicable
+from protocols.language import relations as r
+from protocols.language.relations import now
+from scenarios.run.attacks import attack_run
+from tests.adversary.common import rebuilt, stated
+
+SERVER = "key_authority"
+ALONE = {"samples": 24, "hidden": 32, "batch": 1, "epochs": 5, "momentum": 0.0, "bias": True}
+
+
+@pytest.fixture(scope="module")
+def runs(runs_without_ledger):
+    """Attacks look at views."""
+    return runs_without_ledger
+
+
+def noised(run, samples):
+    """Noise over what is stated, of every change of a copy: what no sample of the change explains, in units
+    of the stated deviation, and how many directions that leaves.
+    """
+    found = list(stated(run, SERVER))
+    maps = {each.map: each for each in found if isinstance(each, r.KnownMap)}
+    for each in found:
+        if not isinstance(each, r.Noised) or each.update.after.owner < 0:
+            continue
+        u = each.update
+        if not {u.before, u.after} <= maps.keys():
+            continue
+        change = now(maps[u.before].value) - now(maps[u.after].value)
+        basis = np.linalg.svd(samples[u.steps.moved_by(u.terms)], full_matrices=True)
+        outside = basis[2][(basis[1] > 1e-9).sum() :]
+        yield change @ outside.T / (each.noise * np.linalg.norm(u.terms))
+
+
+@pytest.mark.parametrize("options", [
+    {"batch": 4, "owners": 2, "hidden": 16}, {"batch": 4, "hidden": 16, "local_steps": 2, "bias": True},
+], ids=str)  # fmt: skip
+def test_the_noise_is_what_is_stated(runs, options):
+    run, _ = runs("fedsgd", samples=16, epochs=4, defence=("dp:20000",), **options)
+    x = run.truth().images.astype(float)
+    found = list(noised(run, x))
+    assert len(found) >= 4
+    size = np.concatenate([each.ravel() for each in found])
+    assert size.std() == pytest.approx(1.0, abs=0.05) and abs(size.mean()) < 0.05
+    others = np.concatenate([each.ravel() for each in noised(run, x[::-1])])
+    assert others.std() > 1.1  # what other samples leave is more than the noise
+
+
+def test_a_sample_alone_in_a_batch_is_estimated_where_noise_does_not_drown_it(runs):
+    run, _ = runs("fedsgd", defence=("dp:10000",), **ALONE)
+    (row,) = attack_run(run, ["bias"], (SERVER,), run.prior(), Adversary)
+    assert row["metrics"]["failures"] == 0 and row["metrics"]["mse"] < 0.1 * row["baseline"]["guess"]["mse"]
+    assert row["baseline"]["swapped"]["mse"] > row["baseline"]["guess"]["mse"]
+    drowned = rebuilt(runs("fedsgd", defence=("dp:8",), **ALONE)[0], "bias", SERVER)
+    assert np.isnan(drowned.values).all() and max(drowned.notes["signal_over_noise"]) < 1.1
+
+
+def test_of_several_samples_and_without_a_bias_it_says_that_it_does_not_apply(runs):
+    for more in ({"batch": 4}, {"bias": False}):
+        run, _ = runs("fedsgd", defence=("dp:10000",), **{**ALONE, **more})
+        with pytest.raises(NotApplicable, match="owners add noise, and the view holds no bias that one"):
+            rebuilt(run, "bias", SERVER)
+    with pytest.raises(NotApplicable, match="owners add noise in every step"):
+        rebuilt(run, "exclusive", SERVER)
