@@ -222,6 +222,21 @@ class Gradient(Relation):
 
 
 @dataclass(frozen=True, eq=False)
+class Trained(Relation):
+    """A whole network that X[samples] trained by steps along the gradients of its mean loss: the arrays at
+    the `end()` and at the `start()`, which is None where the view does not hold it.
+
+    `loss` is as in `Gradient`. `exact`: steps up to rounding; else owners changed them before they sent them.
+    """
+
+    samples: Positions
+    start: Callable[[], list[Array]] | None
+    end: Callable[[], list[Array]]
+    loss: Callable[[list[Any], Any, Any], Any]
+    exact: bool = True
+
+
+@dataclass(frozen=True, eq=False)
 class Replay(Relation):
     """Training that whoever knows its first map and its samples can repeat, step by step, with any optimizer.
 

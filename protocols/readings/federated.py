@@ -13,7 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from protocols.language.relations import Array, Gradient, KnownMap, Plain, Positions, Relation, Without
+from protocols.language.relations import (
+    Array,
+    Gradient,
+    KnownMap,
+    Plain,
+    Positions,
+    Relation,
+    Trained,
+    Without,
+)
 from protocols.language.roles import DATA_OWNER, KEY_AUTHORITY, index_of
 from protocols.language.view import Row, View
 from protocols.network import nn
@@ -33,6 +42,7 @@ def relations(view: View) -> Iterator[Relation]:
     yield from split.averages(view)
     yield from split.updates(view)
     yield from gradients(view)
+    yield from trained(view)
     yield Plain(labels=("pk", "pks", "share_pk", "share_pks"), quantity="public keys for masks")
     yield Plain(labels=("stayed", "opened", "hidden_mean", "hidden_copy"))
     for found in masks.opened(view):
@@ -83,6 +93,27 @@ def gradients(view: View) -> Iterator[Relation]:
         sizes = {len(at(number, (owner,))) for owner in owners}
         if after == number + 1 and len(sizes) == 1 and config.leavers == "none":
             yield gradient(at(number, owners), number, partial(_moved, view, means, means, 1))
+
+
+def trained(view: View) -> Iterator[Relation]:
+    """The first and the last average of the network that the view holds: all samples moved it in between."""
+    config, means = view.config, _by_round(view, "mean")
+    if config.optimizer is Optimizer.ADAM:
+        yield Without(type=Trained, why="owners use Adam: the network does not move along gradients")
+        return
+    rounds = sorted({number for _, number in means})
+    whole = [n for n in rounds if all((layer.name, n) in means for layer in WHOLE[config.depth])]
+    if whole:
+        start, end = (partial(_network, view, means, number, config) for number in (whole[0], whole[-1]))
+        yield Trained(
+            np.arange(sum(config.counts)),
+            start if whole[-1] > whole[0] else None,
+            end,
+            partial(mean_loss, config=config),
+            not (config.norm or config.prune),
+            labels=("w1_mean", "hidden_mean", "head_mean"),
+            since=whole[-1],
+        )
 
 
 def _why_no_gradient(config: Any) -> str:

@@ -157,6 +157,21 @@ def gradient(g, truth):
         assert np.abs(found - right.numpy()).max() <= 1e-3 * right.abs().max().item() + 1e-5
 
 
+def trained(t, truth):
+    """The samples fit the network at its end better than at its start."""
+    if not t.exact or t.start is None:
+        return False
+    x = torch.tensor(truth.x[t.samples] / truth.x_max)
+    losses = []
+    for arrays in (t.start(), t.end()):
+        weights = [torch.tensor(array, dtype=torch.float64) for array in arrays]
+        y = torch.eye(len(weights[-1]), dtype=torch.float64)[
+            truth.y[t.samples].astype(np.int64) % len(weights[-1])
+        ]
+        losses.append(float(t.loss(weights, x, y)))
+    assert losses[1] < losses[0]
+
+
 def gradients(g, truth):
     if not len(g.steps):
         return False
@@ -170,6 +185,7 @@ def gradients(g, truth):
 CHECKS = {
     r.Gradient: gradient,
     r.Gradients: gradients,
+    r.Trained: trained,
     r.Samples: samples,
     r.Labels: labels,
     r.Equations: equations,
