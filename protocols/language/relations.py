@@ -205,6 +205,18 @@ class Update(Relation):
 
 
 @dataclass(frozen=True, eq=False)
+class Pruned(Relation):
+    """How a map moved, where what moved least was set back: W(`before`) - W(`after`), where it is not 0, is
+    an entry of D X[samples], D (h, m) unknown; where it is 0 that is no larger than any which is not.
+    """
+
+    samples: Positions
+    before: Map
+    after: Map
+    roundoff: float = Precision.SINGLE.roundoff
+
+
+@dataclass(frozen=True, eq=False)
 class Gradient(Relation):
     """The gradient of a whole network on some samples: `gradients()` are those of its mean loss on X[samples]
     by the arrays `weights()`, one each.

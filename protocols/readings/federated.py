@@ -17,20 +17,23 @@ from protocols.language.relations import (
     Array,
     Gradient,
     KnownMap,
+    Map,
     Plain,
     Positions,
+    Pruned,
     Relation,
     Trained,
     Without,
 )
 from protocols.language.roles import DATA_OWNER, KEY_AUTHORITY, index_of
-from protocols.language.view import Row, View
+from protocols.language.view import Kind, Row, View
 from protocols.network import nn
 from protocols.network.config import Optimizer
 from protocols.network.loss import mean_loss
 from protocols.network.schedule import members
 from protocols.parts.averaging import WHOLE
 from protocols.readings import masks, split
+from protocols.readings.path import trajectory, uses
 from protocols.readings.samples import offsets, owned
 
 _ROUNDS = 256  # whose gradients are listed, the first ones
@@ -41,6 +44,7 @@ def relations(view: View) -> Iterator[Relation]:
     """The layers that were handed out and came back, how the first one moved, and what else crosses."""
     yield from split.averages(view)
     yield from split.updates(view)
+    yield from pruned(view)
     yield from gradients(view)
     yield from trained(view)
     yield Plain(labels=("pk", "pks", "share_pk", "share_pks"), quantity="public keys for masks")
@@ -49,6 +53,28 @@ def relations(view: View) -> Iterator[Relation]:
         yield split.with_bias(found, view.config) if isinstance(found, KnownMap) else found
     yield from owned("weights", KEY_AUTHORITY.value, view, "it draws the network and averages the copies")
     yield from owned("weights", DATA_OWNER.value, view, "of its own copy")
+
+
+def pruned(view: View) -> Iterator[Relation]:
+    """What is left of how each copy moved, under SGD of a dense first layer: the samples of its batches, and
+    by momentum those of the batches before.
+    """
+    config = view.config
+    if not config.prune or config.dp or config.conv is not None or config.optimizer is Optimizer.ADAM:
+        return
+    path = trajectory(config, list(uses(config)))
+    copies = {(row.round, index_of(row.sender)) for row in view.rows("w1_copy", Kind.RECEIVED)}
+    for (number, owner), end in path.ends.items():
+        (used,) = np.nonzero(end - path.starts[number])
+        if (number, owner) in copies and len(used):
+            yield Pruned(
+                np.unique(np.concatenate([path.uses[k].index for k in used])),
+                Map("w1", -1, number * config.local_steps),
+                Map("copy", owner, number),
+                config.precision.roundoff,
+                labels=("w1_mean", "w1_copy"),
+                since=(number + 1) * config.local_steps - 1,
+            )
 
 
 def gradients(view: View) -> Iterator[Relation]:

@@ -22,7 +22,6 @@ def test_lenet_gives_one_image_and_its_class_away_and_another_gradient_another_i
         assert found[number].notes["class_of_each"] == [label]
     image = large_digit(0)[0][None]
     error = {number: np.square(each.values - image).mean() for number, each in found.items()}
-    print(error, [ssim(each.values, image, SHAPE, 0) for each in found.values()])
     assert error[0] < 0.01 < np.square(prior.guess() - image).mean() and error[1] > 10 * error[0]
     assert ssim(found[0].values, image, SHAPE, 0) > 0.8 > ssim(found[1].values, image, SHAPE, 0)
 

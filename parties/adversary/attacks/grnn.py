@@ -73,7 +73,7 @@ def _drawn(seen: Gradient, prior: Prior, rng: np.random.Generator) -> tuple[NDAr
             break
         cost = far + torch.sqrt(far + 1e-12) + _VARIATION * problem.variation(x)
         optimizer.zero_grad()
-        cost.backward()
+        cost.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return image, best, label
 

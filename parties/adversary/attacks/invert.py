@@ -35,16 +35,16 @@ _RATE = 0.1  # of Adam, of the pixel range; a tenth of it after each of _FALLS
 _FALLS = (0.375, 0.625, 0.875)
 _VARIATION = 1e-4  # weight of the total variation of an image, a mean over neighbours
 _FITS = 200  # evaluations of L-BFGS
-_MOST = 64  # samples of a gradient
+MOST = 64  # samples of a gradient
 
 Tensors = list[torch.Tensor]
 
 
 def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
     """The samples of the first gradients, at most as many as the prior's limit, of one gradient at least."""
-    chosen = first_gradients(relations, _MOST, prior.limit)
+    chosen = first_gradients(relations, MOST, prior.limit)
     if not chosen:
-        raise NotApplicable(f"every gradient is of more than {_MOST} samples, or of some that the view holds")
+        raise NotApplicable(f"every gradient is of more than {MOST} samples, or of some that the view holds")
     seen = np.concatenate([each.samples for each in chosen])
     images, distances, labels = [], list[float](), list[list[int]]()
     for each in chosen:

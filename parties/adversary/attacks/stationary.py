@@ -34,7 +34,7 @@ NAME = "stationary"
 SUMMARY = "samples from the weights of a trained network, by its conditions of stationarity (Haim, Loo)"
 CONSUMES = (Trained,)
 
-_MOST = 256  # samples
+MOST = 256  # samples
 _ITERATIONS = 2000
 _RATE, _FALL = 0.02, 0.03  # of Adam in the pixel range, and what is left of it at the end
 _DUALS = 3.0  # times that rate, for duals
@@ -50,9 +50,9 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
     seen = next(relations.of(Trained))
     index = np.setdiff1d(seen.samples, own(relations))
     work = _PASSES * len(seen.samples) * sum(np.size(w) for w in seen.end()) * _ITERATIONS
-    if not len(index) or len(seen.samples) > _MOST or work > _WORK:
+    if not len(index) or len(seen.samples) > MOST or work > _WORK:
         raise NotApplicable(
-            f"{len(index)} samples of others in {len(seen.samples)}, at most {_MOST}; {work:.1e} "
+            f"{len(index)} samples of others in {len(seen.samples)}, at most {MOST}; {work:.1e} "
             f"multiply-adds, at most {_WORK:.0e}: else a job for a GPU"
         )
     begun = time.perf_counter()

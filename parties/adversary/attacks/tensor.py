@@ -38,8 +38,8 @@ NAME = "tensor"
 SUMMARY = "samples of a wide random network of two layers from moments of its gradient (tensors)"
 CONSUMES = (Gradient,)
 
-_MOST = 8  # samples of a gradient
-_UNITS = 1000  # of the first layer, at least
+MOST = 8  # samples of a gradient
+UNITS = 1000  # of the first layer, at least
 _LOOKS = 2  # gradients that are looked at
 _DRAWN = 6.0  # standard deviations that a correlation of the first weights may be off
 _STANDS = 1.5  # times the noise that the last of b directions is
@@ -53,9 +53,9 @@ Reals = NDArray[np.float64]
 
 def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
     """The samples of the first gradient that is as the conditions say."""
-    chosen = first_gradients(relations, _MOST, _MOST * _LOOKS)[:_LOOKS]
+    chosen = first_gradients(relations, MOST, MOST * _LOOKS)[:_LOOKS]
     if not chosen:
-        raise NotApplicable(f"every gradient is of more than {_MOST} samples, or of some that the view holds")
+        raise NotApplicable(f"every gradient is of more than {MOST} samples, or of some that the view holds")
     why = ""
     for each in chosen:
         try:
@@ -119,8 +119,8 @@ def _check(weights: list[Reals], pixels: int, count: int) -> None:
     if len(weights) != 3 or weights[0].ndim != 2 or weights[0].shape[1] - pixels not in (0, 1):
         raise NotApplicable("the network is not of two dense layers")
     first = weights[0]
-    if len(first) < _UNITS:
-        raise NotApplicable(f"the first layer has {len(first)} units: {_UNITS} at least, thousands are asked")
+    if len(first) < UNITS:
+        raise NotApplicable(f"the first layer has {len(first)} units: {UNITS} at least, thousands are asked")
     if first[:, pixels:].any():
         raise NotApplicable("the first layer has biases that are not zero: it is not as it was drawn")
     units = first[:, :pixels] / first[:, :pixels].std()
