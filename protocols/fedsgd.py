@@ -9,7 +9,7 @@ copy and a gradient are the same message; more steps are FedAvg.
 What the parties learn by design: A sees the network before and after the steps of each owner, every owner the
 average. Nothing hides more than that: A has W1 - W1' = (lr / B) sum_t dZ1_t X_t of an owner, the span of its
 samples, and the changes of all layers above. What follows is a literature of its own, whose attacks are here:
-`bias`, `exclusive`, `spear`, `lattice_span`, `cocktail`, `invert`.
+`bias`, `exclusive`, `spear`, `lattice_span`, `cocktail`, `invert`, `grnn`, `tensor`, `stationary`.
 
     bias       a bias in the first layer: a unit that one sample moves gives that sample, dW1_i / db_i
     first      conv:FxRxC   the first layer is a convolution

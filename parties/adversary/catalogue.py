@@ -104,6 +104,7 @@ _MODULES = (
     "gradient",
     "gram",
     "gram_public",
+    "grnn",
     "inversion",
     "invert",
     "known_samples",
@@ -116,6 +117,8 @@ _MODULES = (
     "master_key",
     "moments",
     "spear",
+    "stationary",
+    "tensor",
     "update",
 )
 ATTACKS = tuple(sorted((*_MODULES, *(entry.NAME for entry in _TABLE))))

@@ -216,6 +216,18 @@ class Noised(Relation):
 
 
 @dataclass(frozen=True, eq=False)
+class Pruned(Relation):
+    """How a map moved, where what moved least was set back: W(`before`) - W(`after`), where it is not 0, is
+    an entry of D X[samples], D (h, m) unknown; where it is 0 that is no larger than any which is not.
+    """
+
+    samples: Positions
+    before: Map
+    after: Map
+    roundoff: float = Precision.SINGLE.roundoff
+
+
+@dataclass(frozen=True, eq=False)
 class Gradient(Relation):
     """The gradient of a whole network on some samples: `gradients()` are those of its mean loss on X[samples]
     by the arrays `weights()`, one each.
@@ -228,6 +240,21 @@ class Gradient(Relation):
     samples: Positions
     weights: Callable[[], list[Array]]
     gradients: Callable[[], list[Array]]
+    loss: Callable[[list[Any], Any, Any], Any]
+    exact: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Trained(Relation):
+    """A whole network that X[samples] trained by steps along the gradients of its mean loss: the arrays at
+    the `end()` and at the `start()`, which is None where the view does not hold it.
+
+    `loss` is as in `Gradient`. `exact`: steps up to rounding; else owners changed them before they sent them.
+    """
+
+    samples: Positions
+    start: Callable[[], list[Array]] | None
+    end: Callable[[], list[Array]]
     loss: Callable[[list[Any], Any, Any], Any]
     exact: bool = True
 

@@ -18,14 +18,17 @@ from protocols.language.relations import (
     Array,
     Gradient,
     KnownMap,
+    Map,
     Noised,
     Plain,
     Positions,
+    Pruned,
     Relation,
+    Trained,
     Without,
 )
 from protocols.language.roles import DATA_OWNER, KEY_AUTHORITY, index_of
-from protocols.language.view import Row, View
+from protocols.language.view import Kind, Row, View
 from protocols.network import nn
 from protocols.network.config import Optimizer
 from protocols.network.loss import mean_loss
@@ -33,7 +36,7 @@ from protocols.network.schedule import members
 from protocols.parts import changes
 from protocols.parts.averaging import WHOLE
 from protocols.readings import masks, split
-from protocols.readings.path import why_not
+from protocols.readings.path import trajectory, uses, why_not
 from protocols.readings.samples import offsets, owned
 
 _ROUNDS = 256  # whose gradients are listed, the first ones
@@ -45,7 +48,9 @@ def relations(view: View) -> Iterator[Relation]:
     yield from split.averages(view)
     yield from split.updates(view)
     yield from noised(view)
+    yield from pruned(view)
     yield from gradients(view)
+    yield from trained(view)
     yield Plain(labels=("pk", "pks", "share_pk", "share_pks"), quantity="public keys for masks")
     yield Plain(labels=("stayed", "opened", "hidden_mean", "hidden_copy"))
     for found in masks.opened(view):
@@ -64,6 +69,28 @@ def noised(view: View) -> Iterator[Relation]:
     noise = changes.sigma(config) * config.norm
     for update in split.moves(view):
         yield Noised(update, noise * config.pixel_unit, noise, since=update.since)
+
+
+def pruned(view: View) -> Iterator[Relation]:
+    """What is left of how each copy moved, under SGD of a dense first layer: the samples of its batches, and
+    by momentum those of the batches before.
+    """
+    config = view.config
+    if not config.prune or config.dp or config.conv is not None or config.optimizer is Optimizer.ADAM:
+        return
+    path = trajectory(config, list(uses(config)))
+    copies = {(row.round, index_of(row.sender)) for row in view.rows("w1_copy", Kind.RECEIVED)}
+    for (number, owner), end in path.ends.items():
+        (used,) = np.nonzero(end - path.starts[number])
+        if (number, owner) in copies and len(used):
+            yield Pruned(
+                np.unique(np.concatenate([path.uses[k].index for k in used])),
+                Map("w1", -1, number * config.local_steps),
+                Map("copy", owner, number),
+                config.precision.roundoff,
+                labels=("w1_mean", "w1_copy"),
+                since=(number + 1) * config.local_steps - 1,
+            )
 
 
 def gradients(view: View) -> Iterator[Relation]:
@@ -108,6 +135,27 @@ def gradients(view: View) -> Iterator[Relation]:
         sizes = {len(at(number, (owner,))) for owner in owners}
         if after == number + 1 and len(sizes) == 1 and config.leavers == "none":
             yield gradient(at(number, owners), number, partial(_moved, view, means, means, 1))
+
+
+def trained(view: View) -> Iterator[Relation]:
+    """The first and the last average of the network that the view holds: all samples moved it in between."""
+    config, means = view.config, _by_round(view, "mean")
+    if config.optimizer is Optimizer.ADAM:
+        yield Without(type=Trained, why="owners use Adam: the network does not move along gradients")
+        return
+    rounds = sorted({number for _, number in means})
+    whole = [n for n in rounds if all((layer.name, n) in means for layer in WHOLE[config.depth])]
+    if whole:
+        start, end = (partial(_network, view, means, number, config) for number in (whole[0], whole[-1]))
+        yield Trained(
+            np.arange(sum(config.counts)),
+            start if whole[-1] > whole[0] else None,
+            end,
+            partial(mean_loss, config=config),
+            not (config.norm or config.prune),
+            labels=("w1_mean", "hidden_mean", "head_mean"),
+            since=whole[-1],
+        )
 
 
 def _why_no_gradient(config: Any) -> str:

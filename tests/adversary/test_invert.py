@@ -58,6 +58,35 @@ def test_lenet_gives_one_image_away(number):
     assert ssim(guess, image[None], (28, 28), 0) < 0.5
 
 
+def own_network(weights, x, y):
+    """Of images (m, 784): two convolutions with ReLU, a mean over 2 x 2 after each, two dense layers."""
+    a = x.reshape(-1, 1, 28, 28)
+    for kernels, bias in (weights[:2], weights[2:4]):
+        a = functional.avg_pool2d(torch.relu(functional.conv2d(a, kernels, bias, padding=1)), 2)
+    a = torch.relu(functional.linear(a.flatten(1), weights[4], weights[5]))
+    return -(y * functional.log_softmax(functional.linear(a, weights[6], weights[7]), 1)).sum(1).mean()
+
+
+def test_a_network_of_its_own_with_several_convolutions_gives_an_image_away():
+    """Any loss in torch will do: fedsgd itself has one convolution at most."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((8, 1, 3, 3), (8,), (16, 8, 3, 3), (16,), (64, 784), (64,), (10, 64), (10,))
+    weights = [
+        (torch.rand(shape, generator=generator) * 2 - 1) / max(np.prod(shape[1:]), 1) ** 0.5
+        for shape in shapes
+    ]
+    image, label = large_digit(0)
+    asked, y = [w.clone().requires_grad_() for w in weights], torch.eye(10)[[label]]
+    found = torch.autograd.grad(own_network(asked, torch.tensor(image[None], dtype=torch.float32), y), asked)
+    relation = Gradient(
+        np.array([0]), lambda: [w.numpy() for w in weights], lambda: [g.numpy() for g in found], own_network
+    )
+    prior = Prior(255, (28, 28))
+    rebuilt = solved("invert", Relations(lambda: [relation], (SERVER,)), prior)
+    error, guess = (np.square(v - image).mean() for v in (rebuilt.values[0], prior.guess()))
+    assert error < guess / 10 and ssim(rebuilt.values, image[None], (28, 28), 0) >= 0.7
+
+
 def test_batches_under_a_convolution_come_out_far_better_than_the_guess(runs_without_ledger):
     given = {"batch": 4, "samples": 16, "first": "conv:6x3x3", "hidden": 16}
     row = attacked(runs_without_ledger("fedsgd", **given)[0], "invert", SERVER)

@@ -175,6 +175,12 @@ def test_keys_of_one_step_give_every_image_that_a_budget_was_to_protect(runs):
         ("mitig2", {"owners": 4, "samples": 16, "batch": 4, "hidden": 32, "epochs": None, "rounds": 1,
                     "defence": ("secure_aggregation",)},
          "key_authority", "lattice_span", 16, 16),  # nobody is sent the last mean; it adds up masked copies
+        ("fedsgd", {"samples": 48, "batch": 16, "hidden": 32, "epochs": 2}, "key_authority",
+         "lattice_span", 48, 48),
+        ("fedsgd", {"owners": 4, "samples": 16, "batch": 4, "hidden": 32, "epochs": 2, "local_steps": 1,
+                    "defence": ("secure_aggregation",)}, "key_authority", "lattice_span", 16, 16),
+        ("fedsgd", {"owners": 4, "samples": 16, "batch": 4, "hidden": 32, "epochs": 4,
+                    "defence": ("secure_aggregation",)}, "data_owner:1", "lattice_span", 12, 12),
         ("mitig2", {"owners": 4, "samples": 64, "batch": 16, "hidden": 16, "epochs": 1},
          "cloud_trainer,data_owner:0", "known_average", 48, 48),
         ("mitig2", {"init": Init.SHARED, "hidden": 16}, "cloud_trainer", "known_init", 48, 48),

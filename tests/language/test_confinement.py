@@ -21,6 +21,9 @@ RUNS = {
     "cocktail": GRADIENTS,
     "exclusive": GRADIENTS,
     "invert": ("fedsgd", {"batch": 12, "first": "conv:3x3x3"}, ("key_authority",), 0),
+    "grnn": ("fedsgd", {"samples": 4, "batch": 1}, ("key_authority",), 0),
+    "stationary": ("fedsgd", {"samples": 8, "batch": 4}, ("key_authority",), 0),
+    "tensor": ("fedsgd", {"samples": 4, "batch": 2, "hidden": 5000}, ("key_authority",), 0),
     "spear": ("fedsgd", {"bias": True, "hidden": 200, "batch": 4}, ("key_authority",), 0),
     "conv": ("plain_fe", {"samples": 32, "first": "conv:4x3x3"}, CLOUD, 0),
     "gram": ("mitig2", {"samples": 48, "hidden": 48, "epochs": 6}, CLOUD, 12),
@@ -57,6 +60,13 @@ def stripped(tmp_path, monkeypatch):
 
 def refuse(*args, **kwargs):
     raise AssertionError("an attack asked for a data set")
+
+
+@pytest.fixture(autouse=True)
+def soon_done(monkeypatch):
+    """The same bits after few iterations as after many."""
+    for name in ("grnn", "stationary"):
+        monkeypatch.setattr(f"parties.adversary.attacks.{name}._ITERATIONS", 30)
 
 
 @pytest.mark.parametrize("name", ATTACKS)

@@ -157,6 +157,23 @@ def gradient(g, truth):
         assert np.abs(found - right.numpy()).max() <= 1e-3 * right.abs().max().item() + 1e-5
 
 
+def trained(t, truth):
+    """The samples with their labels fit the network at its end better than at its start, and gained twice
+    what they would with every label moved on.
+    """
+    if not t.exact or t.start is None:
+        return False
+    x = torch.tensor(truth.x[t.samples] / truth.x_max)
+    ends = [[torch.tensor(a, dtype=torch.float64) for a in arrays] for arrays in (t.start(), t.end())]
+    classes = len(ends[0][-1])
+    eye, y = torch.eye(classes, dtype=torch.float64), truth.y[t.samples].astype(np.int64)
+    gained = []
+    for shift in range(classes):
+        before, after = (float(t.loss(weights, x, eye[(y + shift) % classes])) for weights in ends)
+        gained.append(before - after)
+    assert gained[0] > 2 * max(0.0, *gained[1:])
+
+
 def gradients(g, truth):
     if not len(g.steps):
         return False
@@ -170,6 +187,7 @@ def gradients(g, truth):
 CHECKS = {
     r.Gradient: gradient,
     r.Gradients: gradients,
+    r.Trained: trained,
     r.Samples: samples,
     r.Labels: labels,
     r.Equations: equations,

@@ -13,6 +13,9 @@ Under the noise of DP no quotient is whole. Of a sample that is a batch by itsel
 visits, are noise about one direction, (x, 1) in units of the noise of pixels and bias: the first right
 singular vector of all rows, each over its noise, taken where the first singular value is beyond what noise
 alone has, sqrt(rows) + sqrt(columns) (K. Davidson, S. Szarek, 2001). An estimate, by position.
+Where owners leave out what moved least (`--defence prune`) the rest is as it was (`solvers/pruned.py`):
+pixels that it gives are exact, others are known up to a bound, below which the prior's guess is taken; notes
+say how many images are known in every pixel. With momentum that is one batch in the first round alone.
 """
 
 from __future__ import annotations
@@ -23,12 +26,13 @@ from numpy.typing import NDArray
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction, Relations
 from parties.adversary.attacks.lattice_span import of_rows
 from parties.adversary.solvers.moves import Moved, noisy, unmixed
+from parties.adversary.solvers.pruned import Part, of_changes, united
 from parties.adversary.solvers.rows import by_bias
-from protocols.language.relations import KnownMap, Noised, Update
+from protocols.language.relations import KnownMap, Noised, Pruned, Update
 
 NAME = "bias"
 SUMMARY = "a bias in the first layer: samples that alone moved a unit, as dW1_i / db_i"
-CONSUMES = (KnownMap, Update | Noised)
+CONSUMES = (KnownMap, Update | Noised | Pruned)
 
 _BEYOND = 1.1  # times the largest singular value of noise alone
 
@@ -38,6 +42,8 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
     del rng  # nothing here is drawn
     if any(True for _ in relations.of(Noised)):
         return _under_noise(relations, prior)
+    if any(True for _ in relations.of(Pruned)):
+        return _of_pruned(relations, prior)
     every = [each for each in unmixed(relations) if each.bias is not None]
     if not every:
         raise NotApplicable(
@@ -74,3 +80,24 @@ def _over_noise(moved: Moved) -> NDArray[np.float64]:
 def _rows(moved: Moved, prior: Prior) -> NDArray[np.int64]:
     assert moved.bias is not None
     return by_bias(moved.matrix, moved.bias, (moved.noise, moved.bias_noise), prior.x_max)
+
+
+def _of_pruned(relations: Relations, prior: Prior) -> Reconstruction:
+    parts, some, since, changes = list[Part](), list[NDArray[np.int64]](), 0, 0
+    for index, found, number in of_changes(relations, prior.x_max):
+        changes += 1
+        if found:
+            parts, some, since = united([*parts, *found]), [*some, index], number
+    if not parts:
+        raise NotApplicable(f"no sample was alone in moving a unit with a bias, in {changes} pruned changes")
+    index = np.unique(np.concatenate(some))
+    values, guess = np.full((len(index), prior.pixels), np.nan), prior.guess() * prior.x_max
+    for row, part in zip(values, parts, strict=False):
+        row[:] = np.clip(guess, part.low, part.high) / prior.x_max
+    notes = {
+        "solved": sum(bool(part.known.all()) for part in parts),
+        "pixels_known": [round(float(part.known.mean()), 3) for part in parts[:16]],
+        "changes": changes,
+    }
+    when = since if notes["solved"] == len(index) else None
+    return Reconstruction(Quantity.UNORDERED_IMAGES, index, values, when, notes=notes)

@@ -36,7 +36,7 @@ NAME = "cocktail"
 SUMMARY = "samples from the span of a sum over many, an aggregate too: independent components, and rays"
 CONSUMES = (KnownMap, Update)
 
-_MOST = 256  # samples in a change
+MOST = 256  # samples in a change
 _TRIES = 2  # linear programs for each missing sample
 _WHOLE = (0.05, 0.02)  # of a pixel step that an entry may be off
 _CLEAR = 3.0  # times the norm of the noise that the last singular value has to be
@@ -47,13 +47,13 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
     every, mine = unmixed(relations), own(relations)
     if not every:
         raise NotApplicable("the view holds no two maps in a row that samples of others moved")
-    fit = [each for each in every if 2 <= len(each.index) <= min(_MOST, len(each.matrix))]
+    fit = [each for each in every if 2 <= len(each.index) <= min(MOST, len(each.matrix))]
     spans = ((each, rows) for each in fit if (rows := _span(each)) is not None)
     found = next(spans, None)
     if found is None:
         least = min(len(each.index) for each in every)
         raise NotApplicable(
-            f"every change sums up at least {least} samples: from 2 to {_MOST}, no more than h, and all "
+            f"every change sums up at least {least} samples: from 2 to {MOST}, no more than h, and all "
             "of their directions above the noise"
         )
     moved, rows = found

@@ -35,25 +35,17 @@ _RATE = 0.1  # of Adam, of the pixel range; a tenth of it after each of _FALLS
 _FALLS = (0.375, 0.625, 0.875)
 _VARIATION = 1e-4  # weight of the total variation of an image, a mean over neighbours
 _FITS = 200  # evaluations of L-BFGS
-_MOST = 64  # samples of a gradient
+MOST = 64  # samples of a gradient
 
 Tensors = list[torch.Tensor]
 
 
 def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
     """The samples of the first gradients, at most as many as the prior's limit, of one gradient at least."""
-    mine, chosen, count = own(relations), list[Gradient](), 0
-    seen = np.zeros(0, np.int64)
-    for each in sorted(relations.of(Gradient), key=lambda each: (each.since, len(each.samples))):
-        fresh = np.setdiff1d(each.samples, np.concatenate([seen, mine]))
-        if len(each.samples) > _MOST or len(fresh) < len(each.samples):
-            continue
-        if chosen and count + len(fresh) > prior.limit:
-            break
-        chosen.append(each)
-        count, seen = count + len(fresh), np.concatenate([seen, fresh])
+    chosen = first_gradients(relations, MOST, prior.limit)
     if not chosen:
-        raise NotApplicable(f"every gradient is of more than {_MOST} samples, or of some that the view holds")
+        raise NotApplicable(f"every gradient is of more than {MOST} samples, or of some that the view holds")
+    seen = np.concatenate([each.samples for each in chosen])
     images, distances, labels, named = [], list[float](), list[list[int]](), list[NDArray[np.int64]]()
     for each in chosen:
         problem = Problem(each, prior)
@@ -71,6 +63,23 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
     return Reconstruction(kind, seen, np.vstack(images), since, per_sample=says, notes=notes)
 
 
+def first_gradients(relations: Relations, most: int, limit: int) -> list[Gradient]:
+    """The first gradients of at most `most` samples each, all of others and each of new ones: of at most
+    `limit` samples together, of one gradient at least.
+    """
+    mine, chosen, count = own(relations), list[Gradient](), 0
+    seen = np.zeros(0, np.int64)
+    for each in sorted(relations.of(Gradient), key=lambda each: (each.since, len(each.samples))):
+        fresh = np.setdiff1d(each.samples, np.concatenate([seen, mine]))
+        if len(each.samples) > most or len(fresh) < len(each.samples):
+            continue
+        if chosen and count + len(fresh) > limit:
+            break
+        chosen.append(each)
+        count, seen = count + len(fresh), np.concatenate([seen, fresh])
+    return chosen
+
+
 class Problem:
     """The images of one gradient."""
 
@@ -78,7 +87,7 @@ class Problem:
         self._loss: Callable[[Tensors, Any, Any], Any] = seen.loss
         self._weights = [torch.tensor(w, dtype=torch.float32).requires_grad_() for w in seen.weights()]
         self._target = [torch.tensor(g, dtype=torch.float32) for g in seen.gradients()]
-        self._norm = float(sum((g**2).sum() for g in self._target)) or 1.0
+        self.norm = float(sum((g**2).sum() for g in self._target)) or 1.0
         self._count, self._prior, self.outputs = len(seen.samples), prior, len(self._target[-1])
 
     def gradients(self, x: torch.Tensor, y: torch.Tensor) -> Tensors:
@@ -123,8 +132,8 @@ class Problem:
         for _ in range(_ITERATIONS):
             found = self.gradients(x, y)
             along = sum((a * b).sum() for a, b in zip(found, self._target, strict=True))
-            length = torch.sqrt(torch.stack([(a**2).sum() for a in found]).sum() * self._norm + 1e-30)
-            cost = 1 - along / length + _VARIATION * self._variation(x)
+            length = torch.sqrt(torch.stack([(a**2).sum() for a in found]).sum() * self.norm + 1e-30)
+            cost = 1 - along / length + _VARIATION * self.variation(x)
             (x.grad,) = torch.autograd.grad(cost, x)
             x.grad.sign_()
             optimizer.step()
@@ -140,22 +149,24 @@ class Problem:
 
         def closure() -> torch.Tensor:
             optimizer.zero_grad()
-            far = self._far(x, y)
+            far = self.far(x, y)
             (x.grad,) = torch.autograd.grad(far, x)
             return far.detach()
 
         optimizer.step(closure)  # type: ignore[no-untyped-call]
         return x.detach().nan_to_num(0.5).clamp(0, 1)
 
-    def _far(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def far(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """The squared distance of the gradients of images (m, n) from those seen, relatively."""
         pairs = zip(self.gradients(x, y), self._target, strict=True)
-        far: torch.Tensor = sum(((a - b) ** 2).sum() for a, b in pairs) / self._norm  # type: ignore[assignment]
+        far: torch.Tensor = sum(((a - b) ** 2).sum() for a, b in pairs) / self.norm  # type: ignore[assignment]
         return far
 
     def _distance(self, x: torch.Tensor, y: torch.Tensor) -> float:
-        return float(self._far(x, y).detach())
+        return float(self.far(x, y).detach())
 
-    def _variation(self, x: torch.Tensor) -> torch.Tensor:
+    def variation(self, x: torch.Tensor) -> torch.Tensor:
+        """The mean difference of neighbours of images (m, n)."""
         image = x.reshape(len(x), *self._prior.shape)
         down, right = image.diff(dim=1).abs().mean(), image.diff(dim=2).abs().mean()
         return down + right

@@ -12,8 +12,9 @@ noise of the numbers, and no class, no prior and no zero pixel is used.
 
 Where all points in range were looked at, as the notes say, what is returned must be samples, as no other
 point can bring their directions; elsewhere none that was looked at can. Points that could stand for each
-other are left out, and counted. Changes overlap where momentum moves W by the samples of earlier rounds
-again: what two of them give counts once, and what brings no new sample is not searched. In no order, so
+other are left out, and counted. Momentum moves W by the samples of earlier rounds again: that is taken off,
+and where too little is left, changes that overlap are searched as they are: what two of them give counts
+once, and what brings no new sample is not searched. In no order, so
 scored by one matching. Assumes b <= h, b of 48 at most, and float32 or better. Costs a lattice reduction (4 b
 columns) and an enumeration for each change.
 """
@@ -27,8 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable, Prior, Quantity, Reconstruction, Relations
-from parties.adversary.attacks.update import Change
-from parties.adversary.solvers.moves import Moved, changes, own, samples_of
+from parties.adversary.solvers.moves import Moved, changes, own, samples_of, unmixed
 from parties.adversary.solvers.spans import points_of_span
 from protocols.language.relations import KnownMap, Samples, Update, now
 
@@ -36,9 +36,9 @@ NAME = "lattice_span"
 SUMMARY = "many owners: images from the span of an update alone, as its whole points in the pixel range"
 CONSUMES = (KnownMap, Update)
 
-_MOST = 48  # dimension of a lattice that is searched: a third of the pixels that are reduced
+MOST = 48  # dimension of a lattice that is searched: a third of the pixels that are reduced
 _LOOKS = 3  # changes that a sample is looked for in, while it is not known to be found
-_WORK = 8  # times the cost of looking once for each sample, in sums of _MOST, at about b^3 for b samples
+_WORK = 8  # times the cost of looking once for each sample, in sums of MOST, at about b^3 for b samples
 
 
 def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Reconstruction:
@@ -53,11 +53,11 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
     found: list[Found] = []
     unexplained: list[float] = []
     searched: list[bool] = []
-    todo = _WORK * max(relations.count(), _MOST) * _MOST**2
+    todo = _WORK * max(relations.count(), MOST) * MOST**2
     passed = 0
-    for moved, change, since in together(every):
+    for moved, change, since in together(relations):
         index = np.setdiff1d(moved, mine)
-        if len(moved) > min(_MOST, len(change)) or nothing_new(index, found):
+        if len(moved) > min(MOST, len(change)) or nothing_new(index, found):
             continue
         if len(moved) ** 3 > todo:
             passed += 1
@@ -71,7 +71,7 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
     if not found:
         most = min(len(samples_of(update)) for update, _, _ in every)
         raise NotApplicable(
-            f"every change sums up at least {most} samples: at most {_MOST}, and no more than h"
+            f"every change sums up at least {most} samples: at most {MOST}, and no more than h"
         )
     index = np.unique(np.concatenate([each.index for each in found]))
     rows, last = merged(found)
@@ -162,13 +162,22 @@ def merged(found: list[Found]) -> tuple[NDArray[np.int64], int]:
     return np.vstack(parts), last
 
 
-def together(every: list[Change]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64], int]]:
+def together(
+    relations: Relations, some: list[Update] | None = None
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64], int]]:
     """Changes that the same samples moved, one above the other, in units of their noise: (samples, matrix,
-    the last round).
+    the last round), of some updates or of all. First each of as few samples as can be, where what momentum
+    carries over is taken off; then as they are, which is less exact where many are taken off.
     """
-    groups: dict[bytes, list[Change]] = {}
-    for change in sorted(every, key=lambda c: (c[0].since, c[0].after.owner)):
-        groups.setdefault(samples_of(change[0]).tobytes(), []).append(change)
-    for group in groups.values():
-        stacked = np.vstack([change / noise for _, change, noise in group])
-        yield samples_of(group[0][0]), stacked, max(update.since for update, _, _ in group)
+    apart = [(m.index, m.matrix, m.noise, m.since) for m in unmixed(relations, some)]
+    mixed = sorted(changes(relations, some), key=lambda c: (c[0].since, c[0].after.owner))
+    seen: set[bytes] = set()
+    for every in (apart, [(samples_of(u), matrix, noise, u.since) for u, matrix, noise in mixed]):
+        groups: dict[bytes, list[tuple[NDArray[np.int64], NDArray[np.float64], float, int]]] = {}
+        for each in every:
+            if each[0].tobytes() not in seen:
+                groups.setdefault(each[0].tobytes(), []).append(each)
+        seen |= groups.keys()
+        for group in groups.values():
+            stacked = np.vstack([matrix / noise for _, matrix, noise, _ in group])
+            yield group[0][0], stacked, max(since for *_, since in group)

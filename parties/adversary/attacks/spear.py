@@ -27,7 +27,7 @@ NAME = "spear"
 SUMMARY = "all samples of a small batch from the zeros that ReLU leaves in their errors (SPEAR)"
 CONSUMES = (KnownMap, Update)
 
-_MOST = 24  # samples in a change: the draws double with each
+MOST = 24  # samples in a change: the draws double with each
 _OFF = 0.05  # of a pixel step that an entry may be off
 _WORK = 2 * DRAWS  # draws in all
 
@@ -37,11 +37,11 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
     every = unmixed(relations)
     if not every:
         raise NotApplicable("the view holds no two maps in a row that samples of others moved")
-    some = [each for each in every if 1 < len(each.index) <= min(_MOST, len(each.matrix) - 1)]
+    some = [each for each in every if 1 < len(each.index) <= min(MOST, len(each.matrix) - 1)]
     if not some:
         most = min(len(each.index) for each in every)
         raise NotApplicable(
-            f"every change sums up at least {most} samples: from 2 to {_MOST}, and fewer than h = "
+            f"every change sums up at least {most} samples: from 2 to {MOST}, and fewer than h = "
             f"{len(every[0].matrix)}"
         )
     left = _WORK

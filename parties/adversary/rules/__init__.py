@@ -10,12 +10,14 @@ is cheap.
 * `changed`: W - W' = sum_u a_u dZ_u^T X_u between two known maps; with dZ h equations for each pixel, without
   it the span.
 * `alone`: whole rows of such changes, samples that alone moved a unit.
+* `pruned`: what owners left of their changes, and what units give of it that one sample alone moved.
 * `unmasked`: copies that crossed under masks which the view holds.
 * `followed`: how W moved, for whoever has the samples and dZ.
 * `hidden`: Z with W unknown, and from its changes the inner products of the samples (`gram`).
 * `differenced`: gradients of linear models on a batch give X^T X, whose whole root is the batch (`moments`).
 * `unopened`: ciphertexts without their key, and what was looked for in them.
 * `labelled`: labels that follow from several messages together, and numbers that depend on labels.
+* `inverted`: gradients of whole networks and trained networks, which no rule solves: it names the attacks.
 
 That averaging and split learning leak updates is known; the equations are this project's derivation. What is
 said to be exact was solved for.
@@ -23,9 +25,10 @@ said to be exact was solved for.
 
 from __future__ import annotations
 
-from parties.adversary.rules.alone import alone
+from parties.adversary.rules.alone import alone, pruned
 from parties.adversary.rules.ciphertexts import by_keys, combined, known_keys, opened
 from parties.adversary.rules.maps import changed, followed, hidden, known_products, unmasked
+from parties.adversary.rules.networks import inverted
 from parties.adversary.rules.statements import differenced, labelled, stated, unopened
 from parties.adversary.rules.told import Rule, Sight, Told, covers, runs_of
 
@@ -37,6 +40,7 @@ RULES: tuple[Rule, ...] = (
     combined,
     changed,
     alone,
+    pruned,
     unmasked,
     followed,
     known_products,
@@ -46,4 +50,5 @@ RULES: tuple[Rule, ...] = (
     stated,
     differenced,
     unopened,
+    inverted,
 )

@@ -1,8 +1,9 @@
-"""Samples that alone moved a unit of a map, one by one, as `bias` and `exclusive` read them."""
+"""Samples that alone moved a unit of a map, one by one, as `bias` and `exclusive` read them; pruned ones."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,9 @@ from numpy.typing import NDArray
 from parties.adversary.attacks.lattice_span import own_rows
 from parties.adversary.rules.told import Sight, Told
 from parties.adversary.solvers.moves import Moved, between_known, computable, own, unmixed
+from parties.adversary.solvers.pruned import of_changes
 from parties.adversary.solvers.rows import by_bias, by_scale
+from protocols.language.relations import KnownMap, Pruned
 
 _CHANGES = 64  # that are looked at, the first ones
 _WORK = 100_000_000  # roundings that are spent, about two seconds
@@ -48,6 +51,34 @@ def alone(sight: Sight) -> Iterator[Told]:
         said = f"moved a unit alone, which of their batches is not known: {how} (bias, exclusive)"
         none = np.zeros(0, np.int64)
         yield Told("samples", of, "exact", said, min(met.values()), samples=none, by="some alone")
+
+
+def pruned(sight: Sight) -> Iterator[Told]:
+    """What is left of changes of which owners set back what moved least: batches that it gives whole, and
+    what is known of all others.
+    """
+    every, mine = list(sight.relations.of(Pruned)), own(sight.relations)
+    index, since = sight.united((np.setdiff1d(each.samples, mine), each.since) for each in every)
+    if not len(index):
+        return
+    whole = dict[int, int]()
+    if sight.payloads:
+        for some, parts, number in islice(of_changes(sight.relations, sight.prior.x_max), _CHANGES):
+            if sum(bool(part.known.all()) for part in parts) >= len(some):
+                whole = {**{int(i): number for i in some}, **whole}
+    biased = any(known.bias is not None for known in sight.relations.of(KnownMap))
+    tried = f"by bias in {_CHANGES} changes at most" if biased else "by nothing: the first layer has no bias"
+    tried = tried if sight.payloads else "by nothing: payloads not recorded"
+    if whole:
+        rows = np.array(sorted(whole), np.int64)
+        said = f"each moved a unit alone, and pruning left enough of it, read {tried} (bias)"
+        yield Told(
+            "samples", sight.of(rows, mine), "exact", said, max(whole.values()), samples=rows, by="left"
+        )
+    if len(whole) < len(index):
+        said = f"entries of W1 - W1' that pruning left are as they were; no lattice tried, read {tried}"
+        said += "; further: bias, invert" if biased else "; further: invert"
+        yield Told("samples", sight.of(index, mine), "bounded", said, since, samples=index, by="pruned")
 
 
 def _rows(moved: Moved, x_max: int) -> NDArray[np.int64]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from parties.adversary.attack import NotApplicable
 from parties.adversary.attacks import gram, gram_public, known_maps, lattice_gram, lattice_span, update
+from parties.adversary.rules.networks import by_change
 from parties.adversary.rules.told import Sight, Told
 from parties.adversary.solvers.lattice import LATTICE
 from parties.adversary.solvers.moves import (
@@ -81,7 +82,7 @@ def changed(sight: Sight) -> Iterator[Told]:
         reason = next((w.why for w in relations.of(Without) if w.type is Update), "")
         if reason and len({k for k in known if k.name != "head_mean"}) > 1:
             said, index = (
-                f"W1 - W1' of known maps: {reason}; no lattice tried",
+                f"W1 - W1' of known maps: {reason}; no lattice nor other solver tried: not analysed",
                 np.setdiff1d(sight.index, mine),
             )
             if len(index):
@@ -110,7 +111,8 @@ def _others(sight: Sight, left: list[Update], mine: NDArray[np.int64]) -> Iterat
     if left:
         index = np.setdiff1d(np.concatenate([samples_of(each) for each in left]), mine)
         detail = (
-            "the change of each copy spans its owner's samples; no lattice tried, nor dZ1: for others only"
+            "the change of each copy spans its owner's samples; no lattice tried, nor dZ1: for others only "
+            "(lattice-span, bias, exclusive, spear)"
         )
         since = max(each.since for each in left)
         yield Told(
@@ -152,10 +154,13 @@ def _spanned(sight: Sight, every: list[Update], solved: set[int], told: set[int]
     mine = own(sight.relations)
     some = [each for each in every if not computable(each.terms, each.steps)]
     work, found, part, left = _SPAN_WORK, dict[int, int](), list[tuple[int, set[int], int]](), set[int]()
-    for moved, change, last in lattice_span.together(changes(sight.relations, some)):
+    batch = min((len(index) for index in some[0].steps.samples), default=0) if some else 0
+    units = 0
+    for moved, change, last in lattice_span.together(sight.relations, some):
         index = set(np.setdiff1d(moved, mine).tolist())
         if index <= solved | found.keys():
             continue
+        units = max(units, len(change))
         if len(moved) > min(_SPANNED, len(change)) or len(moved) ** 3 > work:
             left |= index
             continue
@@ -181,7 +186,7 @@ def _spanned(sight: Sight, every: list[Update], solved: set[int], told: set[int]
         where = np.array(sorted(left - known - told), np.int64)
         said = (
             f"changes of known maps span them; no lattice gave all, none tried beyond {limits} (lattice-span)"
-            "; some may follow one by one (bias, exclusive, spear)"
+            f"; further: {by_change(sight, batch, units)}"
         )
         since = max(each.since for each in some)
         yield Told("samples", sight.of(where, mine), "bounded", said, since, samples=where, by="open spans")
@@ -219,13 +224,15 @@ def _of_span(sight: Sight, change: Reals, samples: int, dimensions: int, noise: 
     """(how, detail) of a span: its whole points in the pixel range, where they are found."""
     said = f"W1 - W1' spans {dimensions} dimensions of their space"
     if samples > min(_SPANNED, len(change)):
-        return "bounded", f"{said}; no lattice tried here: {samples} samples in one sum (lattice-span)"
+        names = by_change(sight, samples, len(change))
+        return "bounded", f"{said}; no lattice tried here: {samples} samples in one sum; further: {names}"
     points, off = points_of_span(change, samples, sight.prior.x_max, noise)
     if not len(points.rows):
         missing = (
             "points of its lattice in range were" if off < np.inf else "lattice of its whole vectors was"
         )
-        return "bounded", f"{said}; the {missing} not found in this one change"
+        names = by_change(sight, samples, len(change))
+        return "bounded", f"{said}; the {missing} not found in this one change; further: {names}"
     found = f"{said}, of whose whole points {len(points.rows)} of {samples} are certain"
     whole = points.only and len(points.rows) == samples
     return ("exact" if whole else "up to"), f"{found} (lattice-span)"
