@@ -169,11 +169,11 @@ def test_processes_that_are_killed_together_and_one_after_another_go_on(runs, tm
 
 @pytest.mark.ray
 def test_a_process_of_ray_that_was_killed_goes_on_from_a_checkpoint(tmp_path, runs, ray_session, monkeypatch):
-    losing(monkeypatch, "cloud_trainer", 60)
+    losing(monkeypatch, "cloud_trainer", 30)
     starts = started_from(monkeypatch)
-    experiment = small("mitig2", **MANY, runtime="ray", record=Record.HEADERS, checkpoint_every=4)
+    experiment = small("mitig2", **LONG, runtime="ray", record=Record.HEADERS, checkpoint_every=4)
     run, result = execute(replace(experiment, out=tmp_path / "run"))
-    assert result["transcript_digest"] == runs("mitig2", **MANY)[1]["transcript_digest"]
+    assert result["transcript_digest"] == runs("mitig2", **LONG)[1]["transcript_digest"]
     assert starts[-1] > 0 and run.faults() == []
     assert [each["host"] for each in result["recovered"]] == ["cloud_trainer"]
 
