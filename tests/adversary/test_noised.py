@@ -68,3 +68,13 @@ def test_of_several_samples_and_without_a_bias_it_says_that_it_does_not_apply(ru
             rebuilt(run, "bias", SERVER)
     with pytest.raises(NotApplicable, match="owners add noise in every step"):
         rebuilt(run, "exclusive", SERVER)
+
+
+def test_the_ledger_names_the_attack_that_goes_further(runs):
+    run, _ = runs("fedsgd", defence=("dp:10000",), **ALONE)
+    (line,) = [
+        line
+        for line in Adversary(run.view_sources((SERVER,))).learned()
+        if line.quantity == "samples" and "owners add noise" in line.detail
+    ]
+    assert line.how == "bounded" and "further: bias" in line.detail

@@ -34,6 +34,7 @@ from protocols.language.relations import (
     Instance,
     KnownMap,
     Map,
+    Noised,
     Opaque,
     Products,
     Replay,
@@ -81,10 +82,10 @@ def changed(sight: Sight) -> Iterator[Told]:
     if not every:
         reason = next((w.why for w in relations.of(Without) if w.type is Update), "")
         if reason and len({k for k in known if k.name != "head_mean"}) > 1:
-            said, index = (
-                f"W1 - W1' of known maps: {reason}; no lattice nor other solver tried: not analysed",
-                np.setdiff1d(sight.index, mine),
-            )
+            said = f"W1 - W1' of known maps: {reason}; no lattice nor other solver tried: not analysed"
+            if next(relations.of(Noised), None) is not None:
+                said += "; further: bias (samples that are batches by themselves, estimated under the noise)"
+            index = np.setdiff1d(sight.index, mine)
             if len(index):
                 yield Told("samples", sight.of(index, mine), "bounded", said, samples=index)
         return
