@@ -158,8 +158,8 @@ def gradient(g, truth):
 
 
 def trained(t, truth):
-    """The network moved along the gradient of these samples with their labels: a cosine of a half at least, as
-    batches differ and the gradient turns; with labels of others it is far less.
+    """The network moved along the gradient of these samples with their labels: a cosine of a half at least,
+    as batches differ and the gradient turns; with labels of others it is far less.
     """
     if not t.exact or t.start is None:
         return False
