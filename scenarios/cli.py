@@ -130,6 +130,7 @@ def list_(
 _DATASETS = {
     "digits": "1797 images of 8x8, part of scikit-learn (default)",
     "mnist": "70 000 images of 28x28; idx files in --data-dir, or fetched where a network exists",
+    "mnist14": "the same, each 2x2 block of pixels as its mean: 14x14",
     "iris": "150 rows of 4 numbers, 3 classes, part of scikit-learn",
     "breast_cancer": "569 rows of 30 numbers, 2 classes, part of scikit-learn",
     "cifar10": "images of 32x32x3; files in --data-dir; --gray",

@@ -37,7 +37,7 @@ from protocols.language.options import about, as_plain, derived
 
 TABLES = ("iris", "breast_cancer")
 BUNDLED = ("digits", *TABLES)  # part of scikit-learn: small, and without files of their own
-NAMES = ("digits", "mnist", "cifar10", *TABLES)
+NAMES = ("digits", "mnist", "mnist14", "cifar10", *TABLES)
 _TEST_FRACTION = 5  # one sample of five is held out
 _MNIST_TRAIN = 60_000  # of the 70 000 images that OpenML keeps in one table
 _LUMA = (299, 587, 114)  # ITU-R BT.601, in thousandths
@@ -354,6 +354,8 @@ def _read(spec: DataSpec) -> Raw:
         return _read_bundled(spec)
     if spec.own:
         return _read_own(spec)
+    if spec.name == "mnist14":
+        return _halved(_read(replace(spec, name="mnist")))
     if spec.data_dir is None:
         return _fetch_mnist() if spec.name == "mnist" else _no_cifar10()
     folder = Path(spec.data_dir)
@@ -425,6 +427,21 @@ def _fetch_mnist() -> Raw:
             f"mnist (OpenML): expected 70000 images, got {len(images)}; give --data-dir with the idx files"
         )
     return Raw(images[:cut], labels[:cut], images[cut:], labels[cut:])
+
+
+def _halved(raw: Raw) -> Raw:
+    """Images of half the height and width: each pixel the mean of four, rounded to the nearest, halves up."""
+
+    def half(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        count, rows, columns = images.shape
+        if rows % 2 or columns % 2:
+            raise DataError(f"mnist14: images of {rows}x{columns} cannot be halved")
+        blocks = images.reshape(count, rows // 2, 2, columns // 2, 2).sum(axis=(2, 4), dtype=np.int64)
+        found: NDArray[np.uint8] = ((blocks + 2) // 4).astype(np.uint8)
+        return found
+
+    test = None if raw.test_images is None else half(raw.test_images)
+    return replace(raw, images=half(raw.images), test_images=test)
 
 
 def _no_cifar10() -> Raw:

@@ -106,6 +106,22 @@ def test_idx_files_are_read_gzipped_or_not(mnist):
     assert (data.shape, data.classes, data.x_max) == ((3, 4), 3, 255)
 
 
+def test_each_pixel_of_a_halved_image_is_the_mean_of_four(mnist):
+    images = np.array([[[0, 1, 255, 255], [2, 3, 254, 255]], [[0, 0, 9, 9], [0, 1, 9, 9]]], np.uint8)
+    write_idx(mnist / "train-images-idx3-ubyte.gz", images)
+    write_idx(mnist / "train-labels-idx1-ubyte", LABELS[:2])
+    write_idx(mnist / "t10k-images-idx3-ubyte", images[:1])
+    write_idx(mnist / "t10k-labels-idx1-ubyte.gz", LABELS[:1])
+    data = load(DataSpec("mnist14", str(mnist)))
+    assert data.shape == (1, 2) and data.x_max == 255
+    assert data.x_train.tolist() == [[2, 255], [0, 9]] and data.x_test.tolist() == [[2, 255]]
+
+
+def test_images_of_an_odd_size_are_not_halved(mnist):
+    with pytest.raises(DataError, match="3x4 cannot be halved"):
+        load(DataSpec("mnist14", str(mnist)))
+
+
 @pytest.mark.skipif(not MNIST.is_dir(), reason="the MNIST files are not here")
 def test_the_real_mnist_has_its_published_sizes():
     data = load(DataSpec("mnist", str(MNIST), samples=500))
