@@ -62,7 +62,7 @@ class InlineRuntime(AtOnce):
 
     def __init__(self, specs: Sequence[HostSpec], progress: Progress | None = None) -> None:
         self._hosts, self._specs = [Host(spec) for spec in specs], tuple(specs)
-        self._start, self._phases = max(spec.start for spec in specs), 0
+        self._start, self._phases = max((spec.start for spec in specs), default=0), 0
         self._confirmed = self._start
         self.checkpoints = Checkpoints()
         homes = zip(specs, self._hosts, strict=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from protocols.language.roles import DATA_OWNER
+from protocols.language.roles import DATA_OWNER, index_of, role_of
 from scenarios.run.learned import strongest
 from scenarios.show.units import samples_in, span
 
@@ -57,7 +57,12 @@ def _read(result: Mapping[str, Any]) -> str:
     mine = {
         party: [r for r in rows if r["party"] == party and r["quantity"] in quantities] for party in parties
     }
-    reads = [found for party in parties if (found := _reading(party, mine[party], words, total))]
+    config = result.get("config", {})
+    counts = (
+        () if config.get("column_samples") or config.get("split") == "columns" else config.get("counts", ())
+    )
+    own = {party: sum(counts[i] for i in _owners(party) if i < len(counts)) for party in parties}
+    reads = [found for party in parties if (found := _reading(party, mine[party], words, total, own[party]))]
     alone = [each for each in reads if not each.together]
     most = max((each.count or 0 for each in alone), default=0)
     sentences = [_sentence(each) for each in alone]
@@ -74,6 +79,7 @@ def _read(result: Mapping[str, Any]) -> str:
         sentences = ["every column of the table is constant: there is nothing to learn of its samples."]
         quantities = (*quantities, "gram")
     sentences = [*(_capital(sentence) for sentence in sentences), *_also(rows, quantities)]
+    sentences += _not_analysed(rows)
     if any("not recorded" in row["detail"] for row in rows):
         sentences.append("Payloads were not all recorded, so more may follow.")
     return " ".join(sentences) if sentences else _nothing(mine, words)
@@ -84,7 +90,13 @@ def _constant(result: Mapping[str, Any]) -> bool:
     return set(result.get("config", {}).get("distinct") or ()) == {1}
 
 
-def _reading(party: str, rows: Sequence[Mapping[str, Any]], words: str, total: int) -> Read | None:
+def _owners(party: str) -> list[int]:
+    """The numbers of the owners in a coalition."""
+    return [index_of(each) for each in party.split(", ") if role_of(each) is DATA_OWNER]
+
+
+def _reading(party: str, rows: Sequence[Mapping[str, Any]], words: str, total: int, own: int) -> Read | None:
+    """`own`: samples of the party itself."""
     strong = [row for row in rows if row["how"] in _READS]
     if not strong:
         return None
@@ -93,8 +105,12 @@ def _reading(party: str, rows: Sequence[Mapping[str, Any]], words: str, total: i
     }
     whole = next((row["of"] for row in strong if _whole(row["of"], total)), "")
     others = [row["of"] for row in strong if not row["data"].get("samples")]
+    if known and any(row["data"].get("samples") == [] for row in strong):
+        others = [f"{of}, which may be among them" if "not known" in of else of for of in others]
     if whole or (total and len(known) == total):
         count, told = total, whole or f"all {total} samples"
+    elif known and own and len(known) == total - own:
+        count, told = len(known), f"all {len(known)} samples of others"
     elif known:
         count, told = len(known), f"{len(known)} of {total} samples" if total else f"{len(known)} samples"
         told += f" and {_and([_of(each, words) for each in dict.fromkeys(others)])}" if others else ""
@@ -132,6 +148,12 @@ def _weakly(row: Mapping[str, Any], words: str) -> str:
         determines="determine" if many else "determines", narrows="narrow" if many else "narrows",
     )  # fmt: skip
     return f"{said}."
+
+
+def _not_analysed(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """That a view was not read to its end, as after a message that its receiver could not take."""
+    later = any(row["quantity"] == "messages" and row["how"] == "not analysed" for row in rows)
+    return ["Messages after an owner was left out were not analysed, so more may follow."] if later else []
 
 
 def _also(rows: Sequence[Mapping[str, Any]], but: Sequence[str]) -> list[str]:

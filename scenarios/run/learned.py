@@ -101,17 +101,37 @@ def smallest_coalitions(run: RunFolder, make: MakeAdversary) -> list[Found]:
     ones they are, is not asked. Owners are alike, so two stand for all.
     """
     _complete(run)
-    found: list[Found] = []
+    found, config = list[Found](), run.config()
+    total = sum(getattr(config, "column_samples", ()) or getattr(config, "counts", ()))
     adversary = make(run.view_sources((next(iter(run.sources)),)))
     try:
         for coalition in _candidates(run):
             if not any(set(old.coalition) <= set(coalition) for old in found if old.settles):
                 lines = held_against_audit(run, _of(run, adversary, coalition))
-                of_others = [line for line in lines if line.quantity in _SAMPLES and line.how != "own"]
-                found.append(Found(coalition, max(of_others, key=_said, default=None)))
+                found.append(Found(coalition, _united(lines, total)))
     finally:
         adversary.close()
     return found
+
+
+def _united(lines: Sequence[Learned], total: int) -> Learned | None:
+    """The line that says most of samples of others; of all samples that such lines read, where several do."""
+    of_others = [line for line in lines if line.quantity in _SAMPLES and line.how != "own"]
+    most = max(of_others, key=_said, default=None)
+    if most is None:
+        return None
+    later = next((x.detail for x in lines if x.quantity == "messages" and x.how == "not analysed"), "")
+    most = dataclasses.replace(most, detail=f"{most.detail}; not analysed: {later}") if later else most
+    runs = [run for line in of_others if reads(line) for run in line.data.get("samples", ())]
+    index = sorted({i for start, stop in runs for i in range(start, stop)})
+    if not reads(most) or len(index) <= _said(most)[1]:
+        return most
+    of = f"all {total} samples" if len(index) == total else f"{len(index)} of {total} samples"
+    edges = [k for k, i in enumerate(index) if not k or index[k - 1] != i - 1]
+    ends = [index[k - 1] + 1 for k in edges[1:]] + [index[-1] + 1]
+    united = [[index[k], end] for k, end in zip(edges, ends, strict=True)]
+    detail = f"by several lines together; {most.detail}"
+    return dataclasses.replace(most, of=of, detail=detail, data={**most.data, "samples": united})
 
 
 def _complete(run: RunFolder) -> None:

@@ -124,7 +124,7 @@ def _parted(place: str) -> tuple[str, str]:
         raise ConfigError(
             f"--log-to {tool}: {TOOLS[tool].package} is not installed: pip install 'keyhole[{tool}]'"
         )
-    return tool, where if "://" in where else str(Path(where).resolve())
+    return tool, where if "://" in where else str(Path(where).expanduser().resolve())
 
 
 class Logged:
@@ -182,10 +182,10 @@ def logged(experiment: Experiment, run: RunFolder, log: Callable[..., None]) -> 
         tool, where = _parted(place)
         try:
             sinks[place] = TOOLS[tool].open(where, run)
-        except DataError:
-            raise
+        except DataError as cause:
+            raise DataError(f"--log-to {tool}: {cause}") from None
         except Exception as cause:
-            said = " ".join(str(cause).split())[:200].replace(where, _public(where))
+            said = " ".join(str(cause).split()).replace(where, _public(where))[:200]
             said += "; for a data base: pip install mlflow" if where.startswith("sqlite") else ""
             raise DataError(f"--log-to {tool}: {_public(where)} cannot be opened: {said}") from None
     found = Logged(sinks, experiment, log)
@@ -200,7 +200,8 @@ def logged(experiment: Experiment, run: RunFolder, log: Callable[..., None]) -> 
 
 def _public(where: str) -> str:
     """An address without the name and password that may stand in it."""
-    return re.sub(r"//[^/@]*@", "//", where)
+    scheme, slashes, rest = where.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}" if slashes else where
 
 
 def _free(folder: Path, name: str) -> Path:
@@ -253,7 +254,9 @@ def _texts(result: Mapping[str, Any]) -> dict[str, str]:
         "answer": answer(result),
         "keyhole": result["versions"]["keyhole"],
     }
-    config = {_name("config", name): str(value) for name, value in result["config"].items()}
+    # The seed of the shuffles is a short hash of the run's seed, which gives every key: that could be tried.
+    told = {name: value for name, value in result["config"].items() if name != "seed"}
+    config = {_name("config", name): str(value) for name, value in told.items()}
     config |= {_name("config", f"security.{name}"): line for name, line in result["security"].items()}
     return found | {name: _short(text) for name, text in config.items()}
 

@@ -234,7 +234,7 @@ _HOW = {
     "bounded": "constrained; no rule determines it",
     "undecided": "an audit of a small instance could not tell, or payloads are not recorded",
     "nothing found": "ciphertexts or masked values that nothing here opens",
-    "not analysed": "the protocol states no relation of it",
+    "not analysed": "the protocol states no relation of it, or what is said there",
 }
 
 

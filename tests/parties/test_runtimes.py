@@ -459,4 +459,4 @@ def test_a_host_that_dies_whenever_it_comes_back_ends_the_run(tmp_path, monkeypa
     monkeypatch.setattr(dispatch.Dispatcher, "end_phase", kill_at({3}, ("cloud_trainer",)))
     with pytest.raises(HostLost, match=r"the process that carried cloud_trainer died; its transcript"):
         execute(experiment)
-    assert times == [["cloud_trainer"]] * dispatch._LIVES
+    assert [[spec.name for spec in hosts] for hosts in times] == [["cloud_trainer"]] * dispatch._LIVES

@@ -24,20 +24,23 @@ def alone(sight: Sight) -> Iterator[Told]:
     of others how many there are, since which of a batch they are is not known.
     """
     every = between_known(sight.relations) if sight.payloads else []
-    if all(computable(u.terms, u.steps) for u in every):
+    if every and all(computable(u.terms, u.steps) for u in every):
+        every[0].steps.error(int(np.flatnonzero(every[0].terms)[0]))  # solved for elsewhere, if it was kept
         return
     mine, held = own(sight.relations), own_rows(sight.relations)
     first = sorted(every, key=lambda each: (each.since, each.after.owner))[:_CHANGES]
-    whole, met, left = dict[int, int](), dict[bytes, int](), _WORK
+    whole, placed, met, left = dict[int, int](), set[bytes](), dict[bytes, int](), _WORK
     for moved in unmixed(sight.relations, first):
         left -= moved.matrix.size * (1 if moved.bias is not None else sight.prior.x_max)
         if left < 0:
             break
         rows = {row.tobytes() for row in _rows(moved, sight.prior.x_max)} - held
         index = np.setdiff1d(moved.index, mine)
-        if len(index):
-            met = {row: moved.since for row in rows} | met
-            whole |= {int(i): moved.since for i in index if len(rows) >= len(index) and int(i) not in whole}
+        if len(index) and len(rows) >= len(index):
+            whole |= {int(i): moved.since for i in index if int(i) not in whole}
+            placed |= rows
+        elif len(index):
+            met |= {row: moved.since for row in rows if row not in met}
     how = f"whole rows of changes of known maps, not tried beyond {_CHANGES} changes and some seconds"
     if whole:
         index = np.array(sorted(whole), np.int64)
@@ -45,12 +48,13 @@ def alone(sight: Sight) -> Iterator[Told]:
         yield Told(
             "samples", sight.of(index, mine), "exact", said, max(whole.values()), samples=index, by="alone"
         )
-    if met and len(whole) < sum(sight.counts) - len(mine):
+    met = {row: since for row, since in met.items() if row not in placed}
+    if met:
         # No positions: a larger view, of which other rows are its own, is not asked for the same ones.
         of = f"{len(met)} of {sum(sight.counts)} samples (positions not known)"
         said = f"moved a unit alone, which of their batches is not known: {how} (bias, exclusive)"
         none = np.zeros(0, np.int64)
-        yield Told("samples", of, "exact", said, min(met.values()), samples=none, by="some alone")
+        yield Told("samples", of, "exact", said, max(met.values()), samples=none, by="some alone")
 
 
 def pruned(sight: Sight) -> Iterator[Told]:

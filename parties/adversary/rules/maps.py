@@ -175,7 +175,7 @@ def _spanned(sight: Sight, every: list[Update], solved: set[int], told: set[int]
     limits = f"{_SPANNED} samples in a sum, and some seconds"
     known = solved | found.keys()
     if found:
-        rows, since = np.array(sorted(found), np.int64), max(found.values())
+        rows, since = np.array(sorted(known), np.int64), max(found.values())  # with those of first changes
         said = f"the whole points of the spans of changes, not tried beyond {limits} (lattice-span)"
         yield Told("samples", sight.of(rows, mine), "exact", said, since, samples=rows, by="spans")
     part = [each for each in part if not each[1] <= known | told]
