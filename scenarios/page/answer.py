@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from protocols.language.roles import DATA_OWNER, index_of, role_of
+from protocols.language.roles import DATA_OWNER
 from scenarios.run.learned import strongest
 from scenarios.show.units import samples_in, span
 
@@ -92,7 +92,8 @@ def _constant(result: Mapping[str, Any]) -> bool:
 
 def _owners(party: str) -> list[int]:
     """The numbers of the owners in a coalition."""
-    return [index_of(each) for each in party.split(", ") if role_of(each) is DATA_OWNER]
+    numbers = (each.partition(f"{DATA_OWNER.value}:")[2] for each in party.split(", "))
+    return [int(number) for number in numbers if number.isdecimal() and number.isascii()]
 
 
 def _reading(party: str, rows: Sequence[Mapping[str, Any]], words: str, total: int, own: int) -> Read | None:

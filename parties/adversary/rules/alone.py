@@ -24,8 +24,9 @@ def alone(sight: Sight) -> Iterator[Told]:
     of others how many there are, since which of a batch they are is not known.
     """
     every = between_known(sight.relations) if sight.payloads else []
-    if every and all(computable(u.terms, u.steps) for u in every):
-        every[0].steps.error(int(np.flatnonzero(every[0].terms)[0]))  # solved for elsewhere, if it was kept
+    if all(computable(u.terms, u.steps) for u in every):  # solved for elsewhere, if it was kept
+        for update in every[:1]:
+            update.steps.error(int(np.flatnonzero(update.terms)[0]))
         return
     mine, held = own(sight.relations), own_rows(sight.relations)
     first = sorted(every, key=lambda each: (each.since, each.after.owner))[:_CHANGES]
