@@ -501,7 +501,7 @@ def _hold_out(raw: Raw, seed: int) -> Raw:
     if not len(test):
         raise DataError(
             f"expected two samples of some class, to hold out a fifth of them as the test set, got "
-            f"{len(raw.labels)} of {len(last)} classes"
+            f"{len(raw.labels)} of {len(np.unique(raw.labels))} classes"
         )
     rest = np.setdiff1d(np.arange(len(raw.labels)), test)
     train = np.random.default_rng((seed, 1)).permutation(rest)

@@ -107,7 +107,7 @@ def _reading(party: str, rows: Sequence[Mapping[str, Any]], words: str, total: i
     whole = next((row["of"] for row in strong if _whole(row["of"], total)), "")
     others = [row["of"] for row in strong if not row["data"].get("samples")]
     if known and any(row["data"].get("samples") == [] for row in strong):
-        others = [f"{of}, which may be among them" if "not known" in of else of for of in others]
+        others = [of.replace("positions not known", "positions not known, perhaps the same") for of in others]
     if whole or (total and len(known) == total):
         count, told = total, whole or f"all {total} samples"
     elif known and own and len(known) == total - own:

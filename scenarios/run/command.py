@@ -165,8 +165,10 @@ def run_resumed(
 ) -> None:
     """Go on with a run that was stopped, or with a grid of runs."""
     from scenarios.run.execute import resume
+    from scenarios.run.log_to import checked
     from scenarios.study.grid import grid_of, is_grid
 
+    checked(log_to)
     if is_grid(path):
         plan = grid_of(path).with_given({"log_to": log_to})
         run_grid_of(plan, {"out": path, "json": as_json, "quiet": quiet})

@@ -5,11 +5,12 @@ import shutil
 import pytest
 
 from parties.adversary.adversary import Adversary
+from parties.adversary.attack import Learned
 from parties.adversary.rules import maps
 from protocols.network.config import Authority
 from scenarios.run.attacks import attack_run
 from scenarios.run.folder import load_run
-from scenarios.run.learned import QUANTITIES, learned, learned_rows, smallest_coalitions, strongest
+from scenarios.run.learned import QUANTITIES, _united, learned, learned_rows, smallest_coalitions, strongest
 from scenarios.show.charts import draw_knowledge
 from tests.conftest import MANY, TINY
 from tests.scenarios.test_attacks import ENOUGH
@@ -150,3 +151,18 @@ def test_a_damaged_run_folder_is_said_in_one_line(runs, tmp_path, capsys, fault)
     said = capsys.readouterr().err.strip()
     assert ended.value.code == 1 and "\n" not in said and ("missing" in said or "transcript" in said)
     assert load_run(tmp_path / "run").path
+
+
+def test_a_coalition_is_told_all_that_its_lines_read_together():
+    def line(of, how, samples, detail="one"):
+        return Learned("cloud_trainer", "samples", of, how, detail, 0, {"samples": samples})
+
+    lines = [
+        line("8 of 48 samples", "exact", [[0, 8]]),
+        line("20 of 48 samples", "exact", [[6, 12], [20, 34]]),
+    ]
+    found = _united([*lines, line("all 48 samples", "bounded", [[0, 48]])], 48)
+    assert (found.of, found.how, found.data["samples"]) == ("26 of 48 samples", "exact", [[0, 12], [20, 34]])
+    assert _united([*lines, line("the rest", "clear", [[12, 20], [34, 48]])], 48).of == "all 48 samples"
+    dropped = Learned("cloud_trainer", "messages", "all parties", "not analysed", "after message 18", None)
+    assert _united([lines[0], dropped], 48).detail == "one; not analysed: after message 18"

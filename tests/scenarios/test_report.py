@@ -81,6 +81,9 @@ def test_the_answer_says_who_reads_what(rows, said):
     assert said_of(*rows) == said
 
 
+SOME = "11 of 40 samples (positions not known)"
+
+
 def part(start, stop, **given):
     return row(of=f"{stop - start} of 40 samples", data={"samples": [[start, stop]]}, **given)
 
@@ -96,10 +99,21 @@ def part(start, stop, **given):
      ["can compute 2 of 40", "The cloud trainer determines all 40 samples, since step 2, up to"]),
     ([row(of="8 samples of data_owner:0"), row(of="8 samples of data_owner:1")],
      ["8 samples of data_owner:0 and 8 samples of data_owner:1 exactly"]),
+    ([part(0, 30, party="key_authority"), row(party="key_authority", of=SOME, data={"samples": []})],
+     ["30 of 40 samples and 11 of 40 samples (positions not known, perhaps the same) exactly"]),
+    ([row(of=SOME, data={"samples": []})],
+     ["The cloud trainer can compute 11 of 40 samples (positions not known) exactly, since step 2."]),
+    ([part(0, 30), row(quantity="messages", how="not analysed", of="all parties", since_round=None)],
+     ["Messages after an owner was left out were not analysed, so more may follow."]),
 ])  # fmt: skip
 def test_the_answer_never_says_less_than_the_lines(rows, said):
     content = result(*rows) | {"config": {"counts": [40]}}
     assert all(each in answer(content) for each in said), answer(content)
+
+
+def test_an_owner_that_reads_everybody_else_reads_all_of_others():
+    content = result(part(10, 40, party="data_owner:0")) | {"config": {"counts": [10, 30]}}
+    assert "Data owner 0 can compute all 30 samples of others exactly, since step 2." in answer(content)
 
 
 def test_the_answer_of_a_run_in_the_clear(runs):
