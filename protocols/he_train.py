@@ -673,4 +673,6 @@ def looked_for(view: View) -> tuple[dict[str, str], str]:
 
 
 _SEALED = MappingProxyType({"ct_x": "samples", "ct_y": "labels", "ct_w": "weights"})
-_MODELS = "of one call of a sieve; the standard counts all calls and their steps, and so has 128 bit"
+_MODELS = (
+    "of one call of a sieve; the standard's 128 bit count all calls and their steps, and are 99 of these"
+)

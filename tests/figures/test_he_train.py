@@ -72,7 +72,7 @@ def test_the_clouds_ledger_says_nothing_found_and_what_was_tried(runs):
     for said in (
         "no mask comes twice, none is read without a key",
         "(of products and rotations, and of W = 0) have noise",
-        "the standard counts all calls and their steps, and so has 128 bit",
+        "of one call of a sieve; the standard's 128 bit count all calls and their steps, and are 99 of these",
     ):
         assert all(said in line.detail for line in mine)
     owner = {(line.quantity, line.how) for line in ledger(run, "data_owner:0")}
