@@ -64,6 +64,7 @@ NAME = "he_train"
 SUMMARY = "the cloud trains on samples, labels and weights under homomorphic encryption; the owner refreshes"
 SECURITY = "the cloud sees ciphertexts alone (IND-CPA, not IND-CPA^D); the owner sees the model"
 ROLES = (DATA_OWNER, CLOUD_TRAINER)
+MANY_OWNERS = False
 
 _SIGMOID = (0.5, 0.197, -0.004)  # 1/2 + .197 z - .004 z^3
 
