@@ -49,7 +49,7 @@ from protocols.crypto import ckks
 from protocols.crypto.ckks import CkksCiphertext, CkksFresh, CkksKeys, CkksParams
 from protocols.crypto.integers import core_svp
 from protocols.language import relations as relation
-from protocols.language.errors import ConfigError, MalformedError
+from protocols.language.errors import BoundError, ConfigError, MalformedError
 from protocols.language.figure import Arrow
 from protocols.language.options import as_in, option
 from protocols.language.roles import CLOUD_TRAINER, DATA_OWNER, role_of
@@ -64,6 +64,7 @@ NAME = "he_train"
 SUMMARY = "the cloud trains on samples, labels and weights under homomorphic encryption; the owner refreshes"
 SECURITY = "the cloud sees ciphertexts alone (IND-CPA, not IND-CPA^D); the owner sees the model"
 ROLES = (DATA_OWNER, CLOUD_TRAINER)
+MANY_OWNERS = False
 
 _SIGMOID = (0.5, 0.197, -0.004)  # 1/2 + .197 z - .004 z^3
 
@@ -418,24 +419,32 @@ def move_encrypted(state: Cloud, batch: int) -> Any:
 
 def logistic_step(config: Options, engine: Any, w: list[Any], x: list[Any], y: list[Any]) -> list[Any]:
     """W - lr (sigma(z_j) - y_j) x_j: four levels."""
-    where, (_, slope, cubic), lr = layout(config), _SIGMOID, config.lr
+    where, (cubic, slope, lr) = layout(config), factors(config)
     z = engine.total(w, x).summed(where.stride, where.columns)  # level 3
-    error = z * (cubic * lr) * (z * z) + z * (slope * lr) - y[0] * lr  # level 1
+    error = z * cubic * (z * z) + z * slope - y[0] * lr  # level 1
     return [mine - error * column for mine, column in zip(w, x, strict=True)]
+
+
+def factors(config: Options) -> tuple[float, ...]:
+    """Public reals of a step that lr is in: of its polynomial, or of the derivative of it, and lr."""
+    (_, linear, cubic), lr = _SIGMOID, config.lr
+    if not config.hidden_units:
+        return cubic * lr, linear * lr, lr
+    return (2 * lr, lr) if config.polynomial is Polynomial.SQUARE else (3 * cubic * lr, linear * lr, lr)
 
 
 def hidden_step(config: Options, engine: Any, w: list[Any], x: list[Any], y: list[Any]) -> list[Any]:
     """The same through a hidden layer, of both layers: six levels, or seven."""
-    where, lr = layout(config), config.lr
+    where, (*slopes, lr) = layout(config), factors(config)
     w1, w2 = w[: where.parts], w[where.parts :]
     z = engine.total(w1, x).summed(where.stride, where.columns)
     square = z * z
     if config.polynomial is Polynomial.SQUARE:
-        a, slope = square, z * (2 * lr)  # lr times the derivative
+        a, slope = square, z * slopes[0]  # lr times the derivative
     else:
         constant, linear, cubic = _SIGMOID
         a = z * cubic * square + z * linear + constant
-        slope = square * (3 * cubic * lr) + linear * lr
+        slope = square * slopes[0] + slopes[1]
     errors = [(a * row).summed(where.block, where.units) - target for row, target in zip(w2, y, strict=True)]
     back = engine.total(errors, w2) * slope
     return [
@@ -563,6 +572,11 @@ def check(config: Options) -> None:
     if config.encryption is Encryption.NONE:
         return
     layout(config)
+    for factor in factors(config):
+        try:
+            ckks.check_factor(factor)
+        except BoundError as cause:
+            raise ConfigError(f"--lr {config.lr:g} gives {cause}") from None
     if not ckks.available():
         raise ConfigError(f"he-train computes with TenSEAL, which is not installed: {ckks.INSTALL}")
 
@@ -609,6 +623,7 @@ def relations(view: View) -> Iterator[relation.Relation]:
         yield relation.Plain(labels=("w",))
         return
     yield from samples.owned("weights", DATA_OWNER.value, view, "it decrypts them at every refresh")
+    yield from samples.owned("master key", DATA_OWNER.value, view, "drawn by the owner itself")
     if view.parties == (CLOUD_TRAINER.value,):
         yield relation.Unopened(np.arange(view.config.counts[0]), lambda: looked_for(view))
     sealed = ["keys", "ct_w", "ct_x", "ct_y"]
@@ -622,21 +637,43 @@ def relations(view: View) -> Iterator[relation.Relation]:
     )
 
 
-def looked_for(view: View) -> tuple[bool, str]:
-    """Whether something shows through the ciphertexts of a view without the key, and what was tried."""
-    params, count, masks, through = view.config.params, 0, set(), False
-    for label in ("ct_x", "ct_y", "ct_w"):
-        for row in view.rows(label, Kind.RECEIVED):
+def looked_for(view: View) -> tuple[dict[str, str], str]:
+    """How samples, labels, weights, and the key if it is found, show through the messages of a view without
+    the key, and what was tried.
+    """
+    config: Options = view.config
+    count, masks, found = 0, list[bytes](), dict.fromkeys(_SEALED.values(), "nothing found")
+    read, opened = False, False
+    for row in view.rows("keys", Kind.RECEIVED):
+        keys = view.value(row)
+        masks.append(keys.seed)
+        opened = opened or ckks.opens_keys(keys)
+    for label, quantity in _SEALED.items():
+        for k, row in enumerate(view.rows(label, Kind.RECEIVED)):
             ct = view.value(row)
             count += ct.shape[0]
-            masks.add(ct.seed)
-            through = through or ckks.shows_through(ct)
-    messages = sum(1 for label in ("ct_x", "ct_y", "ct_w") for _ in view.rows(label, Kind.RECEIVED))
-    again = len(masks) < messages
-    beta = ckks.block_size(params)
+            masks.append(ct.seed)
+            if ckks.shows_through(ct):
+                read, found[quantity] = True, "exact"
+            if label == "ct_w" and k == 0 and not config.hidden_units:  # W = 0, as everybody knows
+                opened = opened or ckks.opens_zeros(ct)
+    again = len(set(masks)) < len(masks)
+    if again:
+        found = {quantity: "bounded" if how == "nothing found" else how for quantity, how in found.items()}
+    if opened:
+        found = dict.fromkeys((*found, "master key"), "exact")
+    tried = "of products and rotations" if config.hidden_units else "of products and rotations, and of W = 0"
+    beta = ckks.block_size(config.params)
     said = (
         f"{count} ciphertexts: {'a mask comes twice' if again else 'no mask comes twice'}, "
-        f"{'one is' if through else 'none is'} read without a key; not tried: the key, "
-        f"which takes BKZ of block size {beta} (core-SVP {core_svp.bits(beta):.0f} bit)"
+        f"{'one is' if read else 'none is'} read without a key; encryptions of zero ({tried}) "
+        f"{'open the key' if opened else 'have noise, and do not open the key'}; not tried: "
+        f"to find it by BKZ of block size {beta} (core-SVP {core_svp.bits(beta):.0f} bit: {_MODELS})"
     )
-    return again or through, said
+    return found, said
+
+
+_SEALED = MappingProxyType({"ct_x": "samples", "ct_y": "labels", "ct_w": "weights"})
+_MODELS = (
+    "of one call of a sieve; the standard's 128 bit count all calls and their steps, and are 99 of these"
+)

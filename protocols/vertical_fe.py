@@ -463,6 +463,8 @@ def check(config: Options) -> None:
     most = config.batch if config.mode is Mode.QUADRATIC else config.features
     if config.key_budget and config.mode is Mode.CLEAR:
         raise ConfigError("--defence key-budget: nobody issues keys in the clear")
+    if config.on_refusal is OnRefusal.STOP and not config.key_budget:
+        raise ConfigError("--on-refusal stop: without --defence key-budget:R no key is refused")
     if config.key_budget >= max(most, config.features):
         raise ConfigError(
             f"--defence key-budget would never refuse: n = {config.features} is the largest rank"
@@ -490,7 +492,7 @@ def payload_nbytes(config: Options) -> int:
 
 def unprotected(config: Options) -> tuple[str, Options]:
     """The baseline: the same training in the clear."""
-    return NAME, replace(config, mode=Mode.CLEAR, key_budget=0)
+    return NAME, replace(config, mode=Mode.CLEAR, key_budget=0, on_refusal=OnRefusal.FREEZE)
 
 
 def kept(state: State) -> dict[str, Any]:

@@ -39,7 +39,8 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -298,6 +299,12 @@ def decrypt(sk: CkksSecretKey, ct: CkksCiphertext) -> tuple[Reals, float]:
     return found.real.copy(), float(np.abs(found.imag).max(initial=0))
 
 
+def check_factor(value: float) -> None:
+    """Refuse, by `BoundError`, a public real that rounds to 0 at the scale, or that no slot can hold."""
+    if not 1 / SCALE <= abs(value) < _LARGEST:
+        raise BoundError(f"a factor of {value:g}; expected {1 / SCALE:.1g} to {_LARGEST:.1g}")
+
+
 def encoded(values: Reals, scale: float) -> NDArray[np.int64]:
     """Whole coefficients (N, d) of reals (N, d / 2)."""
     d = 2 * values.shape[1]
@@ -326,12 +333,60 @@ def shows_through(ct: CkksFresh) -> bool:
     return bool((spread.mean(axis=1) < primes[0] / 8).any())  # uniform ones have a mean of q / 4
 
 
+def opens_keys(keys: CkksKeys) -> bool:
+    """Whether s follows from key-switching keys: digit i encrypts zero at every prime but the i-th."""
+    wide, d = len(keys.params.primes), keys.params.dimension
+    a = _uniform(keys.seed, keys.c0.shape[:2], keys.params.primes, d)[:, :, :_BOTTOM]
+    c0 = keys.c0.reshape(-1, wide, d)[:, :_BOTTOM]
+    return _solved(c0, a.reshape(c0.shape), keys.params)
+
+
+def opens_zeros(ct: CkksFresh) -> bool:
+    """Whether s follows from a message that is known to hold zeros."""
+    primes = ct.params.primes[: ct.c0.shape[1]]
+    a = _uniform(ct.seed, (len(ct.c0),), primes, ct.params.dimension)
+    return _solved(ct.c0[:, :_BOTTOM], a[:, :_BOTTOM], ct.params)
+
+
+def _solved(c0: NDArray[np.uint32], a: Words, params: CkksParams) -> bool:
+    """Whether -c0 / a of a row (N, 2, d), or of the difference of two in a row, has entries -1, 0, 1 at a
+    prime: so it is s where an encryption of zero lacks noise, or two of them have the same.
+    """
+    p = _column(params.primes[:_BOTTOM])
+    first, second = c0.astype(np.uint64), a
+    first = np.concatenate([first, (first[1:] + p - first[:-1]) % p])
+    second = np.concatenate([second, (second[1:] + p - second[:-1]) % p])
+    quotient = _restored((p - first) % p * _inverse(second, params.primes[:_BOTTOM]) % p, params)
+    return bool(((quotient <= 1) | (quotient == p - 1)).all(axis=-1).any())
+
+
+def _inverse(values: Words, primes: Sequence[int]) -> Words:
+    """1 / values (..., l, d) at each prime, by Fermat; of 0 it is 0."""
+    found = np.ones_like(values)
+    for row, prime in enumerate(primes):
+        p = np.uint64(prime)
+        for bit in bin(prime - 2)[2:]:
+            found[..., row, :] = found[..., row, :] * found[..., row, :] % p
+            if bit == "1":
+                found[..., row, :] = found[..., row, :] * values[..., row, :] % p
+    return found
+
+
 def block_size(params: CkksParams) -> int:
     """Of BKZ that finds s, by the estimate of `core_svp`, from key-switching keys, whose modulus is q P."""
     return core_svp.lwe_block_size(params.dimension, sum(map(math.log2, params.primes)), _TERNARY, _SIGMA)
 
 
 # --- who computes
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """What SEAL refuses to compute, as `BoundError`: reals too large or too small for their level."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as cause:
+        raise BoundError(f"SEAL cannot compute this: {cause}") from None
 
 
 class Engine:
@@ -385,6 +440,7 @@ class Engine:
             self.seal.Ciphertext(), _seal_ciphertext(self._id(level), halves, self.params.scale(level))
         )
 
+    @_bounded()
     def total(self, vectors: Sequence[Slots], others: Sequence[Slots]) -> Slots:
         """sum_k vectors_k * others_k, relinearised and rescaled once."""
         level = _spendable(min(each.level for each in (*vectors, *others)))
@@ -399,6 +455,7 @@ class Engine:
         self.evaluator.relinearize_inplace(summed, self._relin)
         return self._rescaled(summed, level)
 
+    @_bounded()
     def scaled(self, x: Slots, factor: float) -> Slots:
         """x times a public real."""
         level, params = _spendable(x.level), self.params
@@ -407,12 +464,14 @@ class Engine:
         self.evaluator.multiply_plain(x.raw, self._plain(factor, level, scale), found)
         return self._rescaled(found, level)
 
+    @_bounded()
     def shifted(self, x: Slots, constant: float) -> Slots:
         """x plus a public real."""
         found = self.seal.Ciphertext()
         self.evaluator.add_plain(x.raw, self._plain(constant, x.level, self.params.scale(x.level)), found)
         return Slots(self, found, x.level)
 
+    @_bounded()
     def combined(self, x: Slots, y: Slots, sign: int) -> Slots:
         """x + y, or x - y."""
         level, found = min(x.level, y.level), self.seal.Ciphertext()
@@ -420,12 +479,14 @@ class Engine:
         verb(x.at(level).raw, y.at(level).raw, found)
         return Slots(self, found, level)
 
+    @_bounded()
     def rotated(self, x: Slots, step: int) -> Slots:
         """x with slot i + step, of all in a circle, at slot i."""
         found = self.seal.Ciphertext()
         self.evaluator.rotate_vector(x.raw, step, self._galois, found)
         return Slots(self, found, x.level)
 
+    @_bounded()
     def lowered(self, x: Slots, level: int) -> Slots:
         """x at a lower level: one product with 1, and primes that are dropped."""
         above = x.raw

@@ -35,6 +35,7 @@ class Defaults:
         "label",
         "even",
     )  # how owners may share the data; `columns`: slices of every sample
+    MANY_OWNERS: bool = True  # False: one owner has all data
 
     @staticmethod
     def check(config: Any) -> None:
@@ -108,6 +109,7 @@ class ProtocolFile(Protocol):
     roles: Callable[[Any], tuple[Role, ...]]
     PREDICT: Figure
     SPLITS: tuple[str, ...]
+    MANY_OWNERS: bool
     predict: Callable[[Any, Any, int], Iterator[Any]]
     check: Callable[[Any], None]
     describe: Callable[[Any], dict[str, str]]

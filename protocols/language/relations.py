@@ -421,11 +421,12 @@ class Opaque(Relation):
 class Unopened(Relation):
     """Ciphertexts of samples, their labels, and weights trained on them, under a key that the view lacks.
 
-    `tried()`: whether something shows through them after all, and in words what was looked for.
+    `tried()`: how each quantity shows through them after all, in words of the ledger ("nothing found",
+    "bounded", "exact"), and what was looked for.
     """
 
     samples: Positions
-    tried: Callable[[], tuple[bool, str]]
+    tried: Callable[[], tuple[dict[str, str], str]]
 
 
 @dataclass(frozen=True, eq=False)

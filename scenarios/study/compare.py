@@ -189,9 +189,11 @@ def _lacking(contender: Contender, options: Given) -> tuple[str, ...]:
     has = contender.scenario.options()
     aliases = {each.about.alias for each in has.values()}
     lacking = [name for name in given_only(options) if name not in has and name not in aliases]
-    split = options.get("split")
-    if split and Split(split).value not in contender.scenario.protocol.SPLITS:
+    protocol, split = contender.scenario.protocol, options.get("split")
+    if split and Split(split).value not in protocol.SPLITS:
         lacking.append("split")
+    if (options.get("owners") or 1) > 1 and not protocol.MANY_OWNERS:
+        lacking.append("owners")
     if options.get("group") and "group" not in lacking and not _uses_group(contender, options):
         lacking.append("group")
     return tuple(lacking)

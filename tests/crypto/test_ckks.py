@@ -168,3 +168,90 @@ def test_a_ciphertext_without_a_mask_is_told_from_one_with(instance):
     assert not ckks.shows_through(fresh)
     bare = replace(instance.sk, s=np.zeros_like(instance.sk.s))
     assert ckks.shows_through(ckks.encrypt(bare, instance.x[None] / 8, instance.coins))
+
+
+def quiet(self, sigma, *shape):
+    return np.zeros(shape, np.int64)
+
+
+def constant(self, sigma, *shape):
+    """Noise of which every row is the same."""
+    return np.broadcast_to(np.random.default_rng(3).normal(0, sigma, shape[-1]).round().astype(int), shape)
+
+
+def noise(sk, c0, a, plain):
+    """e (..., d) of (-a s + e + m, a), residues (..., l, d), given m as transforms; alike at all primes."""
+    params = sk.params
+    p = np.array(params.primes[: c0.shape[-2]], np.uint64)[:, None]
+    s = ckks._transformed(sk.s.astype(np.int64), params)[: len(p)]
+    rest = (c0.astype(np.uint64) + a * s % p + p - plain) % p
+    e = ckks._restored(rest, params).astype(np.int64)
+    e = np.where(e > p.astype(np.int64) // 2, e - p.astype(np.int64), e)
+    assert (e == e[..., :1, :]).all()
+    return e[..., 0, :]
+
+
+def check_noise(e):
+    """Rows (N, d) of deviation 3.2 and mean 0, no two of which are alike, or turned by some places."""
+    d = e.shape[1]
+    assert np.abs(e.std(axis=1) - 3.2).max() < 6 * 3.2 / np.sqrt(2 * d)
+    assert np.abs(e.mean(axis=1)).max() < 6 * 3.2 / np.sqrt(d)
+    spectra = np.fft.fft(e / 3.2)
+    for row, spectrum in enumerate(spectra):
+        like = np.fft.ifft(spectra * spectrum.conj()).real / d
+        like[row, 0] -= (e[row] ** 2).mean() / 3.2**2
+        assert np.abs(like).max() < 8 / np.sqrt(d)
+
+
+def test_every_fresh_ciphertext_and_digit_of_a_key_has_noise_of_its_own(instance):
+    sk, values = instance.sk, np.random.default_rng(1).uniform(-1, 1, (3, TOY.slots))
+    found = []
+    for level in (None, 1):
+        fresh = ckks.encrypt(sk, values, instance.coins, level)
+        primes = TOY.primes[: fresh.c0.shape[1]]
+        a = ckks._uniform(fresh.seed, (3,), primes, TOY.dimension)
+        m = ckks.encoded(values, TOY.scale(len(primes) - ckks._BOTTOM))
+        found.append(noise(sk, fresh.c0, a, ckks._transformed(m, TOY)[:, : len(primes)]))
+    d, primes, keys = TOY.dimension, np.array(TOY.primes, np.uint64)[:, None], instance.keys
+    s = ckks._transformed(sk.s.astype(np.int64), TOY)
+    turned = [ckks._transformed(ckks._rotated(sk.s, pow(3, k, 2 * d)), TOY) for k in STEPS]
+    a = ckks._uniform(keys.seed, keys.c0.shape[:2], TOY.primes, d)
+    for k, target in enumerate([s * s % primes, *turned]):
+        plain = np.zeros(a.shape[1:], np.uint64)
+        for i in range(TOY.moduli):
+            plain[i, i] = target[i] * (primes[-1] % primes[i]) % primes[i]
+        found.append(noise(sk, keys.c0[k], a[k], plain))
+    check_noise(np.concatenate(found))
+
+
+@pytest.mark.parametrize("how", [quiet, constant])
+def test_a_key_is_found_where_known_plaintexts_lack_noise(instance, how, monkeypatch):
+    zeros = np.zeros((2, TOY.slots))
+    assert not ckks.opens_zeros(ckks.encrypt(instance.sk, zeros, instance.coins))
+    assert not ckks.opens_keys(instance.keys)
+    monkeypatch.setattr("protocols.crypto.coins.Stream.rounded_gaussian", how)
+    assert ckks.opens_zeros(ckks.encrypt(instance.sk, zeros, instance.coins, 1))
+    assert ckks.opens_keys(ckks.setup(TOY, instance.coins, STEPS)[0])
+    assert not ckks.opens_zeros(ckks.encrypt(instance.sk, instance.x[None] / 8, instance.coins))
+
+
+def test_what_seal_refuses_to_compute_is_beyond_a_bound(instance):
+    for refused in (
+        lambda: instance.cx * 1e-12,
+        lambda: instance.cx * 1e300,
+        lambda: instance.cx + 1e300,
+        lambda: instance.engine.rotated(instance.cx, 3),
+        lambda: instance.cx - instance.cx,
+    ):
+        with pytest.raises(BoundError, match="SEAL cannot"):
+            refused()
+
+
+def test_a_factor_that_is_accepted_is_no_zero_at_any_level(instance):
+    for factor in (0.9 / ckks.SCALE, 2.0**29, 1e300, float("nan")):
+        with pytest.raises(BoundError, match="factor"):
+            ckks.check_factor(factor)
+    for factor in (1 / ckks.SCALE, -1 / ckks.SCALE):
+        ckks.check_factor(factor)
+        for level in (4, 3, 2, 1):
+            instance.cx.at(level) * factor

@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 
 from parties.adversary.adversary import Adversary
+from parties.adversary.attack import Relations
+from parties.adversary.rules.statements import unopened
+from parties.adversary.rules.told import Sight
 from parties.record.view import Kind
 from protocols import he_train
+from protocols.crypto import ckks
+from protocols.crypto.coins import Coins
 from protocols.he_train import Encryption, Layout, Options, Polynomial
 from protocols.language.errors import ConfigError, MalformedError
+from protocols.language.relations import Unopened
 from scenarios.run.catalogue import find_scenario
 from scenarios.run.experiment import prepare
 from scenarios.study.audits import audited
@@ -63,18 +69,67 @@ def test_the_clouds_ledger_says_nothing_found_and_what_was_tried(runs):
     mine = ledger(run, "cloud_trainer")
     assert {line.quantity for line in mine} == {"samples", "labels", "weights"}
     assert {line.how for line in mine} == {"nothing found"}
-    assert all("no mask comes twice, none is read without a key" in line.detail for line in mine)
+    for said in (
+        "no mask comes twice, none is read without a key",
+        "(of products and rotations, and of W = 0) have noise",
+        "of one call of a sieve; the standard's 128 bit count all calls and their steps, and are 99 of these",
+    ):
+        assert all(said in line.detail for line in mine)
     owner = {(line.quantity, line.how) for line in ledger(run, "data_owner:0")}
-    assert {("weights of every step, by sample", "clear"), ("weights", "own")} <= owner
+    assert {("weights of every step, by sample", "clear"), ("weights", "own"), ("master key", "own")} <= owner
 
 
-def test_a_mask_that_comes_twice_is_reported(runs, monkeypatch):
+SEALED = ("samples", "labels", "weights")
+
+
+def altered(view, monkeypatch, **labels):
+    """The view, with the first message of each of these labels as a function makes it."""
+    firsts = {label: next(iter(view.rows(label, Kind.RECEIVED))) for label in labels}
+
+    def value(row):
+        found = type(view).value(view, row)
+        return labels[row.label](found) if row == firsts.get(row.label) else found
+
+    monkeypatch.setattr(view, "value", value)
+    return he_train.looked_for(view)
+
+
+@pytest.mark.parametrize("pair", [("keys", "ct_x"), ("keys", "ct_w"), ("ct_x", "ct_y")])
+def test_a_mask_that_comes_twice_is_reported(runs, monkeypatch, pair):
+    view = runs("he_train")[0].view("cloud_trainer")
+    assert he_train.looked_for(view)[0] == dict.fromkeys(SEALED, "nothing found")
+    found, said = altered(view, monkeypatch, **dict.fromkeys(pair, lambda it: replace(it, seed=bytes(32))))
+    assert found == dict.fromkeys(SEALED, "bounded") and "a mask comes twice" in said
+
+
+def told(run, tried):
+    """Lines of the rule; `tried`: what was found and said, None without payloads."""
+    stated = Unopened(np.arange(48), lambda: tried)
+    relations = Relations(lambda: iter([stated]), ("cloud_trainer",))
+    return list(unopened(Sight(relations, run.config(), tried is not None)))
+
+
+@pytest.mark.parametrize("label", ["keys", "ct_w"])
+def test_a_key_that_known_plaintexts_open_is_reported(runs, monkeypatch, label):
     run, _ = runs("he_train")
+    config, coins = run.config(), Coins(bytes(32))
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "protocols.crypto.coins.Stream.rounded_gaussian", lambda self, _, *shape: np.zeros(shape, int)
+        )
+        keys, sk = ckks.setup(config.params, coins, he_train.layout(config).rotations)
+        zeros = np.zeros((he_train.layout(config).parts, config.params.slots))
+        made = {"keys": keys, "ct_w": ckks.encrypt(sk, zeros, coins)}[label]
     view = run.view("cloud_trainer")
-    assert he_train.looked_for(view)[0] is False
-    monkeypatch.setattr(view, "value", lambda row: replace(type(view).value(view, row), seed=bytes(32)))
-    found, said = he_train.looked_for(view)
-    assert found and "a mask comes twice" in said
+    found, said = altered(view, monkeypatch, **{label: lambda it: made})
+    assert found == dict.fromkeys((*SEALED, "master key"), "exact") and "open the key" in said
+    lines = [each for each in told(run, (found, said)) if each.how == "exact"]
+    assert [each.quantity for each in lines] == list(found) and all(each.since == 0 for each in lines)
+
+
+def test_without_payloads_the_ledger_does_not_say_that_nothing_was_found(runs):
+    lines = told(runs("he_train")[0], None)
+    assert {(each.quantity, each.how) for each in lines} == {(name, "undecided") for name in SEALED}
 
 
 def test_in_the_clear_the_ledger_shows_the_samples(runs):
@@ -123,6 +178,11 @@ def test_ciphertexts_that_do_not_fit_are_refused():
         ({"polynomial": "square"}, "hidden layer"),
         ({"polynomial": "exact"}, "only with --encryption none"),
         ({"lr": 0.0}, "must be"),
+        ({"lr": 1e-9}, "--lr 1e-09 gives a factor of -4e-12; expected 9e-10 to 5e"),
+        ({"lr": 1e-8, "hidden_units": 2}, "factor of -1.2e-10"),
+        ({"lr": 4e-10, "hidden_units": 2, "polynomial": "square"}, "factor of 8e-10"),
+        ({"lr": 1e9}, "--lr 1e\\+09 gives a factor"),
+        ({"lr": 1e300}, "--lr 1e\\+300 gives a factor"),
     ],
 )
 def test_what_cannot_be_is_refused_before_it_starts(options, said):

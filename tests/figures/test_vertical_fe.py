@@ -161,10 +161,17 @@ def test_a_refused_key_ends_a_run_by_name_and_what_crossed_before_can_be_attacke
 @pytest.mark.parametrize(("more", "said"), [
     ({"mode": "clear", "defence": ("key-budget:3",)}, "nobody issues keys"),
     ({"defence": ("key-budget:64",)}, "would never refuse"),
+    ({"on_refusal": "stop"}, "^--on-refusal stop: without --defence key-budget:R no key is refused$"),
+    ({"on_refusal": "stop", "mode": "fedv"}, "no key is refused"),
 ], ids=str)  # fmt: skip
 def test_a_budget_that_has_no_effect_is_refused(more, said):
     with pytest.raises(ConfigError, match=said):
         small("vertical_fe", **more)
+
+
+def test_the_baseline_of_a_run_that_stops_has_no_budget_and_is_accepted():
+    stops = small("vertical_fe", defence=("key-budget:4",), on_refusal="stop")
+    vertical_fe.check(vertical_fe.unprotected(stops.config)[1])
 
 
 def test_pixels_of_many_levels_are_carried_while_the_weights_are_small(runs):

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from parties.adversary.attack import Learned
 from parties.record.transcript import Record
-from protocols.language.errors import StepError
+from protocols.language.errors import ConfigError, StepError
 from protocols.network.config import Scheme
 from scenarios.run.catalogue import PROTOCOLS, find_scenario
 from scenarios.run.execute import execute
@@ -290,6 +290,39 @@ def test_a_way_to_share_that_a_protocol_has_not_is_ignored_there():
     ]
     said = {each.contender.name: ("--split" in each.ignored, each.refusal) for each in prepared}
     assert said["vertical-fe fedv"] == (True, None) and said["mitig2"] == (False, None)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"dataset": "digits", "samples": 480}, {"dataset": "breast_cancer"}], ids=str
+)
+def test_nobody_refuses_the_documented_comparison_and_one_owner_stands_for_many(asked):
+    prepared = [scenario._prepared(each, {**asked, "owners": 2}) for each in scenario.contenders()]
+    assert [each.refusal for each in prepared if each.refusal] == []
+    owners = {each.contender.name: (each.experiment.owners, each.ignored) for each in prepared}
+    assert owners.pop("he-train") == (1, ("--owners",))
+    assert set(owners.values()) == {(2, ())}
+    (alone,) = (each.experiment.config for each in prepared if each.contender.name == "he-train")
+    assert {sum(alone.counts)} == {sum(each.experiment.config.counts) for each in prepared if
+                                   "columns" not in each.experiment.scenario.protocol.SPLITS}  # fmt: skip
+
+
+def test_who_says_that_it_has_one_owner_refuses_more():
+    for name in {each.scenario.name for each in scenario.contenders()}:
+        if find_scenario(name).protocol.MANY_OWNERS:
+            assert len(small(name, samples=48, owners=2).config.counts) == 2
+        else:
+            with pytest.raises(ConfigError, match="--owners 1, got 2"):
+                small(name, samples=48, owners=2)
+
+
+def test_what_has_one_owner_is_run_in_a_comparison_of_many_and_said(tmp_path, monkeypatch):
+    few(monkeypatch, "plain", "he_train")
+    options = ["--budget", "1e6", "--seed", "1", "--owners", "2", "--out", tmp_path / "out"]
+    outcome = keyhole("run", "compare", *TINY, *options)
+    assert outcome.exit_code == 0, outcome.output
+    content = read(tmp_path / "out")
+    assert {row["status"] for row in content["rows"]} == {"done"}
+    assert any("he-train ignores" in note and "--owners" in note for note in content["notes"])
 
 
 def test_what_each_party_rebuilds_stands_beside_what_it_costs(done, guessed):

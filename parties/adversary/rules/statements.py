@@ -66,13 +66,19 @@ def stated(sight: Sight) -> Iterator[Told]:
 def unopened(sight: Sight) -> Iterator[Told]:
     """Ciphertexts without their key: what was looked for in them, and in vain."""
     for sealed in sight.relations.of(Unopened):
-        found, said = sealed.tried() if sight.payloads else (False, "payloads not recorded: not looked at")
-        how = "bounded" if found else "nothing found"
-        since = 0 if found else None
+        found = dict.fromkeys(("samples", "labels", "weights"), "undecided")
+        said = "payloads not recorded: not looked at"
+        if sight.payloads:
+            found, said = sealed.tried()
         of = sight.of(sealed.samples, sealed.samples[:0])
-        for name in ("samples", "labels"):
-            yield Told(name, of, how, said, since, samples=sealed.samples)
-        yield Told("weights", "all that is trained", how, said, since)
+        for name, how in found.items():
+            since = 0 if how in ("bounded", "exact") else None
+            if name in ("samples", "labels"):
+                yield Told(name, of, how, said, since, samples=sealed.samples)
+            else:
+                yield Told(
+                    name, "all that is trained" if name == "weights" else "its owner", how, said, since
+                )
 
 
 def differenced(sight: Sight) -> Iterator[Told]:
