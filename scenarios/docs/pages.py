@@ -102,9 +102,15 @@ class Rows:
         found = [(page, cells) for page, cells in self._rows if word.search(" ".join(cells[:2]))]
         if not found:
             return []
-        listed = [f"* {': '.join(filter(None, cells))} ([{page.removesuffix('.md')}](../{page}))"
-                  for page, cells in found]  # fmt: skip
+        listed = [
+            f"* {_LINK.sub('](../', ': '.join(filter(None, cells)))} "
+            f"([{page.removesuffix('.md')}](../{page}))"
+            for page, cells in found
+        ]
         return ["## What the tables of these pages say", "\n".join(listed)]
+
+
+_LINK = re.compile(r"\]\((?=[\w-]+\.md)")  # to another page of docs/, of which made pages are a folder below
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

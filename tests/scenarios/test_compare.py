@@ -109,8 +109,8 @@ def test_the_files_fit_their_schema_and_each_other(which, request):
 
 def test_what_an_option_means_nothing_to_is_named(done):
     assert (
-        "mitig2 and fedsgd ignore --weight-scale" in read(done[1])["notes"]
-        and "mitig2 and fedsgd ignore --weight-scale" in done[0].stdout
+        "mitig2, fedsgd and he-train ignore --weight-scale" in read(done[1])["notes"]
+        and "mitig2, fedsgd and he-train ignore --weight-scale" in done[0].stdout
     )
     rows = [refused_row(name, None, "", ["--scheme"]) for name in ("a", "b", "c")]
     assert ignored_notes(rows) == ["a, b and c ignore --scheme"]
