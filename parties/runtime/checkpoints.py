@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -10,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from parties.record.continued import holds_nothing
+from parties.record.log import open_log
 from parties.record.transcript import Frame, Record, Transcript
 from parties.runtime import checkpoint
-from parties.runtime.host import HostSpec
+from parties.runtime.host import HostSpec, whose
 from parties.runtime.stood import revealed_before
 from parties.runtime.worker import Report
-from protocols.language.errors import DataError
-from protocols.language.message import decode
+from protocols.language.errors import DataError, EncodingError
 
 REPEATED = ("step", "query")  # the phases whose rounds are counted
 
@@ -36,38 +35,37 @@ class Checkpoints:
     def lost(self, reports: Sequence[Report]) -> bool:
         """Whether a host could not write one; then no more are asked for."""
         why = next((report.unkept for report in reports if report.unkept), "")
+        self._unkept(why)
+        return bool(why)
+
+    def _unkept(self, why: str) -> None:
         if why and not self.unkept:
             self.unkept, self.every = why, 0
             self.told(why)
-        return bool(why)
 
     def keep(self, spec: HostSpec, seq: int, frame: Frame) -> None:
         """Keep what was revealed, where no transcript does: a script that goes on needs it again."""
         if self.every and spec.checkpoints is not None and spec.kept.record is Record.HEADERS:
-            path = _revealed(spec, seq)
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            part = path.with_name(f".{path.name}.part")
-            part.unlink(missing_ok=True)
-            with open(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
-                file.write(frame.data)
-            part.replace(path)
+            try:
+                checkpoint.write_revealed(Path(spec.checkpoints), seq, frame)
+            except EncodingError as cause:
+                self._unkept(str(cause))
 
     def revealed(self, spec: HostSpec, seq: int) -> Any:
         """What was revealed before the checkpoint that the run goes on from."""
-        path = _revealed(spec, seq)
-        return decode(path.read_bytes()) if path.is_file() else revealed_before(spec, seq)
-
-
-def _revealed(spec: HostSpec, seq: int) -> Path:
-    return Path(spec.checkpoints or ".") / f"revealed.{seq}"
+        found = None
+        if spec.checkpoints is not None:
+            found = checkpoint.revealed(Path(spec.checkpoints), spec.transcript, seq)
+        return revealed_before(spec, seq) if found is None else found
 
 
 def from_checkpoint(specs: Sequence[HostSpec]) -> list[HostSpec]:
-    """Hosts as they go on from the last checkpoint that all of them have, or from the beginning."""
-    numbers = [
-        {n for n in checkpoint.found(_folder(spec), spec.name) if n > 0 and _holds(spec, n)} for spec in specs
-    ]
-    start = max(set.intersection(*numbers), default=0) if numbers else 0
+    """Hosts as they go on from the last checkpoint that all of them have, or from the beginning. One that is
+    damaged, or of another run, is refused with a line in the log.
+    """
+    numbers = [{n for n in checkpoint.found(_folder(spec), spec.name) if n > 0} for spec in specs]
+    common = set.intersection(*numbers) if numbers else set[int]()
+    start = next((n for n in sorted(common, reverse=True) if all(_holds(spec, n) for spec in specs)), 0)
     return [replace(spec, start=start) for spec in specs]
 
 
@@ -76,16 +74,21 @@ def _folder(spec: HostSpec) -> Path | None:
 
 
 def _holds(spec: HostSpec, number: int) -> bool:
-    """Whether a host's transcript is there up to a checkpoint of its own."""
+    """Whether a checkpoint is a host's own, and its transcript is there up to it."""
     transcript = Path(spec.transcript)
     try:
-        point = checkpoint.point_of(Path(spec.checkpoints or "."), spec.name, number)
+        point = checkpoint.point_of(Path(spec.checkpoints or "."), whose(spec), number)
         if holds_nothing(transcript):
             return False
         with closing(Transcript(transcript)) as stored:
             found = stored.first(
                 "SELECT (SELECT COALESCE(MAX(id), 0) FROM rows), (SELECT COUNT(*) FROM steps)"
             )
-    except DataError:
+        if found is None or found[0] < point.row or found[1] < point.steps:
+            return False
+        if checkpoint.Rows(transcript).until(point.row) != point.rows:
+            raise DataError(f"{spec.checkpoints}/{spec.name}.{number}: a checkpoint of another transcript")
+    except DataError as cause:
+        open_log(Path(spec.log)).bind(host="driver").warning("checkpoint_refused", reason=str(cause))
         return False
-    return found is not None and found[0] >= point.row and found[1] >= point.steps
+    return True

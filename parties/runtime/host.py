@@ -99,6 +99,7 @@ class Host(Crew):
         seats = _Seats(spec, self._transcript, held)
         super().__init__(seats)
         self._spec, self._seats = spec, seats
+        self._rows = checkpoint.Rows(spec.transcript)
         self._said: set[tuple[str, str]] = set()
         # Calls, seconds, processor seconds of a step.
         self._took: dict[str, tuple[int, float, float]] = {
@@ -167,10 +168,11 @@ class Host(Crew):
         if self._spec.checkpoints is None:
             return f"{self.name} runs on another node, and its checkpoints would be lost with it"
         row, steps = self._transcript.position()
-        point = checkpoint.Point(phases, row, steps, dict(sent), dict(taken), dict(self._took))
+        rows = self._rows.until(row)
+        point = checkpoint.Point(phases, row, steps, dict(sent), dict(taken), dict(self._took), rows)
         try:
             held = {name: party.holds() for name, party in self._seats.items()}
-            checkpoint.write(Path(self._spec.checkpoints), self.name, point, held)
+            checkpoint.write(Path(self._spec.checkpoints), whose(self._spec), point, held)
         except EncodingError as cause:
             return str(cause)
         checkpoint.forget(Path(self._spec.checkpoints), self.name, below=confirmed)
@@ -268,11 +270,17 @@ class _Silent:
     def step(self, party: str, step: str, header: Header, public: list[Any], frame: Frame) -> None: ...
 
 
+def whose(spec: HostSpec) -> checkpoint.Whose:
+    """What the checkpoints of a host belong to; its coins are among the entries that they digest."""
+    protocol = find_protocol(spec.protocol)
+    return checkpoint.whose(spec.name, spec.parties, protocol, spec.config, spec.bound, spec.kept.meta)
+
+
 def _checkpoint(spec: HostSpec) -> tuple[checkpoint.Point, checkpoint.Held]:
     """What a host begins from, and what its parties had then."""
     if not spec.start or spec.checkpoints is None:
         return checkpoint.Point(0), {}
-    return checkpoint.read(Path(spec.checkpoints), spec.name, spec.start)
+    return checkpoint.read(Path(spec.checkpoints), whose(spec), spec.start)
 
 
 def _transcript(spec: HostSpec, point: checkpoint.Point) -> TranscriptWriter:

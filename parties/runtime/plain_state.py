@@ -25,7 +25,12 @@ from numpy.typing import NDArray
 from protocols.language.errors import DataError, EncodingError
 
 _SCALARS = (bool, int, float, str, bytes)
-_OURS = "protocols."
+_OURS = (
+    "protocols",
+    "parties",
+)  # whose data classes and enumerations are held, and those of a run's protocol
+_BITS = {each.__name__: each for each in (
+    np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937, np.random.Philox, np.random.SFC64)}  # fmt: skip
 
 
 class Lowering:
@@ -33,7 +38,9 @@ class Lowering:
     others, of those before it, and what occurs again has its number.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, package: str = "") -> None:
+        """`package`: of the run's protocol."""
+        self._packages = (*_OURS, package)
         self._numbers: dict[Any, int] = {}
         self._count = 0
         self._new: list[Any] = []
@@ -102,10 +109,10 @@ class Lowering:
         if isinstance(value, mpz):
             return ["z", int(value)]
         if isinstance(value, Enum):
-            return ["e", *_class(kind, where), value.name]
+            return ["e", *self._class(kind, where), value.name]
         if isinstance(value, type) and dataclasses.is_dataclass(value):
-            return ["k", *_class(value, where)]
-        if kind is np.random.Generator:
+            return ["k", *self._class(value, where)]
+        if kind is np.random.Generator and type(value.bit_generator).__name__ in _BITS:
             return ["g", self._number(value.bit_generator.state, where)]
         if not dataclasses.is_dataclass(kind):
             raise EncodingError(f"{where} is a {kind.__name__}")
@@ -114,16 +121,17 @@ class Lowering:
         if more:
             raise EncodingError(f"{where} is a {kind.__name__} with {more[0]}")
         fields = [self._number(getattr(value, name), f"{where}.{name}") for name in names]
-        return ["c", *_class(kind, where), fields]
+        return ["c", *self._class(kind, where), fields]
 
     def _all(self, items: Iterable[Any], where: str) -> list[int]:
         return [self._number(item, f"{where}[{i}]") for i, item in enumerate(items)]
 
-
-def _class(kind: type, where: str) -> tuple[str, str]:
-    if "<" in kind.__qualname__:
-        raise EncodingError(f"{where} is a {kind.__name__}, a class of a function")
-    return kind.__module__, kind.__qualname__
+    def _class(self, kind: type, where: str) -> tuple[str, str]:
+        if "<" in kind.__qualname__:
+            raise EncodingError(f"{where} is a {kind.__name__}, a class of a function")
+        if kind.__module__.partition(".")[0] not in self._packages:
+            raise EncodingError(f"{where} is a {kind.__name__} of {kind.__module__}")
+        return kind.__module__, kind.__qualname__
 
 
 def _cached(kind: type, name: str) -> bool:
@@ -133,25 +141,34 @@ def _cached(kind: type, name: str) -> bool:
 class Raising:
     """Turns entries into the values again, in the order in which they were lowered."""
 
-    def __init__(self) -> None:
+    def __init__(self, package: str = "") -> None:
+        """`package`: of the run's protocol."""
+        self._packages = (*_OURS, package)
         self._known: list[Any] = []
 
     def raised(self, plain: Any) -> Any:
         """A value; `DataError` where this is none."""
-        for entry in plain["new"]:
-            self._known.append(self._value(*entry))
-        return self._known[plain["value"]]
+        try:
+            for entry in plain["new"]:
+                self._known.append(self._value(*entry))
+            return self._at(plain["value"])
+        except (DataError, MemoryError):
+            raise
+        except Exception as cause:  # whatever a stranger wrote there
+            raise DataError(f"a checkpoint holds what it cannot: {type(cause).__name__}") from None
 
     def _value(self, tag: str, *held: Any) -> Any:
         match tag, held:
             case "s", (value,):
                 return value
             case "a", (array, order, writable):
+                if not isinstance(array, np.ndarray) or sorted(order) != list(range(array.ndim)):
+                    raise DataError("a checkpoint holds an array with other axes than it has")
                 found = np.array(array).transpose(np.argsort(order)) if order else np.array(array)
                 found.flags.writeable = writable
                 return found
             case "T", (number,):
-                return _tensor(self._known[number])
+                return _tensor(self._at(number))
             case "L", (items,):
                 return items
             case "P", (items,):
@@ -167,26 +184,46 @@ class Raising:
             case "z", (value,):
                 return mpz(value)
             case "e", (module, name, member):
-                return _named(module, name)[member]
+                return self._named(module, name, Enum)[member]
             case "k", (module, name):
-                return _named(module, name)
+                return self._named(module, name)
             case "g", (number,):
-                state = self._known[number]
-                bits = getattr(np.random, state["bit_generator"])()
+                state = self._at(number)
+                bits: Any = _BITS[state["bit_generator"]]()
                 bits.state = state
                 return np.random.Generator(bits)
             case "c", (module, name, numbers):
-                return _made(_named(module, name), self._all(numbers))
+                return _made(self._named(module, name), self._all(numbers))
         raise DataError("a checkpoint holds what it cannot")
 
     def _all(self, numbers: Iterable[int]) -> list[Any]:
-        return [self._known[number] for number in numbers]
+        return [self._at(number) for number in numbers]
+
+    def _at(self, number: int) -> Any:
+        if type(number) is not int or not 0 <= number < len(self._known):
+            raise DataError("a checkpoint names a value that comes later")
+        return self._known[number]
+
+    def _named(self, module: str, name: str, kind: type | None = None) -> Any:
+        """A dataclass, or another `kind`, of the project or the run's protocol: nothing else is imported, and
+        no attribute of anything else is read.
+        """
+        top = module.partition(".")[0]
+        if not top or top not in self._packages:
+            raise DataError(f"a checkpoint names {module}.{name}, which it cannot hold")
+        found = sys.modules.get(module) or (importlib.import_module(module) if top == _OURS[0] else None)
+        for part in name.split("."):
+            found = vars(found).get(part) if found is not None else None
+        fits = isinstance(found, type) and (
+            issubclass(found, kind) if kind is not None else dataclasses.is_dataclass(found)
+        )
+        if not fits or typing.cast(type, found).__module__.partition(".")[0] != top:
+            raise DataError(f"a checkpoint names {module}.{name}, which is no class here that it can hold")
+        return found
 
 
 def _made(kind: Any, values: list[Any]) -> Any:
     """An object of a dataclass with these fields, which were checked when it was made."""
-    if not dataclasses.is_dataclass(kind):
-        raise DataError("a checkpoint names a class that it cannot hold")
     fields = dataclasses.fields(kind)
     found: Any = object.__new__(typing.cast(type, kind))
     for each, value in zip(fields, values, strict=True):
@@ -198,13 +235,3 @@ def _tensor(array: NDArray[Any]) -> torch.Tensor:
     with warnings.catch_warnings():  # one that nobody writes to may have come of an array that nobody may
         warnings.simplefilter("ignore")
         return torch.from_numpy(array)
-
-
-def _named(module: str, name: str) -> Any:
-    """A class that is there already, or of a protocol's own modules: nothing else is imported."""
-    found = sys.modules.get(module) or (importlib.import_module(module) if module.startswith(_OURS) else None)
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    if not isinstance(found, type):
-        raise DataError(f"a checkpoint names {module}.{name}, which is no class here")
-    return found

@@ -76,6 +76,7 @@ def cut_after(
     for spec in specs:
         if spec.checkpoints is not None:
             checkpoint.forget(Path(spec.checkpoints), spec.name, above=counted.phases)
+            checkpoint.forget_revealed(Path(spec.checkpoints), above=message)
         kept = Kept(counted.rows[spec.name], counted.steps[spec.name], frozenset(many - counted.addressed))
         undone += cut_back(Path(spec.transcript), kept, refused_in(spec.config), spec.config)
     return undone

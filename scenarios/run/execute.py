@@ -31,7 +31,7 @@ from scenarios.run.log_to import checked, logged
 from scenarios.run.manifest import write_manifest
 from scenarios.run.report import Epoch, accuracy, baseline, loss, report
 from scenarios.run.result import Recovered, Result, Seconds
-from scenarios.run.resume import GoingOn, basis, going_on_with
+from scenarios.run.resume import GoingOn, basis, forget_checkpoints, going_on_with
 from scenarios.run.status import Note, in_a_line, noted, set_aside, status_of
 from scenarios.show.charts import draw_knowledge
 
@@ -89,8 +89,10 @@ def resume(
 def _told_how_to_go_on(run: RunFolder, experiment: Experiment) -> Iterator[None]:
     try:
         yield
-    except KeyboardInterrupt as stopped:
-        if experiment.resumable:
+    except BaseException as stopped:
+        if not experiment.resumable:
+            forget_checkpoints(run, stopped)
+        elif isinstance(stopped, KeyboardInterrupt):
             stopped.add_note(f"to go on: keyhole run --resume {run.path}")
         raise
 
@@ -115,6 +117,7 @@ def _executed(
                     left_out = LeavingOut(experiment, run, note, log, going_on)
                     done = _trained(left_out, run, make, clock, watched, log)
                     experiment = left_out.experiment
+                checkpoint.remove(run.path)  # nobody goes back behind result.json
                 watched("attack", 0)
                 result = _attacked(experiment, run, make, clock, done, log)
             content = written(run, replace(result, seconds=Seconds(**clock.seconds())))
@@ -169,7 +172,6 @@ def _trained(
         seconds=Seconds(**clock.seconds()),
     )
     written(run, result)  # whatever becomes of the attacks
-    checkpoint.remove(run.path)  # nobody goes back behind that
     return result
 
 

@@ -20,6 +20,7 @@ import torch
 from parties.record.transcript import Record, Transcript
 from parties.record.view import Kind
 from parties.record.writer import written_to
+from parties.runtime.checkpoint import folder_of, remove
 from parties.runtime.checkpoints import from_checkpoint
 from parties.runtime.host import BEHIND_ALL, HostSpec, Resumed
 from parties.runtime.stood import Stand, stand_of
@@ -137,10 +138,12 @@ def going_on_with(run: RunFolder) -> GoingOn:
         raise ConfigError(f"{path}: is running, as {path}/status.json has it, on this machine or another")
     experiment = stored_experiment(run)
     if not experiment.resumable:
-        raise ConfigError(
+        cause = ConfigError(
             f"{path}: has headers only and was given no seed, so its coins are gone; a run that may have "
             "to be resumed needs --seed, or --record full or consumed"
         )
+        forget_checkpoints(run, cause)
+        raise cause
     _same_basis(run, status.basis)
     wait_until_left(run)
     for marker in (run.path / "transcripts").glob(".run-*"):
@@ -148,6 +151,19 @@ def going_on_with(run: RunFolder) -> GoingOn:
     key, base = run_key(experiment.seed), _base(run, experiment)
     experiment = replace(experiment, run_key=key, base=base)
     return GoingOn(experiment, status.basis or basis(), status.resumed)
+
+
+def forget_checkpoints(run: RunFolder, stopped: BaseException) -> None:
+    """Remove the checkpoints of a run that stopped and that nobody can go on with; what stopped it says it
+    where they stay.
+    """
+    if not os.path.lexists(folder_of(run.path)):
+        return
+    try:
+        wait_until_left(run)  # else a host would write one more
+        remove(run.path)
+    except (DataError, OSError) as cause:
+        stopped.add_note(f"its checkpoints, with secrets in them, are still there: {cause}")
 
 
 def _same_basis(run: RunFolder, then: Mapping[str, Any]) -> None:

@@ -2,12 +2,15 @@
 whichever payloads are kept, and the run ends as the one that nothing happened to.
 """
 
+import hashlib
 import json
 import os
+import shutil
 import signal
 import stat
 import threading
 from dataclasses import dataclass, replace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -17,7 +20,8 @@ from parties.party import Party
 from parties.record.kept import Record
 from parties.runtime import checkpoint, checkpoints, dispatch
 from parties.runtime.plain_state import Lowering, Raising
-from protocols.language.errors import DataError, EncodingError, HostLost
+from protocols.language.errors import ConfigError, DataError, EncodingError, HostLost
+from protocols.language.message import decode, encode
 from protocols.network import training
 from scenarios.run import execute as executing
 from scenarios.run.execute import execute, resume
@@ -25,7 +29,7 @@ from scenarios.run.folder import RunFolder
 from scenarios.run.status import State, status_of
 from tests.conftest import TINY, small
 from tests.scenarios import test_resume
-from tests.scenarios.test_resume import LONG, MANY, _and_then
+from tests.scenarios.test_resume import FORK, LONG, MANY, _and_then
 
 SECURE = {**MANY, "per_round": 4, "dropout": 0.1, "defence": ("secure-aggregation",)}
 
@@ -197,6 +201,78 @@ def test_a_checkpoint_is_for_its_owner_alone_and_goes_when_the_run_is_complete(t
     assert not checkpoint.folder_of(out).exists()
 
 
+def test_checkpoints_go_where_the_run_was_killed_before_they_were_removed(tmp_path):
+    process = FORK.Process(target=_killed_at_removal, args=(tmp_path / "run",))
+    process.start()
+    process.join(timeout=120)
+    assert process.exitcode == 9 and checkpoint.folder_of(tmp_path / "run").exists()
+    run, _ = resume(tmp_path / "run")
+    assert status_of(run).complete and not checkpoint.folder_of(run.path).exists()
+
+
+def _killed_at_removal(out):
+    checkpoint.remove = lambda run: os._exit(9)
+    execute(replace(small("plain", **LONG, checkpoint_every=4, runtime="inline"), out=out))
+
+
+UNSEEDED = {**LONG, "seed": None, "record": Record.HEADERS, "checkpoint_every": 2}
+
+
+@pytest.mark.parametrize("stopping", [KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize("runtime", ["inline", "local"])
+def test_checkpoints_go_where_nobody_can_go_on_with_the_run(runtime, stopping, tmp_path):
+    seen, out = [], tmp_path / "run"
+
+    def observe(event, value):
+        if event == "step" and value == 12:
+            seen.append(checkpoint.folder_of(out).exists())
+            raise stopping
+
+    with pytest.raises(stopping):
+        execute(replace(small("plain", **UNSEEDED, runtime=runtime), out=out), observe)
+    assert seen == [True] and not checkpoint.folder_of(out).exists()
+
+
+def test_checkpoints_go_where_going_on_is_refused(killed):
+    path = killed(small("plain", **UNSEEDED, runtime="inline"), 12)
+    assert checkpoint.folder_of(path).exists()
+    with pytest.raises(ConfigError, match="its coins are gone"):
+        resume(path)
+    assert not checkpoint.folder_of(path).exists()
+
+
+def test_nothing_is_written_through_a_link(tmp_path):
+    out, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    def observe(event, value):
+        if event == "setup" and not os.path.lexists(checkpoint.folder_of(out)):
+            checkpoint.folder_of(out).symlink_to(elsewhere)
+
+    run, _ = execute(
+        replace(small("plain_fe", **LONG, checkpoint_every=2, record=Record.HEADERS), out=out), observe
+    )
+    assert list(elsewhere.iterdir()) == [] and not os.path.lexists(checkpoint.folder_of(out))
+    assert "is a link" in status_of(run).no_checkpoint
+
+
+def test_secrets_that_stay_are_said(tmp_path, monkeypatch):
+    def refused(folder):
+        raise PermissionError(13, "Permission denied")
+
+    checkpoint.folder_of(tmp_path).mkdir()
+    monkeypatch.setattr(checkpoint.shutil, "rmtree", refused)
+    with pytest.raises(DataError, match="cannot be removed .Permission denied.*secrets"):
+        checkpoint.remove(tmp_path)
+
+
+def test_what_was_revealed_behind_a_cut_goes(tmp_path):
+    for name in ("revealed.3", "revealed.8", "host.8"):
+        (tmp_path / name).write_bytes(b"")
+    checkpoint.forget_revealed(tmp_path, above=5)
+    assert {path.name for path in tmp_path.iterdir()} == {"revealed.3", "host.8"}
+
+
 def test_old_checkpoints_go_as_newer_ones_are_every_hosts(tmp_path):
     out, most = tmp_path / "run", []
 
@@ -232,6 +308,7 @@ class Odd:
 
 
 ODD = Odd()
+HERE = __name__.partition(".")[0]  # as the package of a protocol
 
 
 def test_headers_without_checkpoints_end_with_a_line(tmp_path, monkeypatch):
@@ -251,7 +328,7 @@ class Pair:
 
 
 def there_and_back(value):
-    lowering, raising = Lowering(), Raising()
+    lowering, raising = Lowering(HERE), Raising(HERE)
     plain = lowering.lowered(value, "x")
     lowering.check_apart()
     return raising.raised(plain)
@@ -301,9 +378,195 @@ def test_what_cannot_be_written_is_named(value, why):
         there_and_back(value)
 
 
-def test_a_checkpoint_that_names_another_class_runs_nothing():
-    for plain in ({"new": [["c", "subprocess", "Popen", []]], "value": 0},
-                  {"new": [["k", "os", "system"]], "value": 0},
-                  {"new": [["k", "antigravity", "x"]], "value": 0}):  # fmt: skip
-        with pytest.raises(DataError):
-            Raising().raised(plain)
+def test_a_checkpoint_that_names_another_class_runs_nothing(monkeypatch):
+    import_module = MagicMock()
+    for entry in (["c", "dataclasses", "Field", [0]], ["c", "protocols.network.schedule", "np.ndarray", []],
+                  ["k", "subprocess", "Popen"], ["k", "os", "system"], ["k", "antigravity", "x"],
+                  ["k", "parties.party", "Path"], ["e", "builtins", "dict", "x"],
+                  ["e", "protocols.network.schedule", "Dropped", "x"]):  # fmt: skip
+        with monkeypatch.context() as patch, pytest.raises(DataError, match="a checkpoint names"):
+            patch.setattr("parties.runtime.plain_state.importlib.import_module", import_module)
+            Raising().raised({"new": [["s", 1], entry], "value": 1})
+    import_module.assert_not_called()
+
+
+@pytest.mark.parametrize("name", ["seed", "default_rng", "shuffle", "nosuch"])
+def test_a_checkpoint_calls_nothing_of_numpy_but_bit_generators(name):
+    before = np.random.get_state()[1].copy()
+    with pytest.raises(DataError):
+        Raising().raised(generator(name))
+    assert np.array_equal(before, np.random.get_state()[1])
+
+
+def generator(name):
+    entries = [["s", "bit_generator"], ["s", name], ["d", [0], [1]], ["g", 2]]
+    return {"new": entries, "value": 3}
+
+
+@pytest.mark.parametrize(
+    ("entries", "value"),
+    [
+        ([["k", "protocols.nosuch", "X"]], 0),
+        ([["k", "protocols..", "X"]], 0),
+        ([["k", "protocols", "X"]], 0),
+        ([["k", 3, "X"]], 0),
+        ([["s", 1]], -1),
+        ([["s", 1]], "x"),
+        ([["s", 1], ["t", [-1]]], 1),
+        ([["s", "x"], ["T", 0]], 1),
+        ([["L", [1]], ["d", [0], [0]]], 1),
+        ([["a", np.zeros((2, 2)), [5, 6], True]], 0),
+        ([["c", "protocols.network.schedule", "Dropped", []]], 0),
+        ([[]], 0),
+        ([3], 0),
+    ],
+    ids=str,
+)
+def test_a_value_that_is_none_is_refused(entries, value):
+    with pytest.raises(DataError):
+        Raising().raised({"new": entries, "value": value})
+
+
+WHOSE = checkpoint.Whose("host", ("p",), "a run")
+
+
+def put(folder, frames, name="host.1"):
+    """A file as a stranger writes it, with the right SHA-256."""
+    text = b"".join(len(each).to_bytes(8, "little") + bytes(each) for each in frames)
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(text + hashlib.sha256(text).digest())
+
+
+def frames_of(path):
+    text, frames = path.read_bytes()[:-32], []
+    while text:
+        length = int.from_bytes(text[:8], "little")
+        frames.append(text[8 : 8 + length])
+        text = text[8 + length :]
+    return frames
+
+
+@pytest.fixture
+def stranger(tmp_path):
+    """A checkpoint that is right but for what is given."""
+
+    def write(frame=None, **more):
+        folder = tmp_path / "checkpoints"
+        checkpoint.write(folder, WHOSE, checkpoint.Point(1), {"p": {"heap": {0: 1.5}, "state": {}}})
+        head, *rest = frames_of(folder / "host.1")
+        head = encode({**decode(head), **more}).tobytes()
+        put(folder, [head if frame is None else frame, *rest])
+        return folder
+
+    return write
+
+
+def test_a_checkpoint_that_is_right_is_read(stranger):
+    assert checkpoint.read(stranger(), WHOSE, 1)[1] == {"p": {"heap": {0: 1.5}, "state": {}}}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"row": "x"}, {"row": -1}, {"steps": 10**30}, {"row": None}, {"sent": {"a": "x"}}, {"sent": 3},
+        {"took": {"a": [1]}}, {"took": {"a": ["x", 1, 1]}}, {"rows": 3}, {"parties": ["q"]}, {"parties": 3},
+        {"index": [["q", "heap", 0]]}, {"index": [["p", "nope", 0]]}, {"index": [["p", "heap", [1]]]},
+        {"index": 3}, {"index": [["p", "heap", 0]] * 2}, {"phases": 2}, {"run": "another"}, {"version": 1},
+        {"frame": encode([1, 2]).tobytes()}, {"frame": b""},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_strangers_head_is_refused_in_a_line(more, stranger):
+    with pytest.raises(DataError) as raised:
+        checkpoint.read(stranger(**more), WHOSE, 1)
+    assert "host.1: " in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("length", [(1 << 64) - 1, 1 << 61, 1 << 20])
+def test_a_length_is_bounded_by_what_is_left(length, tmp_path):
+    text = length.to_bytes(8, "little") + bytes(50)
+    (tmp_path / "host.1").write_bytes(text + hashlib.sha256(text).digest())
+    with pytest.raises(DataError, match="host.1: no checkpoint"):
+        checkpoint.read(tmp_path, WHOSE, 1)
+
+
+def test_names_that_are_no_numbers_are_no_checkpoints(tmp_path):
+    for name in ("host.\u00b2", "host.x", "host.-1", "other.3", "host.3"):
+        (tmp_path / name).write_bytes(b"")
+    assert checkpoint.found(tmp_path, "host") == {3}
+
+
+def _flipped(path):
+    text = bytearray(path.read_bytes())
+    text[len(text) // 2] ^= 1
+    path.write_bytes(text)
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _swapped(path):
+    """Another owner's, of the same place."""
+    other = path.with_name(path.name.replace("cloud_trainer", "key_authority"))
+    path.write_bytes(other.read_bytes())
+
+
+def _to_nowhere(path):
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("record", RECORDS)
+@pytest.mark.parametrize("harm", [_flipped, _cut, _swapped, _to_nowhere])
+def test_a_checkpoint_that_is_harmed_is_refused_and_the_one_before_taken(
+    harm, record, killed, runs, monkeypatch
+):
+    path = killed(small("mitig2", **MANY, runtime="inline", record=record, checkpoint_every=2), 30)
+    numbers = sorted(checkpoint.found(checkpoint.folder_of(path), "cloud_trainer"))
+    harm(checkpoint.folder_of(path) / f"cloud_trainer.{numbers[-1]}")
+    starts = started_from(monkeypatch)
+    run, result = resume(path)
+    assert result["transcript_digest"] == runs("mitig2", **MANY)[1]["transcript_digest"]
+    assert starts[-1] == (numbers[-2] if len(numbers) > 1 else 0) and run.faults() == []
+    (line,) = refusals(run)
+    assert f"cloud_trainer.{numbers[-1]}: " in line
+
+
+def refusals(run):
+    events = [json.loads(line) for line in (run.path / "run.log").read_text().splitlines()]
+    return [each["reason"] for each in events if each["event"] == "checkpoint_refused"]
+
+
+@pytest.mark.parametrize(
+    ("seed", "other", "why"), [(None, {}, "another transcript"), (3, {"lr": 0.3}, "another run")], ids=str
+)
+def test_checkpoints_of_another_run_are_refused(seed, other, why, killed, tmp_path, monkeypatch):
+    options = {**MANY, "seed": seed, "runtime": "inline", "checkpoint_every": 2}
+    experiment = small("mitig2", **options)
+    other = small("mitig2", **options, **other) if other else replace(experiment, run_key=os.urandom(32))
+    theirs = killed(other, 30)
+    shutil.move(checkpoint.folder_of(theirs), tmp_path / "theirs")
+    shutil.rmtree(theirs)
+    path = killed(experiment, 30)
+    shutil.rmtree(checkpoint.folder_of(path))
+    shutil.move(tmp_path / "theirs", checkpoint.folder_of(path))
+    starts = started_from(monkeypatch)
+    run, _ = resume(path)
+    assert (
+        run.faults() == []
+        and starts[-1] == 0
+        and refusals(run)
+        and all(why in line for line in refusals(run))
+    )
+
+
+def test_what_was_revealed_is_held_against_the_transcript(killed):
+    path = killed(small("mitig2", **MANY, runtime="inline", record=Record.HEADERS, checkpoint_every=2), 60)
+    first = f"revealed.{min(checkpoint.found(checkpoint.folder_of(path), 'revealed'))}"
+    _flipped(checkpoint.folder_of(path) / first)
+    with pytest.raises(DataError, match=f"{first}: damaged"):
+        resume(path)
+    put(checkpoint.folder_of(path), [encode(np.zeros(3)).tobytes()], first)
+    with pytest.raises(DataError, match="not what was revealed"):
+        resume(path)
