@@ -98,6 +98,7 @@ _TABLE = (
 )
 _MODULES = (
     "bias",
+    "class_sums",
     "cocktail",
     "conv",
     "exclusive",

@@ -300,6 +300,19 @@ class Gradients(Relation):
 
 
 @dataclass(frozen=True, eq=False)
+class ClassSums(Relation):
+    """T^T X[samples] = `values` (k, n), row h up to errors of `noise` (k,) at most: the sum of the samples of
+    class `heads` (k,)[h] less the sum of all others. T as in `Gradients`; `classes`: how many there are.
+    """
+
+    samples: Positions
+    values: Later
+    noise: Later
+    heads: Array
+    classes: int
+
+
+@dataclass(frozen=True, eq=False)
 class Labels(Relation):
     """Labels y[samples] = `values` (m,), integers. `own`: they are the input of a party of the view. `how`:
     what they follow from, where several messages give them together.

@@ -20,6 +20,7 @@ from protocols.language.message import encode
 from protocols.language.relations import (
     Array,
     Asked,
+    ClassSums,
     Equations,
     Gradients,
     Instance,
@@ -83,6 +84,7 @@ def relations(view: View, how: Layout) -> Iterator[Relation]:
     yield from reader.masters()
     if how.quadratic:
         yield from reader.gradients()
+        yield from _class_sums(view, how)
     else:
         yield from reader.errors()
         yield from reader.rows()
@@ -153,6 +155,33 @@ def _maps(view: View, how: Layout) -> Iterator[Relation]:
         terms[step - 1] = how.length((step - 1) % config.batches)
         before, after = Map("w1", -1, step - 1), Map("w1", -1, step)
         yield Update(before, after, terms, steps, labels=("w", "z") if told else ("w",), since=step)
+
+
+def _class_sums(view: View, how: Layout) -> Iterator[Relation]:
+    """T^T X of the batch of each step, by how W moved between two requests: g = X^T X w - c T^T X."""
+    config, asked = view.config, in_rounds(view, "w")
+    for step in sorted(asked.keys() & {step - 1 for step in asked}):
+        number = step % config.batches
+        index, scale = of_batch(config, number), how.length(number) * config.label_weight * config.x_max
+        pair = asked[step], asked[step + 1]
+        read = partial(_moved, view, *pair, scale * config.weight_scale)
+        # W is rounded at both ends, but for the zeros of the start; no entry of X^T X w is larger.
+        rounding = (0.5 if step == 0 else 1.0) / (scale * config.weight_scale)
+        largest = len(index) * config.x_max / config.label_weight
+        noise = partial(_largest, view, pair[0], rounding, largest)
+        yield ClassSums(
+            index, read, noise, np.array(config.heads), config.classes, labels=("w",), since=step + 1
+        )
+
+
+def _moved(view: View, before: Row, after: Row, scale: float) -> Array:
+    moved = np.asarray(view.value(after), np.float64) - np.asarray(view.value(before), np.float64)
+    return moved / scale
+
+
+def _largest(view: View, row: Row, rounding: float, largest: float) -> Array:
+    found: Array = rounding + largest * np.abs(np.asarray(view.value(row), np.float64)).sum(axis=1)
+    return found
 
 
 def _scaled(view: View, row: Row, factor: float) -> Callable[[], Array]:
@@ -227,6 +256,22 @@ class _Reader:
                 labels=("ct", "sk", "w"),
                 since=steps[0],
             )
+            if steps[0] == 0:
+                yield ClassSums(
+                    of_batch(config, number),
+                    partial(self._contrasts, number),
+                    np.zeros(len(config.heads)),
+                    np.array(config.heads),
+                    config.classes,
+                    labels=("ct", "sk", "w"),
+                )
+
+    def _contrasts(self, number: int) -> Array:
+        """T^T X (heads, n) of a batch, as the weights of the first step are zero: g = -scale T^T X."""
+        found: Array = -self._values(number, np.zeros(1, np.int64)) // (
+            self._config.label_weight * self._config.x_max
+        )
+        return found
 
     def _values(self, number: int, steps: Array) -> Array:
         self._whole(number)  # read, whether its gradients are known or not

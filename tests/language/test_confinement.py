@@ -25,6 +25,7 @@ RUNS = {
     "stationary": ("fedsgd", {"samples": 8, "batch": 4}, ("key_authority",), 0),
     "tensor": ("fedsgd", {"samples": 4, "batch": 2, "hidden": 5000}, ("key_authority",), 0),
     "spear": ("fedsgd", {"bias": True, "hidden": 200, "batch": 4}, ("key_authority",), 0),
+    "class_sums": ("vertical_fe", {"samples": 16, "batch": 4, "epochs": 1, "target": -1}, CLOUD, 0),
     "conv": ("plain_fe", {"samples": 32, "first": "conv:4x3x3"}, CLOUD, 0),
     "gram": ("mitig2", {"samples": 48, "hidden": 48, "epochs": 6}, CLOUD, 12),
     "gram_public": ("mitig2", {"samples": 140, "hidden": 32, "epochs": 12}, CLOUD, 0),

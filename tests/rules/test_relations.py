@@ -181,7 +181,13 @@ def gradients(g, truth):
     assert np.array_equal(g.values(np.unique(steps)), (x @ w.T - g.scale * t).T @ x)
 
 
+def class_sums(c, truth):
+    t = 2 * (truth.y[c.samples][:, None] == c.heads) - 1
+    assert (np.abs(t.T @ truth.x[c.samples] - now(c.values)) <= now(c.noise)[:, None] + 1e-6).all()
+
+
 CHECKS = {
+    r.ClassSums: class_sums,
     r.Gradient: gradient,
     r.Gradients: gradients,
     r.Trained: trained,

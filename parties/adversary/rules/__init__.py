@@ -14,6 +14,7 @@ is cheap.
 * `unmasked`: copies that crossed under masks which the view holds.
 * `followed`: how W moved, for whoever has the samples and dZ.
 * `hidden`: Z with W unknown, and from its changes the inner products of the samples (`gram`).
+* `contrasted`: sums of a batch by class, from gradients at weights of zero (`class_sums`).
 * `differenced`: gradients of linear models on a batch give X^T X, whose whole root is the batch (`moments`).
 * `unopened`: ciphertexts without their key, and what was looked for in them.
 * `labelled`: labels that follow from several messages together, and numbers that depend on labels.
@@ -29,7 +30,7 @@ from parties.adversary.rules.alone import alone, pruned
 from parties.adversary.rules.ciphertexts import by_keys, combined, known_keys, opened
 from parties.adversary.rules.maps import changed, followed, hidden, known_products, unmasked
 from parties.adversary.rules.networks import inverted
-from parties.adversary.rules.statements import differenced, labelled, stated, unopened
+from parties.adversary.rules.statements import contrasted, differenced, labelled, stated, unopened
 from parties.adversary.rules.told import Rule, Sight, Told, covers, runs_of
 
 __all__ = ["RULES", "Rule", "Sight", "Told", "covers", "runs_of"]
@@ -48,6 +49,7 @@ RULES: tuple[Rule, ...] = (
     hidden,
     labelled,
     stated,
+    contrasted,
     differenced,
     unopened,
     inverted,

@@ -7,10 +7,12 @@ from itertools import islice
 
 import numpy as np
 
+from parties.adversary.attacks.class_sums import summed
 from parties.adversary.attacks.moments import opened, targets
 from parties.adversary.rules.told import Sight, Told
 from parties.adversary.solvers.products import Stack
 from protocols.language.relations import (
+    ClassSums,
     Equations,
     Gradients,
     Instance,
@@ -79,6 +81,42 @@ def unopened(sight: Sight) -> Iterator[Told]:
                 yield Told(
                     name, "all that is trained" if name == "weights" else "its owner", how, said, since
                 )
+
+
+def contrasted(sight: Sight) -> Iterator[Told]:
+    """Labels and samples, by the sums of the samples of each class of a batch, or of one less all others."""
+    every = list(sight.relations.of(ClassSums))
+    if not every:
+        return
+    each = len(every[0].heads) == every[0].classes > 2
+    said = "of each batch the sum of its samples of each class" if each else (
+        "of each batch the sum of its samples of one class less that of all others"
+    )  # fmt: skip
+    said += ", by its gradient at weights of zero, as far as that is known (class-sums)"
+    found = [summed(sums, sight.prior.x_max) for sums in every[:_BATCHES]] if sight.payloads else []
+    sums = [batch for batch in found if batch is not None and batch.error < 0.5]
+    alone = sum(int(batch.alone.sum()) for batch in sums)
+    rough = [batch.error for batch in found if batch is not None and batch.error >= 0.5]
+    if rough:
+        said += f"; up to {min(rough):.2g} steps of a pixel"
+    if sums:
+        said += f"; {len(sums)} of {len(found)} batches tried exactly: {alone} samples are all of their class"
+    told = np.concatenate([np.zeros(0, np.int64), *(some.samples for some in sight.relations.of(Labels))])
+    index, since = sight.united((sums.samples, sums.since) for sums in every)
+    left = np.setdiff1d(index, told)
+    if len(left):
+        of = sight.of(left, np.intersect1d(told, sight.index))
+        yield Told("labels", of, "bounded", said, since, samples=left, by="class sums")
+    of, tried = sight.of(index, index[:0]), f"{said}; no lattice tried"
+    yield Told("samples", of, "bounded", tried, since, samples=index, by="class sums")
+    since = max(sums.since for sums in every[:_BATCHES])
+    said = "each the only one of its class in its batch, as the range of pixels leaves no other count"
+    named = sum(int((batch.alone & (batch.classes >= 0)).sum()) for batch in sums)
+    for quantity, count in (("samples", alone), ("labels", named)):
+        if count:  # no positions: which sample of the batch it is, is not known
+            of = f"{count} of {sum(sight.counts)} samples (positions not known)"
+            none = np.zeros(0, np.int64)
+            yield Told(quantity, of, "exact", f"{said} (class-sums)", since, samples=none, by="class alone")
 
 
 def differenced(sight: Sight) -> Iterator[Told]:
