@@ -181,7 +181,16 @@ def gradients(g, truth):
     assert np.array_equal(g.values(np.unique(steps)), (x @ w.T - g.scale * t).T @ x)
 
 
+def shift(s, truth):
+    """Entries below 0, beyond rounding and noise, are labels of its samples."""
+    moved = now(s.values)
+    fallen = np.flatnonzero(moved < -6 * s.noise - 1e-5 * np.abs(moved).max() - 1e-7)
+    assert np.isin(fallen, truth.y[s.samples]).all()
+    return len(fallen) > 0
+
+
 CHECKS = {
+    r.Shift: shift,
     r.Gradient: gradient,
     r.Gradients: gradients,
     r.Trained: trained,
