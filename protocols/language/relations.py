@@ -233,8 +233,11 @@ class Gradient(Relation):
     by the arrays `weights()`, one each.
 
     `loss(weights, x, y)` is that loss, in torch, of images x (m, n) in units of `x_max` and rows y (m, k) of
-    probabilities. The last array is the bias of the outputs (k,). `exact`: up to rounding; else it is what an
-    owner made of the gradient before it sent it.
+    probabilities. The last array is the bias of the outputs (k,), by which the gradient of a sample's loss is
+    P - Y: below 0 for its own class alone. `exact`: up to rounding; else it is what an owner made of the
+    gradient before it sent it. `noise`: standard deviation of normal noise that it added to each entry of
+    their mean; infinite where more was done that may change a sign. `rounding`: error of an entry, over the
+    largest weight of its array.
     """
 
     samples: Positions
@@ -242,6 +245,21 @@ class Gradient(Relation):
     gradients: Callable[[], list[Array]]
     loss: Callable[[list[Any], Any, Any], Any]
     exact: bool = True
+    noise: float = 0.0
+    rounding: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Shift(Relation):
+    """How the bias of the outputs (k,) moved, before - after, while X[samples] trained the network by any
+    optimizer: the gradient of a sample's loss by it is P - Y, so an entry below 0 is one of their labels.
+
+    `noise`: standard deviation of the normal noise of each step, in all, that owners added.
+    """
+
+    samples: Positions
+    values: Later
+    noise: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -78,3 +78,63 @@ def test_the_ledger_names_the_attack_that_goes_further(runs):
         if line.quantity == "samples" and "owners add noise" in line.detail
     ]
     assert line.how == "bounded" and "further: bias" in line.detail
+
+
+def of_labels(run, *parties):
+    lines = Adversary(run.view_sources(parties or (SERVER,))).learned()
+    return {line.how: line for line in lines if line.quantity == "labels" and line.how != "own"}
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "least", "how"), [(10000, 1.0, "exact"), (100, 0.75, "bounded"), (8, 0, "bounded")]
+)
+def test_labels_are_read_off_the_bias_of_the_outputs(runs, epsilon, least, how):
+    run, _ = runs("fedsgd", defence=(f"dp:{epsilon}",), **ALONE)
+    (row,) = attack_run(run, ["labels"], (SERVER,), run.prior(), Adversary)
+    assert row["applicable"] and row["metrics"]["labels_right"] >= least
+    told = of_labels(run)
+    assert how in told and told[how].data["samples"] == [[0, 24]]
+    assert "under noise" in told[how].detail
+    sure = (
+        np.concatenate([np.arange(a, b) for a, b in told["exact"].data["samples"]]) if "exact" in told else []
+    )
+    found = rebuilt(run, "labels", SERVER)
+    assert len(sure) == found.notes["certain"]
+    assert (found.values[found.per_sample["deviations"] > 6] == run.truth().labels[sure]).all()
+
+
+SILENT = (
+    {"defence": ("dp:8",), "batch": 4}, {"defence": ("dp:8",), "batch": 4, "local_steps": 2},
+    {"defence": ("dp:1000000",), "batch": 1, "owners": 3}, {"defence": ("clip:.1",), "batch": 4},
+    {"defence": ("dp:8", "secure-aggregation"), "batch": 4, "owners": 3, "epochs": 1},
+    {"defence": ("prune:.9",), "batch": 4, "momentum": 0.9},
+    {"optimizer": "adam", "batch": 4, "local_steps": 2},
+    {"first": "conv:3x3x3", "defence": ("dp:8",), "batch": 4},
+    {"defence": ("dp:8", "secure-aggregation"), "batch": 12, "owners": 2, "epochs": 1},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("options", SILENT, ids=str)
+def test_labels_are_never_said_to_be_hidden_by_what_owners_do_to_their_changes(runs, options):
+    """By the rules alone, whatever an audit of a small instance says: of every sample of the others."""
+    run, _ = runs("fedsgd", **{"samples": 24, "hidden": 8, "epochs": 2, "momentum": 0.0, **options})
+    told = of_labels(run)
+    assert told.keys() & {"bounded", "exact"}
+    runs_of = [part for line in told.values() for part in line.data["samples"]]
+    assert {i for start, stop in runs_of for i in range(start, stop)} == set(range(24))
+
+
+def test_an_owner_that_sees_averages_is_told_something_of_the_labels_of_the_others(runs):
+    run, _ = runs("fedsgd", samples=24, hidden=8, epochs=2, batch=4, owners=3, defence=("dp:8",))
+    assert of_labels(run, "data_owner:1")["bounded"].data["samples"] == [[0, 8], [16, 24]]
+    assert not of_labels(runs("fedsgd", samples=24, hidden=8, owners=1)[0], "data_owner:0")
+
+
+def test_what_momentum_keeps_of_pruned_entries_is_no_sign_of_one_sample(runs):
+    run, _ = runs("fedsgd", samples=12, hidden=8, batch=1, epochs=2, momentum=0.9, defence=("prune:.9",))
+    found = rebuilt(run, "labels", SERVER)
+    assert len(found.index) == 1  # of the first round
+    run, _ = runs("fedsgd", samples=12, hidden=8, batch=1, epochs=2, momentum=0.0, defence=("prune:.5",))
+    found = rebuilt(run, "labels", SERVER)
+    (row,) = attack_run(run, ["labels"], (SERVER,), run.prior(), Adversary)
+    assert row["metrics"]["labels_right"] > 0.9

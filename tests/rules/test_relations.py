@@ -186,8 +186,17 @@ def class_sums(c, truth):
     assert (np.abs(t.T @ truth.x[c.samples] - now(c.values)) <= now(c.noise)[:, None] + 1e-6).all()
 
 
+def shift(s, truth):
+    """Entries below 0, beyond rounding and noise, are labels of its samples."""
+    moved = now(s.values)
+    fallen = np.flatnonzero(moved < -6 * s.noise - 1e-5 * np.abs(moved).max() - 1e-7)
+    assert np.isin(fallen, truth.y[s.samples]).all()
+    return len(fallen) > 0
+
+
 CHECKS = {
     r.ClassSums: class_sums,
+    r.Shift: shift,
     r.Gradient: gradient,
     r.Gradients: gradients,
     r.Trained: trained,

@@ -19,6 +19,7 @@ is cheap.
 * `unopened`: ciphertexts without their key, and what was looked for in them.
 * `labelled`: labels that follow from several messages together, and numbers that depend on labels.
 * `inverted`: gradients of whole networks and trained networks, which no rule solves: it names the attacks.
+* `shifted`: labels by how the bias of the outputs moved.
 
 That averaging and split learning leak updates is known; the equations are this project's derivation. What is
 said to be exact was solved for.
@@ -29,7 +30,7 @@ from __future__ import annotations
 from parties.adversary.rules.alone import alone, pruned
 from parties.adversary.rules.ciphertexts import by_keys, combined, known_keys, opened
 from parties.adversary.rules.maps import changed, followed, hidden, known_products, unmasked
-from parties.adversary.rules.networks import inverted
+from parties.adversary.rules.networks import inverted, shifted
 from parties.adversary.rules.statements import contrasted, differenced, labelled, stated, unopened
 from parties.adversary.rules.told import Rule, Sight, Told, covers, runs_of
 
@@ -53,4 +54,5 @@ RULES: tuple[Rule, ...] = (
     differenced,
     unopened,
     inverted,
+    shifted,
 )

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from parties.adversary.attacks import cocktail, invert, lattice_span, spear, stationary, tensor
+from parties.adversary.attacks import cocktail, invert, labels, lattice_span, spear, stationary, tensor
 from parties.adversary.rules.told import Sight, Told
 from parties.adversary.solvers.moves import own
-from protocols.language.relations import Gradient, KnownMap, Trained
+from protocols.language.relations import Gradient, KnownMap, Labels, Shift, Trained
 from protocols.network.config import Activation
 
 
@@ -35,6 +35,38 @@ def inverted(sight: Sight) -> Iterator[Told]:
             said += f"stationary (up to {stationary.MOST} samples)"
             of = sight.of(index, mine)
             yield Told("samples", of, "bounded", said, seen.since, samples=index, by="network")
+
+
+def shifted(sight: Sight) -> Iterator[Told]:
+    """Labels by how the bias of the outputs moved: P - Y of a sample is below 0 for its class alone."""
+    told = [each.samples for each in sight.relations.of(Labels)]
+    mine = np.unique(np.concatenate([own(sight.relations), *told]))
+    every = [s for s in sight.relations.of(Shift) if len(np.setdiff1d(s.samples, mine))]
+    if not every:
+        return
+    index, since = sight.united((np.setdiff1d(each.samples, mine), each.since) for each in every)
+    some = [g for g in labels.alone(sight.relations) if not np.isin(g.samples, mine).all()]
+    sure, tried = index[:0], "; no sample is a batch by itself"
+    if some:
+        tried = f"; of {len(some)} gradients of one sample not read: payloads not recorded"
+    if some and sight.payloads:
+        found = labels.signs(some)
+        sure = found.index[found.sure]
+        tried = (
+            f"; of {len(found.index)} samples that are batches by themselves {len(sure)} labels are certain"
+        )
+        if len(sure):
+            said = f"P - Y of each by itself is below 0 for its class alone (labels){_by_noise(every)}"
+            yield Told("labels", sight.of(sure, mine), "exact", said, found.since, samples=sure, by="signs")
+    if len(np.setdiff1d(index, sure)):
+        said = f"the bias of the outputs moves by sums of P - Y, which say labels{_by_noise(every)}{tried}"
+        said += "; further: labels (estimates), invert" if some else "; further: invert"
+        yield Told("labels", sight.of(index, mine), "bounded", said, since, samples=index, by="shift")
+
+
+def _by_noise(every: list[Shift]) -> str:
+    """Whether owners added noise, in words."""
+    return ", under noise" if any(each.noise for each in every) else ""
 
 
 def by_gradient(sight: Sight, sizes: list[int]) -> str:
