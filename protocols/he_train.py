@@ -661,12 +661,12 @@ def looked_for(view: View) -> tuple[dict[str, str], str]:
         found = {quantity: "bounded" if how == "nothing found" else how for quantity, how in found.items()}
     if opened:
         found = dict.fromkeys((*found, "master key"), "exact")
-    tried = "of products and rotations" if config.hidden_units else "of products and rotations, and of W = 0"
+    tried = "digits of keys" if config.hidden_units else "digits of keys, and W = 0"
     beta = ckks.block_size(config.params)
     said = (
         f"{count} ciphertexts: {'a mask comes twice' if again else 'no mask comes twice'}, "
         f"{'one is' if read else 'none is'} read without a key; encryptions of zero ({tried}) "
-        f"{'open the key' if opened else 'have noise, and do not open the key'}; not tried: "
+        f"{'open the key' if opened else 'do not open the key'}; not tried: "
         f"to find it by BKZ of block size {beta} (core-SVP {core_svp.bits(beta):.0f} bit: {_MODELS})"
     )
     return found, said
