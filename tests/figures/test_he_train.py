@@ -94,12 +94,21 @@ def altered(view, monkeypatch, **labels):
     return he_train.looked_for(view)
 
 
-@pytest.mark.parametrize("pair", [("keys", "ct_x"), ("keys", "ct_w"), ("ct_x", "ct_y")])
-def test_a_mask_that_comes_twice_is_reported(runs, monkeypatch, pair):
+@pytest.mark.parametrize(
+    ("pair", "read"),
+    [
+        (("keys", "ct_x"), {"samples"}),
+        (("keys", "ct_w"), set()),
+        (("ct_w", "ct_y"), {"labels"}),
+        (("ct_x", "ct_y"), set()),
+    ],
+)
+def test_a_mask_that_comes_twice_is_reported(runs, monkeypatch, pair, read):
     view = runs("he_train")[0].view("cloud_trainer")
     assert he_train.looked_for(view)[0] == dict.fromkeys(SEALED, "nothing found")
     found, said = altered(view, monkeypatch, **dict.fromkeys(pair, lambda it: replace(it, seed=bytes(32))))
-    assert found == dict.fromkeys(SEALED, "bounded") and "a mask comes twice" in said
+    assert found == {**dict.fromkeys(SEALED, "bounded"), **dict.fromkeys(read, "exact")}
+    assert "a mask comes twice" in said
 
 
 def told(run, tried):
