@@ -642,32 +642,37 @@ def looked_for(view: View) -> tuple[dict[str, str], str]:
     the key, and what was tried.
     """
     config: Options = view.config
-    count, masks, found = 0, list[bytes](), dict.fromkeys(_SEALED.values(), "nothing found")
+    count, zeros, sealed = 0, list[bytes](), list[tuple[str, bytes]]()  # seeds of masks, by what they hide
+    found = dict.fromkeys(_SEALED.values(), "nothing found")
     read, opened = False, False
     for row in view.rows("keys", Kind.RECEIVED):
         keys = view.value(row)
-        masks.append(keys.seed)
+        zeros.append(keys.seed)
         opened = opened or ckks.opens_keys(keys)
     for label, quantity in _SEALED.items():
         for k, row in enumerate(view.rows(label, Kind.RECEIVED)):
             ct = view.value(row)
             count += ct.shape[0]
-            masks.append(ct.seed)
             if ckks.shows_through(ct):
                 read, found[quantity] = True, "exact"
             if label == "ct_w" and k == 0 and not config.hidden_units:  # W = 0, as everybody knows
                 opened = opened or ckks.opens_zeros(ct)
+                zeros.append(ct.seed)
+            else:
+                sealed.append((quantity, ct.seed))
+    masks = [*zeros, *(seed for _, seed in sealed)]
     again = len(set(masks)) < len(masks)
     if again:
         found = {quantity: "bounded" if how == "nothing found" else how for quantity, how in found.items()}
+    found |= {quantity: "exact" for quantity, seed in sealed if seed in zeros}  # the difference is plain
     if opened:
         found = dict.fromkeys((*found, "master key"), "exact")
-    tried = "of products and rotations" if config.hidden_units else "of products and rotations, and of W = 0"
+    tried = "digits of keys" if config.hidden_units else "digits of keys, and W = 0"
     beta = ckks.block_size(config.params)
     said = (
         f"{count} ciphertexts: {'a mask comes twice' if again else 'no mask comes twice'}, "
         f"{'one is' if read else 'none is'} read without a key; encryptions of zero ({tried}) "
-        f"{'open the key' if opened else 'have noise, and do not open the key'}; not tried: "
+        f"{'open the key' if opened else 'do not open the key'}; not tried: "
         f"to find it by BKZ of block size {beta} (core-SVP {core_svp.bits(beta):.0f} bit: {_MODELS})"
     )
     return found, said
