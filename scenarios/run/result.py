@@ -199,7 +199,18 @@ class Retrained:
     why: str = derived("why there is none, if there is none")
     rebuilt: float | None = maybe("trained on the samples that were rebuilt, failures left out", **_SHARE)
     truth: float | None = maybe("on the true samples that were attacked", **_SHARE)
-    guess: float | None = maybe("on the prior's guess of these samples, see zero_line", **_SHARE)
+    guess: float | None = maybe(
+        "on the prior's guess of these samples, see zero_line; of their class, where labels are the truth's",
+        **_SHARE,
+    )
+    control: float | None = maybe(
+        "where labels are the truth's: on public images in the place of those rebuilt, matched and labelled "
+        "in the same way; none without public images",
+        **_SHARE,
+    )
+    control_on: int | None = maybe(
+        "public images of the control, as many as were rebuilt if there are", least=0
+    )
     labels: Literal["attack", "view", "truth"] | None = maybe(
         "whose labels the rebuilt samples have; truth: neither attack nor view tells any, so that this "
         "is the most that the images can be worth"

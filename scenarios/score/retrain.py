@@ -7,13 +7,19 @@ rounded to whole ones, as all pixels are, so that a perfect reconstruction is th
 accuracy exactly. Failures are left out. Labels are the attack's own, or those that the view tells; where it
 tells none, the true ones, so that the figure is the most that the images can be worth.
 
+True labels teach by themselves, and images in no order get them by their distance to the true ones: of public
+images, of which no attack knows more, that alone makes a training set. So where labels are the truth's the
+guess has them too, the mean public image of each class, and a `control` is measured beside it: as many public
+images in the place of those that were rebuilt, matched and labelled in the same way. Only what is above both
+speaks for the attack; what is not speaks for nothing, as single images may be right all the same (`metrics`).
+
 The network, its training and its seeds are fixed: all attacks, and all runs on a data set, are measured
-alike. Cost: `NETWORKS` trainings of at most `_MOST` steps on each of the three; some seconds.
+alike. Cost: `NETWORKS` trainings of at most `_MOST` steps on each of the three, or four; some seconds.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,13 +57,13 @@ def retrained(
     if recon.quantity not in _IMAGES:
         return {"why": f"no samples to train on: it rebuilds {recon.quantity.value.replace('_', ' ')}"}
     placed = matched(nearest_of_class(recon, truth), truth)
-    index, values = placed.index, np.asarray(placed.values, np.float64)
-    found = np.isfinite(values).all(axis=1) if len(index) else np.zeros(0, np.bool_)
+    index, found = placed.index, _found(placed)
     if not found.any():
         return {"why": "nothing was rebuilt to train on"}
     of, labels = _labels(recon, placed, truth, labelled)
     steps = min(max(_EPOCHS * len(index) // _BATCH, _LEAST), _MOST)
-    guess = zero_line(index, truth, prior, labelled)
+    guess = zero_line(index, truth, prior, labelled or of == "truth")
+    public = _control(recon, prior) if of == "truth" else None
 
     def measured(images: NDArray[np.float64], classes: NDArray[np.int64]) -> float:
         whole = np.rint(np.clip(images, 0, 1) * truth.x_max).astype(np.int64)
@@ -66,16 +72,46 @@ def retrained(
             np.mean([_accuracy(whole, classes, k, truth.x_max, steps, s, test) for s in range(NETWORKS)])
         )
 
+    def control() -> dict[str, Any]:
+        if public is None:
+            return {}
+        drawn = matched(nearest_of_class(public, truth), truth)
+        some = _found(drawn)
+        accuracy = measured(np.asarray(drawn.values)[some], truth.labels[drawn.index[some]])
+        return {"control": accuracy, "control_on": int(some.sum())}
+
     return {
         "why": "",
-        "rebuilt": measured(values[found], labels[found]),
+        "rebuilt": measured(np.asarray(placed.values, np.float64)[found], labels[found]),
         "truth": measured(truth.pixels(index), truth.labels[index]),
         "guess": measured(guess, truth.labels[index]),
+        **control(),
         "labels": of,
         "trained_on": int(found.sum()),
         "tested_on": len(test.labels),
         "networks": NETWORKS,
     }
+
+
+def _found(placed: Reconstruction) -> NDArray[np.bool_]:
+    """Which samples were rebuilt, (m,)."""
+    if not len(placed.index):
+        return np.zeros(0, np.bool_)
+    found: NDArray[np.bool_] = np.all(np.isfinite(np.asarray(placed.values, np.float64)), axis=1)
+    return found
+
+
+def _control(recon: Reconstruction, prior: Prior) -> Reconstruction | None:
+    """The same with public images, drawn without replacement, for those that were rebuilt, as far as there
+    are enough; None without any.
+    """
+    if prior.public is None or not len(prior.public):
+        return None
+    values = np.full(np.shape(recon.values), np.nan)
+    rows = np.flatnonzero(_found(recon))
+    drawn = np.random.default_rng(0).permutation(len(prior.public))[: len(rows)]
+    values[rows[: len(drawn)]] = prior.public[drawn]
+    return replace(recon, values=values, per_sample={})
 
 
 def _labels(

@@ -378,12 +378,12 @@ def retrained_table(attacks: list[dict[str, Any]]) -> RenderableType:
     measured = [row for row in attacks if row.get("retrained")]
     if not measured:
         return Text("what it is worth to train on: no attack here applies")
-    columns = "attack", "trained on", "labels of", "rebuilt", "truth", "guess", "tested on"
+    columns = "attack", "trained on", "labels of", "rebuilt", "truth", "guess", "control", "tested on"
     table = _table("what it is worth to train on (test accuracy of fresh networks)", *columns)
     for row in measured:
         found = row["retrained"]
         if not found["why"]:
-            cells = (share(found[name]) for name in ("rebuilt", "truth", "guess"))
+            cells = (share(found.get(name)) for name in ("rebuilt", "truth", "guess", "control"))
             of = f"{found['trained_on']} of {row['samples']}"
             table.add_row(_named(row), of, f"the {found['labels']}", *cells, str(found["tested_on"]))
     refused = [f"{_named(row)}: {worth(row)}" for row in measured if row["retrained"]["why"]]
@@ -392,7 +392,9 @@ def retrained_table(attacks: list[dict[str, Any]]) -> RenderableType:
 
 _RETRAINED_LEGEND = (
     "the same small network, trained on what was rebuilt, on the true samples, on the guess; labels of the "
-    "truth, where neither attack nor view tells any: the most that the images can be worth"
+    "truth, where neither attack nor view tells any: the most that the images can be worth, and then the "
+    "guess has them too · control: as many public images, matched and labelled like what was rebuilt; "
+    "only what is above guess and control speaks for an attack"
 )
 
 
@@ -404,7 +406,9 @@ def worth(row: dict[str, Any]) -> str:
     if found["why"]:
         return f"--measure retrain: {found['why']}"
     rebuilt, truth, guess = (share(found[name]) for name in ("rebuilt", "truth", "guess"))
-    return f"a network trained on it: {rebuilt} (on the truth {truth}, on the guess {guess})"
+    alike = found.get("control")
+    beside = "" if alike is None else f", on public images matched alike {share(alike)}"
+    return f"a network trained on it: {rebuilt} (on the truth {truth}, on the guess {guess}{beside})"
 
 
 def moment_table(attacks: list[dict[str, Any]]) -> RenderableType:

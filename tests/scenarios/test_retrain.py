@@ -55,6 +55,8 @@ def test_images_in_no_order_are_worth_as_much_and_their_labels_are_not_the_views
     order = RNG.permutation(len(EVERY))
     some = worth(SCALED[order], Quantity.UNORDERED_IMAGES)
     assert some["rebuilt"] == perfect["truth"] and some["labels"] == "truth"
+    assert some["rebuilt"] > some["control"] > 0.5 and some["control_on"] == len(EVERY)
+    assert "control" not in perfect  # labels of the view: nothing of the truth goes into the figure
 
 
 def test_labels_are_the_attacks_own_where_it_finds_some_and_go_where_their_images_go(perfect):
@@ -66,10 +68,35 @@ def test_labels_are_the_attacks_own_where_it_finds_some_and_go_where_their_image
     assert wrong["labels"] == "attack" and wrong["rebuilt"] < 0.1
 
 
-def test_the_guess_is_that_of_the_zero_line(perfect):
+def test_public_images_in_no_order_are_worth_exactly_their_control_and_no_more_than_the_guess():
+    public = replace(PUBLIC, public=PUBLIC.public[:150], public_labels=PUBLIC.public_labels[:150])
+    order = RNG.permutation(150)
+    for labelled in (True, False):
+        known = worth(public.public[order], Quantity.UNORDERED_IMAGES, labelled, prior=public)
+        assert known["labels"] == "truth" and known["control_on"] == known["trained_on"] == 150
+        assert known["rebuilt"] == known["control"] > 0.5  # by labels that matching gave it
+        assert known["guess"] > known["rebuilt"] - 0.05
+
+
+def test_where_labels_are_the_truths_the_guess_has_them_too(perfect):
     blind = worth(SCALED, labelled=False)
-    assert blind["labels"] == "truth" and blind["guess"] < 0.2 < perfect["guess"]
-    assert blind["rebuilt"] == perfect["truth"]
+    assert blind["labels"] == "truth" and blind["guess"] == perfect["guess"] > 0.5
+    assert (
+        blind["rebuilt"] == perfect["truth"] and blind["control"] < 0.3
+    )  # in places: not matched by distance
+    own = worth(SCALED, labelled=False, per_sample={"label": TRUTH.labels})
+    assert own["labels"] == "attack" and own["guess"] < 0.2 and "control" not in own
+
+
+def test_the_control_is_of_public_images_as_many_as_were_rebuilt_or_there_are():
+    values = SCALED.copy()
+    values[20:] = np.nan
+    assert worth(values, Quantity.UNORDERED_IMAGES)["control_on"] == 20
+    few = replace(PUBLIC, public=PUBLIC.public[:30], public_labels=None)
+    found = worth(SCALED, Quantity.UNORDERED_IMAGES, prior=few)
+    assert found["control_on"] == 30 and found["guess"] < 0.2  # public images of no class
+    none = worth(SCALED, Quantity.UNORDERED_IMAGES, prior=replace(PUBLIC, public=None, public_labels=None))
+    assert "control" not in none and none["rebuilt"] == found["rebuilt"]
 
 
 def test_failures_are_left_out():
