@@ -123,12 +123,28 @@ def _files(run: RunFolder, experiment: Experiment, finished: bool) -> Iterator[s
         yield "config: the parties of the transcripts are not those of config.json"
     for path in run.transcripts:
         yield from _of_transcript(path, now, experiment.kept)
+    yield from _left_out(run, experiment, finished)
     if finished:
         for key, value in plain(stated(experiment, run)).items():
             if value != run.result.get(key):
                 yield f"result: {key} in result.json is not what follows from config.json and the transcripts"
         if run.result["steps"] != experiment.steps:
             yield "result: steps in result.json is not what follows from config.json"
+
+
+def _left_out(run: RunFolder, experiment: Experiment, finished: bool) -> Iterator[str]:
+    """Owners left out that config.json, status.json and result.json do not say alike; of a run that was
+    killed meanwhile, status.json may say one more.
+    """
+    dropped = getattr(experiment.config, "dropped", ())
+    told = {(party_name(DATA_OWNER, each.owner), each.message) for each in dropped}
+    said = {"status": status_of(run).dropped}
+    if finished:
+        said["result"] = tuple(run.result.get("dropped") or ())
+    for name, rows in said.items():
+        found = {(row.get("party"), row.get("message")) for row in rows}
+        if found != told and (finished or not told <= found):
+            yield f"{name}: the owners left out in {name}.json are not those of config.json"
 
 
 def _of_transcript(path: Path, said: dict[str, Any], kept: Kept) -> Iterator[str]:

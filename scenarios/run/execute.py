@@ -26,13 +26,13 @@ from scenarios.run.folder import RunFolder, load_run, new_folder, write_json, wr
 from scenarios.run.hosts import Runtimes, host_specs, runtime_named
 from scenarios.run.json_schema import plain
 from scenarios.run.learned import FAILED, held_against_audit, learned, learned_rows
-from scenarios.run.leaving_out import LeavingOut, script_of, session_on
+from scenarios.run.leaving_out import LeavingOut, left_out_of, script_of, session_on
 from scenarios.run.log_to import checked, logged
 from scenarios.run.manifest import write_manifest
 from scenarios.run.report import Epoch, accuracy, baseline, loss, report
 from scenarios.run.result import Recovered, Result, Seconds
 from scenarios.run.resume import GoingOn, basis, forget_checkpoints, going_on_with
-from scenarios.run.status import Note, in_a_line, noted, set_aside, status_of
+from scenarios.run.status import Note, in_a_line, noted, set_aside
 from scenarios.show.charts import draw_knowledge
 
 STEPS = ("step", "query")  # the phases that a run repeats
@@ -77,7 +77,7 @@ def resume(
     """
     run = load_run(path)
     going_on = going_on_with(run)
-    noted_before = {"resumed": list(going_on.before), "dropped": list(status_of(run).dropped)}
+    noted_before = {"resumed": list(going_on.before), "dropped": left_out_of(run)}
     with noted(run, going_on.experiment.steps, going_on.basis, **noted_before) as note:
         going_on.note = note
         with _told_how_to_go_on(run, going_on.experiment):

@@ -10,7 +10,7 @@ and of that number.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -45,6 +45,14 @@ def session_on(runtime: Runtime, experiment: Experiment) -> Session:
     return Session(runtime, experiment.protocol.FIGURE, experiment.counts, experiment.config, instead)
 
 
+def left_out_of(run: RunFolder) -> list[Mapping[str, Any]]:
+    """The owners that a run was left without, as they are noted; not one whom config.json does not name: the
+    run was killed before it was told, and will come to that message again.
+    """
+    messages = {each.message for each in getattr(run.config(), "dropped", ())}
+    return [each for each in status_of(run).dropped if each.get("message") in messages]
+
+
 class LeavingOut:
     """A run, with the owners that it is left without."""
 
@@ -52,7 +60,7 @@ class LeavingOut:
         self, experiment: Experiment, run: RunFolder, note: Note, log: Any, going_on: GoingOn | None
     ) -> None:
         self.experiment, self.going_on = experiment, going_on
-        self.dropped = tuple(LeftOut(**each) for each in status_of(run).dropped)
+        self.dropped = tuple(LeftOut(**each) for each in left_out_of(run))
         self._run, self._note, self._log = run, note, log
         self._lost: list[tuple[GoingOn, tuple[str, str, int]]] = []
         self._start = 0
@@ -118,8 +126,9 @@ class LeavingOut:
             round=header.round, why=why, undone=undone,
         )  # fmt: skip
         self.dropped = (*self.dropped, row)
+        # First the note: killed between the two, a run that is resumed comes to that message once more.
+        self._note(dropped=[asdict(each) for each in self.dropped])
         write_json(self._run.path / "config.json", {**left.as_plain(), "parties": left.parties})
         self._run.__dict__.pop("settings", None)
-        self._note(dropped=[asdict(each) for each in self.dropped])
         self._log.warning("owner_left_out", party=row.party, label=row.label, message=row.message)
         self._go_on(left)

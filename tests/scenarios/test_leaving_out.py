@@ -15,6 +15,7 @@ from parties.record.kept import Record
 from parties.record.view import Kind
 from parties.runtime.crew import Crew
 from protocols.language.errors import ConfigError, MessageError, StepError
+from scenarios.run import leaving_out
 from scenarios.run.certify import certify
 from scenarios.run.execute import execute, resume
 from scenarios.run.folder import RunFolder
@@ -177,6 +178,34 @@ def test_a_run_that_left_an_owner_out_can_be_resumed(dropped, tmp_path, monkeypa
     run, result = resume(tmp_path / "stopped")
     assert result["transcript_digest"] == undisturbed["transcript_digest"]
     assert result["dropped"] == undisturbed["dropped"] and result["resumed"] and run.faults() == []
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_killed_while_it_leaves_an_owner_out_a_run_knows_who_left(after, dropped, tmp_path, monkeypatch):
+    undisturbed = dropped("mitig2", "z1", 6, **DROP)[1]
+    altered(monkeypatch, undisturbed["dropped"][0]["message"])
+    write = leaving_out.write_json
+
+    def killed(path, content):
+        if after:
+            write(path, content)
+        raise MemoryError
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(leaving_out, "write_json", killed)
+        execute(replace(small("mitig2", **DROP), out=tmp_path / "stopped"))
+    if after:
+        assert certify(RunFolder(tmp_path / "stopped")).faults == ()
+    run, result = resume(tmp_path / "stopped")
+    assert result["dropped"] == undisturbed["dropped"] and list(status_of(run).dropped) == result["dropped"]
+    assert result["transcript_digest"] == undisturbed["transcript_digest"] and certify(run).faults == ()
+
+
+def test_a_certificate_compares_who_was_left_out(dropped):
+    run, _, _ = dropped("mitig2", "z1", 6, **DROP)
+    said = json.loads((run.path / "status.json").read_text())
+    (run.path / "status.json").write_text(json.dumps({**said, "dropped": []}))
+    assert any("the owners left out in status.json" in fault for fault in certify(run).faults)
 
 
 @pytest.mark.parametrize(
