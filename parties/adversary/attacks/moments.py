@@ -161,8 +161,8 @@ def _matrix(s: NDArray[Any], k: NDArray[Any], largest: int) -> Integers | None:
 
 
 def root(m: Integers, rank: int, size: int, x_max: int) -> Integers | None:
-    """X (size, n) with X^T X = M and entries from 0 to `x_max`, in no order; None where it is not found, or where
-    it has fewer columns than rows, of which M is no proof.
+    """X (size, n) with X^T X = M and entries from 0 to `x_max`, in no order; None where it is not found,
+    or where it has fewer columns than rows, of which M is no proof.
     """
     if rank > size or len(m) < size:
         return None
