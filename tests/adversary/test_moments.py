@@ -1,10 +1,16 @@
 """`moments`: batches from gradients of linear models, on made-up gradients and on real transcripts."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from parties.adversary.attack import Relations
 from parties.adversary.attacks import moments
 from parties.adversary.knowledge import learned
+from parties.adversary.rules import Sight
+from parties.adversary.rules.statements import differenced
 from protocols.crypto import qfe
 from protocols.language.relations import Gradients
 from tests.adversary.common import attacked
@@ -76,6 +82,22 @@ def test_equal_and_empty_images_are_found_as_often_as_they_are_there():
     x[3] = 0
     found = moments.opened(gradients(x, 8)[1], 16)
     assert found.rank == 5 and same(found.rows, x)
+
+
+def test_fewer_columns_than_samples_give_the_whole_matrix_and_no_batch():
+    x = np.random.default_rng(0).integers(0, 17, (8, 64)) * (np.arange(64) < 4)
+    wide = gradients(x, 6)[1]
+    cut = replace(
+        wide, weights=np.asarray(wide.weights)[:, :4], values=lambda some: wide.values(some)[:, :4]
+    )  # columns that are zero move nothing
+    found = moments.opened(cut, 16)
+    assert found.rank == 4 and found.since == 4 and np.array_equal(found.matrix, (x.T @ x)[:4, :4])
+    assert found.rows is None
+    assert moments.root(np.array([[25]]), 1, 2, 16) is None  # 5 and 0, or 3 and 4
+    config = SimpleNamespace(counts=(8,), x_max=16, shape=(2, 2), features=4)
+    lines = list(differenced(Sight(Relations(lambda: [cut]), config, True)))
+    assert [line.how for line in lines] == ["bounded"]
+    assert "rank 4 of 4, and so whole, entry by entry, of 1 of 1 batches tried" in lines[0].detail
 
 
 @pytest.mark.parametrize("more", [{"target": 1}, {"target": -1, "model": "logistic"}], ids=str)

@@ -85,14 +85,14 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
 
 
 def opened(gradients: Gradients, x_max: int) -> Opened:
-    """M of a batch by the differences of its gradients, and its whole root."""
+    """M of a batch by the differences of its gradients, and its whole root. M has rank min(m, n) at most."""
     size, every = len(gradients.samples), np.unique(gradients.steps)
     least = 2 + -(-size // len(np.unique(gradients.heads)))  # steps: one more than it takes
     while True:
         s, k, steps = _differences(gradients, every[:least])
         chosen = _independent(k)
         rank, since = len(chosen), int(steps[chosen].max()) if len(chosen) else gradients.since
-        if rank >= size or least >= len(every):
+        if rank >= min(size, k.shape[1]) or least >= len(every):
             break
         least *= 2
     if not rank:
@@ -161,8 +161,10 @@ def _matrix(s: NDArray[Any], k: NDArray[Any], largest: int) -> Integers | None:
 
 
 def root(m: Integers, rank: int, size: int, x_max: int) -> Integers | None:
-    """X (size, n) with X^T X = M and entries from 0 to `x_max`, in no order; None where it is not found."""
-    if rank > size:
+    """X (size, n) with X^T X = M and entries from 0 to `x_max`, in no order; None where it is not found,
+    or where it has fewer columns than rows, of which M is no proof.
+    """
+    if rank > size or len(m) < size:
         return None
     basis = _array(fmpz_mat(m.tolist()).lll())[-rank:]
     if np.linalg.matrix_rank(basis.astype(np.float64)) < rank:

@@ -131,8 +131,14 @@ def differenced(sight: Sight) -> Iterator[Told]:
     found = [opened(each, sight.prior.x_max) for each in every[:_BATCHES]]
     solved = [(each, rows) for each, rows in zip(every, found, strict=False) if rows.rows is not None]
     index, since = sight.united((each.samples, each.since) for each in every)
-    ranks = ", ".join(f"{rows.rank} of {len(each.samples)}" for each, rows in zip(every, found, strict=False))
+    n = np.asarray(now(every[0].weights)).shape[1]
+    ranks = ", ".join(
+        f"{rows.rank} of {min(len(each.samples), n)}" for each, rows in zip(every, found, strict=False)
+    )
     said = f"X^T X of a batch from differences of gradients: rank {ranks}"
+    whole = sum(rows.matrix is not None for rows in found)
+    if whole:
+        said += f", and so whole, entry by entry, of {whole} of {len(found)} batches tried"
     if len(solved) < len(every):
         more = f"; no lattice tried beyond {_BATCHES} batches" * (len(every) > _BATCHES)
         lattice = f"; the lattice solved {len(solved)} of {len(found)} batches tried{more}"
