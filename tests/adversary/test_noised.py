@@ -61,13 +61,21 @@ def test_a_sample_alone_in_a_batch_is_estimated_where_noise_does_not_drown_it(ru
     assert np.isnan(drowned.values).all() and max(drowned.notes["signal_over_noise"]) < 1.1
 
 
-def test_of_several_samples_and_without_a_bias_it_says_that_it_does_not_apply(runs):
-    for more in ({"batch": 4}, {"bias": False}):
-        run, _ = runs("fedsgd", defence=("dp:10000",), **{**ALONE, **more})
-        with pytest.raises(NotApplicable, match="owners add noise, and the view holds no bias that one"):
-            rebuilt(run, "bias", SERVER)
+def test_without_a_bias_a_sample_alone_is_estimated_by_its_direction_and_the_pixel_range(runs):
+    run, _ = runs("fedsgd", defence=("dp:10000",), **{**ALONE, "bias": False})
+    (row,) = attack_run(run, ["bias"], (SERVER,), run.prior(), Adversary)
+    assert row["metrics"]["failures"] == 0 and row["metrics"]["mse"] < 0.2 * row["baseline"]["guess"]["mse"]
+    assert row["baseline"]["swapped"]["mse"] > row["baseline"]["guess"]["mse"]
+    drowned = rebuilt(runs("fedsgd", defence=("dp:8",), **{**ALONE, "bias": False})[0], "bias", SERVER)
+    assert np.isnan(drowned.values).all()
     with pytest.raises(NotApplicable, match="owners add noise in every step"):
         rebuilt(run, "exclusive", SERVER)
+
+
+def test_of_several_samples_it_says_that_it_does_not_apply(runs):
+    run, _ = runs("fedsgd", defence=("dp:10000",), **{**ALONE, "batch": 4})
+    with pytest.raises(NotApplicable, match="owners add noise, and the view holds no first layer that one"):
+        rebuilt(run, "bias", SERVER)
 
 
 def test_the_ledger_names_the_attack_that_goes_further(runs):

@@ -12,7 +12,8 @@ scored by one matching. Cost: a division for each weight.
 Under the noise of DP no quotient is whole. Of a sample that is a batch by itself all its changes, of all
 visits, are noise about one direction, (x, 1) in units of the noise of pixels and bias: the first right
 singular vector of all rows, each over its noise, taken where the first singular value is beyond what noise
-alone has, sqrt(rows) + sqrt(columns) (K. Davidson, S. Szarek, 2001). An estimate, by position.
+alone has, sqrt(rows) + sqrt(columns) (K. Davidson, S. Szarek, 2001). An estimate, by position. Without a bias
+the direction is that of x alone: pixels are not negative, and the largest is taken to be x_max.
 Where owners leave out what moved least (`--defence prune`) the rest is as it was (`solvers/pruned.py`):
 pixels that it gives are exact, others are known up to a bound, below which the prior's guess is taken; notes
 say how many images are known in every pixel. With momentum that is one batch in the first round alone.
@@ -54,9 +55,9 @@ def solve(relations: Relations, prior: Prior, rng: np.random.Generator) -> Recon
 
 def _under_noise(relations: Relations, prior: Prior) -> Reconstruction:
     """Samples that were a batch by themselves, each from all of its changes; those that noise drowns fail."""
-    alone = [each for each in noisy(relations) if each.bias is not None and len(each.index) == 1]
+    alone = [each for each in noisy(relations) if len(each.index) == 1]
     if not alone:
-        raise NotApplicable("owners add noise, and the view holds no bias that one sample alone moved")
+        raise NotApplicable("owners add noise, and the view holds no first layer that one sample alone moved")
     index = np.unique(np.concatenate([each.index for each in alone]))
     values, ratios = np.full((len(index), prior.pixels), np.nan), np.zeros(len(index))
     for k, sample in enumerate(index):
@@ -65,15 +66,25 @@ def _under_noise(relations: Relations, prior: Prior) -> Reconstruction:
         ratios[k] = sizes[0] / (np.sqrt(rows.shape[0]) + np.sqrt(rows.shape[1]))
         if ratios[k] > _BEYOND:
             part = next(each for each in alone if each.index[0] == sample)
-            pixels = right[0, :-1] * part.noise / (right[0, -1] * part.bias_noise)
-            values[k] = np.clip(pixels / prior.x_max, 0, 1)
+            values[k] = np.clip(_along(right[0], part, prior.x_max) / prior.x_max, 0, 1)
     notes = {"changes": len(alone), "signal_over_noise": ratios[:16].tolist()}
     since = max(each.since for each in alone)
     return Reconstruction(Quantity.IMAGES, index, values, since, notes=notes)
 
 
+def _along(direction: NDArray[np.float64], part: Moved, x_max: int) -> NDArray[np.float64]:
+    """The sample (n,) along a direction: as long as its bias says, else as the pixel range does."""
+    if part.bias is None:
+        pixels = direction * np.sign(direction.sum() or 1.0)
+        scaled: NDArray[np.float64] = pixels * x_max / pixels.max()
+        return scaled
+    found: NDArray[np.float64] = direction[:-1] * part.noise / (direction[-1] * part.bias_noise)
+    return found
+
+
 def _over_noise(moved: Moved) -> NDArray[np.float64]:
-    assert moved.bias is not None
+    if moved.bias is None:
+        return moved.matrix / moved.noise
     return np.column_stack([moved.matrix / moved.noise, moved.bias / moved.bias_noise])
 
 

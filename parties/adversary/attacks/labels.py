@@ -1,4 +1,4 @@
-"""Read the labels: in the clear, as P + (Y - P) under FEBO, or by signs that the bias of the outputs shows.
+"""Read the labels: in the clear, as P + (Y - P) under FEBO, or by the signs that the output bias shows.
 
 With CryptoNN's labels (Xu, Joshi, Li, ICDCS 2019, arXiv:1904.07303) the cloud asks for keys to P, decrypts Y
 - P and knows P, so it knows Y exactly. Assumes nothing; costs one decryption an element.
