@@ -20,7 +20,7 @@ demo: $(STAMP)  ## plain FE on digits through Ray with real cryptography, then t
 # Three processes: what needs Ray, whose workers are nice and wait much of the time, and the rest in two halves of
 # about as much processor time, nicer still; one thread each, as more of them wait for each other on two cores.
 # Arrays up to 64 MB come from the heap and go back to it: a fifth of the time would go into fresh pages for them.
-HALF := tests/figures tests/rules tests/language tests/parties tests/audit tests/network
+HALF := tests/figures tests/rules tests/language tests/parties tests/audit tests/network tests/crypto tests/recorder
 test: export OMP_NUM_THREADS = 1
 test: export MALLOC_MMAP_THRESHOLD_ = 67108864
 test: export MALLOC_TRIM_THRESHOLD_ = 268435456
